@@ -1,0 +1,236 @@
+"""`flambeau bench`: what one small operation costs, ours against torch's where torch is installed.
+
+Both frameworks run in one process; blocks of calls alternate and medians are compared, so that a busy machine
+disturbs both alike. `bench/overhead.py` in the repository is the same program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import importlib.util
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from flambeau.cli.errors import UserError
+
+__all__ = ["add_command", "run", "main", "Case", "Timing", "cases", "compare", "import_seconds"]
+
+ROUNDS = 31
+BLOCK_SECONDS = 2e-3
+
+
+class Case(NamedTuple):
+    """One measured call. `bound` is the largest time ratio to torch that the project accepts, if any."""
+
+    name: str
+    call: Callable[[], Any]
+    bound: float | None
+
+
+class Timing(NamedTuple):
+    """Median seconds a call; `theirs` is None without a peer."""
+
+    name: str
+    ours: float
+    theirs: float | None
+    bound: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Our time over theirs: below 1 we are faster."""
+        return None if self.theirs is None else self.ours / self.theirs
+
+
+def add_command(commands: Any) -> None:
+    """Register `flambeau bench`."""
+    parser = commands.add_parser("bench", help="overhead of small operations, against torch if installed")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options shared by `flambeau bench` and `bench/overhead.py`."""
+    parser.add_argument("--against", default="torch", metavar="MODULE",
+                        help="the peer (default torch; none: measure only Flambeau)")
+    parser.add_argument("--threads", type=int, default=None, help="threads of both (default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"blocks a case (default {ROUNDS})")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a ratio passes its bound")
+
+
+def main() -> int:
+    """The command line of `bench/overhead.py`."""
+    parser = argparse.ArgumentParser(description="overhead of small operations against a peer")
+    add_options(parser)
+    return run(parser.parse_args())
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print a table; returns 1 only with --check and a ratio beyond its bound."""
+    import flambeau
+
+    peer = find_peer(options.against)
+    for framework in filter(None, (flambeau, peer)):
+        if options.threads:
+            framework.set_num_threads(options.threads)
+    print(heading(peer))
+    timings = []
+    for timing in compare(flambeau, peer, options.rounds):
+        timings.append(timing)
+        print(row(timing, 1e6, "us"), flush=True)
+    timings.append(imports(peer))
+    print(row(timings[-1], 1e3, "ms"))
+    beyond = [timing.name for timing in timings
+              if timing.ratio is not None and timing.bound is not None and timing.ratio > timing.bound]
+    if beyond:
+        print(f"beyond its bound: {', '.join(beyond)}")
+    return 1 if beyond and options.check else 0
+
+
+def find_peer(name: str) -> ModuleType | None:
+    """Import the peer; None when torch, the default, is not there.
+
+    Raises:
+        UserError: another module was asked for and is missing.
+    """
+    if name == "none":
+        return None
+    if importlib.util.find_spec(name) is None:
+        if name == "torch":
+            return None
+        raise UserError(f"there is no module {name} to compare with", "--against none")
+    return importlib.import_module(name)
+
+
+def heading(peer: ModuleType | None) -> str:
+    """The title line of the table."""
+    if peer is None:
+        return f"{'':24}{'flambeau':>12}   (torch is not installed: no comparison)"
+    return f"{'':24}{'flambeau':>12}{peer.__name__:>12}{'ratio':>8}{'bound':>8}"
+
+
+def row(timing: Timing, scale: float, unit: str) -> str:
+    """One line of the table."""
+    text = f"{timing.name:24}{timing.ours * scale:>9.2f} {unit}"
+    if timing.theirs is None or timing.ratio is None:
+        return text
+    bound = f"{timing.bound:>8.2f}" if timing.bound else ""
+    return f"{text}{timing.theirs * scale:>9.2f} {unit}{timing.ratio:>8.2f}{bound}"
+
+
+def cases(torch: ModuleType) -> list[Case]:
+    """The calls to measure, made with `torch`; the same list for every framework."""
+    torch.manual_seed(0)
+    a, b = torch.randn(16, 16), torch.randn(16, 16)
+    leaf = torch.randn(16, 16, requires_grad=True)
+    x, y = torch.randn(8, 16), torch.randint(0, 10, (8,))
+    nn, cross_entropy = torch.nn, torch.nn.functional.cross_entropy
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
+    parameters = list(model.parameters())
+    cross_entropy(model(x), y).backward()
+    sgd = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
+    adam = torch.optim.Adam(parameters, lr=0.0)
+
+    def add() -> Any:
+        return a + b
+
+    def relu() -> Any:
+        return torch.relu(a)
+
+    def mm() -> Any:
+        return torch.mm(a, b)
+
+    def add_with_graph() -> Any:
+        return leaf + b
+
+    def view() -> Any:
+        return a.view(256)
+
+    def forward() -> Any:
+        return cross_entropy(model(x), y)
+
+    def forward_without_graph() -> Any:
+        with torch.no_grad():
+            return cross_entropy(model(x), y)
+
+    def forward_backward() -> Any:
+        for parameter in parameters:
+            parameter.grad = None
+        cross_entropy(model(x), y).backward()
+
+    forward_backward()
+    return [
+        Case("add 16x16", add, 1.5), Case("relu 16x16", relu, 1.5), Case("mm 16x16", mm, 1.5),
+        Case("add 16x16, with graph", add_with_graph, 1.5), Case("view", view, None),
+        Case("MLP forward", forward, 1.5), Case("MLP forward, no_grad", forward_without_graph, 1.5),
+        Case("MLP forward+backward", forward_backward, 1.0),
+        Case("SGD step, momentum", sgd.step, None), Case("Adam step", adam.step, None),
+    ]
+
+
+def compare(ours: ModuleType, theirs: ModuleType | None, rounds: int = ROUNDS) -> list[Timing]:
+    """Time every case in both frameworks, blocks alternating."""
+    our_cases = cases(ours)
+    their_cases = cases(theirs) if theirs is not None else [None] * len(our_cases)
+    timings = []
+    for mine, other in zip(our_cases, their_cases, strict=True):
+        calls = [mine.call] if other is None else [mine.call, other.call]
+        seconds = interleave(calls, rounds)
+        timings.append(Timing(mine.name, seconds[0], seconds[1] if other else None, mine.bound))
+    return timings
+
+
+def interleave(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
+    """Median seconds of each call, over `rounds` blocks that alternate and change their order."""
+    counts = [block_length(call) for call in calls]
+    samples: list[list[float]] = [[] for _ in calls]
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            order = list(range(len(calls)))
+            for index in order if number % 2 else reversed(order):
+                samples[index].append(time_block(calls[index], counts[index]))
+            gc.collect(0)
+    finally:
+        if enabled:
+            gc.enable()
+    return [statistics.median(taken) for taken in samples]
+
+
+def block_length(call: Callable[[], Any]) -> int:
+    """How many calls take about `BLOCK_SECONDS`; warms the call up."""
+    for _ in range(20):
+        call()
+    return max(1, round(BLOCK_SECONDS / max(time_block(call, 20), 1e-9)))
+
+
+def time_block(call: Callable[[], Any], count: int) -> float:
+    """Mean seconds of `count` calls in a row."""
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - started) / count
+
+
+def import_seconds(module: str, runs: int = 5) -> float:
+    """The least wall time that `import module` took in `runs` fresh interpreters."""
+    program = ("import time; started = time.perf_counter(); "
+               f"import {module}; print(time.perf_counter() - started)")
+    times = []
+    for _ in range(runs):
+        result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        times.append(float(result.stdout))
+    return min(times)
+
+
+def imports(peer: ModuleType | None) -> Timing:
+    """The import times, which no process can measure twice."""
+    theirs = import_seconds(peer.__name__, runs=3) if peer is not None else None
+    return Timing("import", import_seconds("flambeau"), theirs, None)

@@ -1,0 +1,461 @@
+"""Code generation: the canonical form of a nest -> LLVM IR text.
+
+The generator sees only the canonical key, never a size: equal keys give equal kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+from flambeau.compiler.emitter import Function, Module, Value, Var, vector
+from flambeau.compiler.lanes import Lanes, memory_type, register_type
+from flambeau.compiler.target import Target
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType, by_name
+from flambeau.ops.primitives.elementwise import ELEMENTWISE
+
+__all__ = ["KERNEL_ARGS", "emit_nest", "nest_name"]
+
+KERNEL_ARGS = (("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"), ("i32", "thread"))
+UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
+
+
+def nest_name(key: tuple) -> str:
+    """The kernel's symbol: stable across processes."""
+    return "nest_" + hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+
+
+@functools.lru_cache(maxsize=None)
+def emit_nest(key: tuple, target: Target) -> str:
+    """The LLVM module that holds the kernel of this canonical nest."""
+    lanes, outer, phases = key
+    module = Module(target.attributes)
+    f = module.function(nest_name(key), KERNEL_ARGS)
+    nest = _Nest(f, lanes)
+    extents = [nest.slot(number) for number in outer]
+    total: Value | int = 1
+    for extent in extents:
+        total = f.mul(total, extent)
+    chunk = f.cast("zext", f.args["chunk"], "i64")
+    count = f.cast("zext", f.args["nchunks"], "i64")
+    start = f.udiv(f.mul(f.typed(total, "i64"), chunk), count)
+    stop = f.udiv(f.mul(f.typed(total, "i64"), f.add(chunk, 1)), count)
+    with f.loop(start, stop) as work:
+        place, rest = [], work
+        for extent in reversed(extents[1:]):
+            place.append(f.urem(rest, extent))
+            rest = f.udiv(rest, extent)
+        place.append(rest)
+        outer_indices = place[::-1] if extents else []
+        for phase in phases:
+            _Phase(nest, phase, outer_indices).emit()
+    return module.text()
+
+
+class _Nest:
+    """What all phases of a kernel share: the function, its slots, the lane count."""
+
+    def __init__(self, f: Function, lanes: int):
+        self.f = f
+        self.lanes = lanes
+        self.k = Lanes(f)
+        self._slots: dict[tuple[int, str], Value] = {}
+
+    def slot(self, number: int, type_: str = "i64") -> Value:
+        """The content of a launch argument, read once, in the entry block."""
+        if (number, type_) not in self._slots:
+            f = self.f
+            saved, f._body = f._body, f._entry
+            value = f.load(type_, f.gep(f.args["args"], number, "i64"))
+            f._body = saved
+            self._slots[number, type_] = value
+        return self._slots[number, type_]
+
+
+class _Phase:
+    """One phase of a kernel.
+
+    Lines are evaluated in *scopes*: a line is emitted in the outermost loop body in which its operands
+    are known, so that what does not change in the innermost loop is computed outside of it.
+    """
+
+    def __init__(self, nest: _Nest, phase: tuple, outer_indices: list[Value]):
+        (self.outer_count, self.loops, self.has_lane, self.reduce, self.lane_reduced, self.mode,
+         self.lines, self.value, self.position, self.where) = phase
+        self.nest, self.f, self.k = nest, nest.f, nest.k
+        self.lanes = nest.lanes if self.has_lane else 1
+        self.indices: dict[int, Value] = dict(enumerate(outer_indices))
+        self.lane_place = self.outer_count + len(self.loops) - 1 if self.has_lane else None
+        self.values: dict[int, Value] = {}
+        self.depends = self._find_dependencies()
+
+    # ------------------------------------------------------------------ structure of lines
+    def _find_dependencies(self) -> list[frozenset[int]]:
+        """For each line the loops (by place) that its value changes with."""
+        self.depends: list[frozenset[int]] = []
+        for kind, _, args, data in self.lines:
+            places = frozenset().union(*(self.depends[arg] for arg in args))
+            if kind == "load":
+                places |= self._places_of(data[2])
+                places = places.union(*(self.depends[condition] for condition in data[3]))
+            elif kind == "index":
+                places |= self._places_of(data)
+            elif kind in ("inside", "divides", "quotient"):
+                places |= self._places_of(data[0])
+            self.depends.append(places)
+        return self.depends
+
+    def _places_of(self, index: tuple) -> frozenset[int]:
+        terms, _, dynamic = index
+        places = frozenset(place for place, _ in terms)
+        return places.union(*(self.depends[line] for line, _ in dynamic))
+
+    # ------------------------------------------------------------------ loops
+    def emit(self) -> None:
+        if self.reduce is None:
+            self._emit_map(0)
+        elif self.lane_reduced or not self.has_lane:
+            self._emit_horizontal()
+        else:
+            self._emit_vertical()
+
+    def _extent(self, loop: int) -> Value:
+        extent, clip = self.loops[loop]
+        size = self.nest.slot(extent)
+        if clip is None:
+            return size
+        outer_place, total = clip
+        left = self.f.sub(self.nest.slot(total), self.f.mul(self.indices[outer_place], size))
+        return self.f.smin(size, left)
+
+    def _scalar_loops(self) -> range:
+        return range(len(self.loops) - (1 if self.has_lane else 0))
+
+    def _evaluate(self, ready: set[int], lanes: int) -> None:
+        """Emit every line that depends only on the loops in `ready` and is not there yet."""
+        for number, line in enumerate(self.lines):
+            if number not in self.values and self.depends[number] <= ready:
+                across = self.lane_place in self.depends[number]
+                self.values[number] = self._line(line, lanes if across else 1)
+
+    def _open_places(self, inner: int) -> set[int]:
+        return set(range(self.outer_count + inner))
+
+    def _emit_map(self, depth: int) -> None:
+        saved = dict(self.values)
+        self._evaluate(self._open_places(depth), 1)
+        if depth < len(self._scalar_loops()):
+            with self.f.loop(0, self._extent(depth)) as i:
+                self.indices[self.outer_count + depth] = i
+                self._emit_map(depth + 1)
+        elif self.has_lane:
+            self._lane_loop(self._store_lanes)
+        else:
+            self._store(self.values[self.value], 1)
+        self.values = saved
+
+    def _lane_loop(self, body, unroll: int = 1) -> None:
+        """Run `body(lanes)` over the lane loop: full registers, then one masked tail."""
+        f, stop = self.f, self._extent(len(self.loops) - 1)
+        step = self.lanes * unroll
+        full = f.mul(f.sdiv(stop, step), step)
+        with f.loop(0, full, step) as i:
+            for part in range(unroll):
+                self._lane_body(f.add(i, part * self.lanes), None, body, part)
+        if self.lanes == 1 and unroll == 1:
+            return
+        with f.loop(full, stop, self.lanes) as i:
+            mask = None if self.lanes == 1 else f.lane_mask(self.lanes, f.sub(stop, i))
+            self._lane_body(i, mask, body, 0)
+
+    def _lane_body(self, i: Value, mask: Value | None, body, part: int) -> None:
+        saved = dict(self.values)
+        self.indices[self.lane_place], self.k.active = i, mask
+        body(part)
+        self.k.active = None
+        self.values = saved
+
+    def _store_lanes(self, part: int) -> None:
+        self._evaluate(self._open_places(len(self.loops)), self.lanes)
+        self._store(self.k.splat(self.values[self.value], self.lanes), self.lanes)
+
+    # ------------------------------------------------------------------ reductions
+    def _dtype(self, line: int) -> DType:
+        return by_name(self.lines[line][1])
+
+    def _accumulators(self, count: int, lanes: int) -> list[tuple[Var, Var | None]]:
+        dtype = self._dtype(self.value)
+        type_ = vector(lanes, register_type(dtype))
+        made = []
+        for _ in range(count):
+            best = self.f.var(type_, self.k.identity(self.reduce, dtype))
+            spot = (self.f.var(vector(lanes, "i64"), 2**63 - 1)
+                    if self.position is not None else None)
+            made.append((best, spot))
+        return made
+
+    def _reset(self, accumulators) -> None:
+        dtype = self._dtype(self.value)
+        for best, spot in accumulators:
+            best.set(self.k.identity(self.reduce, dtype))
+            if spot is not None:
+                spot.set(2**63 - 1)
+
+    def _accumulate(self, accumulator, value: Value, spot: Value | None) -> None:
+        best, where = accumulator
+        f, dtype = self.f, self._dtype(self.value)
+        if where is None:
+            combined = self.k.combine(self.reduce, dtype, best.get(), value)
+            best.set(combined)
+            return
+        old, old_spot = best.get(), where.get()
+        better = self.k.better(self.reduce, dtype, old, old_spot, value, spot)
+        best.set(f.select(better, value, old))
+        where.set(f.select(better, spot, old_spot))
+
+    def _absorb(self, accumulator, lanes: int) -> None:
+        """Evaluate the reduced value here and add it; lanes past the end count as the identity."""
+        self._evaluate(self._open_places(len(self.loops)), self.lanes)
+        value = self.k.splat(self.values[self.value], lanes)
+        spot = None
+        if self.position is not None:
+            spot = self.k.splat(self.values[self.position], lanes)
+        if self.k.active is not None and lanes > 1 and self.lane_reduced:
+            neutral = self.k.identity(self.reduce, self._dtype(self.value))
+            value = self.f.select(self.k.active, value, neutral)
+            if spot is not None:
+                spot = self.f.select(self.k.active, spot, 2**63 - 1)
+        self._accumulate(accumulator, value, spot)
+
+    def _emit_horizontal(self) -> None:
+        """Lanes run along a reduced loop; one scalar per iteration of the outer loops. Each run of the
+        innermost loop is summed on its own and then added: error grows with the run, not the whole."""
+        total = self._accumulators(1, self.lanes)[0]
+        unroll = UNROLL_REDUCE if self.has_lane and len(self.lines) <= 12 else 1
+        run = self._accumulators(unroll, self.lanes) if self.has_lane else []
+
+        def descend(depth: int) -> None:
+            saved = dict(self.values)
+            self._evaluate(self._open_places(depth), 1)
+            if depth < len(self._scalar_loops()):
+                with self.f.loop(0, self._extent(depth)) as i:
+                    self.indices[self.outer_count + depth] = i
+                    descend(depth + 1)
+            elif self.has_lane:
+                self._reset(run)
+                self._lane_loop(lambda part: self._absorb(run[part], self.lanes), unroll)
+                for best, spot in run:
+                    self._accumulate(total, best.get(), spot.get() if spot else None)
+            else:
+                self._absorb(total, 1)
+            self.values = saved
+
+        self._reset([total])
+        descend(0)
+        best, spot = self._across_lanes(total)
+        self._store(spot if spot is not None else best, 1)
+
+    def _across_lanes(self, accumulator) -> tuple[Value, Value | None]:
+        """Combine the lanes by halves: a fixed tree."""
+        f, dtype = self.f, self._dtype(self.value)
+        best, spot = accumulator[0].get(), accumulator[1].get() if accumulator[1] else None
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            a, b = self._halves(best, width)
+            if spot is None:
+                best = self.k.combine(self.reduce, dtype, a, b)
+            else:
+                ai, bi = self._halves(spot, width)
+                better = self.k.better(self.reduce, dtype, a, ai, b, bi)
+                best, spot = f.select(better, b, a), f.select(better, bi, ai)
+        return best, spot
+
+    def _halves(self, x: Value, width: int) -> tuple[Value, Value]:
+        if width == 1:
+            return self.f.extract(x, 0), self.f.extract(x, 1)
+        return (self.f.shuffle(x, None, range(width)),
+                self.f.shuffle(x, None, range(width, 2 * width)))
+
+    def _emit_vertical(self) -> None:
+        """Lanes run along a kept loop; the reduced loops run inside, register by register."""
+        self._evaluate(self._open_places(0), 1)
+        accumulator = self._accumulators(1, self.lanes)[0]
+        lane_only = self._open_places(0) | {self.lane_place}
+
+        def descend(depth: int, places: set[int]) -> None:
+            saved = dict(self.values)
+            self._evaluate(places, self.lanes)
+            if depth < len(self._scalar_loops()):
+                with self.f.loop(0, self._extent(depth)) as i:
+                    self.indices[self.outer_count + depth] = i
+                    descend(depth + 1, places | {self.outer_count + depth})
+            else:
+                self._absorb(accumulator, self.lanes)
+            self.values = saved
+
+        def body(part: int) -> None:
+            self._reset([accumulator])
+            descend(0, lane_only)
+            best, spot = accumulator
+            self._store(spot.get() if spot is not None else best.get(), self.lanes)
+
+        self._lane_loop(body)
+
+    # ------------------------------------------------------------------ lines
+    def _line(self, line: tuple, lanes: int) -> Value:
+        kind, dtype_name, args, data = line
+        dtype = by_name(dtype_name)
+        operands = [self.k.splat(self.values[arg], lanes) for arg in args]
+        return getattr(self, f"_line_{kind}")(dtype, operands, data, lanes, line)
+
+    def _line_op(self, dtype, operands, data, lanes, line) -> Value:
+        # an operation is typed by its operands (a comparison gives bool, `where` selects by bool)
+        name, status = data
+        if status is not None:
+            self.k.status = self.nest.slot(status, "ptr")
+        source = by_name(self.lines[line[2][-1]][1])
+        return ELEMENTWISE[name].emit(self.k, source, *operands)
+
+    def _line_cast(self, dtype, operands, data, lanes, line) -> Value:
+        return self.k.convert(operands[0], by_name(self.lines[line[2][0]][1]), dtype)
+
+    def _line_const(self, dtype, operands, data, lanes, line) -> Value:
+        where, content = data
+        if where == "literal":
+            return self.f.const(content, register_type(dtype))
+        if dtype.kind == "f":
+            return self.k.convert(self.nest.slot(content, "double"), dtypes.float64, dtype)
+        return self.k.convert(self.nest.slot(content), dtypes.int64, dtype)
+
+    def _line_number(self, dtype, operands, data, lanes, line) -> Value:
+        slot, source = data
+        type_ = "double" if source == "float64" else "i64"
+        raw = self.nest.slot(slot, type_)
+        return self.k.convert(raw, dtypes.float64 if type_ == "double" else dtypes.int64, dtype)
+
+    def _line_index(self, dtype, operands, index, lanes, line) -> Value:
+        return self._offset(index, lanes)
+
+    def _line_wrap(self, dtype, operands, data, lanes, line) -> Value:
+        size, status = data
+        self.k.status = self.nest.slot(status, "ptr")
+        return self.k.wrap_index(operands[0], self.nest.slot(size))
+
+    def _line_inside(self, dtype, operands, data, lanes, line) -> Value:
+        index, size = data
+        return self.f.cmp("ult", self._offset(index, lanes),
+                          self.k.splat(self.nest.slot(size), lanes))
+
+    def _line_divides(self, dtype, operands, data, lanes, line) -> Value:
+        index, step = data
+        step = self.k.splat(self.nest.slot(step), lanes)
+        return self.f.cmp("eq", self.f.srem(self._offset(index, lanes), step), 0)
+
+    def _line_quotient(self, dtype, operands, data, lanes, line) -> Value:
+        index, step = data
+        return self.f.sdiv(self._offset(index, lanes), self.k.splat(self.nest.slot(step), lanes))
+
+    # ------------------------------------------------------------------ addresses
+    def _offset(self, index: tuple, lanes: int) -> Value:
+        """An element index in every lane, as i64."""
+        base, lane_factor, dynamic = self._parts(index)
+        f = self.f
+        total = f.typed(base, "i64")
+        if lanes == 1:
+            if lane_factor is not None:
+                total = f.add(total, f.mul(self.indices[self.lane_place], lane_factor))
+        else:
+            total = f.splat(total, lanes)
+            if lane_factor is not None:
+                position = f.add(f.splat(self.indices[self.lane_place], lanes), f.iota(lanes))
+                scale = lane_factor if lane_factor == 1 else f.splat(lane_factor, lanes)
+                total = f.add(total, f.mul(position, scale))
+        for value, stride in dynamic:
+            stride = stride if isinstance(stride, int) else self.k.splat(stride, lanes)
+            total = f.add(total, f.mul(self.k.splat(value, lanes), stride))
+        return f.typed(total, vector(lanes, "i64"))
+
+    def _parts(self, index: tuple):
+        """(scalar part, factor of the lane loop or None, data-dependent terms)."""
+        terms, const, dynamic = index
+        f = self.f
+        base = 0 if const is None else self.nest.slot(const)
+        lane_factor = None
+        for place, factor in terms:
+            scale = 1 if factor == "unit" else self.nest.slot(factor)
+            if place == self.lane_place:
+                lane_factor = scale
+            else:
+                base = f.add(base, f.mul(self.indices[place], scale))
+        return base, lane_factor, [
+            (self.values[line], 1 if stride is None else self.nest.slot(stride))
+            for line, stride in dynamic]
+
+    def _line_load(self, dtype, operands, data, lanes, line) -> Value:
+        slot, memory_name, index, conditions = data
+        source = by_name(memory_name)
+        raw = self._load(self.nest.slot(slot, "ptr"), memory_type(source), index,
+                         [self.values[c] for c in conditions], lanes)
+        return self.k.widen(raw, source)
+
+    def _load(self, pointer: Value, type_: str, index: tuple, conditions: list[Value],
+              lanes: int) -> Value:
+        f, k = self.f, self.k
+        base, lane_factor, dynamic = self._parts(index)
+        if lanes == 1:
+            address = f.gep(pointer, self._offset(index, 1), type_)
+            if conditions:
+                address = f.select(functools.reduce(f.and_, conditions), address,
+                                   f.array("i64", 1, 8))
+            return f.load(type_, address)
+        mask = k.active
+        for condition in conditions:
+            condition = k.splat(condition, lanes)
+            mask = condition if mask is None else f.and_(mask, condition)
+        wide = vector(lanes, type_)
+        if not dynamic and lane_factor == 1:
+            address = f.gep(pointer, f.add(base, self.indices[self.lane_place]), type_)
+            return f.load(wide, address) if mask is None else f.masked_load(wide, address, mask)
+        addresses = f.gep(pointer, self._offset(index, lanes), type_)
+        full = mask if mask is not None else f.const(True, vector(lanes, "i1"))
+        return f.gather(wide, addresses, full)
+
+    def _store(self, value: Value, lanes: int) -> None:
+        slot, dtype_name, index = self.where
+        f, k, dtype = self.f, self.k, by_name(dtype_name)
+        pointer, type_ = self.nest.slot(slot, "ptr"), memory_type(dtype)
+        if self.mode != "set":
+            old = k.widen(self._load(pointer, type_, index, [], lanes), dtype)
+            rule = {"add": "sum", "mul": "prod"}.get(self.mode, self.mode)
+            value = k.combine(rule, dtype, old, value)
+        raw = k.narrow(value, dtype)
+        base, lane_factor, dynamic = self._parts(index)
+        if lanes == 1:
+            f.store(raw, f.gep(pointer, self._offset(index, 1), type_))
+        elif not dynamic and lane_factor == 1 or dynamic and lane_factor == 1 and all(
+                line not in self._across for line, _ in index[2]):
+            address = f.gep(pointer, self._scalar_offset(index), type_)
+            if k.active is None:
+                f.store(raw, address)
+            else:
+                f.masked_store(raw, address, k.active)
+        else:
+            addresses = f.gep(pointer, self._offset(index, lanes), type_)
+            mask = k.active if k.active is not None else f.const(True, vector(lanes, "i1"))
+            f.scatter(raw, addresses, mask)
+
+    @functools.cached_property
+    def _across(self) -> set[int]:
+        """Lines whose value differs between lanes."""
+        return {n for n, places in enumerate(self.depends) if self.lane_place in places}
+
+    def _scalar_offset(self, index: tuple) -> Value:
+        """The element index of lane 0, when the data-dependent part is the same in every lane."""
+        base, _, dynamic = self._parts(index)
+        f = self.f
+        total = f.add(base, self.indices[self.lane_place])
+        for value, stride in dynamic:
+            total = f.add(total, f.mul(value, stride))
+        return total

@@ -1,0 +1,146 @@
+"""What a loop nest computes: index expressions over loop variables, and scalar expressions over loads.
+
+An `Index` is an affine function of loop variables plus data-dependent terms. Everything here holds
+concrete numbers; `nest.canonical` later replaces them by run-time parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+
+__all__ = ["Index", "Expr", "Buffer", "loop_index"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """A strided array in memory: an argument of the program or a temporary.
+
+    Attributes:
+        kind: "in", "out" or "temp"; `number` counts within the kind.
+        offset, strides: in elements of `dtype`.
+    """
+
+    kind: str
+    number: int
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    def index(self, position: Iterable[Index]) -> Index:
+        """The element index of a position."""
+        total = Index({}, self.offset)
+        for i, stride in zip(position, self.strides, strict=True):
+            total = total.plus(i.scaled(stride))
+        return total
+
+
+class Index:
+    """terms[var] * var + ... + const + stride * expr + ...; immutable."""
+
+    __slots__ = ("terms", "const", "dynamic", "key", "_hash")
+
+    def __init__(self, terms: Mapping[int, int], const: int = 0,
+                 dynamic: tuple[tuple[Expr, int], ...] = ()):
+        self.terms = {var: factor for var, factor in terms.items() if factor}
+        self.const = const
+        self.dynamic = dynamic
+        self.key = (tuple(sorted(self.terms.items())), const, dynamic)
+        self._hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Index) and self.key == other.key
+
+    def zero(self) -> Index:
+        return ZERO
+
+    def scaled(self, factor: int) -> Index:
+        if factor == 1:
+            return self
+        if factor == 0:
+            return ZERO
+        return Index({v: f * factor for v, f in self.terms.items()}, self.const * factor,
+                     tuple((e, s * factor) for e, s in self.dynamic))
+
+    def shifted(self, amount: int) -> Index:
+        return Index(self.terms, self.const + amount, self.dynamic) if amount else self
+
+    def plus(self, other: Index) -> Index:
+        if not other.terms and not other.const and not other.dynamic:
+            return self
+        terms = dict(self.terms)
+        for var, factor in other.terms.items():
+            terms[var] = terms.get(var, 0) + factor
+        return Index(terms, self.const + other.const, self.dynamic + other.dynamic)
+
+    def unspread(self, start: int, step: int, size: int) -> tuple[Index, list[Expr]]:
+        """The p with start + p * step == self, and the conditions under which it exists."""
+        moved = self.shifted(-start)
+        if step == 1:
+            return moved, [Expr("inside", dtypes.bool_, (), (moved, size))]
+        quotient = Expr("quotient", dtypes.int64, (), (moved, step))
+        position = Index({}, 0, ((quotient, 1),))
+        return position, [Expr("divides", dtypes.bool_, (), (moved, step)),
+                          Expr("inside", dtypes.bool_, (), (position, size))]
+
+
+ZERO = Index({})
+
+
+def loop_index(var: int) -> Index:
+    return Index({var: 1})
+
+
+class Expr:
+    """One scalar computation inside a nest; immutable and hashable by structure.
+
+    Kinds: "load" data=(buffer, index, conditions) · "op" data=primitive · "cast" · "const" data=value
+    · "number" data=argument number · "index" data=index (as int64) · "inside" data=(index, size):
+    0 <= index < size · "divides", "quotient" data=(index, step) · "wrap" data=size: a user's index,
+    checked and made non-negative.
+    """
+
+    __slots__ = ("kind", "dtype", "args", "data", "_hash")
+
+    def __init__(self, kind: str, dtype: DType, args: tuple[Expr, ...] = (), data: object = None):
+        self.kind = kind
+        self.dtype = dtype
+        self.args = args
+        self.data = data
+        self._hash = hash((kind, dtype, args, data))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (isinstance(other, Expr) and self._hash == other._hash and self.kind == other.kind
+                and self.dtype is other.dtype and self.data == other.data
+                and self.args == other.args)
+
+    def indices(self) -> list[Index]:
+        """The index expressions that this expression (not its arguments) contains."""
+        if self.kind == "load":
+            return [self.data[1]]
+        if self.kind == "index":
+            return [self.data]
+        if self.kind in ("inside", "divides", "quotient"):
+            return [self.data[0]]
+        return []
+
+    def children(self) -> tuple[Expr, ...]:
+        """Arguments, conditions and the data-dependent parts of indices."""
+        below = self.args
+        if self.kind == "load":
+            below = below + self.data[2]
+        for index in self.indices():
+            below = below + tuple(expr for expr, _ in index.dynamic)
+        return below

@@ -1,0 +1,61 @@
+"""Library steps: contractions and random streams as calls of generated kernels."""
+
+from __future__ import annotations
+
+from flambeau.compiler import gemm
+from flambeau.compiler.expression import Buffer
+from flambeau.compiler.nest import Pointer
+from flambeau.compiler.target import Target
+
+__all__ = ["step"]
+
+
+def step(library, target: Target, threads: int):
+    """(Step, work) for one LibraryStep."""
+    rule = _RULES.get(library.kind)
+    if rule is None:
+        raise NotImplementedError(f"no kernel generator for {library.kind!r}")
+    return rule(library, target, threads)
+
+
+def _pointer(buffer: Buffer) -> Pointer:
+    return Pointer(buffer.kind, buffer.number, buffer.offset * buffer.dtype.itemsize)
+
+
+def _layout(rows: int, columns: int, row_stride: int, column_stride: int) -> str:
+    if column_stride == 1 or columns == 1:
+        return "row"
+    return "col" if row_stride == 1 or rows == 1 else "any"
+
+
+def _dot(library, target: Target, threads: int):
+    from flambeau.compiler.program import Step
+    from flambeau.compiler.schedule import batch_stride
+
+    a, b = library.sources
+    c = library.target
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = 1
+    for size in a.shape[:-2]:
+        batch *= size
+    a_layout = _layout(m, k, a.strides[-2], a.strides[-1])
+    b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
+    spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout)
+    if hasattr(gemm, "is_small_m"):
+        spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout, small_m=gemm.is_small_m(m))
+    cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
+    name, text = gemm.gemm_kernel(spec, target)
+    values = {
+        "a": _pointer(a), "b": _pointer(b), "c": _pointer(c), "bias": 0,
+        "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
+        "batch": batch, "m": m, "n": n, "k": k,
+        "a_batch": batch_stride(a)[1], "a_row": a.strides[-2], "a_col": a.strides[-1],
+        "b_batch": batch_stride(b)[1], "b_row": b.strides[-2], "b_col": b.strides[-1],
+        "c_batch": m * n, "c_row": n, "bias_stride": 0,
+        "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n,
+    }
+    return (Step(name, lambda: text, [values[slot] for slot in gemm.GEMM_SLOTS], cut.nchunks),
+            2 * batch * m * n * k // 8)
+
+
+_RULES = {"dot": _dot}

@@ -1,0 +1,263 @@
+"""Loop nests: phases, their normal form, and the canonical text that kernels are cached by.
+
+A *phase* computes one buffer from others over a domain of loops. `normalise` drops and merges loops,
+orders them by memory, and picks the loop whose iterations become vector lanes. `canonical` replaces
+every size, stride, offset and constant by a slot number: what is left is the kernel's identity, and
+the slots' contents are the launch's arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.core.dtypes import DType
+
+__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "walk"]
+
+
+@dataclasses.dataclass
+class Loop:
+    """One loop. If `clip` is (outer var, total), it ends at min(extent, total - outer * extent)."""
+
+    var: int
+    extent: int
+    clip: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass
+class Phase:
+    """One computation over a domain.
+
+    Attributes:
+        outer: loops whose iterations are independent; chunks of their product run in parallel.
+        inner: loops that run in order inside (reduced, or feeding a scatter).
+        lane: the loop whose iterations are vector lanes; a member of neither list.
+        reduce: None, or the combining rule: "sum", "prod", "max", "min", "argmax", "argmin".
+        lane_reduced: the lanes are combined (horizontal) rather than kept (vertical).
+        value: what is stored or reduced; `position`: for argmax/argmin, the counted position.
+        target, where: the buffer stored to, and the element index there.
+        mode: "set", or how a scatter combines with what is there.
+    """
+
+    outer: list[Loop]
+    inner: list[Loop]
+    lane: Loop | None
+    value: Expr
+    target: Buffer
+    where: Index
+    reduce: str | None = None
+    lane_reduced: bool = False
+    position: Expr | None = None
+    mode: str = "set"
+
+    def roots(self) -> list[Expr]:
+        roots = [self.value] + ([self.position] if self.position else [])
+        return roots + [expr for expr, _ in self.where.dynamic]
+
+
+def walk(roots: list[Expr]) -> list[Expr]:
+    """Every expression under `roots`, children first, each once."""
+    order: list[Expr] = []
+    seen: set[Expr] = set()
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        expr, ready = stack.pop()
+        if ready:
+            order.append(expr)
+        elif expr not in seen:
+            seen.add(expr)
+            stack.append((expr, True))
+            stack.extend((child, False) for child in reversed(expr.children())
+                         if child not in seen)
+    return order
+
+
+# --------------------------------------------------------------------------- normal form
+def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
+    """Fill in the loops of `phase`: merge what can be merged, order by memory, choose the lanes."""
+    exprs = walk(phase.roots())
+    indices = {index for expr in exprs for index in expr.indices()} | {phase.where}
+    loads = [expr.data[1] for expr in exprs if expr.kind == "load"]
+    kept = _merge(sorted((loop for loop in kept if loop.extent != 1),
+                         key=lambda loop: -phase.where.terms.get(loop.var, 0)), indices)
+    main = max(loads, key=lambda index: len(index.terms), default=phase.where)
+    reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
+                            key=lambda loop: -main.terms.get(loop.var, 0)), indices)
+    bound = _bound_vars(phase) if phase.mode != "set" or phase.where.dynamic else set()
+    candidates = [loop for loop in kept + reduced if loop.var not in bound]
+    lane = max(candidates, default=None, key=lambda loop: (
+        _lane_score(loop, loads, phase.where, loop in reduced), loop.extent))
+    phase.lane = lane
+    phase.lane_reduced = lane in reduced
+    phase.outer = [loop for loop in kept if loop is not lane and loop.var not in bound]
+    phase.inner = ([loop for loop in kept if loop is not lane and loop.var in bound]
+                   + [loop for loop in reduced if loop is not lane])
+    return phase
+
+
+def _merge(loops: list[Loop], indices: set[Index]) -> list[Loop]:
+    """Join neighbours (outer, inner) that every index walks as one run of memory."""
+    result: list[Loop] = []
+    for loop in reversed(loops):
+        if result:
+            inner = result[-1]
+            if all(index.terms.get(loop.var, 0) == index.terms.get(inner.var, 0) * inner.extent
+                   for index in indices):
+                inner.extent *= loop.extent
+                continue
+        result.append(Loop(loop.var, loop.extent))
+    return result[::-1]
+
+
+def _bound_vars(phase: Phase) -> set[int]:
+    """Loop variables that a scatter's destination depends on through data: they must run in order."""
+    roots = [expr for expr, _ in phase.where.dynamic]
+    return {var for expr in walk(roots) for index in expr.indices() for var in index.terms}
+
+
+def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> int:
+    score = 0
+    for index in loads:
+        factor = index.terms.get(loop.var, 0)
+        score += {1: 2, 0: 1}.get(factor, -2)
+    if not reduced:
+        score += 3 if store.terms.get(loop.var, 0) == 1 else -3
+    return score if loop.extent >= 4 else score - 6
+
+
+def split(loop: Loop, block: int, var: int) -> tuple[Loop, Loop]:
+    """Cut a loop into (blocks, elements of a block); `var` is the new variable of the blocks. An index
+    advances by `block` of the old variable's steps for each step of the new one: see `splits`."""
+    return Loop(var, -(-loop.extent // block)), Loop(loop.var, block, clip=(var, loop.extent))
+
+
+# --------------------------------------------------------------------------- canonical form
+@dataclasses.dataclass(frozen=True)
+class Pointer:
+    """A slot that holds an address: of a buffer, `offset` bytes in; or ("status", 0)."""
+
+    kind: str
+    number: int
+    offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A slot that holds the program's number argument `number`."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Float:
+    """A slot that holds a double."""
+
+    value: float
+
+
+class _Slots:
+    """Collects the launch arguments while the canonical form refers to them by number."""
+
+    def __init__(self) -> None:
+        self.contents: list = []
+        self._shared: dict = {}
+
+    def add(self, content) -> int:
+        self.contents.append(content)
+        return len(self.contents) - 1
+
+    def shared(self, content) -> int:
+        """One slot for equal pointers and numbers; sizes are never shared, since that two sizes are
+        equal must not become part of a kernel's identity."""
+        if content not in self._shared:
+            self._shared[content] = self.add(content)
+        return self._shared[content]
+
+
+LITERALS = (0, 1, -1, 2, 0.5, -0.5, True, False)
+
+
+def canonical(phases: list[Phase], splits: dict[int, tuple[int, int]], lanes: int
+              ) -> tuple[tuple, list]:
+    """(key, slot contents) of the nest that runs `phases` one after the other for each iteration of
+    their common outer loops. `splits` maps the variable of a loop over blocks to (the variable that was
+    cut, the block's size)."""
+    slots = _Slots()
+    outer = phases[0].outer
+    key = (lanes, tuple(slots.add(loop.extent) for loop in outer),
+           tuple(_canonical_phase(phase, slots, splits) for phase in phases))
+    return key, slots.contents
+
+
+def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
+    # phases of one nest share their outer loops position by position
+    position = {loop.var: place for place, loop in enumerate(phase.outer)}
+    inner = list(phase.inner) + ([phase.lane] if phase.lane else [])
+    position |= {loop.var: len(phase.outer) + place for place, loop in enumerate(inner)}
+
+    def loop_key(loop: Loop) -> tuple:
+        if loop.clip is None:
+            return slots.add(loop.extent), None
+        return slots.add(loop.extent), (position[loop.clip[0]], slots.add(loop.clip[1]))
+
+    lane_var = phase.lane.var if phase.lane else None
+    numbered: dict[Expr, int] = {}
+
+    def index_key(index: Index, with_const: bool = True) -> tuple:
+        terms = []
+        for var, place in sorted(position.items(), key=lambda item: item[1]):
+            owner, times = splits.get(var, (var, 1))
+            factor = index.terms.get(var, 0)
+            if owner != var:
+                factor += index.terms.get(owner, 0) * times
+            if factor:
+                unit = factor == 1 and var == lane_var
+                terms.append((place, "unit" if unit else slots.add(factor)))
+        const = slots.add(index.const) if with_const and index.const else None
+        dynamic = tuple((numbered[expr], None if stride == 1 else slots.add(stride))
+                        for expr, stride in index.dynamic)
+        return tuple(terms), const, dynamic
+
+    def pointer(buffer: Buffer, index: Index) -> int:
+        return slots.shared(Pointer(buffer.kind, buffer.number, index.const * buffer.dtype.itemsize))
+
+    lines = []
+    for expr in walk(phase.roots()):
+        args = tuple(numbered[arg] for arg in expr.args)
+        lines.append((expr.kind, expr.dtype.name, args,
+                      _canonical_data(expr, slots, numbered, index_key, pointer)))
+        numbered[expr] = len(lines) - 1
+    loops = tuple(loop_key(loop) for loop in inner)
+    where = (pointer(phase.target, phase.where), phase.target.dtype.name,
+             index_key(phase.where, with_const=False))
+    return (len(phase.outer), loops, phase.lane is not None, phase.reduce, phase.lane_reduced,
+            phase.mode, tuple(lines), numbered[phase.value],
+            None if phase.position is None else numbered[phase.position], where)
+
+
+def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointer):
+    kind, data = expr.kind, expr.data
+    if kind == "load":
+        buffer, index, conditions = data
+        return (pointer(buffer, index), buffer.dtype.name, index_key(index, with_const=False),
+                tuple(numbered[c] for c in conditions))
+    if kind == "op":
+        checked = data.name in ("idiv", "irem")
+        return data.name, slots.shared(Pointer("status", 0)) if checked else None
+    if kind == "const":
+        if data in LITERALS or expr.dtype.kind == "b":
+            return "literal", data
+        return "slot", slots.shared(Float(float(data)) if expr.dtype.kind == "f" else data)
+    if kind == "number":
+        return slots.shared(Number(data[0])), data[1]
+    if kind == "index":
+        return index_key(data)
+    if kind == "wrap":
+        return slots.add(data), slots.shared(Pointer("status", 0))
+    if kind in ("inside", "divides", "quotient"):
+        return index_key(data[0]), slots.add(data[1])
+    if kind == "cast":
+        return None
+    raise AssertionError(kind)
+

@@ -1,0 +1,251 @@
+"""Packing: how the operands of a matrix product are laid out before the micro-kernel reads them.
+
+The macro-kernel (`gemm.py`) asks an operand for one block at a time; how the elements are found in
+memory is the operand's business. Two packed layouts exist:
+
+    rows    A only: row i of the panel is contiguous, `Tile.pitch` elements after row i - 1
+    panels  element (i, k) lies at k * width + i: what a register tile reads in one step of k
+
+Rows and columns that lie outside of the matrix may hold anything: nothing of them is ever stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.target import Target
+
+__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "transpose", "load_lanes", "widen",
+           "narrow", "load_scalar"]
+
+_SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_ROW_PADDING = 16  # elements between packed rows, so that rows do not share cache sets
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """The register tile and the cache blocks of one element type on one machine.
+
+    Attributes:
+        memory: LLVM type of the elements in memory.
+        compute: type in which they are packed and multiplied (i8 and i16 widen to i32: the
+            product modulo 2**n needs no more than that).
+        lanes: elements of `compute` in a vector register.
+        rows: heights of the micro-kernels, tallest first.
+        vectors: width of the register tile in vectors.
+        depth: largest K block; `columns`: largest N block.
+        masked: the machine loads and stores parts of vectors at full speed.
+    """
+
+    memory: str
+    compute: str
+    lanes: int
+    rows: tuple[int, ...]
+    vectors: int
+    depth: int
+    columns: int
+    masked: bool
+
+    @property
+    def height(self) -> int:
+        return self.rows[0]
+
+    @property
+    def width(self) -> int:
+        return self.lanes * self.vectors
+
+    @property
+    def pitch(self) -> int:
+        """Distance between the packed rows of A."""
+        return self.depth + _ROW_PADDING
+
+    @property
+    def panel_height(self) -> int:
+        """Width of a packed panel of A: `height` in whole vectors."""
+        return -(-self.height // self.lanes) * self.lanes
+
+    @property
+    def vector(self) -> str:
+        return vector(self.lanes, self.compute)
+
+    @property
+    def memory_vector(self) -> str:
+        return vector(self.lanes, self.memory)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a packed element."""
+        return _SIZES[self.compute]
+
+    @property
+    def floating(self) -> bool:
+        return self.compute in ("float", "double")
+
+
+def tile_for(memory: str, target: Target) -> Tile:
+    """The tile of elements of type `memory` on `target`.
+
+    Raises:
+        NotImplementedError: the type has no matrix product; convert to float before.
+    """
+    if memory not in _SIZES:
+        raise NotImplementedError(
+            f"no matrix product of {memory} elements: convert them to float before")
+    compute = "i32" if memory in ("i8", "i16") else memory
+    wide = target.vector_bits >= 256
+    narrow_masks = target.has("avx512bw")
+    masked = wide and (_SIZES[memory] >= 4 or narrow_masks)
+    if compute not in ("float", "double"):
+        rows, vectors = (4, 1), 2
+    elif target.vector_bits >= 512:
+        rows, vectors = (14, 8, 4), 2
+    elif target.registers >= 32:
+        rows, vectors = (8, 4), 2
+    else:
+        rows, vectors = (6, 3), 2
+    depth = 384 if _SIZES[compute] == 4 else 256
+    return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 1024, masked)
+
+
+# ---------------------------------------------------------------------- elements
+def widen(f: Function, value: Value, tile: Tile) -> Value:
+    """From the type in memory to the type of the arithmetic."""
+    if tile.memory == tile.compute:
+        return value
+    return f.cast("sext", value, tile.vector if value.type.startswith("<") else tile.compute)
+
+
+def narrow(f: Function, value: Value, tile: Tile) -> Value:
+    """From the type of the arithmetic to the type in memory (integers wrap)."""
+    if tile.memory == tile.compute:
+        return value
+    return f.cast("trunc", value,
+                  tile.memory_vector if value.type.startswith("<") else tile.memory)
+
+
+def load_lanes(f: Function, tile: Tile, pointer: Value, mask: Value | None = None) -> Value:
+    """One vector of elements, widened; lanes that `mask` leaves out are 0."""
+    if mask is None:
+        return widen(f, f.load(tile.memory_vector, pointer), tile)
+    return widen(f, f.masked_load(tile.memory_vector, pointer, mask), tile)
+
+
+def load_scalar(f: Function, tile: Tile, pointer: Value) -> Value:
+    return widen(f, f.load(tile.memory, pointer), tile)
+
+
+# ---------------------------------------------------------------------- packing functions
+_PACK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "depth"), ("i64", "count"),
+              ("i64", "stride"), ("i64", "step"))
+
+
+def pack_rows(module: Module, name: str, tile: Tile, order: str) -> None:
+    """Define `name`(src, dst, depth, count, stride, step): the layout "rows".
+
+    dst[i * pitch + k] = src[i * stride + k * step] for i < count, k < depth; order "row" means
+    that step is 1. Up to a vector may be written behind each row.
+    """
+    f = module.function(name, _PACK_ARGS, internal=True)
+    a = f.args
+    whole = _whole_vectors(f, a["depth"], tile) if order == "row" else 0
+    mask = f.lane_mask(tile.lanes, f.sub(a["depth"], whole)) if order == "row" and tile.masked else None
+    with f.loop(0, a["count"]) as i:
+        src = f.gep(a["src"], f.mul(i, a["stride"]), tile.memory)
+        dst = f.gep(a["dst"], f.mul(i, tile.pitch), tile.compute)
+        if order == "row":
+            with f.loop(0, whole, tile.lanes) as k:
+                f.store(load_lanes(f, tile, f.gep(src, k, tile.memory)), dst, k)
+        if mask is not None:
+            with f.when(f.cmp("slt", whole, a["depth"])):
+                f.store(load_lanes(f, tile, f.gep(src, whole, tile.memory), mask), dst, whole)
+        else:
+            with f.loop(whole, a["depth"]) as k:
+                offset = k if order == "row" else f.mul(k, a["step"])
+                f.store(load_scalar(f, tile, f.gep(src, offset, tile.memory)), dst, k)
+
+
+def pack_panel(module: Module, name: str, tile: Tile, order: str, width: int) -> None:
+    """Define `name`(src, dst, depth, count, stride, step): the layout "panels".
+
+    dst[k * width + i] = src[i * stride + k * step] for i < count, k < depth. The order says what
+    is contiguous in memory: "across" (stride is 1), "along" (step is 1) or "any". Order "along"
+    may write rows of the panel up to the next multiple of the vector length.
+    """
+    f = module.function(name, _PACK_ARGS, internal=True)
+    if order == "any":
+        _pack_scalars(f, tile, width)
+    elif tile.masked:
+        (_pack_across if order == "across" else _pack_along)(f, tile, width, masked=True)
+    else:
+        with f.when_else(f.cmp("sge", f.args["count"], width)) as otherwise:
+            (_pack_across if order == "across" else _pack_along)(f, tile, width, masked=False)
+            otherwise()
+            _pack_scalars(f, tile, width)
+
+
+def _whole_vectors(f: Function, count: Value, tile: Tile) -> Value:
+    return f.and_(count, -tile.lanes) if tile.lanes > 1 else count
+
+
+def _pack_scalars(f: Function, tile: Tile, width: int) -> None:
+    a = f.args
+    with f.loop(0, a["depth"]) as k:
+        src = f.gep(a["src"], f.mul(k, a["step"]), tile.memory)
+        dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
+        with f.loop(0, f.smin(a["count"], width)) as i:
+            value = load_scalar(f, tile, f.gep(src, f.mul(i, a["stride"]), tile.memory))
+            f.store(value, dst, i)
+
+
+def _pack_across(f: Function, tile: Tile, width: int, masked: bool) -> None:
+    a = f.args
+    starts = range(0, width, tile.lanes)
+    masks = [f.lane_mask(tile.lanes, f.sub(a["count"], j)) if masked else None for j in starts]
+    with f.loop(0, a["depth"]) as k:
+        src = f.gep(a["src"], f.mul(k, a["step"]), tile.memory)
+        dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
+        for j, mask in zip(starts, masks, strict=True):
+            f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
+
+
+def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
+    """Square blocks of lanes x lanes elements, transposed in registers."""
+    a = f.args
+    whole = a["depth"] if masked else _whole_vectors(f, a["depth"], tile)
+    with f.loop(0, width, tile.lanes) as j, f.loop(0, whole, tile.lanes) as k:
+        block = f.gep(a["src"], f.add(f.mul(j, a["stride"]), k), tile.memory)
+        ends = f.lane_mask(tile.lanes, f.sub(a["depth"], k)) if masked else None
+        rows = []
+        for lane in range(tile.lanes):
+            mask = None
+            if masked:
+                inside = f.cmp("slt", f.add(j, lane), a["count"])
+                mask = f.select(inside, ends, f.const(0, ends.type))
+            pointer = f.gep(block, f.mul(a["stride"], lane), tile.memory)
+            rows.append(load_lanes(f, tile, pointer, mask))
+        dst = f.gep(a["dst"], f.add(f.mul(k, width), j), tile.compute)
+        for lane, row in enumerate(transpose(f, rows)):
+            f.store(row, dst, lane * width)
+    if not masked:
+        with f.loop(whole, a["depth"]) as k:
+            dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
+            src = f.gep(a["src"], k, tile.memory)
+            with f.loop(0, width) as j:
+                value = load_scalar(f, tile, f.gep(src, f.mul(j, a["stride"]), tile.memory))
+                f.store(value, dst, j)
+
+
+def transpose(f: Function, rows: list[Value]) -> list[Value]:
+    """Transpose n vectors of n lanes (n a power of two): log2(n) stages of two-input shuffles."""
+    n, span = len(rows), 1
+    while span < n:
+        stage = list(rows)
+        for i in range(n):
+            if not i & span:
+                low = [q if not q & span else n + q - span for q in range(n)]
+                high = [q + span if not q & span else n + q for q in range(n)]
+                stage[i] = f.shuffle(rows[i], rows[i + span], low)
+                stage[i + span] = f.shuffle(rows[i], rows[i + span], high)
+        rows, span = stage, span * 2
+    return rows

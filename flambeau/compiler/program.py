@@ -1,0 +1,271 @@
+"""Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
+
+The passes, in order: group (phases over the same rows become one nest), split (long loops are cut into
+blocks that can run in parallel and round alike on any number of threads), canonicalise, plan memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from flambeau.compiler import libraries
+from flambeau.compiler.codegen import emit_nest, nest_name
+from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, walk
+from flambeau.compiler.schedule import LibraryStep, Schedule, schedule
+from flambeau.compiler.target import Target
+from flambeau.core.dtypes import DType
+from flambeau.core.shapes import contiguous_strides
+from flambeau.ir.graph import Graph
+
+__all__ = ["Step", "Plan", "plan"]
+
+BLOCK_MAP = 16384  # elements of a block of a long elementwise loop
+BLOCK_REDUCE = 4096  # elements of a block of a long reduction
+FEW = 16  # fewer independent iterations than this are too few to share out
+GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
+MAX_CHUNKS = 64
+
+
+@dataclasses.dataclass
+class Step:
+    """One kernel call: `slots` holds Pointer, Number, Float and int entries."""
+
+    name: str
+    text: Callable[[], str]
+    slots: list
+    nchunks: int
+
+
+@dataclasses.dataclass
+class Plan:
+    """A compiled graph without addresses.
+
+    Attributes:
+        steps: kernel calls in order. Their pointers name "in"/"out" arguments by number, "status",
+            or "arena" with a byte offset.
+        arena_bytes: scratch memory that the caller provides for the duration of a run.
+        checked: whether a kernel may report an error.
+        work: rough amount of work, to decide whether to let other Python threads run meanwhile.
+    """
+
+    steps: list[Step]
+    arena_bytes: int
+    checked: bool
+    work: int
+
+
+def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
+         threads: int) -> Plan:
+    """Compile `graph` for these argument layouts."""
+    return _Planner(schedule(graph, inputs, outputs), target, threads).run()
+
+
+def long_elements(phase: Phase) -> int:
+    count = 1
+    for loop in [*phase.outer, *phase.inner, *([phase.lane] if phase.lane else [])]:
+        count *= loop.extent
+    return count
+
+
+class _Planner:
+    def __init__(self, scheduled: Schedule, target: Target, threads: int):
+        self.scheduled = scheduled
+        self.target = target
+        self.threads = threads
+        self.temps = list(scheduled.temps)
+        self.splits: dict[int, tuple[int, int]] = {}
+        self.next_var = 1 << 30
+        self.total_work = 0
+
+    def run(self) -> Plan:
+        groups: list = []
+        for step in self.scheduled.steps:
+            if isinstance(step, Phase) and groups and isinstance(groups[-1], list) and _joins(
+                    groups[-1], step):
+                groups[-1].append(step)
+            else:
+                groups.append([step] if isinstance(step, Phase) else step)
+        cut: list = []
+        for group in groups:
+            cut += self._split(group[0]) if isinstance(group, list) and len(group) == 1 else [group]
+        steps = [self._nest(step) if isinstance(step, list) else
+                 libraries.step(step, self.target, self.threads) for step in cut]
+        self.total_work += sum(work for _, work in steps)
+        arena = _Arena(self.temps, [step for step, _ in steps])
+        checked = any(isinstance(slot, Pointer) and slot.kind == "status"
+                      for step, _ in steps for slot in step.slots)
+        return Plan([step for step, _ in steps], arena.size, checked, self.total_work)
+
+    # ------------------------------------------------------------------ nests
+    def _nest(self, phases: list[Phase]) -> tuple[Step, int]:
+        lanes = max(1, min(self._lanes(phase) for phase in phases))
+        key, slots = canonical(phases, self.splits, lanes)
+        work = sum(long_elements(phase) * len(walk(phase.roots())) for phase in phases)
+        iterations = 1
+        for loop in phases[0].outer:
+            iterations *= loop.extent
+        sequential = any(phase.mode != "set" and not phase.outer for phase in phases)
+        nchunks = 1 if sequential or self.threads == 1 else max(
+            1, min(iterations, work // GRAIN, MAX_CHUNKS))
+        return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
+
+    def _lanes(self, phase: Phase) -> int:
+        """Lanes for the narrowest type that is computed with, but 4 bytes at the least."""
+        sizes = [expr.dtype.itemsize for expr in walk(phase.roots())
+                 if expr.kind in ("load", "op", "cast")] + [phase.target.dtype.itemsize]
+        return self.target.lanes(min(8, max(4, min(sizes, default=4))))
+
+    def _var(self) -> int:
+        self.next_var += 1
+        return self.next_var
+
+    # ------------------------------------------------------------------ cutting long loops
+    def _split(self, phase: Phase) -> list[list[Phase]]:
+        iterations = 1
+        for loop in phase.outer:
+            iterations *= loop.extent
+        if iterations >= FEW or phase.lane is None:
+            return [[phase]]
+        if phase.reduce is None:
+            if phase.lane.extent > 2 * BLOCK_MAP:
+                self._split_lane(phase)
+            return [[phase]]
+        if phase.reduce.startswith("arg"):
+            return [[phase]]
+        return self._split_reduce(phase)
+
+    def _split_lane(self, phase: Phase) -> None:
+        var = self._var()
+        self.splits[var] = (phase.lane.var, BLOCK_MAP)
+        blocks, phase.lane = split(phase.lane, BLOCK_MAP, var)
+        phase.outer.append(blocks)
+
+    def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
+        """Reduce blocks into partial results, then those: the same tree on any number of threads."""
+        reduced = phase.inner + ([phase.lane] if phase.lane_reduced else [])
+        count = 1
+        for loop in reduced:
+            count *= loop.extent
+        if not reduced or count <= 2 * BLOCK_REDUCE:
+            return [[phase]]
+        longest = max(reduced, key=lambda loop: loop.extent)
+        block = max(1, BLOCK_REDUCE * longest.extent // count)
+        if longest is phase.lane:
+            block = max(block, 256)
+        if longest.extent <= block:
+            return [[phase]]
+        var = self._var()
+        self.splits[var] = (longest.var, block)
+        blocks, rest = split(longest, block, var)
+        kept = phase.outer + ([] if phase.lane_reduced else [phase.lane])
+        sizes = [loop.extent for loop in kept]
+        strides = dict(zip((loop.var for loop in kept), contiguous_strides(sizes), strict=True))
+        width = 1
+        for size in sizes:
+            width *= size
+        partial = Buffer("temp", len(self.temps), phase.value.dtype, (blocks.extent, width),
+                         (width, 1))
+        self.temps.append(partial)
+        first = dataclasses.replace(
+            phase, outer=[blocks, *phase.outer], target=partial,
+            where=Index(strides | {var: width}),
+            inner=[rest if loop is longest else loop for loop in phase.inner],
+            lane=rest if longest is phase.lane else phase.lane)
+        again = Loop(self._var(), blocks.extent)
+        load = Expr("load", partial.dtype, (), (partial, Index(strides | {again.var: width}), ()))
+        second = Phase(list(phase.outer), [again], phase.lane, load, phase.target, phase.where,
+                       reduce=phase.reduce)
+        if phase.lane_reduced:
+            second.inner, second.lane, second.lane_reduced = [], again, True
+        return [[first], [second]]
+
+
+# ---------------------------------------------------------------------- grouping
+def _joins(group: list[Phase], phase: Phase) -> bool:
+    """May `phase` run row by row together with `group`? Then rows stay in the first-level cache."""
+    first = group[0]
+    if not phase.outer or len(phase.outer) != len(first.outer) or any(
+            a.extent != b.extent for a, b in zip(phase.outer, first.outer, strict=True)):
+        return False
+    if phase.mode != "set" or phase.where.dynamic or any(
+            p.mode != "set" or p.where.dynamic for p in group):
+        return False
+    written = {(p.target.kind, p.target.number): p for p in group}
+    target = (phase.target.kind, phase.target.number)
+    if target in written or any((expr.data[0].kind, expr.data[0].number) == target
+                                for p in group for expr in walk(p.roots()) if expr.kind == "load"):
+        return False
+    return all(_same_row(written[buffer.kind, buffer.number], phase, index)
+               for buffer, index in _loads(phase) if (buffer.kind, buffer.number) in written)
+
+
+def _loads(phase: Phase):
+    return [(expr.data[0], expr.data[1]) for expr in walk(phase.roots()) if expr.kind == "load"]
+
+
+def _same_row(writer: Phase, reader: Phase, index: Index) -> bool:
+    """Does each outer iteration of `reader` read only what that iteration of `writer` wrote?"""
+    if index.dynamic:
+        return False
+    steps = []
+    for a, b in zip(writer.outer, reader.outer, strict=True):
+        step = writer.where.terms.get(a.var, 0)
+        if step <= 0 or index.terms.get(b.var, 0) != step:
+            return False
+        steps.append(step)
+    low = high = index.const - writer.where.const
+    for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
+        reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
+        low, high = low + min(reach, 0), high + max(reach, 0)
+    return 0 <= low and high < min(steps)
+
+
+# ---------------------------------------------------------------------- memory
+class _Arena:
+    """Places temporaries and workspaces in one block; what does not live at the same time may share."""
+
+    def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step]):
+        self.size = 0
+        lives: dict[tuple[str, int], list[int]] = {}
+        for position, step in enumerate(steps):
+            for slot in step.slots:
+                if isinstance(slot, Pointer) and slot.kind in ("temp", "work"):
+                    name = (slot.kind, slot.number if slot.kind == "temp" else position)
+                    lives.setdefault(name, [position, position])[1] = position
+        placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
+        offsets: dict[tuple[str, int], int] = {}
+        sizes = {name: self._bytes(name, temps, steps) for name in lives}
+        for name in sorted(lives, key=lambda name: -sizes[name]):
+            first, last = lives[name]
+            start = 0
+            for low, high, begin, end in sorted(placed):
+                if begin <= last and first <= end and start < high and low < start + sizes[name]:
+                    start = high
+            placed.append((start, start + sizes[name], first, last))
+            offsets[name] = start
+            self.size = max(self.size, start + sizes[name])
+        for position, step in enumerate(steps):
+            for at, slot in enumerate(step.slots):
+                if isinstance(slot, Pointer) and slot.kind in ("temp", "work"):
+                    name = (slot.kind, slot.number if slot.kind == "temp" else position)
+                    step.slots[at] = Pointer("arena", 0, offsets[name] + slot.offset)
+
+    @staticmethod
+    def _bytes(name: tuple[str, int], temps: Sequence[Buffer], steps: Sequence[Step]) -> int:
+        kind, number = name
+        if kind == "work":
+            nbytes = next(slot.number for slot in steps[number].slots
+                          if isinstance(slot, Pointer) and slot.kind == "work")
+        else:
+            nbytes = temps[number].dtype.itemsize
+            for size in temps[number].shape:
+                nbytes *= size
+        return (nbytes + 63) & -64
+
+
+def buffer_for(kind: str, number: int, dtype: DType, shape: Sequence[int],
+               strides: Sequence[int]) -> Buffer:
+    """An argument of a program as a buffer."""
+    return Buffer(kind, number, dtype, tuple(shape), tuple(strides))

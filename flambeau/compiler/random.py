@@ -1,0 +1,564 @@
+"""Kernels that fill memory with random numbers, equal draw for draw to PyTorch's on the CPU.
+
+A stream is sequential, so every kernel here runs as one chunk. It reads and advances the MT19937
+state whose address is its first slot and writes n contiguous elements:
+
+    kind                slots after (state, out, n)     dtypes
+    uniform             from, to                        floating
+    normal              mean, std                       floating; n >= 16
+    normal_scalar       mean, std                       floating; n < 16, or `out` was strided
+    log_normal          mean, std                       floating
+    exponential         lambda                          floating
+    cauchy              median, sigma                   floating
+    geometric           p                               all but bool
+    bernoulli           p                               all
+    bernoulli_float32   p (pointer to n probabilities)  all
+    bernoulli_float64   p (pointer to n probabilities)  all
+    random32            range, base                     all; range <= 2^31
+    random64            range, base                     all; range is unsigned
+    random64_full                                       all
+    randperm                                            all but bool
+
+Reals are the bits of a double, range and base are integers: `plan_random` computes them. Which
+words of the stream make up which number, and which values are rounded where, was found by
+experiment and is held by tests/compiler/test_random.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+from flambeau.compiler import random_math as maths
+from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
+from flambeau.compiler.random_engine import (
+    HAS_NORMAL_OFFSET,
+    NORMAL_OFFSET,
+    define_engine,
+    each_draw,
+    uniform_24,
+    uniform_53,
+)
+from flambeau.compiler.target import Target
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+
+__all__ = ["KINDS", "RandomPlan", "normal_kind", "plan_random", "plan_randperm", "random_kernel"]
+
+_BLOCK = 16  # PyTorch's normal samples are made in blocks: 8 radii, then 8 angles
+_HALF = _BLOCK // 2
+_TILE = 1024  # uniforms drawn before they are transformed: they stay in the first-level cache
+_MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of fill: its slots after (state, out, n), the dtypes it takes and its emitter."""
+
+    slots: tuple[str, ...]
+    dtypes: tuple[DType, ...]
+    emit: Callable[[_Fill], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fill:
+    """A kernel under construction: out[0:n] of `dtype` on `target`."""
+
+    f: Function
+    dtype: DType
+    target: Target
+    state: Value
+    out: Value
+    n: Value
+
+    def real(self, position: int) -> Value:
+        """Slot `position` after (state, out, n), a double."""
+        return self.f.load("double", self.f.args["args"], 3 + position)
+
+    def integer(self, position: int) -> Value:
+        return self.f.load("i64", self.f.args["args"], 3 + position)
+
+
+def random_kernel(kind: str, dtype: DType, target: Target) -> tuple[str, str]:
+    """(function name, LLVM IR) of the kernel that fills `dtype` memory in the way of `kind`.
+
+    Raises:
+        ValueError: no such kind, or the kind has no numbers of that dtype.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no random kernel {kind!r}; there are {', '.join(KINDS)}")
+    entry = KINDS[kind]
+    if dtype not in entry.dtypes:
+        raise ValueError(f"random kernel {kind!r} does not make {dtype.name}; it makes "
+                         f"{', '.join(made.name for made in entry.dtypes)}")
+    return _emitted(kind, dtype, target)
+
+
+@functools.cache
+def _emitted(kind: str, dtype: DType, target: Target) -> tuple[str, str]:
+    module = Module(target.attributes)
+    define_engine(module, target)
+    name = f"random_{kind}_{dtype.name}"
+    f = module.function(name, [("ptr", "args"), ("i32", "chunk"), ("i32", "nchunks"),
+                               ("i32", "thread")])
+    args = f.args["args"]
+    KINDS[kind].emit(_Fill(f, dtype, target, f.load("ptr", args), f.load("ptr", args, 1),
+                           f.load("i64", args, 2)))
+    return name, module.text()
+
+
+# ------------------------------------------------------------------ which kernel, which slots
+@dataclasses.dataclass(frozen=True)
+class RandomPlan:
+    """What fills a tensor with integers: the kind of kernel and its `range` and `base` slots."""
+
+    kind: str
+    range: int = 0
+    base: int = 0
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        return () if self.kind == "random64_full" else (self.range, self.base)
+
+
+def normal_kind(n: int, contiguous: bool = True) -> str:
+    """The kind of kernel behind `normal_` for n elements."""
+    return "normal" if n >= _BLOCK and contiguous else "normal_scalar"
+
+
+def plan_random(dtype: DType, low: int | None = None, high: int | None = None) -> RandomPlan:
+    """The plan of `random_()` (no bounds), `random_(low, None)` or `random_(low, high)`.
+
+    Numbers lie in [low, high), or up to the dtype's largest consecutive integer without `high`.
+
+    Raises:
+        RuntimeError: an empty interval, or a bound that the dtype cannot hold.
+    """
+    digits = _MANTISSA.get(dtype.name)
+    if low is None:
+        count = 2 if dtype is dtypes.bool_ else 2**digits + 1 if digits else _largest(dtype) + 1
+        wide = dtype in (dtypes.int64, dtypes.uint64, dtypes.float64)
+        return RandomPlan("random64" if wide else "random32", count)
+    if high is None and low == -2**63:
+        if dtype not in (dtypes.int64, dtypes.float64, dtypes.float32, dtypes.bfloat16):
+            raise RuntimeError("random_ over all 64 bits handles only int64, double, float and "
+                               f"bfloat16, not {dtype.name}")
+        return RandomPlan("random64_full")
+    if high is None:
+        high = (2**digits if digits else _largest(dtype)) + 1
+        low = _representable_low(dtype, low)
+        if low >= high:
+            raise RuntimeError(f"random_ expects 'from' to be less than or equal to 'to', but got "
+                               f"from={low} > to={high - 1}")
+    else:
+        if low >= high:
+            raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} "
+                               f">= to={high}")
+        if digits:
+            low, high = _representable_low(dtype, low), _representable_high(dtype, high)
+            if low >= high:
+                raise RuntimeError("random_ expects 'from' casted to dtype to be less than 'to' "
+                                   f"casted to dtype, but got from={low} >= to={high}")
+    _check_bound("from", low, dtype)
+    _check_bound("to - 1", high - 1, dtype)
+    count = high - low
+    # A 32-bit draw would favour some numbers noticeably in a wider interval.
+    return RandomPlan("random64" if count >= 2**28 else "random32", count, low)
+
+
+def plan_randperm(n: int) -> str:
+    """The kind of kernel behind `randperm(n)`."""
+    if n >= (2**32 - 1) // 20:
+        raise NotImplementedError(f"randperm of {n} elements: at most {(2**32 - 1) // 20 - 1} are "
+                                  "supported; permute blocks instead")
+    return "randperm"
+
+
+def _largest(dtype: DType) -> int:
+    return 1 if dtype is dtypes.bool_ else dtypes.iinfo(dtype).max
+
+
+def _check_bound(name: str, value: int, dtype: DType) -> None:
+    if dtype.is_floating_point:
+        top = dtypes.finfo(dtype).max
+        if not -top <= value <= top:
+            raise RuntimeError(f"{name} is out of bounds for {dtype.name}")
+        return
+    bottom = 0 if dtype is dtypes.bool_ else dtypes.iinfo(dtype).min
+    if not bottom <= value <= _largest(dtype):
+        raise RuntimeError(f"{name} is out of bounds for {dtype.name}")
+
+
+def _rounded(dtype: DType, value: int) -> int:
+    """`value` as the floating `dtype` holds it."""
+    held = float(dtype.numpy.type(value))
+    return int(held) if math.isfinite(held) else value
+
+
+def _representable_low(dtype: DType, low: int) -> int:
+    """The bound used for `low`: moved up where low + 1 rounds below low."""
+    digits = _MANTISSA.get(dtype.name)
+    if digits is None:
+        return low
+    above = _rounded(dtype, low + 1)
+    if above < low:
+        return above + (1 << (abs(low + 1).bit_length() - digits))
+    return low
+
+
+def _representable_high(dtype: DType, high: int) -> int:
+    """The bound used for `high`: moved down where high - 1 rounds to high or above."""
+    digits = _MANTISSA[dtype.name]
+    below = _rounded(dtype, high - 1)
+    if below >= high:
+        return below - (1 << (abs(high - 1).bit_length() - digits))
+    return high
+
+
+# ------------------------------------------------------------------ stores with conversion
+def _store_real(fill: _Fill, value: Value, index) -> None:
+    """Store floats or doubles, rounded to the output's dtype (16-bit floats by way of float)."""
+    f, count = fill.f, lanes_of(value.type)
+    if not fill.dtype.is_floating_point:
+        value = f.cast("fptosi", value, vector(count, "i64"))
+        _store_integer(fill, value, index)
+        return
+    narrow = vector(count, "float")
+    if fill.dtype is not dtypes.float64:
+        value = f.cast("fptrunc", value, narrow)
+    if fill.dtype.is_reduced:
+        value = f.cast("fptrunc", value, vector(count, fill.dtype.llvm))
+    f.store(value, fill.out, index)
+
+
+def _store_integer(fill: _Fill, value: Value, index) -> None:
+    """Store signed i32 or i64 numbers, wrapped or rounded to the output's dtype."""
+    f, dtype, count = fill.f, fill.dtype, lanes_of(value.type)
+    if dtype.is_floating_point:
+        wide = vector(count, "double" if dtype is dtypes.float64 else "float")
+        _store_real(fill, f.cast("sitofp", value, wide), index)
+        return
+    stored = vector(count, dtype.llvm)
+    bits = int(value.type.rsplit("i", 1)[1].rstrip(">"))
+    value = f.cast("trunc" if dtype.itemsize * 8 < bits else "sext", value, stored)
+    f.store(value, fill.out, index)
+
+
+def _store_flag(fill: _Fill, flag: Value, index) -> None:
+    """Store i1 flags as 0 and 1 of the output's dtype."""
+    f, stored = fill.f, vector(lanes_of(flag.type), fill.dtype.llvm)
+    if fill.dtype.is_floating_point:
+        value = f.select(flag, f.const(1, stored), f.const(0, stored))
+    else:
+        value = f.cast("zext", flag, stored)
+    f.store(value, fill.out, index)
+
+
+def _spread(f: Function, scalar: Value, like: Value) -> Value:
+    return f.splat(scalar, lanes_of(like.type))
+
+
+# ------------------------------------------------------------------ uniform
+def _emit_uniform(fill: _Fill) -> None:
+    """x * (to - from) + from, rounded once; in float32 for the 16-bit floats."""
+    f, low, high = fill.f, fill.real(0), fill.real(1)
+    wide = fill.dtype is dtypes.float64
+    if not wide:
+        low, high = f.cast("fptrunc", low, "float"), f.cast("fptrunc", high, "float")
+    span = f.fsub(high, low)
+
+    def body(bits: Value, index: Value) -> None:
+        x = uniform_53(f, bits) if wide else uniform_24(f, bits)
+        _store_real(fill, f.fma(x, _spread(f, span, x), _spread(f, low, x)), index)
+
+    each_draw(f, fill.state, fill.n, 64 if wide else 32, fill.target.lanes(8 if wide else 4), body)
+
+
+# ------------------------------------------------------------------ normal, in blocks
+def _define_uniforms(fill: _Fill, scalar: str) -> None:
+    """@uniforms(ptr state, ptr out, i64 n): n numbers in [0, 1) of type `scalar`."""
+    f = fill.f.module.function("uniforms", [("ptr", "state"), ("ptr", "out"), ("i64", "n")],
+                               internal=True, attributes="noinline")
+    wide = scalar == "double"
+
+    def body(bits: Value, index: Value) -> None:
+        f.store(uniform_53(f, bits) if wide else uniform_24(f, bits), f.args["out"], index)
+
+    each_draw(f, f.args["state"], f.args["n"], 64 if wide else 32,
+              fill.target.lanes(8 if wide else 4), body)
+
+
+def _box_muller(f: Function, u1: Value, u2: Value) -> tuple[Value, Value]:
+    """Two standard normal samples from u1 in (0, 1] and u2 in [0, 1)."""
+    wide = u1.type.endswith("double>")
+    log, sincos = ((maths.log_double, maths.sincos_double) if wide
+                   else (maths.cephes_log, maths.cephes_sincos))
+    radius = f.intrinsic("llvm.sqrt", u1.type, f.fmul(log(f, u1), -2.0))
+    sine, cosine = sincos(f, f.fmul(u2, 2 * math.pi))
+    return f.fmul(radius, cosine), f.fmul(radius, sine)
+
+
+def _define_blocks(fill: _Fill, scalar: str) -> None:
+    """@blocks(ptr data, i64 count, mean, std): normal samples in place of uniform ones."""
+    f = fill.f.module.function(
+        "blocks", [("ptr", "data"), ("i64", "count"), (scalar, "mean"), (scalar, "std")],
+        internal=True, attributes="noinline")
+    type_ = vector(_HALF, scalar)
+    mean, std = f.args["mean"], f.args["std"]
+
+    def transform(starts: list[Value]) -> None:
+        """The blocks at `starts`, together in one wider vector if there are two."""
+        u1, u2 = (_side_by_side(f, [f.load(type_, f.args["data"], f.add(start, offset))
+                                    for start in starts]) for offset in (0, _HALF))
+        samples = _box_muller(f, f.fsub(f.const(1, u1.type), u1), u2)
+        for offset, sample in zip((0, _HALF), samples, strict=True):
+            sample = f.fma(sample, _spread(f, std, sample), _spread(f, mean, sample))
+            for position, start in enumerate(starts):
+                lanes = range(position * _HALF, (position + 1) * _HALF)
+                f.store(f.shuffle(sample, None, lanes), f.args["data"], f.add(start, offset))
+
+    together = max(1, min(2, fill.target.lanes(8 if scalar == "double" else 4) // _HALF))
+    count = f.args["count"]
+    whole = f.sub(count, f.urem(count, together))
+    with f.loop(0, whole, together) as block:
+        transform([f.mul(f.add(block, position), _BLOCK) for position in range(together)])
+    if together > 1:
+        with f.loop(whole, count) as block:
+            transform([f.mul(block, _BLOCK)])
+
+
+def _side_by_side(f: Function, parts: list[Value]) -> Value:
+    if len(parts) == 1:
+        return parts[0]
+    return f.shuffle(parts[0], parts[1], range(2 * lanes_of(parts[0].type)))
+
+
+def _emit_normal(fill: _Fill) -> None:
+    """Blocks of 16; where n is not a multiple, the last 16 elements are drawn anew."""
+    f = fill.f
+    scalar = "double" if fill.dtype is dtypes.float64 else "float"
+    _define_uniforms(fill, scalar)
+    _define_blocks(fill, scalar)
+    mean, std = (f.cast("fptrunc", fill.real(i), scalar) if scalar == "float" else fill.real(i)
+                 for i in (0, 1))
+    tile = f.array("float", _TILE) if fill.dtype.is_reduced else None
+
+    def draw(start: Value, drawn: Value, kept: Value) -> None:
+        """Draw `drawn` uniforms to out[start:] and transform the first `kept` of them."""
+        data = f.gep(fill.out, start, scalar) if tile is None else tile
+        f.call("void", "uniforms", [fill.state, data, drawn])
+        f.call("void", "blocks", [data, f.udiv(kept, _BLOCK), mean, std])
+        if tile is not None:
+            with f.loop(0, kept, _BLOCK) as i:
+                _store_real(fill, f.load(vector(_BLOCK, "float"), tile, i), f.add(start, i))
+
+    rest = f.urem(fill.n, _BLOCK)
+    whole = f.sub(fill.n, rest)
+    with f.loop(0, whole, _TILE) as start:
+        count = f.smin(f.const(_TILE, "i64"), f.sub(whole, start))
+        draw(start, count, count)
+    with f.when(f.cmp("ne", rest, 0)):
+        if tile is None:  # the 16-bit floats draw whole blocks only
+            f.call("void", "uniforms", [fill.state, f.gep(fill.out, whole, scalar), rest])
+        block = f.const(_BLOCK, "i64")
+        draw(f.sub(fill.n, _BLOCK), block, block)
+
+
+# ------------------------------------------------------------------ normal, pair by pair
+def _emit_pairs(fill: _Fill, finish: Callable[[Function, Value], Value] | None = None) -> None:
+    """mean + std z in doubles, z from pairs; the second of a pair waits in the state."""
+    f, state = fill.f, fill.state
+    _define_uniforms(fill, "double")
+    mean, std = fill.real(0), fill.real(1)
+    drawn, samples = f.array("double", _BLOCK), f.array("double", _BLOCK)
+    flag, waiting = HAS_NORMAL_OFFSET // 4, NORMAL_OFFSET // 8
+
+    def put(z: Value, index) -> None:
+        value = f.fma(z, _spread(f, std, z), _spread(f, mean, z))
+        _store_real(fill, finish(f, value) if finish else value, index)
+
+    start = f.var("i64", 0)
+    with f.when(f.and_(f.cmp("ne", f.load("i32", state, flag), 0), f.cmp("sgt", fill.n, 0))):
+        put(f.load("double", state, waiting), 0)
+        f.store(f.const(0, "i32"), state, flag)
+        f.store(f.const(0, "double"), state, waiting)
+        start.set(1)
+    with f.loop(start.get(), fill.n, _BLOCK) as i:
+        count = f.smin(f.const(_BLOCK, "i64"), f.sub(fill.n, i))
+        even = f.and_(f.add(count, 1), -2)
+        f.call("void", "uniforms", [state, drawn, even])
+        # u1 of each pair gives the angle, u2 the radius; 1 - u2 is exact.
+        u = f.load(vector(_BLOCK, "double"), drawn)
+        angle = f.shuffle(u, None, range(0, _BLOCK, 2))
+        radius = f.shuffle(u, None, range(1, _BLOCK, 2))
+        first, second = _box_muller(f, f.fsub(f.const(1, radius.type), radius), angle)
+        order = [lane + side * _HALF for lane in range(_HALF) for side in (0, 1)]
+        z = f.shuffle(first, second, order)
+        with f.when_else(f.cmp("eq", count, _BLOCK)) as otherwise:
+            put(z, i)
+            otherwise()
+            f.store(z, samples)
+            with f.loop(0, count) as j:
+                put(f.load("double", samples, j), f.add(i, j))
+            with f.when(f.cmp("ne", even, count)):
+                f.store(f.load("double", samples, count), state, waiting)
+                f.store(f.const(1, "i32"), state, flag)
+
+
+def _emit_log_normal(fill: _Fill) -> None:
+    _emit_pairs(fill, maths.exp_double)
+
+
+# ------------------------------------------------------------------ one 64-bit draw, a double
+def _emit_transformed(fill: _Fill, transform: Callable[[Value], Value]) -> None:
+    """transform(u) of doubles u in [0, 1)."""
+    f = fill.f
+
+    def body(bits: Value, index: Value) -> None:
+        _store_real(fill, transform(uniform_53(f, bits)), index)
+
+    each_draw(f, fill.state, fill.n, 64, fill.target.lanes(8), body)
+
+
+def _emit_exponential(fill: _Fill) -> None:
+    f = fill.f
+    scale = f.fdiv(f.const(-1.0, "double"), fill.real(0))
+
+    def transform(u: Value) -> Value:
+        log = maths.log_double(f, f.fsub(f.const(1, u.type), u))
+        return f.fmul(log, _spread(f, scale, u))
+
+    _emit_transformed(fill, transform)
+
+
+def _emit_geometric(fill: _Fill) -> None:
+    """ceil(log(u) / log(1 - p))."""
+    f = fill.f
+    scale = maths.log1p_double(f, f.fneg(fill.real(0)))
+
+    def transform(u: Value) -> Value:
+        trials = f.fdiv(maths.log_double(f, u), _spread(f, scale, u))
+        return f.intrinsic("llvm.ceil", u.type, trials)
+
+    _emit_transformed(fill, transform)
+
+
+def _emit_cauchy(fill: _Fill) -> None:
+    """median + sigma tan(pi (u - 1/2))."""
+    f, median, sigma = fill.f, fill.real(0), fill.real(1)
+
+    def transform(u: Value) -> Value:
+        tangent = maths.tan_double(f, f.fmul(f.fsub(u, 0.5), math.pi))
+        return f.fma(tangent, _spread(f, sigma, u), _spread(f, median, u))
+
+    _emit_transformed(fill, transform)
+
+
+# ------------------------------------------------------------------ bernoulli
+def _emit_bernoulli(fill: _Fill) -> None:
+    f, p = fill.f, fill.real(0)
+
+    def body(bits: Value, index: Value) -> None:
+        u = uniform_53(f, bits)
+        _store_flag(fill, f.cmp("olt", u, _spread(f, p, u)), index)
+
+    each_draw(f, fill.state, fill.n, 64, fill.target.lanes(8), body)
+
+
+def _emit_bernoulli_each(fill: _Fill, wide: bool) -> None:
+    f = fill.f
+    p = f.load("ptr", f.args["args"], 3)
+
+    def body(bits: Value, index: Value) -> None:
+        u = uniform_53(f, bits) if wide else uniform_24(f, bits)
+        _store_flag(fill, f.cmp("olt", u, f.load(u.type, p, index)), index)
+
+    each_draw(f, fill.state, fill.n, 64 if wide else 32, fill.target.lanes(8 if wide else 4), body)
+
+
+def _emit_bernoulli_float32(fill: _Fill) -> None:
+    _emit_bernoulli_each(fill, wide=False)
+
+
+def _emit_bernoulli_float64(fill: _Fill) -> None:
+    _emit_bernoulli_each(fill, wide=True)
+
+
+# ------------------------------------------------------------------ integers
+def _emit_random32(fill: _Fill) -> None:
+    """word % range + base, the remainder by way of doubles: exact, and it has vectors."""
+    f, base = fill.f, fill.integer(1)
+    count = f.cast("uitofp", fill.integer(0), "double")
+    inverse = f.fdiv(f.const(1, "double"), count)
+
+    def body(word: Value, index: Value) -> None:
+        lanes = lanes_of(word.type)
+        x = f.cast("uitofp", word, vector(lanes, "double"))
+        by = f.splat(count, lanes)
+        quotient = f.intrinsic("llvm.floor", x.type, f.fmul(x, f.splat(inverse, lanes)))
+        rest = f.fma(f.fneg(quotient), by, x)  # the quotient may be off by one
+        rest = f.select(f.cmp("olt", rest, 0.0), f.fadd(rest, by), rest)
+        rest = f.select(f.cmp("oge", rest, by), f.fsub(rest, by), rest)
+        number = f.cast("sext", f.cast("fptosi", rest, vector(lanes, "i32")),
+                        vector(lanes, "i64"))
+        _store_integer(fill, f.add(number, f.splat(base, lanes)), index)
+
+    each_draw(f, fill.state, fill.n, 32, fill.target.lanes(4), body)
+
+
+def _emit_random64(fill: _Fill) -> None:
+    f, count, base = fill.f, fill.integer(0), fill.integer(1)
+
+    def body(bits: Value, index: Value) -> None:
+        rest = f.urem(bits, _spread(f, count, bits))
+        _store_integer(fill, f.add(rest, _spread(f, base, bits)), index)
+
+    each_draw(f, fill.state, fill.n, 64, fill.target.lanes(8), body)
+
+
+def _emit_random64_full(fill: _Fill) -> None:
+    def body(bits: Value, index: Value) -> None:
+        _store_integer(fill, bits, index)
+
+    each_draw(fill.f, fill.state, fill.n, 64, fill.target.lanes(8), body)
+
+
+def _emit_randperm(fill: _Fill) -> None:
+    """Fisher-Yates from the front: element i changes places with i + word % (n - i)."""
+    f = fill.f
+    with f.loop(0, fill.n) as i:
+        _store_integer(fill, i, i)
+    stored = fill.dtype.llvm
+
+    def body(word: Value, index: Value) -> None:
+        left = f.cast("trunc", f.sub(fill.n, index), "i32")
+        other = f.add(index, f.cast("zext", f.urem(word, left), "i64"))
+        here, there = f.load(stored, fill.out, index), f.load(stored, fill.out, other)
+        f.store(there, fill.out, index)
+        f.store(here, fill.out, other)
+
+    each_draw(f, fill.state, f.sub(fill.n, 1), 32, 1, body)
+
+
+_REAL = tuple(dtype for dtype in dtypes.ALL_DTYPES if not dtype.is_complex)
+_FLOATING = tuple(dtype for dtype in _REAL if dtype.is_floating_point)
+_NUMBERS = tuple(dtype for dtype in _REAL if dtype is not dtypes.bool_)
+
+KINDS: dict[str, Kind] = {
+    "uniform": Kind(("from", "to"), _FLOATING, _emit_uniform),
+    "normal": Kind(("mean", "std"), _FLOATING, _emit_normal),
+    "normal_scalar": Kind(("mean", "std"), _FLOATING, _emit_pairs),
+    "log_normal": Kind(("mean", "std"), _FLOATING, _emit_log_normal),
+    "exponential": Kind(("lambda",), _FLOATING, _emit_exponential),
+    "cauchy": Kind(("median", "sigma"), _FLOATING, _emit_cauchy),
+    "geometric": Kind(("p",), _NUMBERS, _emit_geometric),
+    "bernoulli": Kind(("p",), _REAL, _emit_bernoulli),
+    "bernoulli_float32": Kind(("p",), _REAL, _emit_bernoulli_float32),
+    "bernoulli_float64": Kind(("p",), _REAL, _emit_bernoulli_float64),
+    "random32": Kind(("range", "base"), _REAL, _emit_random32),
+    "random64": Kind(("range", "base"), _REAL, _emit_random64),
+    "random64_full": Kind((), _REAL, _emit_random64_full),
+    "randperm": Kind((), _NUMBERS, _emit_randperm),
+}

@@ -1,0 +1,376 @@
+"""Scheduling: a graph of primitives -> a list of steps over buffers.
+
+Elementwise and movement primitives are inlined into the loop nests that read them. Reductions,
+contractions, scatters and concatenations get buffers of their own, and so does what several nests read
+and would be dear to compute twice. The result is concrete: `program.py` turns it into kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
+from flambeau.compiler.nest import Loop, Phase, normalise
+from flambeau.core import dtypes
+from flambeau.core.shapes import contiguous_strides
+from flambeau.ir.graph import Graph, Value
+from flambeau.ops.primitives.structure import _coords as coordinates
+
+__all__ = ["Schedule", "LibraryStep", "schedule"]
+
+RECOMPUTE_LIMIT = 30  # cycles per element above which a value with several readers is stored
+
+
+@dataclasses.dataclass
+class LibraryStep:
+    """A contraction done by a generated library kernel.
+
+    Attributes:
+        kind: "dot", "conv", "conv_grad_input", "conv_grad_weight", or a random stream.
+        attrs: the primitive's static attributes.
+        sources: operand buffers; `target`: the result's buffer.
+    """
+
+    kind: str
+    attrs: tuple
+    sources: tuple[Buffer, ...]
+    target: Buffer
+
+
+@dataclasses.dataclass
+class Schedule:
+    """Steps in order, and the temporaries they need."""
+
+    steps: list[Phase | LibraryStep]
+    temps: list[Buffer]
+
+
+def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer]) -> Schedule:
+    """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results."""
+    return _Scheduler(graph, inputs).run(outputs)
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph, inputs: Sequence[Buffer | None]):
+        self.graph = graph
+        self.order = graph.order()
+        self.placed: dict[Value, Buffer] = {}
+        self.numbers: dict[Value, int] = {}
+        for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):
+            if buffer is None:
+                self.numbers[value] = position
+            else:
+                self.placed[value] = buffer
+        self.steps: list[Phase | LibraryStep] = []
+        self.temps: list[Buffer] = []
+        self.vars = 0
+        self.memo: dict = {}
+        self.shared = self._find_shared()
+
+    # ------------------------------------------------------------------ what gets a buffer
+    def _find_shared(self) -> set[Value]:
+        """Inlined values that several buffers are computed from and that are dear to compute."""
+        readers: dict[Value, int] = {}
+        cost: dict[Value, int] = {}
+        result: set[Value] = set()
+        for value in self.order:
+            if value.prim.kind == "elementwise":
+                cost[value] = value.prim.cost + sum(
+                    0 if v in result else cost.get(v, 0) for v in value.inputs)
+            elif value.prim.kind in ("movement", "spread"):
+                cost[value] = cost.get(value.inputs[0], 0)
+        roots: dict[Value, set[int]] = {}
+        for output in self.graph.outputs:
+            roots.setdefault(output, set()).add(-1 - output.serial)
+        for value in reversed(self.order):
+            own = roots.get(value, set())
+            stored = value.prim.kind not in ("elementwise", "movement", "spread", "source")
+            if not stored and len(own) > 1 and cost.get(value, 0) > RECOMPUTE_LIMIT:
+                result.add(value)
+                stored = True
+            for operand in value.inputs:
+                roots.setdefault(operand, set()).update({value.serial} if stored else own)
+        return result
+
+    def run(self, outputs: Sequence[Buffer]) -> Schedule:
+        final: dict[Value, Buffer] = {}
+        for value, buffer in zip(self.graph.outputs, outputs, strict=True):
+            if value not in final and value not in self.placed and value not in self.numbers:
+                final[value] = buffer
+        self.final = final
+        for value in self.order:
+            if value not in self.placed and (self._is_stored(value) or value in final):
+                self.place(value)
+        for value, buffer in zip(self.graph.outputs, outputs, strict=True):
+            if self.placed.get(value) is not buffer and final.get(value) is not buffer:
+                self._emit_map(value, buffer)  # an input, or one result in two places
+        return Schedule(self.steps, self.temps)
+
+    def _is_stored(self, value: Value) -> bool:
+        return (value.prim.kind not in ("elementwise", "movement", "spread", "source")
+                or value in self.shared)
+
+    def new_var(self) -> int:
+        self.vars += 1
+        return self.vars
+
+    def temporary(self, value: Value) -> Buffer:
+        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,
+                        contiguous_strides(value.shape))
+        self.temps.append(buffer)
+        return buffer
+
+    def place(self, value: Value) -> Buffer:
+        """The buffer that holds `value`, computing it if need be."""
+        if value in self.placed:
+            return self.placed[value]
+        buffer = self.final.get(value) or self.temporary(value)
+        rule = getattr(self, f"_place_{value.prim.kind}", self._place_map)
+        rule(value, buffer)
+        self.placed[value] = buffer
+        return buffer
+
+    def view(self, value: Value) -> Buffer:
+        """`value` as a strided buffer: a view of one that exists if possible."""
+        found = self._try_view(value)
+        if found is not None:
+            return found
+        if value.prim.kind == "movement":
+            base = value
+            while base.prim.kind == "movement":
+                base = base.inputs[0]
+            if base.prim.kind != "source":
+                self.place(base)
+                found = self._try_view(value)
+                if found is not None:
+                    return found
+        return self.place(value)
+
+    def _try_view(self, value: Value) -> Buffer | None:
+        if value in self.placed:
+            return self.placed[value]
+        if value.prim.kind != "movement":
+            return None
+        base = self._try_view(value.inputs[0])
+        if base is None:
+            return None
+        found = value.prim.layout(base.shape, base.strides, base.offset, value.attrs, value.shape)
+        if found is None:
+            return None
+        strides, offset = found
+        return Buffer(base.kind, base.number, base.dtype, value.shape, tuple(strides), offset)
+
+    # ------------------------------------------------------------------ phases
+    def _loops(self, shape: Sequence[int]) -> list[Loop]:
+        return [Loop(self.new_var(), size) for size in shape]
+
+    def _phase(self, kept: list[Loop], reduced: list[Loop], value: Expr, target: Buffer,
+               where: Index, **more) -> None:
+        if any(loop.extent == 0 for loop in kept):
+            return
+        phase = Phase([], [], None, value, target, where, **more)
+        self.steps.append(normalise(kept, reduced, phase))
+
+    def _place_map(self, value: Value, buffer: Buffer) -> None:
+        self._emit_map(value, buffer, root=True)
+
+    def _emit_map(self, value: Value, buffer: Buffer, root: bool = False) -> None:
+        loops = self._loops(value.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        expr = self.compute(value, index, ()) if root else self.read(value, index, ())
+        self._phase(loops, [], expr, buffer, buffer.index(index))
+
+    _place_elementwise = _place_movement = _place_spread = _place_source = _place_map
+
+    def _place_reduce(self, value: Value, buffer: Buffer) -> None:
+        (x,), dims = value.inputs, value.attrs[0]
+        loops = self._loops(x.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        kept = [loop for d, loop in enumerate(loops) if d not in dims]
+        reduced = [loop for d, loop in enumerate(loops) if d in dims]
+        rule = value.prim.name.removeprefix("reduce_")
+        position = None
+        if rule.startswith("arg"):
+            spot, step = Index({}), 1
+            for loop in reversed(reduced):
+                spot = spot.plus(loop_index(loop.var).scaled(step))
+                step *= loop.extent
+            position = Expr("index", dtypes.int64, (), spot)
+        where = buffer.index(loop_index(loop.var) for loop in kept)
+        self._phase(kept, reduced, self.read(x, index, ()), buffer, where, reduce=rule,
+                    position=position)
+
+    def _place_fold(self, value: Value, buffer: Buffer) -> None:
+        (x,), (kernel, stride, dilation, shape) = value.inputs, value.attrs
+        rank = len(kernel)
+        kept, reduced = self._loops(shape), self._loops(kernel)
+        index = [loop_index(loop.var) for loop in kept]
+        offsets = [loop_index(loop.var) for loop in reduced]
+        position, conditions = index[:-rank], []
+        for d in range(rank):
+            moved = index[len(index) - rank + d].plus(offsets[d].scaled(-dilation[d]))
+            place, inside = moved.unspread(0, stride[d], x.shape[-2 * rank + d])
+            position.append(place)
+            conditions += inside
+        source = tuple(position + offsets)
+        expr = self._where(tuple(conditions), self.read(x, source, tuple(conditions)), 0)
+        self._phase(kept, reduced, expr, buffer, buffer.index(index), reduce="sum")
+
+    def _place_cat(self, value: Value, buffer: Buffer) -> None:
+        dim, start = value.attrs[0], 0
+        for part in value.inputs:
+            piece = Buffer(buffer.kind, buffer.number, buffer.dtype, part.shape, buffer.strides,
+                           buffer.offset + start * buffer.strides[dim])
+            start += part.shape[dim]
+            self._emit_map(part, piece)
+
+    def _place_scatter(self, value: Value, buffer: Buffer) -> None:
+        base, source, *indices = value.inputs
+        pattern, mode = value.attrs
+        self._emit_map(base, buffer)
+        loops = self._loops(source.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        place = self._coordinates(pattern, indices, base.shape, index, ())
+        self._phase(loops, [], self.read(source, index, ()), buffer, buffer.index(place), mode=mode)
+
+    def _place_dot(self, value: Value, buffer: Buffer) -> None:
+        sources = tuple(self._matrix(operand) for operand in value.inputs)
+        self._library(value, sources, buffer)
+
+    def _place_conv(self, value: Value, buffer: Buffer) -> None:
+        self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
+
+    def _place_random(self, value: Value, buffer: Buffer) -> None:
+        self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
+
+    def _library(self, value: Value, sources: tuple[Buffer, ...], buffer: Buffer) -> None:
+        if not value.numel:
+            return
+        dense = buffer.strides == contiguous_strides(buffer.shape)
+        target = buffer if dense else self.temporary(value)
+        self.steps.append(LibraryStep(value.prim.name, value.attrs, sources, target))
+        if not dense:
+            self._copy(target, buffer)
+
+    def _matrix(self, value: Value) -> Buffer:
+        """An operand of `dot`: its batch dimensions must collapse into one."""
+        buffer = self.view(value)
+        if batch_stride(buffer) is not None:
+            return buffer
+        copy = self.temporary(value)
+        loops = self._loops(value.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        load = Expr("load", buffer.dtype, (), (buffer, buffer.index(index), ()))
+        self._phase(loops, [], load, copy, copy.index(index))
+        return copy
+
+    # ------------------------------------------------------------------ expressions
+    def read(self, value: Value, index: tuple[Index, ...], conditions: tuple[Expr, ...]) -> Expr:
+        """`value` at `index`: from its buffer if it has one, else computed in place."""
+        buffer = self._try_view(value)
+        if buffer is None and self._is_stored(value):
+            buffer = self.place(value)
+        if buffer is not None:
+            return Expr("load", buffer.dtype, (), (buffer, buffer.index(index), conditions))
+        return self.compute(value, index, conditions)
+
+    def compute(self, value: Value, index: tuple[Index, ...], conditions: tuple[Expr, ...]) -> Expr:
+        key = (value, index, conditions)
+        if key not in self.memo:
+            rule = getattr(self, f"_compute_{value.prim.kind}")
+            self.memo[key] = rule(value, index, conditions)
+        return self.memo[key]
+
+    def _compute_elementwise(self, value: Value, index, conditions) -> Expr:
+        args = tuple(self.read(operand, index, conditions) for operand in value.inputs)
+        if value.prim.name == "cast":
+            return Expr("cast", value.dtype, args)
+        if value.prim.name == "stop_gradient":
+            return args[0]
+        return Expr("op", value.dtype, args, value.prim)
+
+    def _compute_source(self, value: Value, index, conditions) -> Expr:
+        if value.prim.name == "constant":
+            return Expr("const", value.dtype, (), value.attrs[0])
+        if value.prim.name == "iota":
+            return Expr("index", value.dtype, (), index[value.attrs[1]])
+        if value in self.numbers:
+            return Expr("number", value.dtype, (), (self.numbers[value], value.dtype.name))
+        raise AssertionError(f"{value!r} is not bound to a buffer")
+
+    def _compute_movement(self, value: Value, index, conditions) -> Expr:
+        if value.prim.name == "reshape" and not _only_unit_dims(value):
+            buffer = self.view(value.inputs[0])
+            if self._try_view(value) is None:  # the base is strided: make it contiguous
+                base = value.inputs[0]
+                self.placed.pop(base, None)
+                copy = self.temporary(base)
+                self._copy(buffer, copy)
+                self.placed[base] = copy
+            return self.read(value, index, conditions)
+        (x,) = value.inputs
+        return self.read(x, tuple(value.prim.index_map(value, index)), conditions)
+
+    def _copy(self, source: Buffer, target: Buffer) -> None:
+        loops = self._loops(source.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        load = Expr("load", source.dtype, (), (source, source.index(index), ()))
+        self._phase(loops, [], load, target, target.index(index))
+
+    def _compute_spread(self, value: Value, index, conditions) -> Expr:
+        position, inside = value.prim.index_map(value, index)
+        both = conditions + tuple(inside)
+        inner = self.read(value.inputs[0], tuple(position), both)
+        return self._where(tuple(inside), inner, value.attrs[3])
+
+    def _where(self, conditions: tuple[Expr, ...], value: Expr, fill: float) -> Expr:
+        from flambeau.ops.primitives.elementwise import bitwise_and, where
+
+        if not conditions:
+            return value
+        both = functools.reduce(
+            lambda a, b: Expr("op", dtypes.bool_, (a, b), bitwise_and), conditions)
+        other = Expr("const", value.dtype, (), fill)
+        return Expr("op", value.dtype, (both, value, other), where)
+
+    def _compute_lookup(self, value: Value, index, conditions) -> Expr:
+        x, *indices = value.inputs
+        buffer = self.view(x)
+        place = self._coordinates(value.attrs[0], indices, x.shape, index, conditions)
+        return Expr("load", buffer.dtype, (), (buffer, buffer.index(place), conditions))
+
+    _place_lookup = _place_map
+
+    def _coordinates(self, pattern, indices, shape, index, conditions) -> list[Index]:
+        place = []
+        for d, coord in enumerate(coordinates(pattern, indices)):
+            if isinstance(coord, int):
+                place.append(index[coord])
+                continue
+            raw = self.read(coord, index, conditions)
+            safe = Expr("wrap", dtypes.int64, (raw,), shape[d])
+            place.append(Index({}, 0, ((safe, 1),)))
+        return place
+
+
+def _only_unit_dims(value: Value) -> bool:
+    """Does this reshape only add or drop dimensions of size 1?"""
+    old = [size for size in value.inputs[0].shape if size != 1]
+    return old == [size for size in value.shape if size != 1]
+
+
+def batch_stride(buffer: Buffer) -> tuple[int, int] | None:
+    """(count, stride) of the leading dimensions but the last two, if one loop walks them all."""
+    count, stride = 1, 0
+    for size, step in zip(buffer.shape[-3::-1], buffer.strides[-3::-1], strict=True):
+        if size == 1:
+            continue
+        if count == 1:
+            count, stride = size, step
+        elif step == stride * count:
+            count *= size
+        else:
+            return None
+    return count, stride

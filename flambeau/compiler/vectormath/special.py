@@ -1,0 +1,245 @@
+"""Error functions, their inverse, and the logarithm of gamma with its derivative."""
+
+from __future__ import annotations
+
+from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vector
+from flambeau.compiler.vectormath.basic import (
+    at_most, copysign, fabs, format_of, isnan, piecewise, polynomial, rint, sqrt)
+from flambeau.compiler.vectormath.exp_log import (
+    exp_reduced, log_sum, times_power, times_power_normal)
+from flambeau.compiler.vectormath.special_tables import DIGAMMA, LGAMMA
+from flambeau.compiler.vectormath.trig import sin_pi_half
+
+__all__ = ["erf", "erfc", "erfinv", "lgamma", "digamma"]
+
+# erf(x) / x - 1 as a polynomial in x**2, |x| <= 0.93: 2**-29.9, 2**-56.2
+_ERF = {
+    "float": (0.128379166, -0.376126289, 0.112836242, -0.0268555861, 0.00519193802,
+              -0.000804368057, 7.9688456e-05),
+    "double": (
+        0.1283791670955126, -0.3761263890318407, 0.11283791670968946, -0.026866170647470235,
+        0.00522397764554827, -0.0008548328012910764, 0.00012055362286721018,
+        -1.4926168622988349e-05, 1.6466974304783043e-06, -1.6374301716931143e-07,
+        1.4515165682656485e-08, -9.442873157210047e-10),
+}
+# -log(erfc(t)) / t on 0.92 <= t <= 4 (float), 6 (double): 2**-30.3, 2**-57 of erf
+_LOG_ERFC = {
+    "float": (1.12865257, 0.635134041, 0.106266551, -0.0237884969, 0.00365531864,
+              -0.000326038775, 1.1559765e-05),
+    "double": (
+        1.128379193052308, 0.6366194595358178, 0.102774378443206, -0.019134753309416906,
+        -0.00019346494069673076, 0.001666933081567414, -0.0005479817420397386,
+        -2.210857505013842e-05, 0.00010824521820252806, -6.178253759685821e-05,
+        2.2145498311444458e-05, -5.668859174395621e-06, 1.0225096758601368e-06,
+        -1.0806539663683268e-07, -2.155277269848191e-09, 3.430927075610944e-09,
+        -7.37347877069706e-10, 9.220089566268387e-11, -7.308154308830676e-12,
+        3.434057061903833e-13, -7.348905279584305e-15),
+}
+# (1 + 2 t) exp(t**2) erfc(t) as a polynomial in (t - K) / (t + K), K = 2 (float), 4 (double), the
+# variable of Shepherd and Laframboise (1981): 2**-25.9, 2**-54.4
+_ERFCX = {
+    "float": (1.27697837, -0.0927639157, -0.166030869, 0.164053708, -0.0542085543,
+              -0.00804900378, 0.00864651706, 0.00128645683, -0.00125720853, -0.00037745657,
+              2.15407053e-05),
+    "double": (
+        1.2329951186255526, -0.13962111684056286, 0.015379652102614974, 0.06809705425473286,
+        -0.1010390660361524, 0.09373283499696593, -0.06633036581466967, 0.03716751555947372,
+        -0.01619773403230432, 0.005031969784733745, -0.0007577734766508404,
+        -0.000199255671033194, 0.00015062265951780804, -2.440259597989057e-05,
+        -1.1225552473256911e-05, 5.7166346477485565e-06, 3.021012835273332e-07,
+        -8.335064916195196e-07, 6.248920630972737e-08, 1.1414254015673767e-07,
+        -7.932561474427152e-09, -1.3299926629366341e-08, -1.6742632319784776e-09),
+}
+# erfinv(x) / x, a function of w = -log(1 - x**2) (Giles 2010): in w - 3.125 for w <= 6.25, in
+# sqrt(w) - center beyond: 2**-26.2, 2**-24 (float); 2**-55.2, 2**-53.5, 2**-53 (double)
+_ERFINV_NEAR = {
+    "float": (1.65365458, 0.240158185, -0.00603372511, -0.000740703603, 0.000186789999,
+              -1.3885322e-05, -1.38827932e-06, 4.25439396e-07, -2.47116603e-08, -4.5977302e-09,
+              6.60623611e-10),
+    "double": (
+        1.6536545626831027, 0.24015818242558834, -0.0060336708714269485, -0.0007407025341546156,
+        0.00018673420802028915, -1.3882523394033597e-05, -1.3654691767952022e-06,
+        4.2347881691836257e-07, -2.9070390366633357e-08, -4.1126605042034195e-09,
+        1.0512228454378587e-09, -5.414300438125348e-11, -1.297860836429696e-11,
+        2.6305190942757565e-12, -8.076729978072256e-14, -4.0018655029811746e-14,
+        6.529145721029296e-15, -3.956119868845065e-17, -1.2299523323352354e-16,
+        1.5522354509969823e-17, 6.646134046393779e-19, -3.47826183920642e-19,
+        1.7759656177688346e-20, 3.2026049118353365e-21, -3.2112950612183116e-22),
+}
+_ERFINV_FAR = {
+    "float": (3.20962, 1.0064429, 0.00417118985, -0.00272644474, 0.00161569554, -0.00112322252,
+              0.000717536255, -0.000244321069, 4.97211022e-06),
+    "double": (
+        3.0838856104922208, 1.0052589676941655, 0.005370914553571597, -0.0037512085082350407,
+        0.002491442096984881, -0.001688275535123167, 0.0009532893637016731,
+        -0.00035503781846788965, 2.4031257258254454e-05, 6.82871538861566e-05,
+        -4.731898464269799e-05, 1.2464861076192807e-05, 2.9257285581639994e-06,
+        -3.985243079046764e-06, 1.4987180952091373e-06, -2.837907666605003e-08,
+        -2.7135358539046497e-07, 1.322726120268011e-07, 7.017453653850655e-10,
+        -1.5565463545801965e-08),
+}
+_ERFINV_FARTHEST = (  # double only, sqrt(w) >= 4
+    4.9761913900163, 1.0102562759886626, -0.00021259950370254213, -0.00017993907258047914,
+    6.469075785236744e-05, -1.6589895235076764e-05, 3.7475769866926723e-06,
+    -7.962389947271978e-07, 1.6935923203637482e-07, -4.155540714924793e-08,
+    1.4467162017783101e-08, -6.973869961540793e-09, 3.6674786516473714e-09,
+    -1.7680587943504249e-09, 7.13438577369579e-10, -2.4748980197554763e-10,
+    7.826743350821248e-11, -8.32677690342528e-12, -1.0199999518672265e-11,
+    3.825838340227986e-12)
+
+
+# ---------------------------------------------------------------------- error functions
+def _erf_near(f: Function, x: Value) -> Value:
+    """erf(x) - x for |x| <= 0.93."""
+    return f.fmul(x, polynomial(f, f.fmul(x, x), _ERF[scalar_of(x.type)]))
+
+
+def erf(f: Function, x: Value) -> Value:
+    """2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x: a polynomial near 0, then
+    1 - exp(polynomial)."""
+    scalar = scalar_of(x.type)
+    t = at_most(f, fabs(f, x), 4.0 if scalar == "float" else 6.0)
+    exponent = f.fmul(f.fneg(t), polynomial(f, t, _LOG_ERFC[scalar]))
+    q, n = exp_reduced(f, exponent)
+    far = f.fsub(1.0, times_power_normal(f, f.fadd(q, 1.0), n))
+    near = f.fma(t, polynomial(f, f.fmul(t, t), _ERF[scalar]), t)
+    return copysign(f, f.select(f.cmp("ogt", t, 0.92), far, near), x)
+
+
+def erfc(f: Function, x: Value) -> Value:
+    """1 - erf(x), to relative accuracy down to the smallest denormal."""
+    scalar = scalar_of(x.type)
+    limit, center = (10.1, 2.0) if scalar == "float" else (27.3, 4.0)
+    t = at_most(f, fabs(f, x), limit)  # 0 beyond
+    square = f.fmul(t, t)
+    square_low = f.fma(t, t, f.fneg(square))
+    q, n = exp_reduced(f, f.fneg(square))
+    e = f.fadd(f.fsub(q, f.fmul(square_low, f.fadd(q, 1.0))), 1.0)
+    u = f.fdiv(f.fsub(t, center), f.fadd(t, center))
+    g = f.fdiv(polynomial(f, u, _ERFCX[scalar]), f.fma(t, 2.0, 1.0))
+    far = times_power(f, f.fmul(e, g), n)
+    far = f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
+    near = f.fsub(1.0, f.fadd(x, _erf_near(f, x)))
+    return f.select(f.cmp("olt", t, 0.46), near, far)
+
+
+def erfinv(f: Function, x: Value) -> Value:
+    """The y with erf(y) = x; infinite at -1 and 1, NaN outside."""
+    scalar = scalar_of(x.type)
+    w = f.fneg(log_sum(f, f.fma(f.fneg(x), x, 1.0)))  # 1 - x**2 is rounded once
+    near = f.cmp("ole", w, 6.25)
+    root = sqrt(f, w)
+    near_p = polynomial(f, f.fsub(w, 3.125), _ERFINV_NEAR[scalar])
+    if scalar == "float":
+        far_p = polynomial(f, f.fsub(root, 3.375), _ERFINV_FAR[scalar])
+    else:
+        middle = f.cmp("olt", root, 4.0)
+        center = f.select(middle, f.const(3.25, x.type), 5.125)
+        coefficients = [f.select(middle, f.const(a, x.type), b)
+                        for a, b in zip(_ERFINV_FAR[scalar], _ERFINV_FARTHEST, strict=True)]
+        far_p = polynomial(f, f.fsub(root, center), coefficients)
+    result = f.fmul(x, f.select(near, near_p, far_p))
+    edge = f.fmul(x, float("inf"))
+    result = f.select(f.cmp("oeq", fabs(f, x), 1.0), edge, result)
+    return f.select(f.cmp("ogt", fabs(f, x), 1.0), float("nan"), result)
+
+
+# ---------------------------------------------------------------------- gamma
+_DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
+_HALF_LOG_2PI = 0.9189385332046727
+_PI = 3.141592653589793
+# Stirling: B(2k) / (2k (2k - 1)) and B(2k) / 2k
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+_STIRLING_SLOPE = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+
+
+def _in_double(f: Function, x: Value, function) -> Value:
+    """function(x), computed in double: the tables are, and cancellation then costs nothing."""
+    if format_of(x).scalar == "double":
+        return function(f, x)
+    wide = f.cast("fpext", x, vector(lanes_of(x.type), "double"))
+    return f.cast("fptrunc", function(f, wide), x.type)
+
+
+def lgamma(f: Function, x: Value) -> Value:
+    """log |gamma(x)|; infinite at 0, -1, -2, ...
+
+    Relative accuracy for x > 0, its zeros 1 and 2 included; for x < 0 the error is relative to
+    the larger of the two terms of the reflection formula.
+    """
+    return _in_double(f, x, _lgamma)
+
+
+def _lgamma(f: Function, x: Value) -> Value:
+    a = fabs(f, x)
+    positive = _lgamma_positive(f, a)
+    fraction = f.fsub(a, rint(f, a))
+    sine = _sin_pi(f, fabs(f, fraction))
+    reflected = log_sum(f, f.fdiv(_PI, f.fmul(a, sine)))
+    reflected = f.fsub(reflected, positive)
+    reflected = f.select(f.cmp("oeq", fraction, 0.0), float("inf"), reflected)
+    # lgamma(-a) = -log(a) = lgamma(a) to all digits, and a sin(pi a) may underflow
+    use = f.and_(f.cmp("olt", x, 0.0), f.cmp("ogt", a, 1e-20))
+    result = f.select(use, reflected, positive)
+    result = f.select(f.cmp("oeq", a, float("inf")), float("inf"), result)
+    return f.select(isnan(f, x), x, result)
+
+
+def _sin_pi(f: Function, x: Value) -> Value:
+    """sin(pi x) for 0 <= x <= 0.5."""
+    high = f.cmp("ogt", x, 0.25)
+    folded = f.select(high, f.fsub(0.5, x), x)
+    sine, cosine = sin_pi_half(f, f.fadd(folded, folded))
+    return f.select(high, cosine, sine)
+
+
+def _lgamma_positive(f: Function, x: Value) -> Value:
+    small, large = f.cmp("olt", x, 0.5), f.cmp("oge", x, 16.0)
+    log_x = log_sum(f, x)
+    y = f.select(small, f.fadd(x, 1.0), x)
+    table = piecewise(f, y, "flambeau_lgamma_table", LGAMMA)
+    from_one = f.select(small, x, f.fsub(x, 1.0))
+    from_two = f.select(small, f.fsub(x, 1.0), f.fsub(x, 2.0))
+    middle = f.fmul(f.fmul(from_one, from_two), table)
+    middle = f.select(small, f.fsub(middle, log_x), middle)
+    inverse = f.fdiv(1.0, x)
+    series = f.fmul(inverse, polynomial(f, f.fmul(inverse, inverse), _STIRLING))
+    far = f.fma(f.fsub(x, 0.5), f.fsub(log_x, 1.0), f.fadd(series, _HALF_LOG_2PI - 0.5))
+    return f.select(large, far, middle)
+
+
+def digamma(f: Function, x: Value) -> Value:
+    """The derivative of lgamma: -inf at 0, +inf at -0, NaN at -1, -2, ...
+
+    Relative accuracy for x > 0; for x < 0 relative to the larger of the reflection's two terms.
+    """
+    return _in_double(f, x, _digamma)
+
+
+def _digamma(f: Function, x: Value) -> Value:
+    negative = f.cmp("olt", x, 0.0)
+    y = f.select(negative, f.fsub(1.0, x), x)
+    small, large = f.cmp("olt", y, 0.5), f.cmp("oge", y, 16.0)
+    z = f.select(small, f.fadd(y, 1.0), y)
+    table = piecewise(f, z, "flambeau_digamma_table", DIGAMMA)
+    root, root_low = _DIGAMMA_ROOT
+    middle = f.fmul(f.fsub(f.fsub(z, root), root_low), table)
+    inverse = f.fdiv(1.0, y)
+    middle = f.select(small, f.fsub(middle, inverse), middle)
+    square = f.fmul(inverse, inverse)
+    series = f.fmul(square, polynomial(f, square, _STIRLING_SLOPE))
+    far = f.fsub(log_sum(f, y), f.fadd(f.fmul(inverse, 0.5), series))
+    result = f.select(large, far, middle)
+    return f.select(negative, f.fsub(result, _pi_cot(f, x)), result)
+
+
+def _pi_cot(f: Function, x: Value) -> Value:
+    """pi / tan(pi x); NaN for integers."""
+    fraction = f.fsub(x, rint(f, x))
+    a = fabs(f, fraction)
+    high = f.cmp("ogt", a, 0.25)
+    folded = f.select(high, f.fsub(0.5, a), a)
+    sine, cosine = sin_pi_half(f, f.fadd(folded, folded))
+    ratio = f.fdiv(f.select(high, sine, cosine), f.select(high, cosine, sine))
+    result = f.fmul(copysign(f, ratio, fraction), _PI)
+    return f.select(f.cmp("oeq", fraction, 0.0), float("nan"), result)

@@ -1,0 +1,197 @@
+"""Shapes and strides: `Size`, broadcasting, dimension checks and view geometry. Strides count elements."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+
+__all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
+           "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order"]
+
+
+class Size(tuple):
+    """The shape of a tensor: a tuple of ints that prints as `torch.Size([2, 3])`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(repr, self))}])"
+
+    def numel(self) -> int:
+        """The number of elements of a tensor of this shape."""
+        return math.prod(self)
+
+    def __getitem__(self, key):
+        found = tuple.__getitem__(self, key)
+        return Size(found) if isinstance(key, slice) else found
+
+    def __add__(self, other):
+        return Size(tuple.__add__(self, tuple(other)))
+
+    def __radd__(self, other):
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, count):
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
+
+    def __reduce__(self):
+        return Size, (tuple(self),)
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides; a dimension of size 0 counts as 1, as in PyTorch."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size if size > 1 else 1
+    return tuple(reversed(strides))
+
+
+def is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Row-major without gaps? Dimensions of size 1 may have any stride; empty tensors count."""
+    if 0 in shape:
+        return True
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def dense_order(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...] | None:
+    """The dimensions from outermost to innermost if they cover memory densely, else None."""
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], d))
+    expected = 1
+    for d in reversed(order):
+        if shape[d] != 1:
+            if strides[d] != expected:
+                return None
+            expected *= shape[d]
+    return tuple(order)
+
+
+def required_span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Elements from the first to one past the last that a (shape, strides) view touches."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """NumPy's broadcasting rule.
+
+    Raises:
+        RuntimeError: two sizes differ and neither is 1; names the sizes and the dimension.
+    """
+    rank = max(map(len, shapes), default=0)
+    result = [1] * rank
+    for shape in shapes:
+        for back in range(1, len(shape) + 1):
+            size, seen = shape[-back], result[-back]
+            if size == seen or size == 1:
+                continue
+            if seen != 1:
+                raise RuntimeError(
+                    f"The size of tensor a ({seen}) must match the size of tensor b ({size}) at "
+                    f"non-singleton dimension {rank - back} (shapes "
+                    f"{' and '.join(str(list(s)) for s in shapes)})")
+            result[-back] = size
+    return tuple(result)
+
+
+def normalize_dim(dim: int, rank: int) -> int:
+    """`dim` counted from the front.
+
+    Raises:
+        IndexError: out of range.
+        TypeError: not an int.
+    """
+    dim = operator.index(dim)
+    span = max(rank, 1)
+    if not -span <= dim < span:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}]"
+                         f", but got {dim})")
+    return dim % span
+
+
+def normalize_dims(dims: int | Iterable[int] | None, rank: int,
+                   empty_means_all: bool = True) -> tuple[int, ...]:
+    """Several dimensions counted from the front; None (or an empty list) means all of them."""
+    if dims is None:
+        return tuple(range(rank))
+    if isinstance(dims, int):
+        dims = (dims,)
+    result = tuple(normalize_dim(dim, rank) for dim in dims)
+    if not result and empty_means_all:
+        return tuple(range(rank))
+    if rank == 0:
+        result = tuple(dict.fromkeys(result))
+    if len(set(result)) != len(result):
+        repeated = next(d for d in result if result.count(d) > 1)
+        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims")
+    return result if rank else ()
+
+
+def infer_size(shape: Sequence[int], numel: int) -> tuple[int, ...]:
+    """Replace one -1 in `shape` so that it holds `numel` elements.
+
+    Raises:
+        RuntimeError: impossible or ambiguous.
+    """
+    shape = tuple(operator.index(size) for size in shape)
+    holes = [d for d, size in enumerate(shape) if size == -1]
+    if any(size < -1 for size in shape):
+        raise RuntimeError(f"invalid shape dimension {min(shape)}")
+    known = math.prod(size for size in shape if size != -1)
+    if len(holes) > 1:
+        raise RuntimeError("only one dimension can be inferred")
+    if holes:
+        if known == 0:
+            if numel == 0:
+                raise RuntimeError(
+                    f"cannot reshape tensor of 0 elements into shape {list(shape)} because the "
+                    "unspecified dimension size -1 can be any value and is ambiguous")
+        elif numel % known == 0:
+            return tuple(numel // known if size == -1 else size for size in shape)
+    elif known == numel:
+        return shape
+    raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
+
+
+def reshape_strides(shape: Sequence[int], strides: Sequence[int],
+                    new_shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Strides of the view of shape `new_shape`, or None if only a copy has that shape."""
+    numel = math.prod(shape)
+    if numel == 0:
+        return contiguous_strides(new_shape)
+    groups = []  # (elements, innermost stride) of maximal contiguous runs, outermost first
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if groups and groups[-1][1] == size * stride:
+            groups[-1] = (groups[-1][0] * size, stride)
+        else:
+            groups.append((size, stride))
+    result = [1] * len(new_shape)
+    position = len(new_shape) - 1
+    for count, stride in reversed(groups):
+        while count > 1:
+            if position < 0:
+                return None
+            size = new_shape[position]
+            if count % size:
+                return None
+            result[position] = stride
+            stride *= size
+            count //= size
+            position -= 1
+    # what remains has size 1: continue the strides as a contiguous tensor would
+    step = result[position + 1] * new_shape[position + 1] if position + 1 < len(new_shape) else 1
+    for d in range(position, -1, -1):
+        result[d] = step
+    return tuple(result)

@@ -1,0 +1,184 @@
+"""Values, primitives and graphs.
+
+A `Value` is the single result of applying a `Primitive` to other values. Shapes are concrete: a
+program is traced for one set of shapes, and the compiler turns the sizes into run-time parameters of
+its kernels, so that one compiled kernel serves all sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+
+__all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "sort"]
+
+_serial = itertools.count()
+
+
+class Value:
+    """One typed value of a program.
+
+    Attributes:
+        prim: the primitive that computes it.
+        inputs: the values it is computed from.
+        attrs: static attributes, a tuple whose meaning belongs to the primitive.
+        shape, dtype: of the result.
+        number: True if it stands for a Python number, which yields to tensors in type promotion.
+    """
+
+    __slots__ = ("prim", "inputs", "attrs", "shape", "dtype", "number", "serial")
+
+    def __init__(self, prim: Primitive, inputs: tuple[Value, ...], attrs: tuple,
+                 shape: tuple[int, ...], dtype: DType, number: bool = False):
+        self.prim = prim
+        self.inputs = inputs
+        self.attrs = attrs
+        self.shape = shape
+        self.dtype = dtype
+        self.number = number
+        self.serial = next(_serial)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    def __repr__(self) -> str:
+        kind = "number" if self.number else list(self.shape)
+        return f"<{self.prim.name} {self.dtype.name}{kind}>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("the truth of a traced value is not known while a program is traced: use "
+                        "where() to choose by value")
+
+    __hash__ = object.__hash__
+
+
+class Primitive:
+    """An operation that the compiler knows how to emit.
+
+    Attributes:
+        name: unique.
+        kind: "source", "elementwise", "movement", "reduce", "lookup", "scatter", "dot", "conv",
+            "fold", "cat", "random" or "external": how the scheduler treats it.
+        infer: (inputs, attrs) -> (shape, dtype).
+        vjp: (node, g) -> one gradient Value or None per input, or None if it has no gradient.
+        emit: elementwise only: (k, dtype, *registers) -> register; `k` is the code generator.
+        cost: elementwise only: rough cycles per element, for the fusion heuristics.
+    """
+
+    __slots__ = ("name", "kind", "infer", "vjp_rule", "emit", "cost", "index_map", "layout",
+                 "differentiable")
+
+    def __init__(self, name: str, kind: str, infer: Callable, emit: Callable | None = None,
+                 cost: int = 1, index_map: Callable | None = None, layout: Callable | None = None):
+        self.name = name
+        self.kind = kind
+        self.infer = infer
+        self.emit = emit
+        self.cost = cost
+        self.index_map = index_map
+        self.layout = layout
+        self.vjp_rule: Callable | None = None
+        self.differentiable = True
+
+    def __call__(self, *inputs: Value, attrs: tuple = ()) -> Value:
+        shape, dtype = self.infer(inputs, attrs)
+        number = bool(inputs) and all(value.number for value in inputs)
+        return Value(self, inputs, attrs, tuple(shape), dtype, number)
+
+    def vjp(self, rule: Callable) -> Callable:
+        """Decorator: `rule(node, g)` gives the gradients of the inputs, given that of the result."""
+        self.vjp_rule = rule
+        return rule
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+def _infer_given(inputs: Sequence[Value], attrs: tuple) -> tuple:
+    return attrs[0], attrs[1]
+
+
+INPUT = Primitive("input", "source", _infer_given)
+NUMBER = Primitive("number", "source", _infer_given)
+CONSTANT = Primitive("constant", "source", _infer_given)
+
+
+def tensor_input(shape: Iterable[int], dtype: DType) -> Value:
+    """A placeholder for a tensor that the program is given."""
+    return Value(INPUT, (), (), tuple(shape), dtype)
+
+
+_NUMBER_DTYPES = {bool: dtypes.bool_, int: dtypes.int64, float: dtypes.float64,
+                  complex: dtypes.complex128}
+
+
+def number_input(kind: type) -> Value:
+    """A placeholder for a Python number of type `kind` (bool, int, float)."""
+    return Value(NUMBER, (), (), (), _NUMBER_DTYPES[kind], True)
+
+
+def constant(value: bool | int | float, dtype: DType | None = None, number: bool = True) -> Value:
+    """A constant scalar; a Python number unless `dtype` fixes its type."""
+    if dtype is None:
+        dtype = _NUMBER_DTYPES[type(value)]
+    return Value(CONSTANT, (), (value,), (), dtype, number)
+
+
+def sort(outputs: Iterable[Value], stop: Iterable[Value] = ()) -> list[Value]:
+    """All values that `outputs` need, each after its inputs; `stop` is not looked into."""
+    seen: set[Value] = set(stop)
+    order: list[Value] = []
+    for output in outputs:
+        stack = [(output, 0)]
+        while stack:
+            value, position = stack.pop()
+            if position == 0 and value in seen:
+                continue
+            if position < len(value.inputs):
+                if position == 0:
+                    seen.add(value)
+                stack.append((value, position + 1))
+                stack.append((value.inputs[position], 0))
+            else:
+                seen.add(value)
+                order.append(value)
+    return order
+
+
+class Graph:
+    """A program: `inputs` (placeholders, in order) and `outputs`."""
+
+    __slots__ = ("inputs", "outputs")
+
+    def __init__(self, inputs: Sequence[Value], outputs: Sequence[Value]):
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+
+    def order(self) -> list[Value]:
+        return sort(self.outputs)
+
+    def __str__(self) -> str:
+        """One line a value: `%3 = mul(%1, %2) : float32[4, 5]`."""
+        names = {value: f"%{index}" for index, value in enumerate(self.inputs)}
+        lines = ["inputs " + ", ".join(f"{names[v]} {v.dtype.name}{list(v.shape)}"
+                                       for v in self.inputs)]
+        for value in self.order():
+            if value in names:
+                continue
+            names[value] = f"%{len(names)}"
+            args = [names[v] for v in value.inputs] + [repr(a) for a in value.attrs]
+            lines.append(f"{names[value]} = {value.prim.name}({', '.join(args)}) : "
+                         f"{value.dtype.name}{list(value.shape)}")
+        lines.append("outputs " + ", ".join(names[v] for v in self.outputs))
+        return "\n".join(lines)

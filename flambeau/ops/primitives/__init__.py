@@ -1,0 +1,10 @@
+"""The primitives: elementwise maths, structure (movement, reduction, lookup), contraction.
+
+Every primitive states its shape and dtype rule, its gradient in terms of primitives, and, if it is
+elementwise, how to emit itself. All operands of an elementwise primitive have one shape and, but for
+`where` and `cast`, one dtype: ops broadcast and promote before they get here.
+"""
+
+from flambeau.ops.primitives.contraction import *  # noqa: F403
+from flambeau.ops.primitives.elementwise import *  # noqa: F403
+from flambeau.ops.primitives.structure import *  # noqa: F403

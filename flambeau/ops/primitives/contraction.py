@@ -1,0 +1,90 @@
+"""Contractions on the GEMM micro-kernel, and the random streams."""
+
+from __future__ import annotations
+
+from flambeau.ir.graph import Primitive, Value
+from flambeau.ops.primitives.structure import permute
+
+
+def _infer_dot(inputs, attrs):
+    a, b = inputs
+    return a.shape[:-1] + b.shape[-1:], a.dtype
+
+
+DOT = Primitive("dot", "dot", _infer_dot)
+
+
+def dot(a: Value, b: Value) -> Value:
+    """Batched matrix product (..., m, k) x (..., k, n) -> (..., m, n); batch shapes are equal."""
+    return DOT(a, b)
+
+
+def transpose(x: Value) -> Value:
+    """Swap the last two dimensions."""
+    order = list(range(x.ndim))
+    order[-2:] = order[-1], order[-2]
+    return permute(x, order)
+
+
+@DOT.vjp
+def dot_vjp(node, g):
+    from flambeau.ops.primitives.elementwise import conj
+
+    a, b = node.inputs
+    return dot(g, transpose(conj(b))), dot(transpose(conj(a)), g)
+
+
+def _infer_conv(inputs, attrs):
+    x, w = inputs
+    stride, padding, dilation, _ = attrs
+    spatial = tuple(
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation,
+                                    strict=True))
+    return (x.shape[0], w.shape[0]) + spatial, x.dtype
+
+
+def _infer_given_shape(inputs, attrs):
+    return attrs[4], inputs[0].dtype
+
+
+CONV = Primitive("conv", "conv", _infer_conv)
+CONV_GRAD_INPUT = Primitive("conv_grad_input", "conv", _infer_given_shape)
+CONV_GRAD_WEIGHT = Primitive("conv_grad_weight", "conv", _infer_given_shape)
+
+
+def conv(x: Value, w: Value, stride, padding, dilation, groups: int) -> Value:
+    """Cross-correlation: x (n, c_in, *spatial), w (c_out, c_in / groups, *kernel)."""
+    return CONV(x, w, attrs=(tuple(stride), tuple(padding), tuple(dilation), groups))
+
+
+def conv_grad_input(g: Value, w: Value, geometry, shape) -> Value:
+    """The gradient of `conv` with respect to x, whose shape is `shape`; also transposed convolution."""
+    return CONV_GRAD_INPUT(g, w, attrs=(*geometry, tuple(shape)))
+
+
+def conv_grad_weight(g: Value, x: Value, geometry, shape) -> Value:
+    """The gradient of `conv` with respect to w, whose shape is `shape`."""
+    return CONV_GRAD_WEIGHT(g, x, attrs=(*geometry, tuple(shape)))
+
+
+# The three are the partial derivatives of one trilinear form <g, conv(x, w)>, so they close over
+# one another under differentiation.
+@CONV.vjp
+def conv_vjp(node, g):
+    x, w = node.inputs
+    return (conv_grad_input(g, w, node.attrs, x.shape), conv_grad_weight(g, x, node.attrs, w.shape))
+
+
+@CONV_GRAD_INPUT.vjp
+def conv_grad_input_vjp(node, h):
+    g, w = node.inputs
+    geometry = node.attrs[:4]
+    return conv(h, w, *geometry), conv_grad_weight(g, h, geometry, w.shape)
+
+
+@CONV_GRAD_WEIGHT.vjp
+def conv_grad_weight_vjp(node, h):
+    g, x = node.inputs
+    geometry = node.attrs[:4]
+    return conv(x, h, *geometry), conv_grad_input(g, h, geometry, x.shape)

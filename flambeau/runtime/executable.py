@@ -1,0 +1,44 @@
+"""Plans -> launchable programs: kernels are loaded and addresses filled in."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from flambeau.compiler.nest import Float, Number, Pointer
+from flambeau.compiler.program import Plan
+from flambeau.runtime.launch import FLOAT, INTEGER, STATUS, Program
+from flambeau.runtime.loader import load_kernel
+
+__all__ = ["build_program"]
+
+WORTH_RELEASING = 1 << 17  # work from which other Python threads are let run meanwhile
+
+
+def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int) -> Program:
+    """The program of `plan`. Its arguments are, in order: one per graph input (an address, or the
+    number where `number_kinds` gives its type), the `outputs` addresses, and the arena's address if
+    there is one."""
+    inputs = len(number_kinds)
+    kinds = [FLOAT if kind is float else INTEGER for kind in number_kinds] + [INTEGER] * outputs
+    if plan.arena_bytes:
+        kinds.append(INTEGER)
+    template: list[int] = [0, 0]
+    steps, patches = [], []
+    for step in plan.steps:
+        first = len(template)
+        for slot in step.slots:
+            if isinstance(slot, Pointer):
+                argument = {"in": slot.number, "out": inputs + slot.number,
+                            "arena": inputs + outputs, "status": STATUS}[slot.kind]
+                patches.append((len(template), argument, slot.offset))
+                template.append(0)
+            elif isinstance(slot, Number):
+                patches.append((len(template), slot.number, 0))
+                template.append(0)
+            elif isinstance(slot, Float):
+                template.append(struct.unpack("<q", struct.pack("<d", slot.value))[0])
+            else:
+                template.append(int(slot))
+        steps.append((load_kernel(step.name, step.text()), first, step.nchunks))
+    return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING)

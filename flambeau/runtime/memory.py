@@ -1,0 +1,311 @@
+"""The caching allocator: memory that tensors own, kept for reuse when it is freed.
+
+A fresh page costs microseconds (the kernel must zero it), so freed blocks stay in free lists by size
+class, up to a cap. Classes are multiples of 64 bytes up to 512, then eight a power of two: a block is
+less than 12.5 % larger than asked for.
+
+    pool = size_class(nbytes)      # once, in a launch record
+    storage = pool.new(nbytes)     # each time: about 40 ns
+
+`Storage` and `SizeClass` are native types (storage_types.py); where those are not possible, plain
+Python classes with the same attributes stand in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import os
+
+from flambeau.core import config
+from flambeau.runtime import native
+
+__all__ = ["Storage", "allocate", "empty_cache", "exchange", "foreign", "memory_stats", "reset_peak",
+           "set_cache_limit", "size_class"]
+
+ALIGNMENT = 64
+_MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
+_HUGE = 1 << 21  # size and alignment of a huge page
+_HUGE_FROM = 1 << 22
+
+# Words of the ledger, which native code updates: bytes in use, their peak, cached bytes, their cap.
+# Foreign memory is not counted.
+IN_USE, PEAK, CACHED, CAP = range(4)
+
+
+def class_bytes(nbytes: int) -> int:
+    """Size of the blocks that serve `nbytes`."""
+    if nbytes <= 512:
+        return max(ALIGNMENT, (nbytes + 63) & -64)
+    step = 1 << ((nbytes - 1).bit_length() - 4)
+    return (nbytes + step - 1) & -step
+
+
+def size_class(nbytes: int):
+    """The pool of the blocks that serve `nbytes`; `pool.new(nbytes)` makes a Storage."""
+    if nbytes < 0:
+        raise ValueError(f"cannot allocate {nbytes} bytes")
+    size = class_bytes(nbytes)
+    found = _classes.get(size)
+    if found is None:
+        found = _classes[size] = _types().size_class(size, _ledger, _refill, size >= _MAPPED)
+    return found
+
+
+def allocate(nbytes: int):
+    """A Storage of `nbytes` uninitialised bytes. Raises MemoryError."""
+    return size_class(nbytes).new(nbytes)
+
+
+def foreign(ptr: int, nbytes: int, owner: object):
+    """A Storage of memory that belongs to `owner` (a numpy array, a DLPack capsule, ...)."""
+    return _types().make(None, ptr, nbytes, owner)
+
+
+def exchange(a, b) -> None:
+    """Let two storages exchange their memory (ptr, nbytes, owner), not their versions: how a tensor
+    is resized while its views keep the storage."""
+    types = _types()
+    if not isinstance(a, types.storage) or not isinstance(b, types.storage):
+        raise TypeError("exchange takes two storages")
+    types.exchange(a, b)
+
+
+def empty_cache() -> int:
+    """Give the cached blocks back to the system; returns their bytes."""
+    before = _ledger[CACHED]
+    for pool in list(_classes.values()):
+        pool.trim()
+    return before - _ledger[CACHED]
+
+
+def set_cache_limit(nbytes: int) -> None:
+    """Cap the bytes of freed blocks that are kept. What is above it goes back to the system."""
+    _types()
+    _ledger[CAP] = nbytes
+    if _ledger[CACHED] > nbytes:
+        empty_cache()
+
+
+def memory_stats() -> dict[str, int]:
+    """Bytes in blocks: in use, the most that ever were, cached for reuse, and the cap of those."""
+    return {"in_use": _ledger[IN_USE], "peak": _ledger[PEAK], "cached": _ledger[CACHED],
+            "cache_limit": _ledger[CAP]}
+
+
+def reset_peak() -> None:
+    """Let the peak start again from what is in use now."""
+    _ledger[PEAK] = _ledger[IN_USE]
+
+
+# ------------------------------------------------------------------ blocks
+def _refill(pool, nbytes: int):
+    """A Storage with a new block: what `pool.new` comes to when its free list is empty."""
+    size = pool.size
+    address = _acquire(size)
+    if not address:
+        empty_cache()
+        gc.collect()  # tensors in reference cycles
+        empty_cache()
+        address = _acquire(size)
+    if not address:
+        raise MemoryError(
+            f"cannot allocate {_human(nbytes)}: flambeau holds {_human(_ledger[IN_USE])} in use "
+            f"(peak {_human(_ledger[PEAK])}) and {_human(_ledger[CACHED])} cached; the machine has "
+            f"{_human(config.available_memory())}")
+    _ledger[IN_USE] += size
+    _ledger[PEAK] = max(_ledger[PEAK], _ledger[IN_USE])
+    return _types().make(pool, address, nbytes, None)
+
+
+def _human(nbytes: int) -> str:
+    size = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = "GiB"
+    return f"{nbytes} bytes" if unit == "bytes" else f"{size:.2f} {unit} ({nbytes} bytes)"
+
+
+@functools.cache
+def _system() -> _Posix | _Windows:
+    return _Windows() if os.name == "nt" else _Posix()
+
+
+def _acquire(size: int) -> int:
+    """`size` bytes from the system, 0 when there are none."""
+    return _system().acquire(size)
+
+
+class _Posix:
+    """posix_memalign below _MAPPED, mmap above."""
+
+    def __init__(self):
+        libc = ctypes.CDLL(None)
+        self.libc = libc
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        libc.posix_memalign.argtypes = [ctypes.POINTER(pointer), size, size]
+        libc.free.argtypes = [pointer]
+        libc.free.restype = None
+        libc.mmap.argtypes = [pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                              ctypes.c_long]
+        libc.mmap.restype = pointer
+        libc.munmap.argtypes = [pointer, size]
+        libc.madvise.argtypes = [pointer, size, ctypes.c_int]
+        import mmap
+
+        self.protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self.flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.huge = getattr(mmap, "MADV_HUGEPAGE", None)
+
+    def acquire(self, size: int) -> int:
+        if size < _MAPPED:
+            found = ctypes.c_void_p()
+            failed = self.libc.posix_memalign(ctypes.byref(found), ALIGNMENT, size)
+            return 0 if failed else found.value
+        if self.huge is None or size < _HUGE_FROM:
+            return self._map(size)
+        # Huge pages need a start on their boundary: map more, and give the ends back.
+        start = self._map(size + _HUGE)
+        if not start:
+            return self._map(size)
+        aligned = (start + _HUGE - 1) & -_HUGE
+        if aligned > start:
+            self.libc.munmap(start, aligned - start)
+        rest = start + _HUGE - aligned
+        if rest:
+            self.libc.munmap(aligned + size, rest)
+        self.libc.madvise(aligned, size, self.huge)
+        return aligned
+
+    def _map(self, size: int) -> int:
+        address = self.libc.mmap(None, size, self.protection, self.flags, -1, 0)
+        return 0 if address in (None, ctypes.c_void_p(-1).value) else address
+
+    def release(self, address: int, size: int) -> None:
+        if size < _MAPPED:
+            self.libc.free(address)
+        else:
+            self.libc.munmap(address, size)
+
+
+class _Windows:
+    """The C runtime's aligned allocation."""
+
+    def __init__(self):
+        runtime = ctypes.CDLL("ucrtbase")
+        self._malloc, self._free = runtime._aligned_malloc, runtime._aligned_free
+        self._malloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+        self._malloc.restype = ctypes.c_void_p
+        self._free.argtypes = [ctypes.c_void_p]
+        self._free.restype = None
+
+    def acquire(self, size: int) -> int:
+        return self._malloc(size, ALIGNMENT if size < _MAPPED else 4096) or 0
+
+    def release(self, address: int, size: int) -> None:
+        self._free(address)
+
+
+# ------------------------------------------------------------------ the Python types
+class PythonStorage:
+    """Owned memory.
+
+    Attributes:
+        ptr: address of the first byte, a multiple of 64 for memory of our own.
+        nbytes: bytes that may be used.
+        version: counts in-place changes.
+        owner: keeps foreign memory alive; None for our own.
+    """
+
+    __slots__ = ("_pool", "nbytes", "owner", "ptr", "version")
+
+    def __del__(self):
+        if self._pool is not None:
+            self._pool.take_back(self.ptr)
+
+
+class PythonSizeClass:
+    """The free list of one size."""
+
+    __slots__ = ("_free", "_ledger", "_refill", "size")
+
+    def __init__(self, size: int, ledger, refill, mapped: bool):
+        self.size = size
+        self._ledger = ledger
+        self._refill = refill
+        self._free = []
+
+    def new(self, nbytes: int) -> PythonStorage:
+        """A Storage of `nbytes`, which must not exceed `size`."""
+        if not self._free:
+            return self._refill(self, nbytes)
+        address, ledger, size = self._free.pop(), self._ledger, self.size
+        ledger[CACHED] -= size
+        ledger[IN_USE] += size
+        if ledger[IN_USE] > ledger[PEAK]:
+            ledger[PEAK] = ledger[IN_USE]
+        return make_python_storage(self, address, nbytes, None)
+
+    def take_back(self, address: int) -> None:
+        ledger, size = self._ledger, self.size
+        ledger[IN_USE] -= size
+        if ledger[CACHED] + size > ledger[CAP]:
+            _system().release(address, size)
+            return
+        ledger[CACHED] += size
+        self._free.append(address)
+
+    def trim(self) -> None:
+        """Give the free blocks back to the system."""
+        while self._free:
+            self._ledger[CACHED] -= self.size
+            _system().release(self._free.pop(), self.size)
+
+
+def make_python_storage(pool, ptr: int, nbytes: int, owner: object) -> PythonStorage:
+    made = PythonStorage.__new__(PythonStorage)
+    made._pool = pool
+    made.ptr = ptr
+    made.nbytes = nbytes
+    made.version = 0
+    made.owner = owner
+    return made
+
+
+def exchange_python_storages(a: PythonStorage, b: PythonStorage) -> None:
+    for name in ("_pool", "nbytes", "owner", "ptr"):
+        mine, other = getattr(a, name), getattr(b, name)
+        setattr(a, name, other)
+        setattr(b, name, mine)
+
+
+class _PythonTypes:
+    storage = PythonStorage
+    exchange = staticmethod(exchange_python_storages)
+    size_class = PythonSizeClass
+    make = staticmethod(make_python_storage)
+
+
+@functools.cache
+def _types():
+    """The native types where they are possible. Made at the first use: making them needs LLVM."""
+    _ledger[CAP] = config.settings().memory_cache_bytes
+    if native.allowed():
+        from flambeau.runtime import storage_types
+
+        return storage_types.build()
+    return _PythonTypes
+
+
+def __getattr__(name: str):
+    if name == "Storage":
+        return _types().storage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_classes: dict[int, object] = {}
+_ledger = native.immortal((ctypes.c_int64 * 8)())

@@ -1,0 +1,428 @@
+"""The thread pool: one job of numbered chunks at a time, run by the caller and the pool's threads.
+
+It is native code made here (`run(kernel, args, nchunks)`), so a launch without the GIL needs no
+Python. Its threads are started by the first job that has more than one chunk.
+
+How a job is handed out. `work` is one atomic word, count << 32 | next: adding 1 to it claims chunk
+`next` of a job of `count` chunks, or, when next >= count, tells that nothing is left. A claim and the
+knowledge of which job it belongs to come from the same atomic operation, therefore
+- a thread that wakes late finds the word exhausted and goes back to sleep: nobody waits for it;
+- a thread cannot take a chunk of a finished job: a job finishes when `done` reaches `count`, that is,
+  after every claimed chunk has run; from then until the next job is published the word is exhausted,
+  and an addition that comes before the publishing store is overwritten by it;
+- kernel, args and `done` are written before the word is (release) and read after a claim (acquire);
+  they cannot change while a claimed chunk is running, since the job is not finished.
+`next` cannot overflow into `count`: a thread adds at most once in vain for each job that it notices.
+
+How threads sleep. They poll `generation`, which every job changes, `spin` times; then they announce
+themselves in `sleeping` and wait on it by futex. The publisher stores `generation`, then reads
+`sleeping` (both sequentially consistent): one of the two sees the other. The caller waits for the
+last chunks in the same way, on `done`, with `waiting` as its announcement.
+
+A second caller (another Python thread, or a kernel) finds `busy` taken and runs its chunks itself.
+After a fork the child has no pool threads: the state is reset and they start anew when needed.
+Where there is no futex (not Linux, or an unknown processor) every job runs in its caller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import re
+import sys
+import threading
+import time
+
+from flambeau.core import config
+from flambeau.runtime import loader
+
+__all__ = ["get_num_threads", "handle", "run", "set_num_threads", "started_threads", "stop"]
+
+# Byte offsets in the pool's state. Words that different threads write lie in different cache lines.
+_WORK, _DONE, _WAITING, _KERNEL, _ARGS = 0, 64, 128, 192, 200
+_SLEEPING, _GENERATION, _BUSY, _ENTERED, _LEFT = 256, 320, 384, 448, 452
+_LIMIT, _STARTED, _SPIN = 512, 516, 520
+_BYTES = 1024
+
+# Numbers of the futex system call.
+_FUTEX = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98, "loongarch64": 98,
+          "ppc64le": 221, "s390x": 238}
+_PAUSE = {"x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
+          "aarch64": ("declare void @llvm.aarch64.hint(i32)",
+                      "call void @llvm.aarch64.hint(i32 1)")}
+_SIG_SETMASK = 2  # on Linux
+
+_SERIAL = """
+define void @run_serial(ptr %kernel, ptr %args, i32 %n) nounwind {
+entry:
+  br label %head
+head:
+  %i = phi i32 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i32 %i, %n
+  br i1 %more, label %body, label %out
+body:
+  call void %kernel(ptr %args, i32 %i, i32 %n, i32 0)
+  %next = add i32 %i, 1
+  br label %head
+out:
+  ret void
+}
+"""
+
+# Used where there is no futex.
+_INLINE = _SERIAL + """
+define void @run(ptr %pool, ptr %kernel, ptr %args, i32 %n) nounwind {
+  call void @run_serial(ptr %kernel, ptr %args, i32 %n)
+  ret void
+}
+"""
+
+_THREADED = _SERIAL + """
+declare i64 @syscall(i64, ...)
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_detach(i64)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+{declare_pause}
+
+; Run chunks until none is left.
+define internal void @drain(ptr %pool, i32 %thread) nounwind {
+entry:
+  %kernelp = getelementptr i8, ptr %pool, i64 {KERNEL}
+  %argsp = getelementptr i8, ptr %pool, i64 {ARGS}
+  %donep = getelementptr i8, ptr %pool, i64 {DONE}
+  %waitingp = getelementptr i8, ptr %pool, i64 {WAITING}
+  br label %claim
+claim:
+  %word = atomicrmw add ptr %pool, i64 1 acq_rel, align 8
+  %chunk = trunc i64 %word to i32
+  %high = lshr i64 %word, 32
+  %count = trunc i64 %high to i32
+  %mine = icmp ult i32 %chunk, %count
+  br i1 %mine, label %execute, label %out
+execute:
+  %kernel = load ptr, ptr %kernelp
+  %args = load ptr, ptr %argsp
+  call void %kernel(ptr %args, i32 %chunk, i32 %count, i32 %thread)
+  %before = atomicrmw add ptr %donep, i32 1 seq_cst, align 4
+  %now = add i32 %before, 1
+  %last = icmp eq i32 %now, %count
+  br i1 %last, label %finished, label %claim
+finished:
+  ; The caller may be gone by now: a wake too many is harmless, the state is never freed.
+  %waiting = load atomic i32, ptr %waitingp seq_cst, align 4
+  %asleep = icmp ne i32 %waiting, 0
+  br i1 %asleep, label %wake, label %out
+wake:
+  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %donep, i32 129, i32 1, ptr null, ptr null, i32 0)
+  br label %out
+out:
+  ret void
+}
+
+; A pool thread. Its argument is the pool's state; its number is the order in which it came.
+define internal ptr @worker(ptr %pool) nounwind {
+entry:
+  %enteredp = getelementptr i8, ptr %pool, i64 {ENTERED}
+  %leftp = getelementptr i8, ptr %pool, i64 {LEFT}
+  %generationp = getelementptr i8, ptr %pool, i64 {GENERATION}
+  %sleepingp = getelementptr i8, ptr %pool, i64 {SLEEPING}
+  %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
+  %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
+  %place = atomicrmw add ptr %enteredp, i32 1 seq_cst, align 4
+  %thread = add i32 %place, 1
+  br label %work
+work:
+  ; The generation is read before the work word: a job that comes in between is noticed later.
+  %seen = load atomic i32, ptr %generationp seq_cst, align 4
+  %limit = load atomic i32, ptr %limitp seq_cst, align 4
+  %stay = icmp ne i32 %limit, 0
+  br i1 %stay, label %drain, label %leave
+drain:
+  call void @drain(ptr %pool, i32 %thread)
+  %spin = load i32, ptr %spinp
+  br label %poll
+poll:
+  %i = phi i32 [ 0, %drain ], [ %i1, %again ]
+  %g = load atomic i32, ptr %generationp acquire, align 4
+  %same = icmp eq i32 %g, %seen
+  br i1 %same, label %again, label %work
+again:
+  {pause}
+  %i1 = add i32 %i, 1
+  %more = icmp slt i32 %i1, %spin
+  br i1 %more, label %poll, label %announce
+announce:
+  %s0 = atomicrmw add ptr %sleepingp, i32 1 seq_cst, align 4
+  br label %look
+look:
+  %g2 = load atomic i32, ptr %generationp seq_cst, align 4
+  %still = icmp eq i32 %g2, %seen
+  br i1 %still, label %sleep, label %rise
+sleep:
+  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 128, i32 %seen, ptr null, ptr null, i32 0)
+  br label %look
+rise:
+  %s1 = atomicrmw sub ptr %sleepingp, i32 1 seq_cst, align 4
+  br label %work
+leave:
+  %gone = atomicrmw add ptr %leftp, i32 1 seq_cst, align 4
+  ret ptr null
+}
+
+; Start the threads that are missing, with all signals blocked: those are the interpreter's.
+define internal void @start(ptr %pool, i32 %have, i32 %want) nounwind noinline {
+entry:
+  %all = alloca [128 x i8], align 8
+  %old = alloca [128 x i8], align 8
+  %id = alloca i64, align 8
+  %startedp = getelementptr i8, ptr %pool, i64 {STARTED}
+  %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
+  call void @llvm.memset.p0.i64(ptr %all, i8 -1, i64 128, i1 false)
+  %m0 = call i32 @pthread_sigmask(i32 {setmask}, ptr %all, ptr %old)
+  br label %head
+head:
+  %n = phi i32 [ %have, %entry ], [ %n1, %made ]
+  %more = icmp slt i32 %n, %want
+  br i1 %more, label %make, label %out
+make:
+  %failed = call i32 @pthread_create(ptr %id, ptr null, ptr @worker, ptr %pool)
+  %bad = icmp ne i32 %failed, 0
+  br i1 %bad, label %give_up, label %made
+made:
+  %handle = load i64, ptr %id
+  %d = call i32 @pthread_detach(i64 %handle)
+  %n1 = add i32 %n, 1
+  store i32 %n1, ptr %startedp
+  br label %head
+give_up:
+  ; The system lets us have no more: do with fewer, and do not ask at every job.
+  %fewer = add i32 %n, 1
+  store atomic i32 %fewer, ptr %limitp seq_cst, align 4
+  br label %out
+out:
+  %m1 = call i32 @pthread_sigmask(i32 {setmask}, ptr %old, ptr null)
+  ret void
+}
+
+define void @run(ptr %pool, ptr %kernel, ptr %args, i32 %n) nounwind {
+entry:
+  %kernelp = getelementptr i8, ptr %pool, i64 {KERNEL}
+  %argsp = getelementptr i8, ptr %pool, i64 {ARGS}
+  %donep = getelementptr i8, ptr %pool, i64 {DONE}
+  %waitingp = getelementptr i8, ptr %pool, i64 {WAITING}
+  %sleepingp = getelementptr i8, ptr %pool, i64 {SLEEPING}
+  %generationp = getelementptr i8, ptr %pool, i64 {GENERATION}
+  %busyp = getelementptr i8, ptr %pool, i64 {BUSY}
+  %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
+  %startedp = getelementptr i8, ptr %pool, i64 {STARTED}
+  %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
+  %limit = load atomic i32, ptr %limitp seq_cst, align 4
+  %alone = icmp slt i32 %limit, 2
+  %tiny = icmp slt i32 %n, 2
+  %either = or i1 %alone, %tiny
+  br i1 %either, label %inline, label %lock
+lock:
+  %pair = cmpxchg ptr %busyp, i32 0, i32 1 acq_rel acquire, align 4
+  %got = extractvalue { i32, i1 } %pair, 1
+  br i1 %got, label %prepare, label %inline
+inline:
+  call void @run_serial(ptr %kernel, ptr %args, i32 %n)
+  ret void
+prepare:
+  %started = load i32, ptr %startedp
+  %want = sub i32 %limit, 1
+  %missing = icmp slt i32 %started, %want
+  br i1 %missing, label %start, label %publish
+start:
+  call void @start(ptr %pool, i32 %started, i32 %want)
+  br label %publish
+publish:
+  store ptr %kernel, ptr %kernelp
+  store ptr %args, ptr %argsp
+  store atomic i32 0, ptr %donep monotonic, align 4
+  %wide = zext i32 %n to i64
+  %word = shl i64 %wide, 32
+  store atomic i64 %word, ptr %pool release, align 8
+  %old = atomicrmw add ptr %generationp, i32 1 seq_cst, align 4
+  %sleeping = load atomic i32, ptr %sleepingp seq_cst, align 4
+  %some = icmp sgt i32 %sleeping, 0
+  br i1 %some, label %wake, label %help
+wake:
+  %others = sub i32 %n, 1
+  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 129, i32 %others, ptr null, ptr null, i32 0)
+  br label %help
+help:
+  call void @drain(ptr %pool, i32 0)
+  %spin = load i32, ptr %spinp
+  br label %poll
+poll:
+  %i = phi i32 [ 0, %help ], [ %i1, %again ]
+  %d = load atomic i32, ptr %donep acquire, align 4
+  %all = icmp eq i32 %d, %n
+  br i1 %all, label %finish, label %again
+again:
+  {pause}
+  %i1 = add i32 %i, 1
+  %more = icmp slt i32 %i1, %spin
+  br i1 %more, label %poll, label %announce
+announce:
+  store atomic i32 1, ptr %waitingp seq_cst, align 4
+  br label %look
+look:
+  %d2 = load atomic i32, ptr %donep seq_cst, align 4
+  %all2 = icmp eq i32 %d2, %n
+  br i1 %all2, label %awake, label %sleep
+sleep:
+  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %donep, i32 128, i32 %d2, ptr null, ptr null, i32 0)
+  br label %look
+awake:
+  store atomic i32 0, ptr %waitingp seq_cst, align 4
+  br label %finish
+finish:
+  store atomic i32 0, ptr %busyp release, align 4
+  ret void
+}
+
+; Wake every thread so that it sees a limit of 0 and leaves.
+define void @dismiss(ptr %pool) nounwind {
+  %generationp = getelementptr i8, ptr %pool, i64 {GENERATION}
+  %old = atomicrmw add ptr %generationp, i32 1 seq_cst, align 4
+  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 129, i32 2147483647, ptr null, ptr null, i32 0)
+  ret void
+}
+
+; 1 when the pool was taken.
+define i32 @acquire(ptr %pool) nounwind {
+  %busyp = getelementptr i8, ptr %pool, i64 {BUSY}
+  %pair = cmpxchg ptr %busyp, i32 0, i32 1 acq_rel acquire, align 4
+  %got = extractvalue { i32, i1 } %pair, 1
+  %r = zext i1 %got to i32
+  ret i32 %r
+}
+
+define void @release(ptr %pool) nounwind {
+  %busyp = getelementptr i8, ptr %pool, i64 {BUSY}
+  store atomic i32 0, ptr %busyp release, align 4
+  ret void
+}
+"""
+
+
+def get_num_threads() -> int:
+    """Threads that share a parallel kernel, the caller included."""
+    return _pool().limit
+
+
+def set_num_threads(count: int) -> None:
+    """Set the number of threads, the caller included. Fewer than before ends the pool's threads;
+    they start again with the next parallel kernel."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"the number of threads should be a positive integer, not {count!r}")
+    _pool().resize(count)
+
+
+def started_threads() -> int:
+    """Native threads that run now, the caller not included."""
+    return _pool().word(_STARTED).value if _pool.cache_info().currsize else 0
+
+
+def stop() -> None:
+    """End the pool's threads; the next parallel kernel starts them again."""
+    if _pool.cache_info().currsize:
+        _pool().resize(_pool().limit, restart=True)
+
+
+def handle() -> tuple[int, int]:
+    """Addresses of native `run(pool, kernel, args, nchunks)` and of the pool, its first argument."""
+    pool = _pool()
+    return pool.run_address, pool.address
+
+
+def run(kernel: int, args: int, nchunks: int) -> None:
+    """Run kernel(args, chunk, nchunks, thread) for every chunk; the GIL is released meanwhile."""
+    _pool().call(_pool().address, kernel, args, nchunks)
+
+
+class _Pool:
+    """The native state, and what only Python needs of it."""
+
+    def __init__(self):
+        chosen = config.settings()
+        # Never freed: a thread may still look at the state when the interpreter has ended.
+        memory = (ctypes.c_char * (_BYTES + 64))()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+        self.address = (ctypes.addressof(memory) + 63) & -64
+        self.threaded = has_threads()
+        functions = loader.load_module(pool_ir())
+        self.run_address = functions["run"]
+        pointer = ctypes.c_void_p
+        self.call = ctypes.CFUNCTYPE(None, pointer, pointer, pointer, ctypes.c_int)(
+            functions["run"])
+        if self.threaded:
+            self._acquire = ctypes.CFUNCTYPE(ctypes.c_int, pointer)(functions["acquire"])
+            self._release = ctypes.CFUNCTYPE(None, pointer)(functions["release"])
+            self._dismiss = ctypes.CFUNCTYPE(None, pointer)(functions["dismiss"])
+        self.limit = chosen.num_threads
+        self._resizing = threading.Lock()
+        self.word(_LIMIT).value = self.limit
+        self.word(_SPIN).value = chosen.spin
+
+    def word(self, offset: int) -> ctypes.c_int32:
+        return ctypes.c_int32.from_address(self.address + offset)
+
+    def resize(self, count: int, restart: bool = False) -> None:
+        with self._resizing:
+            if self.threaded and (restart or count <= self.word(_STARTED).value):
+                self._end_threads()
+            self.limit = count
+            self.word(_LIMIT).value = count
+
+    def _end_threads(self) -> None:
+        """A limit of 0 tells the threads to leave; jobs run in their callers meanwhile."""
+        while not self._acquire(self.address):
+            time.sleep(0.0001)
+        self.word(_LIMIT).value = 0
+        self._dismiss(self.address)
+        while self.word(_LEFT).value != self.word(_STARTED).value:
+            time.sleep(0.0001)
+        for offset in (_STARTED, _ENTERED, _LEFT):
+            self.word(offset).value = 0
+        self._release(self.address)
+
+    def forget_threads(self) -> None:
+        """In the child of a fork there are none, whatever the state says."""
+        spin = self.word(_SPIN).value
+        ctypes.memset(self.address, 0, _BYTES)
+        self.word(_LIMIT).value = self.limit
+        self.word(_SPIN).value = spin
+        self._resizing = threading.Lock()
+
+
+def has_threads() -> bool:
+    """Whether this platform's pool has threads of its own."""
+    return (sys.platform == "linux" and platform.machine() in _FUTEX
+            and ctypes.sizeof(ctypes.c_void_p) == 8)
+
+
+def pool_ir() -> str:
+    """The pool's native code for this machine."""
+    if not has_threads():
+        return _INLINE
+    machine = platform.machine()
+    declare, pause = _PAUSE.get(machine, ("", ""))
+    words = {"futex": _FUTEX[machine], "setmask": _SIG_SETMASK, "declare_pause": declare,
+             "pause": pause, "KERNEL": _KERNEL, "ARGS": _ARGS, "DONE": _DONE, "WAITING": _WAITING,
+             "SLEEPING": _SLEEPING, "GENERATION": _GENERATION, "BUSY": _BUSY, "ENTERED": _ENTERED,
+             "LEFT": _LEFT, "LIMIT": _LIMIT, "STARTED": _STARTED, "SPIN": _SPIN}
+    return re.sub(r"\{(\w+)\}", lambda found: str(words[found[1]]), _THREADED)
+
+
+@functools.cache
+def _pool() -> _Pool:
+    pool = _Pool()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=pool.forget_threads)
+    return pool
