@@ -1,8 +1,9 @@
-"""Time of one digits training step: ours eager and compiled, torch eager, and the first call of each.
+"""Time of one digits training step: ours eager and compiled, torch eager, and the first calls.
 
     python bench/digits.py [--rounds 9] [--threads N]
 
-Needs scikit-learn; torch is left out when it is not installed. Blocks of steps alternate between the frameworks.
+Needs scikit-learn; torch is left out when it is not installed. Blocks of steps alternate between
+the frameworks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flambeau.cli.bench import interleave
 
 
 class Stepper:
-    """One training run whose steps are called without arguments; notes how long the first one took."""
+    """A training run, stepped by calls without arguments; notes how long the first one took."""
 
     def __init__(self, torch: ModuleType, compiled: bool = False):
         training = digits.set_up(torch, digits.Recipe())
@@ -38,7 +39,7 @@ class Stepper:
 
 
 def main() -> int:
-    """Print first-call and median step times, and the ratios to torch where it is installed."""
+    """Print first-call and warm step times, and the ratios to torch where it is installed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=None)
@@ -53,11 +54,11 @@ def main() -> int:
         if options.threads:
             framework.set_num_threads(options.threads)
         made[name] = Stepper(framework, compiled)
-    medians = dict(zip(made, interleave(list(made.values()), options.rounds), strict=True))
-    reference = medians.get("torch eager")
+    seconds = dict(zip(made, interleave(list(made.values()), options.rounds), strict=True))
+    reference = seconds.get("torch eager")
     for name, stepper in made.items():
-        ratio = f"{medians[name] / reference:8.2f}x torch" if reference else ""
-        print(f"{name:20} step {medians[name] * 1e3:8.3f} ms  "
+        ratio = f"{seconds[name] / reference:8.2f}x torch" if reference else ""
+        print(f"{name:20} step {seconds[name] * 1e3:8.3f} ms  "
               f"first call {stepper.first_seconds:6.2f} s{ratio}")
     return 0
 

@@ -1,7 +1,8 @@
-"""What one small operation costs, ours against torch's, in one process: `python bench/overhead.py [--check]`.
+"""What one small operation costs, ours against torch's, in one process: `overhead.py [--check]`.
 
-The measuring code is that of `flambeau bench`. The bounds are the project's own: at most 1.5 times torch for a small
-operation and a forward pass, at most torch's time for forward and backward of a small MLP.
+The measuring code is that of `flambeau bench`. The bounds are the project's own: at most 1.5 times
+torch for a small operation and a forward pass, at most torch's time for forward and backward of a
+small MLP.
 """
 
 from __future__ import annotations

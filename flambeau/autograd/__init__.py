@@ -15,16 +15,16 @@ from typing import Any
 _HOME = {
     "backward": "api", "grad": "api", "Variable": "variable",
     "no_grad": "grad_mode", "enable_grad": "grad_mode", "set_grad_enabled": "grad_mode",
-    "inference_mode": "grad_mode", "is_grad_enabled": "grad_mode",
+    "set_multithreading_enabled": "grad_mode", "inference_mode": "grad_mode",
+    "is_grad_enabled": "grad_mode",
     "is_inference_mode_enabled": "grad_mode",
     "Function": "function", "NestedIOFunction": "function",
     "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
-    "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
 }
-_MODULES = ("anomaly", "engine", "forward_ad", "function", "functional", "grad_mode", "graph",
-            "hooks", "profiler", "saved", "variable")
+_MODULES = ("anomaly", "engine", "function", "functional", "grad_mode", "graph",
+            "hooks", "saved", "variable")
 
-__all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad", "forward_ad",
+__all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad",
            "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck", "graph",
            "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled", "variable"]
 
@@ -42,3 +42,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME, *_MODULES})
+
+
+# The module and the function share a name. Importing the module sets the attribute, so it must be
+# imported before the function takes its place.
+from flambeau.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402

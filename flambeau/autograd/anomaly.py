@@ -70,11 +70,11 @@ class set_detect_anomaly:
 
 
 def _forward_call(node: Any) -> str:
-    if node.hooks is None or not node.hooks.stack:
+    if node.tape_hooks is None or not node.tape_hooks.stack:
         return ("No forward pass information available. Enable detect anomaly during forward pass "
                 "for more information.")
     return ("Traceback of forward call that caused the error:\n"
-            + describe_stack(node.hooks.stack))
+            + describe_stack(node.tape_hooks.stack))
 
 
 def apply(node: Any, grads: list) -> tuple:

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.autograd import graph
+from flambeau.autograd import tape
 from flambeau.autograd.engine import run_backward
-from flambeau.autograd.graph import GradientEdge
+from flambeau.autograd.registry import tensors
+from flambeau.autograd.tape import GradientEdge
 
 __all__ = ["backward", "grad", "tensor_backward"]
 
@@ -104,7 +105,7 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
             if found[index] is None and isinstance(one, GradientEdge):
                 raise RuntimeError("materialize_grads cannot be used when the given input is a "
                                    "GradientEdge")
-        found = tuple(graph.tensors.make.zeros_like(one) if result is None else result
+        found = tuple(tensors.make.zeros_like(one) if result is None else result
                       for result, one in zip(found, inputs, strict=True))
     return found
 
@@ -132,11 +133,11 @@ def make_grads(outputs: Sequence[Any], grads: Any) -> tuple:
 def make_grad(output: Any, grad: Any, index: int) -> Any:
     """The gradient to start from at one output: `grad` if it fits, one if it is None."""
     if isinstance(output, GradientEdge):
-        if grad is None and isinstance(output.node.outputs, tuple):
-            layout = output.node.outputs[output.output_nr]
+        if grad is None and isinstance(output.node.output_metas, tuple):
+            layout = output.node.output_metas[output.output_nr]
             if any(size != 1 for size in layout.shape):
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
-            return graph.zeros_for(layout) + 1
+            return tape.zeros_for(layout) + 1
         return grad
     if grad is None:
         if not output.requires_grad:
@@ -146,8 +147,8 @@ def make_grad(output: Any, grad: Any, index: int) -> Any:
         if not output.dtype.is_floating_point:
             raise RuntimeError("grad can be implicitly created only for real scalar outputs but "
                                f"got {output.dtype}")
-        return graph.tensors.make.ones_like(output)
-    if not isinstance(grad, graph.tensors.cls):
+        return tensors.make.ones_like(output)
+    if not isinstance(grad, tensors.cls):
         raise TypeError("gradients can be either Tensors or None, but got " + type(grad).__name__)
     if grad._meta is not output._meta:
         _check_grad(output, grad, index)

@@ -16,97 +16,22 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from heapq import heapify, heappop, heappush
 from itertools import count
-from sys import getrefcount
 from typing import Any
 
-from flambeau.autograd import anomaly, graph
+from flambeau.autograd import anomaly, tape
+from flambeau.autograd.accumulation import accumulate
 from flambeau.autograd.grad_mode import ANOMALY, RECORD, mode, set_mode
-from flambeau.autograd.graph import RELEASED, AccumulateGrad, GradientEdge, Node
-from flambeau.autograd.hooks import retain_grad, run_node_hooks, run_retain_hooks, run_tensor_hooks
+from flambeau.autograd.hooks import (
+    enable_retain_grad,
+    run_node_hooks,
+    run_retain_hooks,
+    run_tensor_hooks,
+)
 from flambeau.autograd.saved import BACKWARD_TWICE
+from flambeau.autograd.tape import RELEASED, AccumulateGrad, GradientEdge, Node
 
 __all__ = ["run_backward", "accumulate", "should_compute", "current_pass", "will_execute",
            "queue_callback"]
-
-
-def _probe_argument(value: object) -> int:
-    return getrefcount(value)
-
-
-class _Slot:
-    __slots__ = ("_storage",)
-
-
-def _probe_attribute() -> int:
-    slot = _Slot()
-    slot._storage = object()
-    return getrefcount(slot._storage)
-
-
-# What getrefcount says of something nobody else holds; measured, as it differs between Pythons.
-_ALONE = _probe_argument([object()].pop())
-_STORAGE_ALONE = _probe_attribute()
-
-
-def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
-    """Add `grad` to `variable.grad`.
-
-    The first gradient is taken as it is if nobody else can see it (no other reference to it or to
-    its memory, `fresh` says so too) and its strides are the variable's; else it is copied. Later
-    ones are added in place, so that `variable.grad` stays the same object, unless recording is on.
-    """
-    held = variable._grad
-    if held is not None:
-        if mode() & RECORD:
-            variable._grad = held + grad
-        else:
-            held.add_(grad)
-        return
-    if (
-        (fresh or getrefcount(grad) == _ALONE)
-        and getrefcount(grad._storage) == _STORAGE_ALONE
-        and not mode() & RECORD
-        and (grad._meta is variable._meta or _same_layout(grad, variable))
-    ):
-        if grad._rg:
-            grad = grad.detach()
-        variable._grad = grad
-    else:
-        variable._grad = _copy_for(variable, grad)
-
-
-def _same_layout(grad: Any, variable: Any) -> bool:
-    """True if `grad` has the strides that the gradient of `variable` must have."""
-    if not _is_dense(variable):
-        return grad.is_contiguous()
-    return grad._meta.strides == variable._meta.strides
-
-
-def _is_dense(tensor: Any) -> bool:
-    """True if the elements fill one block of memory without overlap, in any order of dimensions."""
-    expected = 1
-    layout = tensor._meta
-    for stride, size in sorted(zip(layout.strides, layout.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _copy_for(variable: Any, grad: Any) -> Any:
-    """A copy of `grad` laid out as `variable` is; recorded if recording is on."""
-    if grad.is_contiguous() and _same_layout(grad, variable):
-        return grad.clone()
-    make = graph.tensors.make
-    if variable.is_contiguous() or not _is_dense(variable):
-        copy = make.zeros(grad.shape, dtype=grad.dtype, device=grad.device)
-    else:
-        copy = make.empty_strided(tuple(grad.shape), variable._meta.strides, dtype=grad.dtype,
-                                  device=grad.device)
-    copy.copy_(grad)
-    return copy
 
 
 def validate(node: Node, index: int, grad: Any, layout: Any) -> Any:
@@ -115,9 +40,9 @@ def validate(node: Node, index: int, grad: Any, layout: Any) -> Any:
     Args:
         node: the node that returned `grad`, at position `index`.
     """
-    if not isinstance(grad, graph.tensors.cls):
-        raise TypeError(f"Function {node.name()} returned a gradient at index {index} that is not "
-                        f"a Tensor or None (got {type(grad).__name__})")
+    found = grad._meta
+    if found.shape == layout.shape and found.dtype is layout.dtype:
+        return grad  # only the strides differ
     if tuple(grad.shape) != tuple(layout.shape):
         if not _expands_to(layout.shape, grad.shape):
             raise RuntimeError(
@@ -152,12 +77,16 @@ class _Pass:
         record: record the backward itself.
         wanted: None, or for each requested (order, output number) its places in `captured`.
         needed: None, or the orders of the nodes to run.
+        ends: with `needed`, the orders of the nodes whose gradients were asked for.
         captured: the requested gradients.
         watched: True if every node takes the slow path.
+        callbacks: None, or what to call at the end.
+        outer: the pass inside which this one runs, or None.
+        roots: the nodes that it starts from.
     """
 
-    __slots__ = ("id", "heap", "waiting", "retain", "record", "wanted", "needed", "captured",
-                 "watched", "callbacks", "outer", "roots")
+    __slots__ = ("id", "heap", "waiting", "retain", "record", "wanted", "needed", "ends",
+                 "captured", "watched", "callbacks", "outer", "roots")
 
     def __init__(self, retain: bool, record: bool) -> None:
         self.id = _pass_ids()
@@ -172,9 +101,9 @@ class _Pass:
         self.callbacks: list | None = None
 
     def add_root(self, node: Node, output_nr: int, grad: Any) -> None:
-        entry = self.waiting.get(node.order)
+        entry = self.waiting.get(node.tape_order)
         if entry is None:
-            entry = self.waiting[node.order] = [node, [None] * len(node.outputs), 0]
+            entry = self.waiting[node.tape_order] = [node, [None] * len(node.output_metas), 0]
         grads = entry[1]
         grads[output_nr] = grad if grads[output_nr] is None else grads[output_nr] + grad
 
@@ -186,7 +115,7 @@ class _Pass:
         heapify(heap)
         while heap:
             node, grads, made = waiting.pop(heappop(heap))
-            if watched or node.hooks is not None:
+            if watched or node.tape_hooks is not None:
                 results = self.apply_watched(node, grads)
             elif node.__class__ is AccumulateGrad:
                 variable = node.variable
@@ -197,8 +126,8 @@ class _Pass:
                 continue
             elif grads[0] is None and not node.wants_none and _all_none(grads):
                 results = (None,) * len(node.next_edges)
-            elif node.saved:
-                if node.saved is RELEASED:
+            elif node.tape_saved:
+                if node.tape_saved is RELEASED:
                     raise RuntimeError(BACKWARD_TWICE)
                 results = node.apply(grads)
                 if not retain:
@@ -210,10 +139,10 @@ class _Pass:
             for edge, grad in zip(node.next_edges, results):  # noqa: B905
                 if edge is not None:
                     target, output_nr = edge
-                    layouts = target.outputs
+                    layouts = target.output_metas
                     if grad is not None and grad._meta is not layouts[output_nr]:
                         grad = validate(node, node.next_edges.index(edge), grad, layouts[output_nr])
-                    order = target.order
+                    order = target.tape_order
                     entry = waiting.get(order)
                     if entry is None:
                         if len(layouts) == 1:
@@ -232,10 +161,14 @@ class _Pass:
     def apply_watched(self, node: Node, grads: list) -> tuple:
         """The gradients that `node` returns, with hooks, captures and checks; () if it is not run.
 
-        The order is PyTorch's: hooks of the tensors, retained gradients, capture, pre-hooks of
-        the node, its backward, its post-hooks.
+        The order is PyTorch's: hooks of the tensors, retained gradients, pre-hooks of the node,
+        its backward, its post-hooks. What is captured is the gradient after the tensors' hooks,
+        but before them if the node has to run as well.
         """
-        hooks = node.hooks
+        hooks = node.tape_hooks
+        needed = self.needed is None or node.tape_order in self.needed
+        if self.needed is not None and needed:
+            self._capture(node, grads)
         leaf = isinstance(node, AccumulateGrad)
         if leaf:
             if node.variable._hooks is not None and grads[0] is not None:
@@ -245,10 +178,9 @@ class _Pass:
                 if grads[output_nr] is not None:
                     grads[output_nr] = run_tensor_hooks(of_tensor, grads[output_nr])
             run_retain_hooks(hooks, grads)
-        if self.needed is not None:
+        if not needed:
             self._capture(node, grads)
-            if node.order not in self.needed:
-                return ()
+            return ()
         if hooks is not None and hooks.pre:
             grads = list(run_node_hooks(hooks.pre, grads))
         if leaf:
@@ -259,10 +191,10 @@ class _Pass:
         elif _all_none(grads) and not node.wants_none:
             results = (None,) * len(node.next_edges)
         else:
-            if node.saved is RELEASED:
+            if node.tape_saved is RELEASED:
                 raise RuntimeError(BACKWARD_TWICE)
             results = anomaly.apply(node, grads) if mode() & ANOMALY else node.apply(grads)
-            if node.saved and not self.retain:
+            if node.tape_saved and not self.retain:
                 node.release()
         if hooks is not None and hooks.post:
             results = run_node_hooks(hooks.post, results, tuple(grads))
@@ -279,7 +211,7 @@ class _Pass:
 
     def _capture(self, node: Node, grads: list) -> None:
         for output_nr, grad in enumerate(grads):
-            for place in self.wanted.get((node.order, output_nr), ()):
+            for place in self.wanted.get((node.tape_order, output_nr), ()):
                 self.captured[place] = grad
 
     def restrict(self, inputs: Sequence[tuple[Node, int]], accumulating: bool) -> None:
@@ -287,14 +219,13 @@ class _Pass:
         self.watched = True
         self.wanted = {}
         self.captured = [None] * len(inputs)
-        ends = set()
+        self.ends = ends = {node.tape_order for node, _ in inputs}
         for place, (node, output_nr) in enumerate(inputs):
-            ends.add(node.order)
             if not accumulating:
-                self.wanted.setdefault((node.order, output_nr), []).append(place)
+                self.wanted.setdefault((node.tape_order, output_nr), []).append(place)
         self.needed = _leading_to(ends, [entry[0] for entry in self.waiting.values()])
         if accumulating:
-            self.needed.update(node.order for node, _ in inputs
+            self.needed.update(node.tape_order for node, _ in inputs
                                if isinstance(node, AccumulateGrad))
 
 
@@ -337,14 +268,14 @@ def _leading_to(ends: set[int], roots: Sequence[Node]) -> set[int]:
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if node.order in seen or node.order > oldest:
+        if node.tape_order in seen or node.tape_order > oldest:
             continue  # nothing older than every end can lead to one
-        seen[node.order] = node
+        seen[node.tape_order] = node
         stack.extend(edge[0] for edge in node.next_edges if edge is not None)
     needed: set[int] = set()
     for order in sorted(seen, reverse=True):  # oldest first
         for edge in seen[order].next_edges:
-            if edge is not None and (edge[0].order in ends or edge[0].order in needed):
+            if edge is not None and (edge[0].tape_order in ends or edge[0].tape_order in needed):
                 needed.add(order)
                 break
     return needed
@@ -359,10 +290,9 @@ def should_compute(node: Node, index: int) -> bool:
     if edge is None:
         return False
     running = _CURRENT.get()
-    if running is None or running.needed is None:
-        return True
-    target, output_nr = edge
-    return target.order in running.needed or (target.order, output_nr) in running.wanted
+    if running is None or running.needed is None or node.tape_order not in running.needed:
+        return True  # a node that is not of this pass knows nothing of its wishes
+    return edge[0].tape_order in running.needed or edge[0].tape_order in running.ends
 
 
 def current_pass() -> _Pass:
@@ -383,13 +313,12 @@ def will_execute(running: _Pass, nodes: Sequence[Node]) -> list[bool]:
     stack = list(running.roots)
     while stack:
         node = stack.pop()
-        if node.order not in reached:
-            reached.add(node.order)
+        if node.tape_order not in reached:
+            reached.add(node.tape_order)
             stack.extend(edge[0] for edge in node.next_edges if edge is not None)
     if running.needed is not None:
-        ends = {order for order, _ in running.wanted}
-        reached &= running.needed | ends
-    return [node.order in reached for node in nodes]
+        reached &= running.needed | running.ends
+    return [node.tape_order in reached for node in nodes]
 
 
 def queue_callback(callback: Callable[[], None]) -> None:
@@ -409,7 +338,7 @@ def _root_edge(root: Any, index: int) -> tuple[Node, int]:
     if node is not None:
         return node, root._output_nr
     if root._rg:
-        return graph.accumulator_of(root), 0
+        return tape.accumulator_of(root), 0
     raise RuntimeError(f"element {index} of tensors does not require grad and does not have a "
                        "grad_fn")
 
@@ -420,7 +349,7 @@ def _input_edge(target: Any, accumulating: bool) -> tuple[Node, int]:
     if not target.requires_grad:
         raise RuntimeError("One of the differentiated Tensors does not require grad")
     if accumulating:
-        retain_grad(target)
+        enable_retain_grad(target)
     return _root_edge(target, 0)
 
 
@@ -446,8 +375,8 @@ def run_backward(roots: Sequence[Any], grads: Sequence[Any], retain_graph: bool 
     for index, root in enumerate(roots):
         node, output_nr = _root_edge(root, index)
         grad = grads[index]
-        if grad is not None and grad._meta is not node.outputs[output_nr]:
-            grad = validate(node, index, grad, node.outputs[output_nr])
+        if grad is not None and grad._meta is not node.output_metas[output_nr]:
+            grad = validate(node, index, grad, node.output_metas[output_nr])
         running.add_root(node, output_nr, grad)
         grad = None
     grads = ()

@@ -1,24 +1,21 @@
 """Saved tensors: what a node keeps for its backward, and the check that it did not change.
 
-The usual case costs next to nothing: `node.saved` holds the tensors themselves and `node.versions`
-the version each storage had. Only what needs more (outputs of the node itself, which would make a
-reference cycle, and tensors that `saved_tensors_hooks` packs) goes into a box, a `SavedTensor`.
+The usual case costs next to nothing: `node.tape_saved` holds the tensors themselves and
+`node.tape_versions` the version each storage had. Only what needs more (outputs of the node itself,
+which would make a reference cycle, and tensors that `saved_tensors_hooks` packs) goes into a box, a
+`SavedTensor`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from flambeau.autograd import graph
-from flambeau.autograd.grad_mode import (
-    SAVED_HOOKS,
-    is_recording,
-    mode,
-    no_grad,
-    set_bits,
-)
+from flambeau.autograd import tape
+from flambeau.autograd.grad_mode import SAVED_HOOKS, is_recording, mode, no_grad, set_bits
+from flambeau.autograd.registry import tensors
 from flambeau.core import errors
 from flambeau.core.errors import Location
 
@@ -38,19 +35,19 @@ def save(node: Any, tensors: Sequence[Any], outputs: int = 0,
     """Keep `tensors` (None allowed) with `node`; the last `outputs` of them are its own outputs."""
     inputs = len(tensors) - outputs
     if outputs or mode() & SAVED_HOOKS:
-        node.saved = tuple(
+        node.tape_saved = tuple(
             None if tensor is None else
             tensor if index < inputs and not mode() & SAVED_HOOKS else
             SavedTensor(tensor, index >= inputs, None, where)
             for index, tensor in enumerate(tensors))
-        node.versions = tuple(
+        node.tape_versions = tuple(
             None if kept is None or kept.__class__ is SavedTensor else kept._storage.version
-            for kept in node.saved)
+            for kept in node.tape_saved)
     else:
-        node.saved = tuple(tensors)
-        node.versions = tuple([None if tensor is None else tensor._storage.version
+        node.tape_saved = tuple(tensors)
+        node.tape_versions = tuple([None if tensor is None else tensor._storage.version
                                for tensor in tensors])
-    node.where = where
+    node.tape_where = where
 
 
 def unpack(node: Any) -> tuple:
@@ -59,25 +56,25 @@ def unpack(node: Any) -> tuple:
     Raises:
         RuntimeError: one was written in place; or they were freed by an earlier backward.
     """
-    saved = node.saved
-    if saved is graph.RELEASED:
+    saved = node.tape_saved
+    if saved is tape.RELEASED:
         raise RuntimeError(BACKWARD_TWICE)
-    for tensor, version in zip(saved, node.versions, strict=True):
+    for tensor, version in zip(saved, node.tape_versions):  # noqa: B905
         if version is None:
             if tensor is not None:
                 return _unpack_boxes(node)
         elif tensor._storage.version != version:
-            raise _changed_error(tensor, version, node.where)
+            raise _changed_error(tensor, version, node.tape_where)
     return saved
 
 
 def _unpack_boxes(node: Any) -> tuple:
     result = []
-    for kept, version in zip(node.saved, node.versions, strict=True):
+    for kept, version in zip(node.tape_saved, node.tape_versions, strict=True):
         if kept.__class__ is SavedTensor:
             kept = kept.unpack(node)
         elif version is not None and kept._storage.version != version:
-            raise _changed_error(kept, version, node.where)
+            raise _changed_error(kept, version, node.tape_where)
         result.append(kept)
     return tuple(result)
 
@@ -126,7 +123,7 @@ class SavedTensor:
     def _pack(self, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> None:
         tensor = self.tensor
         if self.output_nr is None:  # keep the history, give the hook a bare alias
-            self.grad_fn = graph.edge_of(tensor)
+            self.grad_fn = tape.edge_of(tensor)
         with no_grad():
             alias = tensor.detach()
             version = alias._storage.version
@@ -145,7 +142,7 @@ class SavedTensor:
         tensor = self.tensor
         if self.unpack_hook is not None:
             tensor = self.unpack_hook(self.packed)
-            if not isinstance(tensor, graph.tensors.cls):
+            if not isinstance(tensor, tensors.cls):
                 raise TypeError("Output of saved tensor unpack_hook expected to be a Tensor but "
                                 f"got result of type {type(tensor).__name__}")
         elif tensor._storage.version != self.version:
@@ -164,7 +161,7 @@ def _with_history(tensor: Any, edge: tuple[Any, int]) -> Any:
     with no_grad():
         alias = tensor.detach()
     alias._rg = True
-    if isinstance(node, graph.AccumulateGrad):  # a leaf: gradients go where the leaf's go
+    if isinstance(node, tape.AccumulateGrad):  # a leaf: gradients go where the leaf's go
         alias._accumulator = _Constant(node)
     else:
         alias._grad_fn = node
@@ -270,8 +267,6 @@ class disable_saved_tensors_hooks:
         _DISABLED.set(self._before)
 
     def __call__(self, func: Callable) -> Callable:
-        import functools
-
         @functools.wraps(func)
         def without_hooks(*args: Any, **kwargs: Any) -> Any:
             with disable_saved_tensors_hooks(self.error_message):

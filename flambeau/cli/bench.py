@@ -1,7 +1,8 @@
 """`flambeau bench`: what one small operation costs, ours against torch's where torch is installed.
 
-Both frameworks run in one process; blocks of calls alternate and medians are compared, so that a busy machine
-disturbs both alike. `bench/overhead.py` in the repository is the same program.
+Both frameworks run in one process; blocks of calls alternate, and of each call's blocks the lower
+quartile counts: a busy machine adds time to some blocks, never takes any away. `bench/overhead.py`
+in the repository is the same program.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import gc
 import importlib
 import importlib.util
-import statistics
 import subprocess
 import sys
 import time
@@ -27,7 +27,7 @@ BLOCK_SECONDS = 2e-3
 
 
 class Case(NamedTuple):
-    """One measured call. `bound` is the largest time ratio to torch that the project accepts, if any."""
+    """One measured call; `bound` is the largest time ratio to torch that we accept, if any."""
 
     name: str
     call: Callable[[], Any]
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """Median seconds a call; `theirs` is None without a peer."""
+    """Seconds a call; `theirs` is None without a peer."""
 
     name: str
     ours: float
@@ -47,10 +47,15 @@ class Timing(NamedTuple):
         """Our time over theirs: below 1 we are faster."""
         return None if self.theirs is None else self.ours / self.theirs
 
+    @property
+    def passes_bound(self) -> bool:
+        """Whether the ratio is known, bounded, and too large."""
+        return self.ratio is not None and self.bound is not None and self.ratio > self.bound
+
 
 def add_command(commands: Any) -> None:
     """Register `flambeau bench`."""
-    parser = commands.add_parser("bench", help="overhead of small operations, against torch if installed")
+    parser = commands.add_parser("bench", help="what small operations cost, also in torch")
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -60,7 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", default="torch", metavar="MODULE",
                         help="the peer (default torch; none: measure only Flambeau)")
     parser.add_argument("--threads", type=int, default=None, help="threads of both (default: all)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"blocks a case (default {ROUNDS})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS,
+                        help=f"blocks a case (default {ROUNDS})")
     parser.add_argument("--check", action="store_true", help="exit 1 when a ratio passes its bound")
 
 
@@ -86,8 +92,7 @@ def run(options: argparse.Namespace) -> int:
         print(row(timing, 1e6, "us"), flush=True)
     timings.append(imports(peer))
     print(row(timings[-1], 1e3, "ms"))
-    beyond = [timing.name for timing in timings
-              if timing.ratio is not None and timing.bound is not None and timing.ratio > timing.bound]
+    beyond = [timing.name for timing in timings if timing.passes_bound]
     if beyond:
         print(f"beyond its bound: {', '.join(beyond)}")
     return 1 if beyond and options.check else 0
@@ -187,7 +192,7 @@ def compare(ours: ModuleType, theirs: ModuleType | None, rounds: int = ROUNDS) -
 
 
 def interleave(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
-    """Median seconds of each call, over `rounds` blocks that alternate and change their order."""
+    """Seconds of each call: the lower quartile of `rounds` blocks, which alternate."""
     counts = [block_length(call) for call in calls]
     samples: list[list[float]] = [[] for _ in calls]
     enabled = gc.isenabled()
@@ -201,7 +206,7 @@ def interleave(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
     finally:
         if enabled:
             gc.enable()
-    return [statistics.median(taken) for taken in samples]
+    return [sorted(taken)[len(taken) // 4] for taken in samples]
 
 
 def block_length(call: Callable[[], Any]) -> int:
@@ -225,7 +230,8 @@ def import_seconds(module: str, runs: int = 5) -> float:
                f"import {module}; print(time.perf_counter() - started)")
     times = []
     for _ in range(runs):
-        result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        result = subprocess.run([sys.executable, "-c", program],
+                                check=True, capture_output=True, text=True)
         times.append(float(result.stdout))
     return min(times)
 

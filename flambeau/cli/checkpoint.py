@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +25,7 @@ class RunState:
         batch: finished batches of the epoch after those, the sampler's position.
         losses: one training loss a step.
         accuracies: one held-out accuracy an epoch.
-        order_state: the shuffling generator's state at the start of the current epoch (uint8 tensor).
+        order_state: the shuffling generator's state at the start of the current epoch (uint8).
         random_state: the default generator's state at that moment.
         tensors: the loaded state_dicts, until `restore` has used them.
     """
@@ -66,7 +63,7 @@ class RunState:
 
 
 def save_state(torch: ModuleType, state: RunState, training: Training, path: Path) -> None:
-    """Write the checkpoint whole or not at all: aside first, then renamed over the old one.
+    """Write the checkpoint; Flambeau's `save` does so whole or not at all.
 
     Raises:
         UserError: the disk does not take it; an older checkpoint at `path` stays as it was.
@@ -87,26 +84,10 @@ def save_state(torch: ModuleType, state: RunState, training: Training, path: Pat
         "scheduler": training.scheduler.state_dict(),
     }
     try:
-        write_aside(torch, content, path)
+        torch.save(content, path)
     except OSError as error:
-        older = f"; the older one is still at {path}" if path.exists() else ""
-        raise UserError(f"cannot save the checkpoint: {error.strerror or error}{older}",
+        raise UserError(str(error.strerror or error),
                         "free some space, or another --out DIR") from error
-
-
-def write_aside(torch: ModuleType, content: dict[str, Any], path: Path) -> None:
-    """`torch.save` to a temporary file beside `path`, flushed to the disk, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with open(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def load_state(torch: ModuleType, path: Path) -> RunState:

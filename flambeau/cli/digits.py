@@ -1,10 +1,11 @@
-"""The handwritten-digits recipe: data, model and training step, written against any PyTorch-like module.
+"""The handwritten-digits recipe: data, model and training step, for any PyTorch-like module.
 
-Every function takes the framework as its first argument, `torch`: Flambeau itself in `flambeau train digits`, and
-either of the two in `examples/digits.py` and in the conformance tests, which compare the losses step by step. So
-nothing here imports a framework, and the recipe exists once.
+Every function takes the framework as its first argument, `torch`: Flambeau itself in `flambeau
+train digits`, and either of the two in `examples/digits.py` and in the conformance tests, which
+compare the losses step by step. So nothing here imports a framework, and the recipe exists once.
 
-Data: the 1797 images of 8x8 pixels that ship inside scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998).
+Data: the 1797 images of 8x8 pixels that ship inside scikit-learn (E. Alpaydin, C. Kaynak, UCI
+1998).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Training(NamedTuple):
 
 
 def load_split(torch: ModuleType, seed: int = 0) -> Split:
-    """The digits, divided by a seeded permutation into `TRAIN_IMAGES` for training and the rest held out.
+    """The digits, divided by a seeded permutation into `TRAIN_IMAGES` and the rest, held out.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -73,15 +74,16 @@ def load_split(torch: ModuleType, seed: int = 0) -> Split:
 def build_model(torch: ModuleType) -> Any:
     """A small CNN: (N, 1, 8, 8) -> (N, 10) logits, 151 402 parameters.
 
-    It is smooth on purpose. ReLU and max pooling have kinks: where a value lies within rounding of one, two correct
-    programs take different sides, and torch itself departs from its own losses by 1e-2 within 50 steps when only its
-    convolution algorithm is exchanged. With GELU and average pooling the losses are comparable (1e-5).
+    It is smooth on purpose. ReLU and max pooling have kinks: where a value lies within rounding of
+    one, two correct programs take different sides, and torch itself departs from its own losses by
+    1e-2 within 50 steps when only its convolution algorithm is exchanged. With GELU and average
+    pooling the losses are comparable (1e-5).
     """
     nn = torch.nn
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.GELU(),   # (N, 32, 8, 8)
-        nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.GELU(),  # (N, 64, 8, 8)
-        nn.AvgPool2d(2), nn.Flatten(),                                               # (N, 64 * 4 * 4)
+        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.GELU(),   # 8 x 8
+        nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.GELU(),
+        nn.AvgPool2d(2), nn.Flatten(),                                               # 64 * 4 * 4
         nn.Linear(1024, 128), nn.GELU(),
         nn.Linear(128, 10),
     )
@@ -104,7 +106,7 @@ def set_up(torch: ModuleType, recipe: Recipe) -> Training:
 
 
 def batches(training: Training, skip: int = 0) -> Iterator[tuple[Any, Any]]:
-    """One epoch's (x, y) batches; `skip` drops the first ones, for a run resumed inside an epoch."""
+    """One epoch's (x, y) batches but the first `skip`, for a run resumed inside an epoch."""
     for index, (x, y) in enumerate(training.loader):
         if index >= skip:
             yield x, y

@@ -1,8 +1,11 @@
-"""The one exception that the command line turns into a message instead of a traceback."""
+"""How commands end early: the exception that becomes a message, the status after Ctrl-C."""
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+__all__ = ["INTERRUPTED", "UserError"]
+
+# Shells report 128 + SIGINT for a process that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""`flambeau COMMAND`: parse, run, and answer the user's mistakes with a sentence instead of a traceback."""
+"""`flambeau COMMAND`: parse, run, and answer the user's mistakes with a sentence."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from flambeau.cli import bench, info, train
-from flambeau.cli.errors import UserError
+from flambeau.cli.errors import INTERRUPTED, UserError
 
 __all__ = ["main"]
 
-# Shells report 128 + SIGINT for a process that Ctrl-C ended.
-INTERRUPTED = 130
-
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each command adds itself and sets `run`, a function of the parsed options."""
+    """The whole command line; each command adds itself and sets `run`, called with the options."""
     parser = argparse.ArgumentParser(
         prog="flambeau", description="PyTorch's API on kernels generated at run time.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -43,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flambeau: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe such as `flambeau info | head -1` has gone; keep the exit from complaining too.
+        # The reader of a pipe such as `flambeau info | head -1` has gone; keep the exit from
+        # complaining too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

@@ -1,4 +1,4 @@
-"""A progress bar: tqdm's where it is installed, else a plain one on terminals, and silence in log files."""
+"""A progress bar: tqdm's where it is installed, else a plain one; silence in log files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class PlainBar:
-    """One line of `label [####    ] 12/44 postfix`, redrawn in place; draws nothing off a terminal."""
+    """`label [####    ] 12/44 postfix`, redrawn in place; draws nothing off a terminal."""
 
     WIDTH = 30
 

@@ -1,8 +1,9 @@
-"""`flambeau train digits`: the demo run, with progress, accuracy, a loss curve and resumable checkpoints.
+"""`flambeau train digits`: the demo, with progress, accuracy, loss curve and checkpoints.
 
-A run that was interrupted and resumed ends with the same bits as one that was not: the checkpoint holds the model,
-the optimizer, the scheduler, both random generators as they were at the start of the epoch, and the number of
-batches done since; resuming draws the same order again and skips those.
+A run that was interrupted and resumed ends with the same bits as one that was not: the checkpoint
+holds the model, the optimizer, the scheduler, both random generators as they were at the start of
+the epoch, and the number of batches done since; resuming draws the same order again and skips
+those.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from flambeau.cli import digits
 from flambeau.cli.checkpoint import RunState, load_state, save_state
-from flambeau.cli.errors import UserError
+from flambeau.cli.errors import INTERRUPTED, UserError
 from flambeau.cli.progress import progress
 
 __all__ = ["add_command", "run", "Run", "Stop"]
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     state = load_state(flambeau, options.resume) if options.resume else RunState()
     recipe = choose_recipe(options, state)
     if state.epoch >= recipe.epochs:
-        raise UserError(f"{options.resume} is a finished run: it has all {state.epoch} epochs behind it",
+        raise UserError(f"{options.resume} is finished: all its {state.epoch} epochs are done",
                         "a new run, with more --epochs and without --resume")
     return Run(flambeau, recipe, state, options.out, options.compile).train()
 
@@ -81,7 +82,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def choose_recipe(options: argparse.Namespace, state: RunState) -> digits.Recipe:
-    """The defaults overridden by the options, or the checkpoint's recipe, from which nothing may differ."""
+    """The defaults overridden by the options, or the checkpoint's, which no option may change."""
     given = {name: getattr(options, name) for name in digits.Recipe._fields
              if getattr(options, name) is not None}
     if state.recipe is None:
@@ -90,7 +91,8 @@ def choose_recipe(options: argparse.Namespace, state: RunState) -> digits.Recipe
     for name, value in given.items():
         if value != getattr(kept, name):
             flag = "--" + name.replace("_", "-")
-            raise UserError(f"{options.resume} was made with {flag} {getattr(kept, name)}, not {value}",
+            made = f"{options.resume} was made with {flag} {getattr(kept, name)}"
+            raise UserError(f"{made}, not {value}",
                             f"leave {flag} away, or start a new run without --resume")
     return kept
 
@@ -183,11 +185,10 @@ class Run:
 
     def leave(self) -> int:
         """Save after Ctrl-C and say how to go on."""
-        from flambeau.cli.main import INTERRUPTED
-
         save_state(self.torch, self.state, self.training, self.checkpoint)
         print(f"\ninterrupted in epoch {self.state.epoch + 1} after {self.state.batch} batches; "
-              f"everything is saved\n  go on with: flambeau train digits --resume {self.checkpoint}")
+              "everything is saved\n"
+              f"  go on with: flambeau train digits --resume {self.checkpoint}")
         return INTERRUPTED
 
 

@@ -5,10 +5,10 @@
     grad_weight   gW'[(t, c), o]  = patch[(t, c), (n, p)]  x  gout'[(n, p), o]
 
 t counts the taps of the kernel, p the output pixels, q the input pixels. The macro-kernel of
-`gemm.py` asks for blocks of the patch matrix; the packers below read them out of the image, run by
-run along the last spatial dimension. A strided grad_input falls apart into one stride-1 problem
-for each residue of the input pixel ("phase"), each with the taps that reach it, so that no
-multiplication by an inserted zero is ever done.
+`gemm.py` asks for blocks of the patch matrix; `conv_packing.py` reads them out of the image. A
+strided grad_input falls apart into one stride-1 problem for each residue of the input pixel
+("phase"), each with the taps that reach it, so that no multiplication by an inserted zero is ever
+done.
 
 Everything but rank and element type is known at run time: sizes, strides of all tensors, stride,
 padding, dilation, groups.
@@ -16,16 +16,26 @@ padding, dilation, groups.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from flambeau.compiler.emitter import Function, Module, Value, vector
-from flambeau.compiler.gemm import (
-    MacroKernel, StridedResult, chunk_range, edge_store, load_slots, share, thread_workspace,
-    workspace_items)
-from flambeau.compiler.packing import Tile, load_lanes, load_scalar, pack_panel, tile_for, widen
+from flambeau.compiler.conv_packing import (
+    image_context,
+    pack_output_panel,
+    pack_patch_panel,
+    pack_patch_rows,
+    pack_weights,
+    result_context,
+    store_columns,
+    store_weight_gradient,
+    tap_size,
+    weight_context,
+)
+from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.gemm import MacroKernel, StridedResult, edge_store, workspace_items
+from flambeau.compiler.packing import Tile, pack_panel, tile_for
 from flambeau.compiler.target import Target
 
 __all__ = ["ConvSpec", "ConvPlan", "CONV_SLOTS", "conv_kernel", "conv_plan"]
@@ -86,330 +96,7 @@ def CONV_SLOTS(rank: int) -> tuple[str, ...]:
             *(f"stride{d}" for d in axes), *(f"pad{d}" for d in axes), *(f"dil{d}" for d in axes))
 
 
-# ---------------------------------------------------------------------- contexts
-class Context:
-    """A record of run-time values that a kernel passes to its packing functions by address."""
-
-    def __init__(self, names: Sequence[str], pointers: Sequence[str] = ()):
-        self.names, self.pointers = tuple(names), frozenset(pointers)
-
-    def create(self, f: Function) -> Value:
-        return f.array("i64", len(self.names))
-
-    def fill(self, f: Function, record: Value, values: dict) -> None:
-        for index, name in enumerate(self.names):
-            type_ = "ptr" if name in self.pointers else "i64"
-            f.store(f.typed(values[name], type_), record, index)
-
-    def read(self, f: Function, record: Value) -> dict[str, Value]:
-        return {name: f.load("ptr" if name in self.pointers else "i64", record, index)
-                for index, name in enumerate(self.names)}
-
-
-def _image_context(rank: int) -> Context:
-    """Where patches come from. Column (n, q) and tap t read pixel q * move + delta[t]."""
-    axes = range(rank)
-    return Context(("base", "image", "channel", "taps", "tap_count", *(f"grid{d}" for d in axes),
-                    *(f"step{d}" for d in axes), *(f"move{d}" for d in axes),
-                    *(f"size{d}" for d in axes), "pixel"), ("base", "taps"))
-
-
-def _weight_context() -> Context:
-    return Context(("base", "row", "channel", "taps", "tap_count", "dense", "flat"),
-                   ("base", "taps"))
-
-
-def _result_context(rank: int) -> Context:
-    axes = range(rank)
-    return Context(("base", "image", "channel", *(f"grid{d}" for d in axes),
-                    *(f"step{d}" for d in axes)), ("base",))
-
-
-def _tap_size(rank: int) -> int:
-    """i64 words of an entry of the tap table: source offset, weight offset, deltas."""
-    return 2 + rank
-
-
-# ---------------------------------------------------------------------- runs of columns
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Columns that follow each other along the last dimension of the grid."""
-
-    image: Value
-    at: tuple[Value, ...]
-    offset: Value
-    length: Value
-
-
-@contextlib.contextmanager
-def column_runs(f: Function, grid: Sequence[Value], start: Value, count: Value,
-                limit: int | None = None) -> Iterator[Run]:
-    """Loop over columns start..start+count of the flattened (image, *grid), one run at a time."""
-    sizes = [f.smax(size, 1) for size in grid]
-    rest, places = start, []
-    for size in reversed(sizes):
-        places.insert(0, f.var("i64", f.urem(rest, size)))
-        rest = f.udiv(rest, size)
-    image, offset = f.var("i64", rest), f.var("i64", 0)
-    head, body, done = f.label("runs"), f.label("run"), f.label("done")
-    f.branch(head)
-    f.at(head)
-    f.branch_if(f.cmp("slt", offset.get(), count), body, done)
-    f.at(body)
-    length = f.smin(f.sub(sizes[-1], places[-1].get()), f.sub(count, offset.get()))
-    if limit is not None:
-        length = f.smin(length, limit)
-    yield Run(image.get(), tuple(place.get() for place in places), offset.get(), length)
-    offset.set(f.add(offset.get(), length))
-    places[-1].set(f.add(places[-1].get(), length))
-    for axis in reversed(range(len(sizes))):
-        following = image if axis == 0 else places[axis - 1]
-        wraps = f.cmp("sge", places[axis].get(), sizes[axis])
-        following.set(f.add(following.get(), f.cast("zext", wraps, "i64")))
-        places[axis].set(f.select(wraps, 0, places[axis].get()))
-    f.branch(head)
-    f.at(done)
-
-
-# ---------------------------------------------------------------------- patches
-class PatchReader:
-    """Emits reads of the patch matrix inside of a packing function."""
-
-    def __init__(self, f: Function, tile: Tile, rank: int, unit: bool, record: Value):
-        self.f, self.tile, self.rank, self.unit = f, tile, rank, unit
-        self.context = c = _image_context(rank).read(f, record)
-        axes = range(rank)
-        self.grid = [c[f"grid{d}"] for d in axes]
-        self.zero = f.array(tile.memory, 1)
-        f.store(f.const(0, tile.memory), self.zero)
-        if tile.masked:
-            self.lane = f.iota(tile.lanes, "i32")
-        if tile.masked and not unit:
-            pixel = f.cast("trunc", c["pixel"], "i32")
-            self.offsets = f.mul(self.lane, f.splat(pixel, tile.lanes))
-            move = f.cast("trunc", c[f"move{rank - 1}"], "i32")
-            self.moves = f.mul(self.lane, f.splat(move, tile.lanes))
-
-    def begin(self, run: Run) -> None:
-        """Prepare for the taps of one run (at most a vector of columns)."""
-        f, c, axes = self.f, self.context, range(self.rank)
-        self.run = run
-        self.origin = [f.mul(run.at[d], c[f"move{d}"]) for d in axes]
-        offset = f.mul(run.image, c["image"])
-        for d in axes:
-            offset = f.add(offset, f.mul(run.at[d], c[f"step{d}"]))
-        self.base = f.gep(c["base"], offset, self.tile.memory)
-        if self.tile.masked:
-            self.inside_run = self._below(0, run.length)
-
-    def copy(self, tap: Value, channel: Value, channels: Value, dst: Value,
-             dst_step: Value | int) -> None:
-        """Channels channel..channel+channels of one tap, each to the next `dst_step`."""
-        f, c, last = self.f, self.context, self.rank - 1
-        entry = f.gep(c["taps"], f.mul(tap, _tap_size(self.rank)), "i64")
-        places = [f.add(self.origin[d], f.load("i64", entry, 2 + d)) for d in range(self.rank)]
-        inside = f.const(True, "i1")
-        for d in range(last):
-            inside = f.and_(inside, f.cmp("ult", places[d], c[f"size{d}"]))
-        src = f.gep(self.base, f.add(f.load("i64", entry), f.mul(channel, c["channel"])),
-                    self.tile.memory)
-        copy = self._copy_masked if self.tile.masked else self._copy_scalars
-        copy(src, places[last], inside, channels, dst, dst_step)
-
-    def _below(self, start, stop: Value) -> Value:
-        """Mask of the lanes start <= lane < stop."""
-        f, lanes = self.f, self.tile.lanes
-        start = f.typed(start, "i64")
-        count = f.cast("trunc", f.smax(f.sub(stop, start), 0), "i32")
-        shifted = f.sub(self.lane, f.splat(f.cast("trunc", start, "i32"), lanes))
-        return f.cmp("ult", shifted, f.splat(count, lanes))
-
-    def _copy_masked(self, src: Value, place: Value, inside: Value, channels: Value, dst: Value,
-                     dst_step) -> None:
-        f, c, tile = self.f, self.context, self.tile
-        size = f.select(inside, c[f"size{self.rank - 1}"], 0)
-        if self.unit:
-            start = f.smax(f.sub(0, place), 0)
-            stop = f.smin(self.run.length, f.sub(size, place))
-            mask = self._below(start, f.select(inside, stop, 0))
-        else:
-            places = f.add(self.moves, f.splat(f.cast("trunc", place, "i32"), tile.lanes))
-            limit = f.splat(f.cast("trunc", size, "i32"), tile.lanes)
-            mask = f.and_(f.cmp("ult", places, limit), self.inside_run)
-        with f.loop(0, channels) as k:
-            pointer = f.gep(src, f.mul(k, c["channel"]), tile.memory)
-            if self.unit:
-                value = load_lanes(f, tile, pointer, mask)
-            else:
-                value = gather_lanes(f, tile, pointer, self.offsets, mask)
-            f.masked_store(value, f.gep(dst, f.mul(k, dst_step), tile.compute), self.inside_run)
-
-    def _copy_scalars(self, src: Value, place: Value, inside: Value, channels: Value, dst: Value,
-                      dst_step) -> None:
-        f, c, tile, run = self.f, self.context, self.tile, self.run
-        size = c[f"size{self.rank - 1}"]
-        if not self.unit:
-            self._copy_one_by_one(src, place, inside, channels, dst, dst_step)
-            return
-        whole = f.and_(f.cmp("sge", place, 0),
-                       f.cmp("sle", f.add(place, tile.lanes), size))
-        whole = f.and_(f.and_(whole, inside), f.cmp("eq", run.length, tile.lanes))
-        with f.when_else(whole) as otherwise:
-            with f.loop(0, channels) as k:
-                value = load_lanes(f, tile, f.gep(src, f.mul(k, c["channel"]), tile.memory))
-                f.store(value, f.gep(dst, f.mul(k, dst_step), tile.compute))
-            otherwise()
-            self._copy_one_by_one(src, place, inside, channels, dst, dst_step)
-
-    def _copy_one_by_one(self, src: Value, place: Value, inside: Value, channels: Value,
-                         dst: Value, dst_step) -> None:
-        f, c, tile = self.f, self.context, self.tile
-        move, size = c[f"move{self.rank - 1}"], c[f"size{self.rank - 1}"]
-        with f.loop(0, self.run.length) as lane:
-            hit = f.and_(inside, f.cmp("ult", f.add(place, f.mul(lane, move)), size))
-            first = f.gep(src, f.mul(lane, c["pixel"]), tile.memory)
-            first = f.select(hit, first, self.zero)
-            step = f.select(hit, c["channel"], 0)
-            with f.loop(0, channels) as k:
-                value = load_scalar(f, tile, f.gep(first, f.mul(k, step), tile.memory))
-                f.store(value, f.gep(dst, f.add(f.mul(k, dst_step), lane), tile.compute))
-
-
-def gather_lanes(f: Function, tile: Tile, pointer: Value, offsets: Value, mask: Value) -> Value:
-    """One vector whose lanes lie `offsets` elements from `pointer`."""
-    pointers = f.emit(vector(tile.lanes, "ptr"),
-                      f"getelementptr {tile.memory}, {pointer}, {offsets}")
-    return widen(f, f.gather(tile.memory_vector, pointers, mask), tile)
-
-
-_PACK_ARGS = (("ptr noalias", "record"), ("i64", "start"), ("i64", "count"), ("i64", "k"),
-              ("i64", "depth"), ("ptr noalias", "dst"))
-
-
-def pack_patch_panel(module: Module, tile: Tile, rank: int, unit: bool) -> None:
-    """Define pack_patch_panel(record, start, count, k, depth, dst): operand B of forward.
-
-    Columns start..start+count of the patch matrix, its rows (channel, tap) k..k+depth.
-    """
-    f = module.function("pack_patch_panel", _PACK_ARGS, internal=True)
-    a = f.args
-    patch = PatchReader(f, tile, rank, unit, a["record"])
-    taps = patch.context["tap_count"]
-    some = f.smax(taps, 1)
-    count = f.smin(a["count"], tile.width)
-    end = f.add(a["k"], a["depth"])
-    first_channel, last_channel = f.udiv(a["k"], some), f.udiv(end, some)
-    with column_runs(f, patch.grid, a["start"], count, tile.lanes) as run:
-        patch.begin(run)
-        dst = f.gep(a["dst"], run.offset, tile.compute)
-        for part in range(3):  # the rest of a channel, whole channels, the start of a channel
-            c0, c1, t0, t1 = _rectangle(f, part, a["k"], end, some, first_channel, last_channel)
-            with f.loop(t0, t1) as tap:
-                row = f.sub(f.add(f.mul(c0, some), tap), a["k"])
-                patch.copy(tap, c0, f.sub(c1, c0),
-                           f.gep(dst, f.mul(row, tile.width), tile.compute),
-                           f.mul(some, tile.width))
-
-
-def _rectangle(f: Function, part: int, start: Value, end: Value, taps: Value, first: Value,
-               last: Value) -> tuple:
-    """Channels c0..c1 and taps t0..t1 of one part of the range start..end of (channel, tap)."""
-    skipped = f.sub(start, f.mul(first, taps))   # taps before the range in its first channel
-    kept = f.sub(end, f.mul(last, taps))         # taps of the range in the channel after its last
-    single = f.cmp("eq", first, last)
-    partial = f.cmp("sgt", skipped, 0)
-    if part == 0:
-        stop = f.select(single, kept, taps)
-        return first, f.add(first, 1), skipped, f.select(partial, stop, skipped)
-    if part == 1:
-        begin = f.add(first, f.cast("zext", partial, "i64"))
-        return begin, last, 0, f.select(f.cmp("slt", begin, last), taps, 0)
-    done = f.and_(partial, single)
-    return last, f.add(last, 1), 0, f.select(done, 0, kept)
-
-
-def pack_patch_rows(module: Module, tile: Tile, rank: int, unit: bool) -> None:
-    """Define pack_patch_rows(record, start, count, k, depth, dst, channels): operand A of
-    grad_weight.
-
-    Rows (tap, channel) start..start+count of the patch matrix, its columns k..k+depth.
-    """
-    f = module.function("pack_patch_rows", (*_PACK_ARGS, ("i64", "channels")), internal=True)
-    a = f.args
-    patch = PatchReader(f, tile, rank, unit, a["record"])
-    with column_runs(f, patch.grid, a["k"], a["depth"], tile.lanes) as run:
-        patch.begin(run)
-        dst = f.gep(a["dst"], run.offset, tile.compute)
-        with column_runs(f, [a["channels"]], a["start"], a["count"]) as rows:
-            patch.copy(rows.image, rows.at[0], rows.length,
-                       f.gep(dst, f.mul(rows.offset, tile.pitch), tile.compute), tile.pitch)
-
-
-# ---------------------------------------------------------------------- weights
-def pack_weights(module: Module, tile: Tile, rank: int) -> None:
-    """Define pack_weights(record, start, count, k, depth, dst): operand A of forward, grad_input.
-
-    A row's (channel, tap) elements are copied in vectors where taps follow each other in memory
-    ("dense"), over channels where those do, too ("flat").
-    """
-    f = module.function("pack_weights", _PACK_ARGS, internal=True)
-    a = f.args
-    c = _weight_context().read(f, a["record"])
-    dense = f.cmp("ne", c["dense"], 0)
-    period = f.select(f.cmp("ne", c["flat"], 0), 1 << 62, c["tap_count"])
-    with f.loop(0, a["count"]) as i:
-        row = f.gep(c["base"], f.mul(f.add(a["start"], i), c["row"]), tile.memory)
-        target = f.gep(a["dst"], f.mul(i, tile.pitch), tile.compute)
-        with column_runs(f, [period], a["k"], a["depth"]) as run:
-            src = f.gep(row, f.mul(run.image, c["channel"]), tile.memory)
-            dst = f.gep(target, run.offset, tile.compute)
-            with f.when_else(dense) as otherwise:
-                copy_line(f, tile, f.gep(src, run.at[0], tile.memory), dst, run.length)
-                otherwise()
-                with f.loop(0, run.length) as t:
-                    entry = f.mul(f.add(run.at[0], t), _tap_size(rank))
-                    offset = f.load("i64", c["taps"], f.add(entry, 1))
-                    f.store(load_scalar(f, tile, f.gep(src, offset, tile.memory)), dst, t)
-
-
-def copy_line(f: Function, tile: Tile, src: Value, dst: Value, count: Value) -> None:
-    """dst[i] = src[i]; up to a vector may be written behind the end."""
-    if tile.masked:
-        with f.loop(0, count, tile.lanes) as i:
-            mask = f.lane_mask(tile.lanes, f.sub(count, i))
-            f.store(load_lanes(f, tile, f.gep(src, i, tile.memory), mask), dst, i)
-    else:
-        with f.loop(0, count) as i:
-            f.store(load_scalar(f, tile, f.gep(src, i, tile.memory)), dst, i)
-
-
-# ---------------------------------------------------------------------- result
-def store_columns(module: Module, tile: Tile, rank: int) -> None:
-    """Define store_columns(record, tile, i, rows, j, columns, add): a tile to an image, by runs."""
-    f = module.function("store_columns", [
-        ("ptr noalias", "record"), ("ptr noalias", "tile"), ("i64", "i"), ("i64", "rows"),
-        ("i64", "j"), ("i64", "columns"), ("i1", "add")], internal=True)
-    a = f.args
-    c = _result_context(rank).read(f, a["record"])
-    pixel = c[f"step{rank - 1}"]
-    contiguous = f.cmp("eq", pixel, 1)
-    with column_runs(f, [c[f"grid{d}"] for d in range(rank)], a["j"], a["columns"]) as run:
-        offset = f.add(f.mul(run.image, c["image"]), f.mul(a["i"], c["channel"]))
-        for d in range(rank):
-            offset = f.add(offset, f.mul(run.at[d], c[f"step{d}"]))
-        src = f.gep(a["tile"], run.offset, tile.memory)
-        dst = f.gep(c["base"], offset, tile.memory)
-        with f.when_else(contiguous) as otherwise:
-            f.call("void", "edge_store", [src, dst, c["channel"], a["rows"], run.length, a["add"]])
-            otherwise()
-            with f.loop(0, a["rows"]) as i, f.loop(0, run.length) as j:
-                value = f.load(tile.memory, src, f.add(f.mul(i, tile.width), j))
-                place = f.gep(dst, f.add(f.mul(i, c["channel"]), f.mul(j, pixel)), tile.memory)
-                old = f.load(tile.memory, place)
-                total = f.fadd(old, value) if tile.floating else f.add(old, value)
-                f.store(f.select(a["add"], total, value), place)
-
-
+# ---------------------------------------------------------------------- operand and result
 class ImageResult:
     """C of forward and grad_input: rows are channels, columns are the pixels of all images."""
 
@@ -462,10 +149,9 @@ def conv_kernel(spec: ConvSpec, target: Target) -> tuple[str, str]:
     return name, module.text()
 
 
-def _open(module: Module, name: str, rank: int) -> tuple[Function, dict[str, Value], Value]:
-    f = module.function(name, [("ptr", "args"), ("i32", "chunk"), ("i32", "nchunks"),
-                               ("i32", "thread")])
-    slot = load_slots(f, CONV_SLOTS(rank), _POINTERS)
+def _open(module: Module, name: str, rank: int) -> tuple[Function, Slots, Value]:
+    f = kernel_function(module, name)
+    slot = Slots(f, CONV_SLOTS(rank), _POINTERS)
     return f, slot, thread_workspace(f, slot["work"], slot["work_stride"])
 
 
@@ -477,10 +163,10 @@ def _emit_correlation(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
     store_columns(module, tile, rank)
     macro = MacroKernel(module, tile, "rows", "rows" if spec.bias else None)
     f, slot, work = _open(module, name, rank)
-    weights, image, result = _weight_context(), _image_context(rank), _result_context(rank)
+    weights, image, result = weight_context(), image_context(rank), result_context(rank)
     records = [context.create(f) for context in (weights, image, result)]
     taps = f.gep(work, macro.items(tile) * tile.itemsize, "i8")
-    packed = f.gep(taps, f.mul(_product(f, slot, "kernel", rank), 8 * _tap_size(rank)), "i8")
+    packed = f.gep(taps, f.mul(_product(f, slot, "kernel", rank), 8 * tap_size(rank)), "i8")
     grid = f.mul(slot["tiles_m"], slot["tiles_n"])
     first, last = chunk_range(f, f.mul(slot["groups"], grid))
     problem = _Correlation(f, spec, slot, taps)
@@ -496,14 +182,15 @@ def _emit_correlation(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
         c = ImageResult(tile, records[2], problem.result, f.smax(problem.pixels, 1), problem.flat)
         offset = f.mul(f.mul(group, problem.rows), slot["bias_stride"])
         bias = (f.gep(slot["bias"], offset, tile.memory), slot["bias_stride"])
-        macro.emit(f, PackedBy("pack_weights", records[0]), PackedBy("pack_patch_panel", records[1]),
-                   c, rows, columns, problem.depth, work, packed, bias=bias)
+        weights_operand = PackedBy("pack_weights", records[0])
+        macro.emit(f, weights_operand, PackedBy("pack_patch_panel", records[1]), c, rows, columns,
+                   problem.depth, work, packed, bias=bias)
 
 
 class _Correlation:
     """The run-time values of one forward or grad_input problem: `enter` emits them."""
 
-    def __init__(self, f: Function, spec: ConvSpec, slot: dict[str, Value], taps: Value):
+    def __init__(self, f: Function, spec: ConvSpec, slot: Slots, taps: Value):
         self.f, self.spec, self.slot, self.taps = f, spec, slot, taps
         self.forward = spec.kind == "forward"
         self.source, self.target = ("input", "output") if self.forward else ("output", "input")
@@ -582,7 +269,7 @@ class _Correlation:
         return same
 
 
-def _product(f: Function, slot: dict[str, Value], name: str, rank: int) -> Value:
+def _product(f: Function, slot: Slots, name: str, rank: int) -> Value:
     total = slot[f"{name}0"]
     for d in range(1, rank):
         total = f.mul(total, slot[f"{name}{d}"])
@@ -598,7 +285,7 @@ def _is_flat(f: Function, sizes: Sequence[Value], strides: Sequence[Value]) -> V
     return flat
 
 
-def _tap_table(f: Function, spec: ConvSpec, slot: dict[str, Value], taps: Value,
+def _tap_table(f: Function, spec: ConvSpec, slot: Slots, taps: Value,
                shifts: Sequence[Value]) -> tuple[Value, Value, Value]:
     """Write the taps that reach this phase; returns their count, the first one's offset in the
     weights, and whether each follows its predecessor in the weights' memory."""
@@ -622,7 +309,7 @@ def _tap_table(f: Function, spec: ConvSpec, slot: dict[str, Value], taps: Value,
             weight = f.add(weight, f.mul(k, slot[f"weight_x{d}"]))
             offset = f.add(offset, f.mul(delta, slot[f"{source}_x{d}"]))
         with f.when(reaches):
-            entry = f.gep(taps, f.mul(count.get(), _tap_size(spec.rank)), "i64")
+            entry = f.gep(taps, f.mul(count.get(), tap_size(spec.rank)), "i64")
             for index, value in enumerate((offset, weight, *deltas)):
                 f.store(value, entry, index)
             first.set(f.select(f.cmp("eq", count.get(), 0), weight, first.get()))
@@ -639,13 +326,14 @@ def _emit_grad_weight(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
     pack_panel(module, "pack_lines", tile, "along", tile.width)
     pack_panel(module, "pack_points", tile, "any", tile.width)
     pack_output_panel(module, tile, rank)
+    store_weight_gradient(module, tile, rank)
     macro = MacroKernel(module, tile, "rows", None)
     f, slot, work = _open(module, name, rank)
-    image, output = _image_context(rank), _result_context(rank)
+    image, output = image_context(rank), result_context(rank)
     records = [context.create(f) for context in (image, output)]
     taps = f.gep(work, macro.items(tile) * tile.itemsize, "i8")
     total_taps = _product(f, slot, "kernel", rank)
-    packed = f.gep(taps, f.mul(total_taps, 8 * _tap_size(rank)), "i8")
+    packed = f.gep(taps, f.mul(total_taps, 8 * tap_size(rank)), "i8")
     channels, filters = (f.udiv(slot[c], slot["groups"]) for c in ("c_in", "c_out"))
     _tap_table(f, spec, slot, taps, [f.const(0, "i64")] * rank)
     pixels = _product(f, slot, "out", rank)
@@ -674,11 +362,13 @@ def _emit_grad_weight(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
         c = StridedResult(tile, f.gep(sums, origin, tile.memory), width)
         macro.emit(f, PackedBy("pack_patch_rows", records[0], channels),
                    PackedBy("pack_output_panel", records[1]), c, rows, columns, depth, work, packed)
-        _store_weight_gradient(f, spec, slot, tile, sums, rows, columns,
-                               (f.mul(group, filters), channels, taps))
+        target = f.gep(slot["weight"], f.mul(f.add(f.mul(group, filters), columns[0]),
+                                             slot["weight_o"]), tile.memory)
+        f.call("void", "store_weight_gradient", [
+            sums, target, *rows, channels, width, taps, slot["weight_o"], slot["weight_i"]])
 
 
-def _forward_image(f: Function, spec: ConvSpec, slot: dict, group: Value, channels: Value,
+def _forward_image(f: Function, spec: ConvSpec, slot: Slots, group: Value, channels: Value,
                    taps: Value, tap_count: Value) -> dict:
     """The image record of a forward convolution."""
     axes = range(spec.rank)
@@ -691,44 +381,6 @@ def _forward_image(f: Function, spec: ConvSpec, slot: dict, group: Value, channe
         values[f"step{d}"] = f.mul(slot[f"input_x{d}"], slot[f"stride{d}"])
     values["pixel"] = values[f"step{spec.rank - 1}"]
     return values
-
-
-def pack_output_panel(module: Module, tile: Tile, rank: int) -> None:
-    """Define pack_output_panel(record, start, count, k, depth, dst): operand B of grad_weight.
-
-    Columns are output channels, k counts the pixels of all images.
-    """
-    f = module.function("pack_output_panel", _PACK_ARGS, internal=True)
-    a = f.args
-    c = _result_context(rank).read(f, a["record"])
-    pixel = c[f"step{rank - 1}"]
-    base = f.gep(c["base"], f.mul(a["start"], c["channel"]), tile.memory)
-    with column_runs(f, [c[f"grid{d}"] for d in range(rank)], a["k"], a["depth"]) as run:
-        offset = f.mul(run.image, c["image"])
-        for d in range(rank):
-            offset = f.add(offset, f.mul(run.at[d], c[f"step{d}"]))
-        args = [f.gep(base, offset, tile.memory),
-                f.gep(a["dst"], f.mul(run.offset, tile.width), tile.compute), run.length,
-                a["count"], c["channel"], pixel]
-        with f.when_else(f.cmp("eq", pixel, 1)) as otherwise:
-            f.call("void", "pack_lines", args)
-            otherwise()
-            f.call("void", "pack_points", args)
-
-
-def _store_weight_gradient(f: Function, spec: ConvSpec, slot: dict, tile: Tile, sums: Value,
-                           rows: tuple, columns: tuple, where: tuple) -> None:
-    first_filter, channels, taps = where
-    width = f.sub(columns[1], columns[0])
-    with f.loop(rows[0], rows[1]) as row:
-        tap, channel = f.udiv(row, channels), f.urem(row, channels)
-        offset = f.load("i64", taps, f.add(f.mul(tap, _tap_size(spec.rank)), 1))
-        offset = f.add(offset, f.mul(channel, slot["weight_i"]))
-        line = f.gep(sums, f.mul(f.sub(row, rows[0]), width), tile.memory)
-        with f.loop(columns[0], columns[1]) as j:
-            value = f.load(tile.memory, line, f.sub(j, columns[0]))
-            place = f.add(offset, f.mul(f.add(first_filter, j), slot["weight_o"]))
-            f.store(value, slot["weight"], place)
 
 
 def _panel_items(f: Function, tile: Tile, depth: Value, columns: Value) -> Value:
@@ -767,9 +419,10 @@ def conv_plan(spec: ConvSpec, target: Target, n: int, c_in: int, c_out: int, gro
             tiles_m = max(1, min(cells // tiles_n, strips))
     nchunks = max(1, min(want, groups * tiles_m * tiles_n))
     items = workspace_items(tile, columns, depth)
-    size = items * tile.itemsize + taps * 8 * _tap_size(spec.rank)
+    size = items * tile.itemsize + taps * 8 * tap_size(spec.rank)
     if spec.kind == "grad_weight":
-        rows = -(-(-(-m // tile.height)) // tiles_m) * tile.height
+        strips = -(-m // tile.height)
+        rows = -(-strips // tiles_m) * tile.height
         size += rows * c_out * tile.itemsize
     stride = -(-size // 64) * 64 + 64
     return ConvPlan(tiles_m, tiles_n, nchunks, stride * threads, stride)

@@ -15,13 +15,24 @@ from __future__ import annotations
 import dataclasses
 
 from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.gemm_small import SMALL_M, emit_small, small_items
 from flambeau.compiler.packing import (
-    Tile, load_lanes, load_scalar, narrow, pack_panel, pack_rows, tile_for, widen)
+    Tile,
+    add,
+    load_lanes,
+    load_scalar,
+    multiply_add,
+    narrow,
+    pack_panel,
+    pack_rows,
+    tile_for,
+)
 from flambeau.compiler.target import Target
 
-__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "gemm_kernel", "gemm_plan", "MacroKernel",
-           "StridedResult", "edge_store", "load_slots", "thread_workspace", "chunk_range", "share",
-           "workspace_items"]
+__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "SMALL_M", "gemm_kernel", "gemm_plan",
+           "MacroKernel",
+           "StridedResult", "edge_store", "workspace_items"]
 
 GEMM_SLOTS = ("a", "b", "c", "bias", "work", "work_stride", "batch", "m", "n", "k",
               "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
@@ -37,7 +48,7 @@ class GemmSpec:
         dtype_llvm: "float", "double", "i8", "i16", "i32" or "i64" (integers wrap).
         a, b: what is contiguous in each operand: "row" (column stride 1), "col" (row stride 1)
             or "any".
-        small_m: made for few rows (`gemm_plan` says when).
+        small_m: made for few rows; right for any number, faster up to `SMALL_M` of them.
         accumulate: C += A B.
         bias: C gets bias[n] added to each row.
     """
@@ -105,14 +116,6 @@ def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, bias: str |
         for j, total in enumerate(row):
             f.store(narrow(f, total.get(), tile), line, j * tile.lanes)
     return name
-
-
-def multiply_add(f: Function, tile: Tile, a: Value, b: Value, c: Value) -> Value:
-    return f.fma(a, b, c) if tile.floating else f.add(f.mul(a, b), c)
-
-
-def add(f: Function, tile: Tile, a: Value, b: Value) -> Value:
-    return f.fadd(a, b) if tile.floating else f.add(a, b)
 
 
 def edge_store(module: Module, tile: Tile) -> None:
@@ -236,7 +239,8 @@ class MacroKernel:
                     panel = f.gep(packed_b, f.mul(j, k_step), tile.compute)
                     item = f.gep(packed_bias, j, tile.compute) if self.bias == "columns" \
                         else packed_bias
-                    self._tile(f, c, (i, count), (f.add(j0, j), f.smin(f.sub(width, j), tile.width)),
+                    columns_here = f.add(j0, j), f.smin(f.sub(width, j), tile.width)
+                    self._tile(f, c, (i, count), columns_here,
                                (packed_a, panel, k_count, item), add_old, scratch)
 
     def _pack_bias(self, f: Function, bias: tuple, start: Value, count: Value, last: Value,
@@ -293,6 +297,8 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
     Chunks share out batch x tiles_m x tiles_n tiles; tile edges are multiples of the register
     tile, so a result does not depend on them.
     """
+    if spec.small_m and spec.b != "any":
+        return _small_kernel(spec, target)
     name = _name(spec)
     tile = _tile_of(spec, target)
     module = Module(target.attributes)
@@ -306,9 +312,8 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
     edge_store(module, tile)
     macro = MacroKernel(module, tile, layout, "columns" if spec.bias else None)
 
-    f = module.function(name, [("ptr", "args"), ("i32", "chunk"), ("i32", "nchunks"),
-                               ("i32", "thread")])
-    slot = load_slots(f, GEMM_SLOTS, _POINTERS)
+    f = kernel_function(module, name)
+    slot = Slots(f, GEMM_SLOTS, _POINTERS)
     work = thread_workspace(f, slot["work"], slot["work_stride"])
     packed_b = f.gep(work, macro.items(tile), tile.compute)
     grid = f.mul(slot["tiles_m"], slot["tiles_n"])
@@ -329,36 +334,33 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
     return name, module.text()
 
 
-def load_slots(f: Function, names: tuple[str, ...], pointers: tuple[str, ...]) -> dict[str, Value]:
-    """The kernel's arguments by name."""
-    return {name: f.load("ptr" if name in pointers else "i64", f.args["args"], index)
-            for index, name in enumerate(names)}
-
-
-def thread_workspace(f: Function, work: Value, stride: Value) -> Value:
-    thread = f.cast("sext", f.args["thread"], "i64")
-    return f.gep(work, f.mul(thread, stride), "i8")
-
-
-def chunk_range(f: Function, tasks: Value) -> tuple[Value, Value]:
-    """The half-open range of tasks that belongs to this chunk."""
-    chunk = f.cast("sext", f.args["chunk"], "i64")
-    count = f.cast("sext", f.args["nchunks"], "i64")
-    return (f.udiv(f.mul(tasks, chunk), count), f.udiv(f.mul(tasks, f.add(chunk, 1)), count))
-
-
-def share(f: Function, total: Value, unit: int, part: Value, parts: Value) -> tuple[Value, Value]:
-    """Part `part` of `parts` of 0..total, cut at multiples of `unit`."""
-    units = f.ceil_div(total, unit)
-    start = f.mul(f.udiv(f.mul(units, part), parts), unit)
-    stop = f.mul(f.udiv(f.mul(units, f.add(part, 1)), parts), unit)
-    return start, f.smin(stop, total)
+def _small_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
+    """A kernel for few rows, which chunks share out by columns."""
+    name, tile = _name(spec), tile_for(spec.dtype_llvm, target)
+    module = Module(target.attributes)
+    f = kernel_function(module, name)
+    slot = Slots(f, GEMM_SLOTS, _POINTERS)
+    work = thread_workspace(f, slot["work"], slot["work_stride"])
+    first, last = chunk_range(f, f.mul(slot["batch"], slot["tiles_n"]))
+    with f.loop(first, last) as task:
+        batch, column = f.udiv(task, slot["tiles_n"]), f.urem(task, slot["tiles_n"])
+        j, end = share(f, slot["n"], tile.width, column, slot["tiles_n"])
+        offset = f.mul(batch, slot["a_batch"])
+        a = (f.gep(slot["a"], offset, tile.memory), slot["a_row"], slot["a_col"])
+        offset = f.add(f.mul(batch, slot["b_batch"]), f.mul(j, slot["b_col"]))
+        b = (f.gep(slot["b"], offset, tile.memory), slot["b_row"], slot["b_col"])
+        offset = f.add(f.mul(batch, slot["c_batch"]), j)
+        c = (f.gep(slot["c"], offset, tile.memory), slot["c_row"], 1)
+        start = f.gep(slot["bias"], f.mul(j, slot["bias_stride"]), tile.memory)
+        emit_small(module, f, tile, spec.b, a, b, c, (slot["m"], f.sub(end, j), slot["k"]), work,
+                   spec.accumulate, (start, slot["bias_stride"]) if spec.bias else None)
+    return name, module.text()
 
 
 def _name(spec: GemmSpec) -> str:
-    flags = "".join(word for word, on in (("_small", spec.small_m), ("_accumulate", spec.accumulate),
-                                          ("_bias", spec.bias)) if on)
-    return f"gemm_{spec.dtype_llvm}_{spec.a}_{spec.b}{flags}"
+    flags = (("_small", spec.small_m), ("_accumulate", spec.accumulate), ("_bias", spec.bias))
+    suffix = "".join(word for word, on in flags if on)
+    return f"gemm_{spec.dtype_llvm}_{spec.a}_{spec.b}{suffix}"
 
 
 def _tile_of(spec: GemmSpec, target: Target) -> Tile:
@@ -376,7 +378,10 @@ def gemm_plan(spec: GemmSpec, target: Target, batch: int, m: int, n: int, k: int
               threads: int) -> GemmPlan:
     """Cut a product for `threads` threads."""
     tile = _tile_of(spec, target)
-    stride = -(-workspace_items(tile, n, k) * tile.itemsize // 64) * 64
+    items = workspace_items(tile, n, k)
+    if spec.small_m and spec.b != "any":
+        items = small_items(tile, k)
+    stride = -(-items * tile.itemsize // 64) * 64
     work = 2.0 * batch * m * n * max(k, 1)
     want = int(min(threads * 4 if threads > 1 else 1, max(1, work // _SMALLEST_CHUNK)))
     if want <= 1 or batch >= want:
@@ -384,6 +389,8 @@ def gemm_plan(spec: GemmSpec, target: Target, batch: int, m: int, n: int, k: int
     cells = -(-want // max(batch, 1))
     tiles_n = max(1, min(cells, -(-n // tile.width) // 2))
     tiles_m = max(1, min(-(-cells // tiles_n), -(-m // tile.height)))
+    if spec.small_m and spec.b != "any":
+        tiles_m, tiles_n = 1, max(1, min(cells, -(-n // tile.width)))
     return GemmPlan(tiles_m, tiles_n, batch * tiles_m * tiles_n, stride * threads, stride)
 
 

@@ -7,6 +7,7 @@ vectorisers and its loop unroller stay off. llvmlite is imported at the first us
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 
@@ -35,6 +36,9 @@ _QUOTED_LINES = 2  # before and after the offending one
 
 # LLVM's global context, which every module here lives in, is not safe for concurrent use.
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it lacks
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release,
+                        after_in_child=_lock.release)
 
 
 class LLVMError(RuntimeError):
@@ -80,21 +84,29 @@ def compile_object(ir_text: str, target: Target, jit: bool = True) -> bytes:
     Raises LLVMError, which quotes the lines at fault.
     """
     with _lock:
-        module = _optimised(ir_text, target, jit)
-        return target_machine(target, jit).emit_object(module)
+        return _emit(ir_text, target, jit, "emit_object")
 
 
 def emit_assembly(ir_text: str, target: Target, jit: bool = True) -> str:
     """The assembly text that `compile_object` would assemble; for reading."""
     with _lock:
-        module = _optimised(ir_text, target, jit)
-        return target_machine(target, jit).emit_assembly(module)
+        return _emit(ir_text, target, jit, "emit_assembly")
 
 
 def optimised_ir(ir_text: str, target: Target) -> str:
     """The IR text after the pass list; for reading."""
     with _lock:
-        return str(_optimised(ir_text, target, True))
+        return _print(ir_text, target)
+
+
+# These are functions of their own so that LLVM's objects, which their frames hold, are disposed of
+# while the lock is held: disposing takes llvmlite's own lock, which a fork must not find taken.
+def _emit(ir_text: str, target: Target, jit: bool, method: str):
+    return getattr(target_machine(target, jit), method)(_optimised(ir_text, target, jit))
+
+
+def _print(ir_text: str, target: Target) -> str:
+    return str(_optimised(ir_text, target, True))
 
 
 def _optimised(ir_text: str, target: Target, jit: bool):

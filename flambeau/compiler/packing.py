@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.target import Target
 
-__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "transpose", "load_lanes", "widen",
-           "narrow", "load_scalar"]
+__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "transpose", "load_lanes", "load_scalar",
+           "widen", "narrow", "multiply_add", "add"]
 
 _SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
 _ROW_PADDING = 16  # elements between packed rows, so that rows do not share cache sets
@@ -36,6 +36,7 @@ class Tile:
         vectors: width of the register tile in vectors.
         depth: largest K block; `columns`: largest N block.
         masked: the machine loads and stores parts of vectors at full speed.
+        fused: the machine multiplies and adds with one rounding.
     """
 
     memory: str
@@ -46,6 +47,7 @@ class Tile:
     depth: int
     columns: int
     masked: bool
+    fused: bool
 
     @property
     def height(self) -> int:
@@ -78,6 +80,10 @@ class Tile:
         """Bytes of a packed element."""
         return _SIZES[self.compute]
 
+    def scalar(self) -> Tile:
+        """The same arithmetic one element at a time."""
+        return dataclasses.replace(self, lanes=1, vectors=1)
+
     @property
     def floating(self) -> bool:
         return self.compute in ("float", "double")
@@ -105,7 +111,9 @@ def tile_for(memory: str, target: Target) -> Tile:
     else:
         rows, vectors = (6, 3), 2
     depth = 384 if _SIZES[compute] == 4 else 256
-    return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 1024, masked)
+    fused = target.has("fma") or not target.triple.startswith(("x86", "i686", "i386", "wasm"))
+    return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 1024, masked,
+                fused)
 
 
 # ---------------------------------------------------------------------- elements
@@ -132,7 +140,20 @@ def load_lanes(f: Function, tile: Tile, pointer: Value, mask: Value | None = Non
 
 
 def load_scalar(f: Function, tile: Tile, pointer: Value) -> Value:
+    """One element, widened."""
     return widen(f, f.load(tile.memory, pointer), tile)
+
+
+def multiply_add(f: Function, tile: Tile, a: Value, b: Value, c: Value) -> Value:
+    """a * b + c in the type of the arithmetic."""
+    if tile.floating and tile.fused:
+        return f.fma(a, b, c)
+    return add(f, tile, f.fmul(a, b) if tile.floating else f.mul(a, b), c)
+
+
+def add(f: Function, tile: Tile, a: Value, b: Value) -> Value:
+    """a + b in the type of the arithmetic."""
+    return f.fadd(a, b) if tile.floating else f.add(a, b)
 
 
 # ---------------------------------------------------------------------- packing functions
@@ -149,7 +170,9 @@ def pack_rows(module: Module, name: str, tile: Tile, order: str) -> None:
     f = module.function(name, _PACK_ARGS, internal=True)
     a = f.args
     whole = _whole_vectors(f, a["depth"], tile) if order == "row" else 0
-    mask = f.lane_mask(tile.lanes, f.sub(a["depth"], whole)) if order == "row" and tile.masked else None
+    mask = None
+    if order == "row" and tile.masked:
+        mask = f.lane_mask(tile.lanes, f.sub(a["depth"], whole))
     with f.loop(0, a["count"]) as i:
         src = f.gep(a["src"], f.mul(i, a["stride"]), tile.memory)
         dst = f.gep(a["dst"], f.mul(i, tile.pitch), tile.compute)
@@ -213,20 +236,12 @@ def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
     """Square blocks of lanes x lanes elements, transposed in registers."""
     a = f.args
     whole = a["depth"] if masked else _whole_vectors(f, a["depth"], tile)
-    with f.loop(0, width, tile.lanes) as j, f.loop(0, whole, tile.lanes) as k:
-        block = f.gep(a["src"], f.add(f.mul(j, a["stride"]), k), tile.memory)
-        ends = f.lane_mask(tile.lanes, f.sub(a["depth"], k)) if masked else None
-        rows = []
-        for lane in range(tile.lanes):
-            mask = None
-            if masked:
-                inside = f.cmp("slt", f.add(j, lane), a["count"])
-                mask = f.select(inside, ends, f.const(0, ends.type))
-            pointer = f.gep(block, f.mul(a["stride"], lane), tile.memory)
-            rows.append(load_lanes(f, tile, pointer, mask))
+    block = _transposer(f.module, f.name + "_block", tile, width, masked)
+    with f.loop(0, f.smin(a["count"], width), tile.lanes) as j, \
+            f.loop(0, whole, tile.lanes) as k:
+        src = f.gep(a["src"], f.add(f.mul(j, a["stride"]), k), tile.memory)
         dst = f.gep(a["dst"], f.add(f.mul(k, width), j), tile.compute)
-        for lane, row in enumerate(transpose(f, rows)):
-            f.store(row, dst, lane * width)
+        f.call("void", block, [src, dst, a["stride"], f.sub(a["count"], j), f.sub(a["depth"], k)])
     if not masked:
         with f.loop(whole, a["depth"]) as k:
             dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
@@ -236,16 +251,69 @@ def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
                 f.store(value, dst, j)
 
 
-def transpose(f: Function, rows: list[Value]) -> list[Value]:
-    """Transpose n vectors of n lanes (n a power of two): log2(n) stages of two-input shuffles."""
-    n, span = len(rows), 1
-    while span < n:
-        stage = list(rows)
-        for i in range(n):
-            if not i & span:
-                low = [q if not q & span else n + q - span for q in range(n)]
-                high = [q + span if not q & span else n + q for q in range(n)]
-                stage[i] = f.shuffle(rows[i], rows[i + span], low)
-                stage[i + span] = f.shuffle(rows[i], rows[i + span], high)
-        rows, span = stage, span * 2
-    return rows
+def _transposer(module: Module, name: str, tile: Tile, width: int, masked: bool) -> str:
+    """Define name(src, dst, stride, count, depth): one square block of `_pack_along`.
+
+    A function of its own, without loops: LLVM takes much longer over so many pointers in a loop.
+    """
+    f = module.function(name, [("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"),
+                               ("i64", "count"), ("i64", "depth")], internal=True)
+    line, mask, rows = f.args["src"], None, []
+    if masked:
+        mask = f.lane_mask(tile.lanes, f.args["depth"])
+    for lane in range(tile.lanes):
+        rows.append(load_lanes(f, tile, line, mask))
+        step = f.args["stride"]
+        if masked:  # where there are no more rows, the last one again
+            step = f.select(f.cmp("sgt", f.args["count"], lane + 1), step, 0)
+        line = f.gep(line, step, tile.memory)
+    for lane, row in enumerate(transpose(f, rows, 16 // tile.itemsize)):
+        f.store(row, f.args["dst"], lane * width)
+    return name
+
+
+def transpose(f: Function, rows: list[Value], block: int) -> list[Value]:
+    """Transpose n vectors of n lanes. `block` lanes make 128 bits: shuffles inside of such blocks
+    and of whole blocks are the ones that machines have."""
+    n = len(rows)
+    if n <= block:
+        return _transpose_blocks(f, rows, 1)
+    strips = [_transpose_in_blocks(f, rows[i:i + block], block) for i in range(0, n, block)]
+    columns = [_transpose_blocks(f, [strip[j] for strip in strips], block) for j in range(block)]
+    return [columns[i % block][i // block] for i in range(n)]
+
+
+def _transpose_in_blocks(f: Function, rows: list[Value], block: int) -> list[Value]:
+    """Of 2 or 4 rows: result j holds, in each block of `block` lanes, column j of that block."""
+    n = lanes_of(rows[0].type)
+
+    def interleave(a: Value, b: Value, unit: int) -> list[Value]:
+        half = block // 2
+        return [f.shuffle(a, b, [start + part * half + u + q + source
+                                 for start in range(0, n, block) for u in range(0, half, unit)
+                                 for source in (0, n) for q in range(unit)])
+                for part in (0, 1)]
+
+    if block == 2:
+        return interleave(*rows, 1)
+    (low, high), (low2, high2) = interleave(*rows[:2], 1), interleave(*rows[2:], 1)
+    return interleave(low, low2, 2) + interleave(high, high2, 2)
+
+
+def _transpose_blocks(f: Function, rows: list[Value], unit: int) -> list[Value]:
+    """Transpose n vectors of n units of `unit` lanes each: halves first, then even and odd."""
+    n = len(rows)
+    if n == 1:
+        return rows
+
+    def pick(a: Value, b: Value, units: list[int]) -> Value:
+        return f.shuffle(a, b, [u * unit + q for u in units for q in range(unit)])
+
+    if n == 2:
+        return [pick(*rows, [0, 2]), pick(*rows, [1, 3])]
+    if n != 4:
+        raise ValueError(f"cannot transpose {n} blocks")
+    (ab, ab_high), (cd, cd_high) = (
+        (pick(a, b, [0, 1, 4, 5]), pick(a, b, [2, 3, 6, 7])) for a, b in (rows[:2], rows[2:]))
+    return [pick(ab, cd, [0, 2, 4, 6]), pick(ab, cd, [1, 3, 5, 7]),
+            pick(ab_high, cd_high, [0, 2, 4, 6]), pick(ab_high, cd_high, [1, 3, 5, 7])]

@@ -18,6 +18,9 @@ state whose address is its first slot and writes n contiguous elements:
     random64            range, base                     all; range is unsigned
     random64_full                                       all
     randperm                                            all but bool
+    randperm64                                          all but bool
+    multinomial_float32 p, categories, scratch          int64; p and scratch are pointers to
+    multinomial_float64                                 `categories` numbers
 
 Reals are the bits of a double, range and base are integers: `plan_random` computes them. Which
 words of the stream make up which number, and which values are rounded where, was found by
@@ -40,12 +43,14 @@ from flambeau.compiler.random_engine import (
     each_draw,
     uniform_24,
     uniform_53,
+    while_,
 )
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
-__all__ = ["KINDS", "RandomPlan", "normal_kind", "plan_random", "plan_randperm", "random_kernel"]
+__all__ = ["KINDS", "RandomPlan", "normal_kind", "plan_random", "random_kernel",
+           "randperm_kind"]
 
 _BLOCK = 16  # PyTorch's normal samples are made in blocks: 8 radii, then 8 angles
 _HALF = _BLOCK // 2
@@ -168,12 +173,9 @@ def plan_random(dtype: DType, low: int | None = None, high: int | None = None) -
     return RandomPlan("random64" if count >= 2**28 else "random32", count, low)
 
 
-def plan_randperm(n: int) -> str:
+def randperm_kind(n: int) -> str:
     """The kind of kernel behind `randperm(n)`."""
-    if n >= (2**32 - 1) // 20:
-        raise NotImplementedError(f"randperm of {n} elements: at most {(2**32 - 1) // 20 - 1} are "
-                                  "supported; permute blocks instead")
-    return "randperm"
+    return "randperm" if n < (2**32 - 1) // 20 else "randperm64"
 
 
 def _largest(dtype: DType) -> int:
@@ -192,9 +194,10 @@ def _check_bound(name: str, value: int, dtype: DType) -> None:
 
 
 def _rounded(dtype: DType, value: int) -> int:
-    """`value` as the floating `dtype` holds it."""
-    held = float(dtype.numpy.type(value))
-    return int(held) if math.isfinite(held) else value
+    """`value` as the floating `dtype` holds it; itself if it is out of range."""
+    if abs(value) > dtypes.finfo(dtype).max:
+        return value
+    return int(float(dtype.numpy.type(value)))
 
 
 def _representable_low(dtype: DType, low: int) -> int:
@@ -219,18 +222,21 @@ def _representable_high(dtype: DType, high: int) -> int:
 
 # ------------------------------------------------------------------ stores with conversion
 def _store_real(fill: _Fill, value: Value, index) -> None:
-    """Store floats or doubles, rounded to the output's dtype (16-bit floats by way of float)."""
+    """Store floats or doubles, rounded or truncated to the output's dtype."""
     f, count = fill.f, lanes_of(value.type)
     if not fill.dtype.is_floating_point:
         value = f.cast("fptosi", value, vector(count, "i64"))
         _store_integer(fill, value, index)
         return
-    narrow = vector(count, "float")
+    f.store(_narrowed(fill, value), fill.out, index)
+
+
+def _narrowed(fill: _Fill, value: Value) -> Value:
+    """Floats or doubles, rounded to the output's floating dtype, at most to float at once."""
+    f, count = fill.f, lanes_of(value.type)
     if fill.dtype is not dtypes.float64:
-        value = f.cast("fptrunc", value, narrow)
-    if fill.dtype.is_reduced:
-        value = f.cast("fptrunc", value, vector(count, fill.dtype.llvm))
-    f.store(value, fill.out, index)
+        value = f.cast("fptrunc", value, vector(count, "float"))
+    return f.cast("fptrunc", value, vector(count, fill.dtype.llvm))
 
 
 def _store_integer(fill: _Fill, value: Value, index) -> None:
@@ -262,7 +268,10 @@ def _spread(f: Function, scalar: Value, like: Value) -> Value:
 
 # ------------------------------------------------------------------ uniform
 def _emit_uniform(fill: _Fill) -> None:
-    """x * (to - from) + from, rounded once; in float32 for the 16-bit floats."""
+    """x * (to - from) + from, rounded once; in float32 for the 16-bit floats.
+
+    What rounds up to the excluded bound becomes `from`.
+    """
     f, low, high = fill.f, fill.real(0), fill.real(1)
     wide = fill.dtype is dtypes.float64
     if not wide:
@@ -271,7 +280,10 @@ def _emit_uniform(fill: _Fill) -> None:
 
     def body(bits: Value, index: Value) -> None:
         x = uniform_53(f, bits) if wide else uniform_24(f, bits)
-        _store_real(fill, f.fma(x, _spread(f, span, x), _spread(f, low, x)), index)
+        bottom, top = _spread(f, low, x), _spread(f, high, x)
+        value = f.fma(x, _spread(f, span, x), bottom)
+        value, bottom, top = (_narrowed(fill, one) for one in (value, bottom, top))
+        f.store(f.select(f.cmp("oeq", value, top), bottom, value), fill.out, index)
 
     each_draw(f, fill.state, fill.n, 64 if wide else 32, fill.target.lanes(8 if wide else 4), body)
 
@@ -290,13 +302,11 @@ def _define_uniforms(fill: _Fill, scalar: str) -> None:
               fill.target.lanes(8 if wide else 4), body)
 
 
-def _box_muller(f: Function, u1: Value, u2: Value) -> tuple[Value, Value]:
-    """Two standard normal samples from u1 in (0, 1] and u2 in [0, 1)."""
-    wide = u1.type.endswith("double>")
-    log, sincos = ((maths.log_double, maths.sincos_double) if wide
-                   else (maths.cephes_log, maths.cephes_sincos))
-    radius = f.intrinsic("llvm.sqrt", u1.type, f.fmul(log(f, u1), -2.0))
-    sine, cosine = sincos(f, f.fmul(u2, 2 * math.pi))
+def _box_muller(f: Function, log: Value, u: Value) -> tuple[Value, Value]:
+    """Two standard normal samples from the logarithm of one uniform number and another, u."""
+    sincos = maths.sincos_double if u.type.endswith("double>") else maths.cephes_sincos
+    radius = f.intrinsic("llvm.sqrt", u.type, f.fmul(log, -2.0))
+    sine, cosine = sincos(f, f.fmul(u, 2 * math.pi))
     return f.fmul(radius, cosine), f.fmul(radius, sine)
 
 
@@ -307,12 +317,13 @@ def _define_blocks(fill: _Fill, scalar: str) -> None:
         internal=True, attributes="noinline")
     type_ = vector(_HALF, scalar)
     mean, std = f.args["mean"], f.args["std"]
+    log = maths.log_double if scalar == "double" else maths.cephes_log
 
     def transform(starts: list[Value]) -> None:
         """The blocks at `starts`, together in one wider vector if there are two."""
         u1, u2 = (_side_by_side(f, [f.load(type_, f.args["data"], f.add(start, offset))
                                     for start in starts]) for offset in (0, _HALF))
-        samples = _box_muller(f, f.fsub(f.const(1, u1.type), u1), u2)
+        samples = _box_muller(f, log(f, f.fsub(f.const(1, u1.type), u1)), u2)
         for offset, sample in zip((0, _HALF), samples, strict=True):
             sample = f.fma(sample, _spread(f, std, sample), _spread(f, mean, sample))
             for position, start in enumerate(starts):
@@ -389,11 +400,11 @@ def _emit_pairs(fill: _Fill, finish: Callable[[Function, Value], Value] | None =
         count = f.smin(f.const(_BLOCK, "i64"), f.sub(fill.n, i))
         even = f.and_(f.add(count, 1), -2)
         f.call("void", "uniforms", [state, drawn, even])
-        # u1 of each pair gives the angle, u2 the radius; 1 - u2 is exact.
+        # The first of a pair gives the angle, the second the radius.
         u = f.load(vector(_BLOCK, "double"), drawn)
         angle = f.shuffle(u, None, range(0, _BLOCK, 2))
         radius = f.shuffle(u, None, range(1, _BLOCK, 2))
-        first, second = _box_muller(f, f.fsub(f.const(1, radius.type), radius), angle)
+        first, second = _box_muller(f, maths.fdlibm_log1p(f, f.fneg(radius)), angle)
         order = [lane + side * _HALF for lane in range(_HALF) for side in (0, 1)]
         z = f.shuffle(first, second, order)
         with f.when_else(f.cmp("eq", count, _BLOCK)) as otherwise:
@@ -427,8 +438,7 @@ def _emit_exponential(fill: _Fill) -> None:
     scale = f.fdiv(f.const(-1.0, "double"), fill.real(0))
 
     def transform(u: Value) -> Value:
-        log = maths.log_double(f, f.fsub(f.const(1, u.type), u))
-        return f.fmul(log, _spread(f, scale, u))
+        return f.fmul(maths.fdlibm_log1p(f, f.fneg(u)), _spread(f, scale, u))
 
     _emit_transformed(fill, transform)
 
@@ -436,7 +446,7 @@ def _emit_exponential(fill: _Fill) -> None:
 def _emit_geometric(fill: _Fill) -> None:
     """ceil(log(u) / log(1 - p))."""
     f = fill.f
-    scale = maths.log1p_double(f, f.fneg(fill.real(0)))
+    scale = maths.fdlibm_log1p(f, f.fneg(fill.real(0)))
 
     def transform(u: Value) -> Value:
         trials = f.fdiv(maths.log_double(f, u), _spread(f, scale, u))
@@ -542,6 +552,62 @@ def _emit_randperm(fill: _Fill) -> None:
     each_draw(f, fill.state, f.sub(fill.n, 1), 32, 1, body)
 
 
+def _emit_randperm64(fill: _Fill) -> None:
+    """Fisher-Yates inside out, for lengths at which 32 bits would show a bias."""
+    f, stored = fill.f, fill.dtype.llvm
+
+    def body(bits: Value, index: Value) -> None:
+        other = f.urem(bits, f.add(index, 1))
+        _store_integer(fill, index, index)
+        f.store(f.load(stored, fill.out, other), fill.out, index)
+        _store_integer(fill, index, other)
+
+    each_draw(f, fill.state, fill.n, 64, 1, body)
+
+
+# ------------------------------------------------------------------ categories
+def _emit_multinomial(fill: _Fill, scalar: str) -> None:
+    """Categories drawn with replacement: the first whose cumulative share reaches u.
+
+    Shares are summed in order in `scalar`, the precision of the weights.
+    """
+    f = fill.f
+    weights, count = f.load("ptr", f.args["args"], 3), fill.integer(1)
+    shares = f.load("ptr", f.args["args"], 5)
+    total = f.var(scalar, 0.0)
+    with f.loop(0, count) as i:
+        total.set(f.fadd(total.get(), f.load(scalar, weights, i)))
+        f.store(total.get(), shares, i)
+    with f.loop(0, count) as i:
+        f.store(f.fdiv(f.load(scalar, shares, i), total.get()), shares, i)
+    f.store(f.const(1, scalar), shares, f.sub(count, 1))
+    low, high = f.var("i64"), f.var("i64")
+
+    def unfinished() -> Value:
+        return f.cmp("slt", low.get(), high.get())
+
+    def body(bits: Value, index: Value) -> None:
+        u = uniform_53(f, bits)
+        low.set(0)
+        high.set(count)
+        with while_(f, unfinished):
+            middle = f.lshr(f.add(low.get(), high.get()), 1)
+            below = f.cmp("olt", f.cast("fpext", f.load(scalar, shares, middle), "double"), u)
+            low.set(f.select(below, f.add(middle, 1), low.get()))
+            high.set(f.select(below, high.get(), middle))
+        _store_integer(fill, low.get(), index)
+
+    each_draw(f, fill.state, fill.n, 64, 1, body)
+
+
+def _emit_multinomial_float32(fill: _Fill) -> None:
+    _emit_multinomial(fill, "float")
+
+
+def _emit_multinomial_float64(fill: _Fill) -> None:
+    _emit_multinomial(fill, "double")
+
+
 _REAL = tuple(dtype for dtype in dtypes.ALL_DTYPES if not dtype.is_complex)
 _FLOATING = tuple(dtype for dtype in _REAL if dtype.is_floating_point)
 _NUMBERS = tuple(dtype for dtype in _REAL if dtype is not dtypes.bool_)
@@ -561,4 +627,9 @@ KINDS: dict[str, Kind] = {
     "random64": Kind(("range", "base"), _REAL, _emit_random64),
     "random64_full": Kind((), _REAL, _emit_random64_full),
     "randperm": Kind((), _NUMBERS, _emit_randperm),
+    "randperm64": Kind((), _NUMBERS, _emit_randperm64),
+    "multinomial_float32": Kind(("p", "categories", "scratch"), (dtypes.int64,),
+                                _emit_multinomial_float32),
+    "multinomial_float64": Kind(("p", "categories", "scratch"), (dtypes.int64,),
+                                _emit_multinomial_float64),
 }

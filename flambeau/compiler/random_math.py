@@ -1,19 +1,22 @@
 """The logarithms, sines and cosines behind random streams.
 
 They are apart from the general vector maths because a stream must reproduce another
-implementation's values: float32 normals need the Cephes approximations, operation by operation,
-and everything in double needs errors near half an ulp.
+implementation's values: float32 normals need the Cephes approximations and log1p that of fdlibm,
+operation by operation; everything else in double needs errors near half an ulp.
 """
 
 from __future__ import annotations
 
+import fractions
 import math
 from collections.abc import Sequence
 
 from flambeau.compiler.emitter import Function, Value, lanes_of, vector
 
-__all__ = ["cephes_log", "cephes_sincos", "exp_double", "log1p_double", "log_double",
+__all__ = ["cephes_log", "cephes_sincos", "exp_double", "fdlibm_log1p", "log_double",
            "sincos_double", "tan_double"]
+
+Parts = tuple[Value, Value]  # a number as an unevaluated sum, the larger part first
 
 _LN2_HIGH = 6.93147180369123816490e-01  # 33 bits: an exponent times it is exact
 _LN2_LOW = 1.90821492927058770002e-10
@@ -27,6 +30,15 @@ def _horner(f: Function, x: Value, coefficients: Sequence[float]) -> Value:
     for coefficient in coefficients[1:]:
         total = f.fma(total, x, f.const(coefficient, x.type))
     return total
+
+
+def _times_reciprocal(f: Function, high: Value, low: Value, divisor: int) -> Parts:
+    """(high + low) / divisor in two parts."""
+    near = f.const(1 / divisor, high.type)
+    missed = float(fractions.Fraction(1, divisor) - fractions.Fraction(1 / divisor))
+    quotient = f.fmul(high, near)
+    rest = f.fma(high, near, f.fneg(quotient))
+    return quotient, f.fma(low, near, f.fma(high, f.const(missed, high.type), rest))
 
 
 def cephes_log(f: Function, x: Value) -> Value:
@@ -75,10 +87,10 @@ def _by_quadrant(f: Function, quadrant: Value, sine: Value, cosine: Value) -> tu
 
 
 def log_double(f: Function, x: Value) -> Value:
-    """log(x) of positive normal doubles; -inf at 0. Error below 0.7 ulp.
+    """log(x) of positive normal doubles; -inf at 0. Error below 0.505 ulp.
 
-    After fdlibm's e_log.c: x = 2^k (1 + t), log(1 + t) = t - (t^2/2 - s (t^2/2 + R(s^2))) with
-    s = t / (2 + t); here t - t^2/2 is kept in two parts.
+    x = 2^k (1 + t) and log(1 + t) = 2 atanh(s) with s = t / (2 + t), |s| < 0.172: the Taylor
+    series reaches s^25. s is kept in two parts.
     """
     ints = vector(lanes_of(x.type), "i64")
     bits = f.cast("bitcast", x, ints)
@@ -88,26 +100,56 @@ def log_double(f: Function, x: Value) -> Value:
     m = f.cast("bitcast", f.sub(bits, f.shl(k, 52)), x.type)
     exponent = f.cast("sitofp", k, x.type)
     t = f.fsub(m, 1.0)
-    s = f.fdiv(t, f.fadd(t, 2.0))
+    divisor = f.fadd(t, 2.0)
+    divisor_low = f.fsub(t, f.fsub(divisor, 2.0))
+    inverse = f.fdiv(f.const(1, x.type), divisor)
+    s = f.fmul(t, inverse)
+    back = f.fneg(s)
+    s_low = f.fmul(f.fma(back, divisor_low, f.fma(back, divisor, t)), inverse)
     z = f.fmul(s, s)
-    r = f.fmul(z, _horner(f, z, (
-        1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
-        2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
-        6.666666666666735130e-01)))
-    half = f.fmul(t, 0.5)
-    square = f.fmul(half, t)
-    square_low = f.fma(half, t, f.fneg(square))
-    high, low = _two_sum(f, t, f.fneg(square))
-    low = f.fadd(f.fsub(low, square_low), f.fmul(s, f.fadd(square, r)))
+    z_low = f.fma(f.fadd(s, s), s_low, f.fma(s, s, f.fneg(z)))
+    cube = f.fmul(z, s)
+    cube_low = f.fma(z, s_low, f.fma(z_low, s, f.fma(z, s, f.fneg(cube))))
+    third, third_low = _times_reciprocal(f, f.fadd(cube, cube), f.fadd(cube_low, cube_low), 3)
+    r = f.fmul(z, _horner(f, z, [2 / n for n in range(25, 3, -2)]))
+    high, rest = _two_sum(f, f.fadd(s, s), third)
+    low = f.fadd(rest, f.fma(cube, r, f.fadd(third_low, f.fadd(s_low, s_low))))
     total, rest = _two_sum(f, f.fmul(exponent, _LN2_HIGH), high)
-    low = f.fma(exponent, f.const(_LN2_LOW, x.type), f.fadd(rest, low))
+    rest = f.fadd(rest, low)
+    low = f.fma(exponent, f.const(_LN2_LOW, x.type), rest)
     return f.select(f.cmp("oeq", x, 0.0), f.const(-math.inf, x.type), f.fadd(total, low))
 
 
-def log1p_double(f: Function, x: Value) -> Value:
-    """log(1 + x) of doubles in (-1, 1): log of the rounded sum, corrected by what it lost."""
-    total, lost = _two_sum(f, f.const(1, x.type), x)
-    return f.fadd(log_double(f, total), f.fdiv(lost, total))
+def fdlibm_log1p(f: Function, x: Value) -> Value:
+    """log(1 + x) of doubles in (-1, 0], rounded where fdlibm's s_log1p.c rounds (below 1 ulp)."""
+    ints = vector(lanes_of(x.type), "i64")
+    zero, zero_bits = f.const(0, x.type), f.const(0, ints)
+    u = f.fadd(x, 1.0)
+    near = f.cmp("ogt", x, -0.29289340972900390625)  # nothing to scale: k = 0 and t = x
+    bits = f.cast("bitcast", u, ints)
+    shifted = f.add(bits, 0x3FF0000000000000 - 0x3FE6A09E00000000)
+    k = f.select(near, zero_bits, f.sub(f.lshr(shifted, 52), 1023))
+    m = f.cast("bitcast", f.sub(bits, f.shl(k, 52)), x.type)
+    t = f.select(near, x, f.fsub(m, 1.0))
+    lost = f.select(near, zero, f.fdiv(f.fsub(x, f.fsub(u, 1.0)), u))
+    exponent = f.cast("sitofp", k, x.type)
+    half = f.fmul(f.fmul(t, 0.5), t)
+    s = f.fdiv(t, f.fadd(t, 2.0))
+    z = f.fmul(s, s)
+    z2 = f.fmul(z, z)
+    z4 = f.fmul(z2, z2)
+
+    def pair(even: float, odd: float) -> Value:
+        return f.fadd(f.fmul(z, odd), even)
+
+    r = f.fmul(z, 6.666666666666735130e-01)
+    r = f.fadd(r, f.fmul(z2, pair(3.999999999940941908e-01, 2.857142874366239149e-01)))
+    r = f.fadd(r, f.fmul(z4, pair(2.222219843214978396e-01, 1.818357216161805012e-01)))
+    r = f.fadd(r, f.fmul(f.fmul(z4, z2), pair(1.531383769920937332e-01,
+                                              1.479819860511658591e-01)))
+    low = f.fadd(f.fmul(exponent, _LN2_LOW), lost)
+    inner = f.fsub(half, f.fadd(f.fmul(s, f.fadd(half, r)), low))
+    return f.fsub(f.fmul(exponent, _LN2_HIGH), f.fsub(inner, t))
 
 
 def _two_sum(f: Function, a: Value, b: Value) -> tuple[Value, Value]:
@@ -127,39 +169,65 @@ def _reduced(f: Function, x: Value) -> tuple[Value, Value, Value]:
     return f.cast("fptosi", turns, vector(lanes_of(x.type), "i64")), high, low
 
 
-def sincos_double(f: Function, x: Value) -> tuple[Value, Value]:
-    """(sin, cos) of doubles up to a few turns. Error below 0.6 ulp; after fdlibm's kernels."""
+def _alternating(last: int, first: int) -> list[float]:
+    """1/last!, ..., 1/first! in steps of two, signs alternating so that the final one is plus."""
+    steps = range(last, first - 1, -2)
+    return [(-1) ** ((n - first) // 2) / math.factorial(n) for n in steps]
+
+
+def _sincos_parts(f: Function, x: Value) -> tuple[Parts, Parts]:
+    """sin and cos in two parts each, by Taylor series for |high| <= pi/4."""
     quadrant, high, low = _reduced(f, x)
     z = f.fmul(high, high)
-    r = _horner(f, z, (1.58969099521155010221e-10, -2.50507602534068634195e-08,
-                       2.75573137070700676789e-06, -1.98412698298579493134e-04,
-                       8.33333333332248946124e-03))
+    z_low = f.fma(high, high, f.fneg(z))
     cube = f.fmul(z, high)
-    # high - ((z (low/2 - cube r) - low) - cube S1)
-    inner = f.fma(f.fneg(cube), r, f.fmul(low, 0.5))
-    inner = f.fma(z, inner, f.fneg(low))
-    inner = f.fma(cube, f.const(1.66666666666666324348e-01, x.type), inner)
-    sine = f.fsub(high, inner)
-    p = f.fmul(z, _horner(f, z, (-1.13596475577881948265e-11, 2.08757232129817482790e-09,
-                                 -2.75573143513906633035e-07, 2.48015872894767294178e-05,
-                                 -1.38888888888741095749e-03, 4.16666666666666019037e-02)))
+    cube_low = f.fma(z_low, high, f.fma(z, high, f.fneg(cube)))
+    # sin high = high - cube/6 + fifth/120 - fifth r
+    third, third_low = _times_reciprocal(f, cube, cube_low, 6)
+    fifth = f.fmul(cube, z)
+    fifth_low = f.fma(cube_low, z, f.fma(cube, z_low, f.fma(cube, z, f.fneg(fifth))))
+    term, term_low = _times_reciprocal(f, fifth, fifth_low, 120)
+    r = f.fmul(z, _horner(f, z, _alternating(17, 7)))
+    sine, rest = _two_sum(f, high, f.fneg(third))
+    sine, sine_low = _two_sum(f, sine, term)
+    sine_low = f.fadd(sine_low, f.fma(f.fneg(fifth), r, term_low))
+    sine_low = f.fadd(sine_low, f.fsub(rest, third_low))
+    # cos high = 1 - z/2 + z^2/24 - z^2 p
+    fourth = f.fmul(z, z)
+    fourth_low = f.fma(f.fadd(z, z), z_low, f.fma(z, z, f.fneg(fourth)))
+    p = f.fmul(z, _horner(f, z, _alternating(18, 6)))
     half = f.fmul(z, 0.5)
-    one = f.fsub(f.const(1, x.type), half)
-    lost = f.fsub(f.fsub(f.const(1, x.type), one), half)
-    # z is rounded: what z/2 misses of high^2/2 enters as well.
-    missed = f.fmul(f.fma(high, high, f.fneg(z)), -0.5)
-    rest = f.fma(z, p, f.fma(f.fneg(high), low, f.fadd(lost, missed)))
-    return _by_quadrant(f, quadrant, sine, f.fadd(one, rest))
+    cosine = f.fsub(f.const(1, x.type), half)
+    lost = f.fsub(f.fsub(f.const(1, x.type), cosine), half)
+    lost = f.fma(z_low, f.const(-0.5, x.type), lost)
+    term, term_low = _times_reciprocal(f, fourth, fourth_low, 24)
+    cosine, cosine_low = _two_sum(f, cosine, term)
+    lost = f.fadd(lost, f.fma(f.fneg(fourth), p, term_low))
+    cosine_low = f.fadd(cosine_low, lost)
+    # sin(high + low) = sin high + low cos high, cos(high + low) = cos high - low sin high
+    sine_low, cosine_low = f.fma(low, cosine, sine_low), f.fma(f.fneg(low), sine, cosine_low)
+    sine, cosine = _by_quadrant(f, quadrant, sine, cosine)
+    sine_low, cosine_low = _by_quadrant(f, quadrant, sine_low, cosine_low)
+    return (sine, sine_low), (cosine, cosine_low)
+
+
+def sincos_double(f: Function, x: Value) -> tuple[Value, Value]:
+    """(sin, cos) of doubles up to a few turns. Error below 0.505 ulp."""
+    sine, cosine = _sincos_parts(f, x)
+    return f.fadd(*sine), f.fadd(*cosine)
 
 
 def tan_double(f: Function, x: Value) -> Value:
-    """tan of doubles up to a few turns, as sin / cos corrected once. Error below 2 ulp."""
-    sine, cosine = sincos_double(f, x)
-    return f.fdiv(sine, cosine)
+    """tan of doubles up to a few turns. Error below 0.51 ulp."""
+    sine, cosine = (_two_sum(f, *parts) for parts in _sincos_parts(f, x))
+    quotient = f.fdiv(sine[0], cosine[0])
+    back = f.fneg(quotient)
+    missed = f.fma(back, cosine[1], f.fadd(f.fma(back, cosine[0], sine[0]), sine[1]))
+    return f.fadd(quotient, f.fdiv(missed, cosine[0]))
 
 
 def exp_double(f: Function, x: Value) -> Value:
-    """exp of doubles: x = k ln2 + r, a Taylor polynomial in r. Error below 1 ulp.
+    """exp of doubles: x = k ln2 + r, a Taylor polynomial in r. Error below 0.7 ulp.
 
     Above the largest double's logarithm inf, below the smallest's 0.
     """
@@ -174,7 +242,8 @@ def exp_double(f: Function, x: Value) -> Value:
     lost = f.fadd(f.fsub(high, r), low)
     terms = [1 / math.factorial(n) for n in range(13, 1, -1)]
     tail = f.fma(f.fmul(r, r), _horner(f, r, terms), lost)
-    total = f.fadd(f.fadd(r, tail), 1.0)
+    total, rest = _two_sum(f, f.const(1, x.type), r)
+    total = f.fadd(total, f.fadd(rest, tail))
     # 2^k in two factors: k may lie outside the exponents of normal numbers.
     whole = f.cast("fptosi", k, ints)
     half = f.ashr(whole, 1)

@@ -287,7 +287,7 @@ class _Scheduler:
         args = tuple(self.read(operand, index, conditions) for operand in value.inputs)
         if value.prim.name == "cast":
             return Expr("cast", value.dtype, args)
-        if value.prim.name == "stop_gradient":
+        if value.prim.name in ("stop_gradient", "copy"):
             return args[0]
         return Expr("op", value.dtype, args, value.prim)
 
@@ -301,7 +301,8 @@ class _Scheduler:
         raise AssertionError(f"{value!r} is not bound to a buffer")
 
     def _compute_movement(self, value: Value, index, conditions) -> Expr:
-        if value.prim.name == "reshape" and not _only_unit_dims(value):
+        if value.prim.name == "as_strided" or (
+                value.prim.name == "reshape" and not _only_unit_dims(value)):
             buffer = self.view(value.inputs[0])
             if self._try_view(value) is None:  # the base is strided: make it contiguous
                 base = value.inputs[0]
@@ -311,6 +312,8 @@ class _Scheduler:
                 self.placed[base] = copy
             return self.read(value, index, conditions)
         (x,) = value.inputs
+        if not index and value.prim.name == "reshape":  # one element: no index to start from
+            return self.read(x, (Index({}),) * x.ndim, conditions)
         return self.read(x, tuple(value.prim.index_map(value, index)), conditions)
 
     def _copy(self, source: Buffer, target: Buffer) -> None:

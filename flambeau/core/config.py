@@ -19,7 +19,7 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 __all__ = ["Settings", "available_memory", "available_threads", "settings"]
 
@@ -114,48 +114,56 @@ def available_threads(root: str = "/") -> int:
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    quota = _cgroup_quota(pathlib.Path(root)) if sys.platform == "linux" else None
+    quota = _cgroup_limit(pathlib.Path(root), "cpu", _cpus_v2, _cpus_v1)
     if quota is not None:
         count = min(count, math.ceil(quota))
     return max(1, count)
 
 
-def available_memory() -> int:
-    """Bytes of physical memory; 8 GiB where the system does not tell."""
+def available_memory(root: str = "/") -> int:
+    """Bytes of physical memory, bounded by the cgroup's limit; 8 GiB where nobody tells."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return 8 << 30
+        physical = 8 << 30
+    limit = _cgroup_limit(pathlib.Path(root), "memory", _bytes_v2, _bytes_v1)
+    return physical if limit is None else min(physical, int(limit))
 
 
-def _cgroup_quota(root: pathlib.Path) -> float | None:
-    """The tightest CPU quota (in CPUs) from our cgroup up to the top; None without one."""
+_Reader = Callable[[pathlib.Path], float | None]
+
+
+def _cgroup_limit(root: pathlib.Path, controller: str, read_v2: _Reader,
+                  read_v1: _Reader) -> float | None:
+    """The tightest limit of a controller from our cgroup up to the top; None without one."""
+    if sys.platform != "linux":
+        return None
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
-    quotas = []
+    limits = []
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
-            mount, read = root / "sys/fs/cgroup", _quota_v2
-        elif "cpu" in controllers.split(","):
-            mount, read = root / "sys/fs/cgroup" / controllers, _quota_v1
+            mount, read = root / "sys/fs/cgroup", read_v2
+        elif controller in controllers.split(","):
+            mount, read = root / "sys/fs/cgroup" / controllers, read_v1
             if not mount.is_dir():
-                mount = root / "sys/fs/cgroup/cpu"
+                mount = root / "sys/fs/cgroup" / controller
         else:
             continue
         # In a container the path is often the host's: then only the mount itself answers.
         group = mount / path.strip("/")
         for folder in [group, *group.parents]:
-            quotas.append(read(folder))
+            limits.append(read(folder))
             if folder == mount:
                 break
-    return min((quota for quota in quotas if quota is not None), default=None)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _quota_v2(folder: pathlib.Path) -> float | None:
+def _cpus_v2(folder: pathlib.Path) -> float | None:
     try:
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -163,10 +171,25 @@ def _quota_v2(folder: pathlib.Path) -> float | None:
         return None
 
 
-def _quota_v1(folder: pathlib.Path) -> float | None:
+def _cpus_v1(folder: pathlib.Path) -> float | None:
     try:
         limit = int((folder / "cpu.cfs_quota_us").read_text())
         period = int((folder / "cpu.cfs_period_us").read_text())
         return limit / period if limit > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _bytes_v2(folder: pathlib.Path) -> float | None:
+    return _bytes(folder / "memory.max")
+
+
+def _bytes_v1(folder: pathlib.Path) -> float | None:
+    return _bytes(folder / "memory.limit_in_bytes")  # about 2**63 for no limit
+
+
+def _bytes(path: pathlib.Path) -> float | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" is no number
         return None

@@ -1,7 +1,7 @@
 """Where things happened: cheap marks of the user's line, and the last write to each storage.
 
-Nothing here computes. A *location* is the pair (code object, f_lasti) of one frame: taking it costs about 100 ns,
-turning it into "file:line" costs microseconds and is done only when an error is reported.
+Nothing here computes. A *location* is the pair (code object, f_lasti) of one frame: taking it costs
+about 100 ns; turning it into "file:line" costs microseconds, and is done only for an error's text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import linecache
 import os
 import sys
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Location", "UserLine", "caller_location", "describe", "user_location", "stack_location",
            "describe_stack", "note_write", "last_write"]
@@ -53,8 +53,8 @@ def caller_location(skip: int = 1) -> Location:
     """The location of the innermost frame outside the package.
 
     Args:
-        skip: how many frames to pass unseen, 1 being the caller of this function. Looking at a frame costs about
-            120 ns and skipping one 5 ns, so a caller that knows its depth should say so.
+        skip: how many frames to pass unseen, 1 being the caller of this function. Looking at a
+            frame costs about 120 ns and skipping one 5 ns: a caller that knows its depth says so.
     """
     frame = _getframe(skip)
     code = frame.f_code
@@ -85,7 +85,7 @@ def user_location() -> UserLine:
 
 def stack_location(limit: int = 32) -> tuple[Location, ...]:
     """The locations of the innermost `limit` frames outside the package, outermost first."""
-    found = []
+    found: list[Location] = []
     frame: FrameType | None = _getframe(1)
     while frame is not None and len(found) < limit:
         if not _is_internal[frame.f_code.co_filename]:
@@ -106,14 +106,15 @@ def describe_stack(stack: tuple[Location, ...]) -> str:
     return "".join(lines)
 
 
-# The last write to a storage, by id(storage). Two generations bound the size without any bookkeeping per entry: when
-# the young one is full it becomes the old one. An id that was reused cannot mislead: the version must match too.
+# The last write to a storage, by id(storage). Two generations bound the size without bookkeeping
+# per entry: when the young one is full it becomes the old one. An id that was reused does not
+# mislead: the version must match too.
 _WRITES_KEPT = 4096
 _young_writes: dict[int, tuple[int, Location]] = {}
 _old_writes: dict[int, tuple[int, Location]] = {}
 
 
-def note_write(storage: object, location: Location) -> None:
+def note_write(storage: Any, location: Location) -> None:
     """Remember that `location` made the write that took `storage` to its present version.
 
     Call it after `storage.version` was raised.
@@ -125,7 +126,7 @@ def note_write(storage: object, location: Location) -> None:
         _young_writes = {}
 
 
-def last_write(storage: object) -> UserLine | None:
+def last_write(storage: Any) -> UserLine | None:
     """The line that made the latest write to `storage`; None if it is not known."""
     key = id(storage)
     noted = _young_writes.get(key) or _old_writes.get(key)

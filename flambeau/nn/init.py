@@ -77,17 +77,45 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
                   b: float = 2.0, generator: Any = None) -> Tensor:
     """Fill with draws from the normal distribution cut off outside [a, b].
 
-    A uniform draw between the distribution function's values at a and b goes through its inverse.
+    Draws outside are drawn again. Where less than 30 % of the distribution lie inside, candidates
+    are drawn evenly from [a, b] and accepted with a probability in proportion to the density.
     """
+    if tensor.is_meta:
+        return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The "
                       "distribution of values may be incorrect.", stacklevel=3)
-    low, high = _normal_cdf((a - mean) / std), _normal_cdf((b - mean) / std)
-    tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-    tensor.erfinv_()
-    tensor.mul_(std * math.sqrt(2.0))
-    tensor.add_(mean)
-    tensor.clamp_(min=a, max=b)
+    inside = _normal_cdf((b - mean) / std) - _normal_cdf((a - mean) / std)
+    if inside > 0.3:
+        return _redraw_outside(tensor, mean, std, a, b, generator)
+    return _accept_by_density(tensor, mean, std, a, b, generator)
+
+
+def _redraw_outside(tensor: Tensor, mean: float, std: float, a: float, b: float,
+                    generator: Any) -> Tensor:
+    # The limits as this dtype has them: else a value equal to a rounded limit may count as outside.
+    low, high = flambeau.tensor([a, b], dtype=tensor.dtype).tolist()
+    tensor.normal_(mean, std, generator=generator)
+    outside = (tensor < low) | (tensor > high)
+    while bool(outside.any()):
+        again = flambeau.empty_like(tensor).normal_(mean, std, generator=generator)
+        tensor.copy_(flambeau.where(outside, again, tensor))
+        outside = (tensor < low) | (tensor > high)
+    return tensor
+
+
+def _accept_by_density(tensor: Tensor, mean: float, std: float, a: float, b: float,
+                       generator: Any) -> Tensor:
+    log_peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+    pending = None
+    while pending is None or bool(pending.any()):
+        candidates = flambeau.empty_like(tensor).uniform_(a, b, generator=generator)
+        log_density = ((candidates - mean) / std).pow(2).mul(-0.5).sub(log_peak)
+        chance = flambeau.empty_like(tensor).uniform_(generator=generator).log()
+        rejected = chance > log_density
+        tensor.copy_(candidates if pending is None
+                     else flambeau.where(pending, candidates, tensor))
+        pending = rejected if pending is None else pending & rejected
     return tensor
 
 

@@ -62,11 +62,6 @@ class Parameter(Tensor, metaclass=_FlaggedMeta):
             return memo[id(self)]
         data = self.data.clone(memory_format=flambeau.preserve_format)
         copied = type(self)(data, self.requires_grad)
-        # The copy carries its own gradient: a copied module resumes where the original stood.
-        if self.grad is not None:
-            copied.grad = self.grad.detach().clone()
-        for name, value in getattr(self, "__dict__", {}).items():
-            setattr(copied, name, value)
         memo[id(self)] = copied
         return copied
 

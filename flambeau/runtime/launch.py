@@ -1,8 +1,8 @@
 """Launch: run a program, a list of kernels over packed arguments, in one call from Python.
 
-`launch(program.address, *args)` is a Python function made by the JIT (METH_FASTCALL): it converts the
-arguments, copies the program's template of slots to the stack, patches the arguments in, and runs
-the steps. It returns None, or (code, value) when a kernel reported an error.
+`launch(program.address, *args)` is a Python function made by the JIT (METH_FASTCALL): it converts
+the arguments, copies the program's template of slots to the stack, patches the arguments in, and
+runs the steps. It returns None, or (code, value) when a kernel reported an error.
 
 A program in memory, in 64-bit words:
 
@@ -16,9 +16,9 @@ A program in memory, in 64-bit words:
     patches[..]    index of the slot, argument + 1, bytes to add (not to floats)
     template[slots]
 
-Slots 0 and 1 are the status (code, value), zero at first. The argument -1 of a patch is the address of
-the status: a kernel that is given it in a slot may store an error there, and the steps after it do
-not run. Flag 1 releases the GIL around the steps.
+Slots 0 and 1 are the status (code, value), zero at first. The argument -1 of a patch is the address
+of the status: a kernel that is given it in a slot may store an error there (value first, if chunks
+run in parallel), and the steps after it do not run. Flag 1 releases the GIL around the steps.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = ["FLOAT", "INTEGER", "STATUS", "Program", "launch", "launcher"]
 INTEGER, FLOAT = 0, 1
 STATUS = -1  # as the argument of a patch: the address of the status slots
 
-(_STEPS, _ARGS, _SLOTS, _FLAGS, _PATCHES, _KINDS_AT, _STEPS_AT, _PATCHES_AT, _TEMPLATE_AT, _POOL_RUN,
- _POOL, _MAGIC) = range(12)
+(_STEPS, _ARGS, _SLOTS, _FLAGS, _PATCHES, _KINDS_AT, _STEPS_AT, _PATCHES_AT, _TEMPLATE_AT,
+ _POOL_RUN, _POOL, _MAGIC) = range(12)
 _HEADER_WORDS = 12
 _MAGIC_NUMBER = 0x464C424150524F47
 _RELEASE_GIL = 1
@@ -51,8 +51,11 @@ _programs: weakref.WeakValueDictionary[int, Program] = weakref.WeakValueDictiona
 
 
 class Program:
-    """A launchable run-list. Made by `Program.build`; `launch(program.address, ...)` runs it, and the
-    caller keeps the program (and what its arguments point to) alive meanwhile."""
+    """A launchable run-list, made by `Program.build`.
+
+    `launch(program.address, ...)` runs it; the caller keeps the program, and what its arguments
+    point to, alive meanwhile.
+    """
 
     __slots__ = ("__weakref__", "_memory", "address", "kinds", "patches", "release_gil", "steps",
                  "template")

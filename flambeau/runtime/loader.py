@@ -10,10 +10,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import os
 import re
+import struct
 import threading
 
 from flambeau.compiler import llvm as compiler
+from flambeau.compiler import soft_float
 from flambeau.compiler import target as targets
 from flambeau.runtime import object_cache
 
@@ -22,17 +25,18 @@ __all__ = ["load_kernel", "load_module", "loaded", "provide"]
 _LOCAL = "internal|private|external|extern_weak|linkonce|available_externally"
 _EXPORT = re.compile(rf"^define *+(?!{_LOCAL})[^@\n]*@([\w.$]+)|^@([\w.$]+) *= *+(?!{_LOCAL})",
                      re.MULTILINE)
-_IMPORT = re.compile(r"^(?:declare[^@\n]*@(?!llvm\.)|@(?=[\w.$]+ *= *external))([\w.$]+)",
-                     re.MULTILINE)
+
+_SYMBOL_TABLE = 2  # SHT_SYMTAB
 
 _lock = threading.RLock()
-_modules: dict[str, dict[str, int]] = {}  # key of the module -> address by exported name
+# (hash of a module, target or None for the host) -> address by exported name
+_modules: dict[tuple[str, targets.Target | None], dict[str, int]] = {}
 _provided: dict[str, int] = {}
 
 
-def load_kernel(name: str, ir_text: str) -> int:
-    """The address of function `name` of the module `ir_text`, compiled for this machine."""
-    addresses = load_module(ir_text)
+def load_kernel(name: str, ir_text: str, target: targets.Target | None = None) -> int:
+    """The address of function `name` of the module `ir_text`; see `load_module`."""
+    addresses = load_module(ir_text, target)
     try:
         return addresses[name]
     except KeyError:
@@ -40,19 +44,20 @@ def load_kernel(name: str, ir_text: str) -> int:
                          f"{sorted(addresses)}") from None
 
 
-def load_module(ir_text: str) -> dict[str, int]:
+def load_module(ir_text: str, target: targets.Target | None = None) -> dict[str, int]:
     """Addresses of everything that a module exports, by name.
 
+    The code is made for this machine, or for `target`, a narrower one whose code it can run.
     Raises compiler.LLVMError when LLVM refuses the module or a symbol that it needs is unknown.
     """
     digest = hashlib.sha256(ir_text.encode()).hexdigest()
-    found = _modules.get(digest)
+    found = _modules.get((digest, target))
     if found is not None:
         return found
     with _lock:
-        found = _modules.get(digest)
+        found = _modules.get((digest, target))
         if found is None:
-            found = _modules[digest] = _load(ir_text, digest)
+            found = _modules[digest, target] = _load(ir_text, digest, target)
     return found
 
 
@@ -75,11 +80,14 @@ def cache_key(ir_text: str, target: targets.Target) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _load(ir_text: str, digest: str) -> dict[str, int]:
+def _load(ir_text: str, digest: str, target: targets.Target | None) -> dict[str, int]:
     engine = _engine()
-    _check_imports(ir_text, engine)
-    unique = {name: f"{name}_{digest[:20]}" for name in map("".join, _EXPORT.findall(ir_text))}
-    target = targets.host()
+    suffix = digest[:20]
+    if target is None:
+        target = targets.host()
+    else:
+        suffix += hashlib.sha256(repr(target).encode()).hexdigest()[:8]
+    unique = {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
     cache = object_cache.default_cache()
     text = _renamed(ir_text, unique)
     key = cache_key(text, target)
@@ -87,6 +95,8 @@ def _load(ir_text: str, digest: str) -> dict[str, int]:
     if data is None:
         data = compiler.compile_object(text, target)
         cache.put(key, data)
+    if unique.keys() != set(soft_float.NAMES):
+        _check_imports(data, engine)
     return engine.add(data, unique)
 
 
@@ -97,13 +107,46 @@ def _renamed(ir_text: str, names: dict[str, str]) -> str:
     return re.sub(rf"@({pattern})(?![\w.$-])", lambda match: "@" + names[match[1]], ir_text)
 
 
-def _check_imports(ir_text: str, engine: _Engine) -> None:
+def _check_imports(data: bytes, engine: _Engine) -> None:
     """MCJIT ends the process when a symbol is missing: look before it does."""
-    missing = [name for name in _IMPORT.findall(ir_text)
-               if name not in _provided and not engine.known(name)]
+    needed = undefined_symbols(data)
+    missing = [name for name in needed if not engine.known(name)]
+    if any(name in soft_float.NAMES for name in missing):
+        _provide_soft_float()
+        missing = [name for name in missing if not engine.known(name)]
     if missing:
         raise compiler.LLVMError(f"the module needs {', '.join(missing)}, which this process "
                                  "does not have (runtime.loader.provide can name an address)")
+
+
+def _provide_soft_float() -> None:
+    for name, address in load_module(soft_float.soft_float_ir()).items():
+        provide(name, address)
+
+
+def undefined_symbols(data: bytes) -> list[str]:
+    """Names that an object file expects others to define.
+
+    Only ELF (64 bits, little-endian) is read; for other formats the answer is what LLVM may call
+    without being told.
+    """
+    if data[:6] != b"\x7fELF\x02\x01":
+        return list(soft_float.NAMES)
+    sections_at, = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + size * i)
+                for i in range(count)]
+    names = []
+    for _, kind, _, _, offset, length, link, _, _, entry in sections:
+        if kind != _SYMBOL_TABLE:
+            continue
+        strings = sections[link][4]
+        for at in range(offset + entry, offset + length, entry):  # the first symbol is empty
+            name, _, _, section = struct.unpack_from("<IBBH", data, at)
+            if section == 0:
+                start = strings + name
+                names.append(data[start:data.index(b"\0", start)].decode())
+    return [name for name in names if name not in ("", "_GLOBAL_OFFSET_TABLE_")]
 
 
 class _Engine:
@@ -119,7 +162,7 @@ class _Engine:
         self._known: set[str] = set()
 
     def known(self, name: str) -> bool:
-        if name in self._known:
+        if name in self._known or name in _provided:
             return True
         if self.llvm.address_of_symbol(name) or _in_process(name):
             self._known.add(name)
@@ -154,3 +197,8 @@ def _engine() -> _Engine:
         # so the code must never be unmapped: one reference too many keeps it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     return engine
+
+
+if hasattr(os, "register_at_fork"):  # a child must not find the lock held by a thread it lacks
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release,
+                        after_in_child=_lock.release)

@@ -1,11 +1,11 @@
 """The caching allocator: memory that tensors own, kept for reuse when it is freed.
 
-A fresh page costs microseconds (the kernel must zero it), so freed blocks stay in free lists by size
-class, up to a cap. Classes are multiples of 64 bytes up to 512, then eight a power of two: a block is
-less than 12.5 % larger than asked for.
+A fresh page costs microseconds (the kernel must zero it), so freed blocks stay in free lists by
+size class, up to a cap. Classes are multiples of 64 bytes up to 512, then eight a power of two: a
+block is less than 12.5 % larger than asked for.
 
     pool = size_class(nbytes)      # once, in a launch record
-    storage = pool.new(nbytes)     # each time: about 40 ns
+    storage = pool.new(nbytes)     # each time: about 10 ns
 
 `Storage` and `SizeClass` are native types (storage_types.py); where those are not possible, plain
 Python classes with the same attributes stand in.
@@ -16,13 +16,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import operator
 import os
 
 from flambeau.core import config
 from flambeau.runtime import native
 
-__all__ = ["Storage", "allocate", "empty_cache", "exchange", "foreign", "memory_stats", "reset_peak",
-           "set_cache_limit", "size_class"]
+__all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
+           "foreign", "memory_stats", "reset_peak", "set_cache_limit", "size_class"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -60,7 +61,7 @@ def allocate(nbytes: int):
 
 def foreign(ptr: int, nbytes: int, owner: object):
     """A Storage of memory that belongs to `owner` (a numpy array, a DLPack capsule, ...)."""
-    return _types().make(None, ptr, nbytes, owner)
+    return _types().make(None, operator.index(ptr), nbytes, owner)
 
 
 def exchange(a, b) -> None:
@@ -82,7 +83,7 @@ def empty_cache() -> int:
 
 def set_cache_limit(nbytes: int) -> None:
     """Cap the bytes of freed blocks that are kept. What is above it goes back to the system."""
-    _types()
+    _set_first_cap()
     _ledger[CAP] = nbytes
     if _ledger[CACHED] > nbytes:
         empty_cache()
@@ -90,6 +91,7 @@ def set_cache_limit(nbytes: int) -> None:
 
 def memory_stats() -> dict[str, int]:
     """Bytes in blocks: in use, the most that ever were, cached for reuse, and the cap of those."""
+    _set_first_cap()
     return {"in_use": _ledger[IN_USE], "peak": _ledger[PEAK], "cached": _ledger[CACHED],
             "cache_limit": _ledger[CAP]}
 
@@ -97,6 +99,11 @@ def memory_stats() -> dict[str, int]:
 def reset_peak() -> None:
     """Let the peak start again from what is in use now."""
     _ledger[PEAK] = _ledger[IN_USE]
+
+
+@functools.cache
+def _set_first_cap() -> None:
+    _ledger[CAP] = config.settings().memory_cache_bytes
 
 
 # ------------------------------------------------------------------ blocks
@@ -120,14 +127,10 @@ def _refill(pool, nbytes: int):
 
 
 def _human(nbytes: int) -> str:
-    size = float(nbytes)
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "GiB"
-    return f"{nbytes} bytes" if unit == "bytes" else f"{size:.2f} {unit} ({nbytes} bytes)"
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if nbytes >> shift:
+            return f"{nbytes / (1 << shift):.2f} {unit} ({nbytes} bytes)"
+    return f"{nbytes} bytes"
 
 
 @functools.cache
@@ -224,6 +227,7 @@ class PythonStorage:
     __slots__ = ("_pool", "nbytes", "owner", "ptr", "version")
 
     def __del__(self):
+        self.owner = None  # whatever it does when it dies, the block is not free yet
         if self._pool is not None:
             self._pool.take_back(self.ptr)
 
@@ -293,7 +297,7 @@ class _PythonTypes:
 @functools.cache
 def _types():
     """The native types where they are possible. Made at the first use: making them needs LLVM."""
-    _ledger[CAP] = config.settings().memory_cache_bytes
+    _set_first_cap()
     if native.allowed():
         from flambeau.runtime import storage_types
 

@@ -1,7 +1,7 @@
 """Python functions and types whose bodies are JIT-made native code.
 
-Only what every CPython from 3.11 on has in common is relied upon: the C API's functions, and the first
-two words of an object (reference count, type). `allowed` tells where that holds.
+Only what every CPython from 3.11 on has in common is relied upon: the C API's functions, and the
+first two words of an object (reference count, type). `allowed` tells where that holds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _FLAG_DEFAULT, _FLAG_NO_INSTANCES = 1 << 18, 1 << 7
 
 @functools.cache
 def allowed() -> bool:
-    """Whether JIT-made code may touch Python objects: CPython with its GIL on a 64-bit little-endian
-    machine, not a debugging build (whose objects have further fields)."""
+    """Whether JIT-made code may touch Python objects: CPython with its GIL on a 64-bit
+    little-endian machine, not a debugging build (whose objects have further fields)."""
     return (config.settings().native and sys.implementation.name == "cpython"
             and os.name == "posix" and ctypes.sizeof(ctypes.c_void_p) == 8
             and sys.byteorder == "little" and not hasattr(sys, "getobjects")
@@ -77,7 +77,7 @@ def provide(names: Sequence[str]) -> None:
 
 
 def function(address: int, name: str, flags: int, doc: str):
-    """A Python function of the C function at `address`, called as `flags` (NOARGS, ONE, FASTCALL)."""
+    """A Python function of the C function at `address`; `flags`: NOARGS, ONE or FASTCALL."""
     definition = immortal(MethodDef(name.encode(), address, flags, doc.encode()))
     make = ctypes.pythonapi.PyCMethod_New
     make.restype = ctypes.py_object
@@ -87,7 +87,7 @@ def function(address: int, name: str, flags: int, doc: str):
 
 def heap_type(name: str, basicsize: int, members: Sequence[Member], methods: Sequence[MethodDef],
               dealloc: int, doc: str, instances: bool) -> type:
-    """A Python type made of native parts. `instances`: whether calling it makes objects (zeroed)."""
+    """A Python type made of native parts; `instances`: calling it makes (zeroed) objects."""
     member_array = immortal((Member * (len(members) + 1))(*members))
     method_array = immortal((MethodDef * (len(methods) + 1))(*methods))
     text = immortal(ctypes.c_char_p(doc.encode()))

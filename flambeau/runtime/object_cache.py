@@ -1,9 +1,9 @@
 """The on-disk cache of compiled kernels.
 
-One file an object, named by its key, `<dir>/<first two digits>/<key>.o`: a magic word, the sha256 of
-the object, the object. Files appear atomically (written aside, then renamed), are checked when they
-are read, and are only trusted in a directory that nobody else can write to, since they hold machine
-code. Any trouble with the disk means that the cache does not answer, never an error.
+One file an object, named by its key, `<dir>/<first two digits>/<key>.o`: a magic word, the sha256
+of the object, the object. Files appear atomically (written aside, then renamed), are checked when
+they are read, and are only trusted in a directory that nobody else can write to, since they hold
+machine code. Any trouble with the disk means that the cache does not answer, never an error.
 """
 
 from __future__ import annotations

@@ -4,22 +4,23 @@ It is native code made here (`run(kernel, args, nchunks)`), so a launch without 
 Python. Its threads are started by the first job that has more than one chunk.
 
 How a job is handed out. `work` is one atomic word, count << 32 | next: adding 1 to it claims chunk
-`next` of a job of `count` chunks, or, when next >= count, tells that nothing is left. A claim and the
-knowledge of which job it belongs to come from the same atomic operation, therefore
+`next` of a job of `count` chunks, or, when next >= count, tells that nothing is left. A claim and
+the knowledge of which job it belongs to come from the same atomic operation, therefore
 - a thread that wakes late finds the word exhausted and goes back to sleep: nobody waits for it;
-- a thread cannot take a chunk of a finished job: a job finishes when `done` reaches `count`, that is,
-  after every claimed chunk has run; from then until the next job is published the word is exhausted,
-  and an addition that comes before the publishing store is overwritten by it;
-- kernel, args and `done` are written before the word is (release) and read after a claim (acquire);
-  they cannot change while a claimed chunk is running, since the job is not finished.
-`next` cannot overflow into `count`: a thread adds at most once in vain for each job that it notices.
+- a thread cannot take a chunk of a finished job: a job finishes when `done` reaches `count`, that
+  is, after every claimed chunk has run; from then until the next job is published the word is
+  exhausted, and an addition that comes before the publishing store is overwritten by it;
+- kernel, args and `done` are written before the word is (release) and read after a claim
+  (acquire); they cannot change while a claimed chunk runs, since its job is not finished.
+`next` cannot overflow into `count`: a thread adds in vain at most twice for each job it notices.
 
 How threads sleep. They poll `generation`, which every job changes, `spin` times; then they announce
 themselves in `sleeping` and wait on it by futex. The publisher stores `generation`, then reads
 `sleeping` (both sequentially consistent): one of the two sees the other. The caller waits for the
 last chunks in the same way, on `done`, with `waiting` as its announcement.
 
-A second caller (another Python thread, or a kernel) finds `busy` taken and runs its chunks itself.
+A second caller (another Python thread, or a kernel) finds `busy` taken and runs its chunks itself,
+as thread 0: so a workspace that is picked by thread number must belong to one launch alone.
 After a fork the child has no pool threads: the state is reset and they start anew when needed.
 Where there is no futex (not Linux, or an unknown processor) every job runs in its caller.
 """
@@ -87,6 +88,16 @@ declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 {declare_pause}
 
+; Sleep unless the word has changed; wake up to n sleepers (FUTEX_WAIT, FUTEX_WAKE, both private).
+define internal void @wait(ptr %word, i32 %expected) nounwind {
+  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %word, i32 128, i32 %expected, ptr null)
+  ret void
+}
+define internal void @wake(ptr %word, i32 %n) nounwind {
+  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %word, i32 129, i32 %n)
+  ret void
+}
+
 ; Run chunks until none is left.
 define internal void @drain(ptr %pool, i32 %thread) nounwind {
 entry:
@@ -116,7 +127,7 @@ finished:
   %asleep = icmp ne i32 %waiting, 0
   br i1 %asleep, label %wake, label %out
 wake:
-  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %donep, i32 129, i32 1, ptr null, ptr null, i32 0)
+  call void @wake(ptr %donep, i32 1)
   br label %out
 out:
   ret void
@@ -162,7 +173,7 @@ look:
   %still = icmp eq i32 %g2, %seen
   br i1 %still, label %sleep, label %rise
 sleep:
-  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 128, i32 %seen, ptr null, ptr null, i32 0)
+  call void @wait(ptr %generationp, i32 %seen)
   br label %look
 rise:
   %s1 = atomicrmw sub ptr %sleepingp, i32 1 seq_cst, align 4
@@ -252,7 +263,7 @@ publish:
   br i1 %some, label %wake, label %help
 wake:
   %others = sub i32 %n, 1
-  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 129, i32 %others, ptr null, ptr null, i32 0)
+  call void @wake(ptr %generationp, i32 %others)
   br label %help
 help:
   call void @drain(ptr %pool, i32 0)
@@ -276,7 +287,7 @@ look:
   %all2 = icmp eq i32 %d2, %n
   br i1 %all2, label %awake, label %sleep
 sleep:
-  %r = call i64 (i64, ...) @syscall(i64 {futex}, ptr %donep, i32 128, i32 %d2, ptr null, ptr null, i32 0)
+  call void @wait(ptr %donep, i32 %d2)
   br label %look
 awake:
   store atomic i32 0, ptr %waitingp seq_cst, align 4
@@ -290,7 +301,7 @@ finish:
 define void @dismiss(ptr %pool) nounwind {
   %generationp = getelementptr i8, ptr %pool, i64 {GENERATION}
   %old = atomicrmw add ptr %generationp, i32 1 seq_cst, align 4
-  %w = call i64 (i64, ...) @syscall(i64 {futex}, ptr %generationp, i32 129, i32 2147483647, ptr null, ptr null, i32 0)
+  call void @wake(ptr %generationp, i32 2147483647)
   ret void
 }
 
@@ -313,7 +324,7 @@ define void @release(ptr %pool) nounwind {
 
 def get_num_threads() -> int:
     """Threads that share a parallel kernel, the caller included."""
-    return _pool().limit
+    return _chosen or config.settings().num_threads
 
 
 def set_num_threads(count: int) -> None:
@@ -321,7 +332,10 @@ def set_num_threads(count: int) -> None:
     they start again with the next parallel kernel."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"the number of threads should be a positive integer, not {count!r}")
-    _pool().resize(count)
+    global _chosen
+    _chosen = count
+    if _pool.cache_info().currsize:
+        _pool().resize(count)
 
 
 def started_threads() -> int:
@@ -336,7 +350,7 @@ def stop() -> None:
 
 
 def handle() -> tuple[int, int]:
-    """Addresses of native `run(pool, kernel, args, nchunks)` and of the pool, its first argument."""
+    """Addresses of native `run(pool, kernel, args, nchunks)` and of its first argument."""
     pool = _pool()
     return pool.run_address, pool.address
 
@@ -346,11 +360,13 @@ def run(kernel: int, args: int, nchunks: int) -> None:
     _pool().call(_pool().address, kernel, args, nchunks)
 
 
+_chosen: int | None = None  # by set_num_threads
+
+
 class _Pool:
     """The native state, and what only Python needs of it."""
 
     def __init__(self):
-        chosen = config.settings()
         # Never freed: a thread may still look at the state when the interpreter has ended.
         memory = (ctypes.c_char * (_BYTES + 64))()
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
@@ -365,10 +381,10 @@ class _Pool:
             self._acquire = ctypes.CFUNCTYPE(ctypes.c_int, pointer)(functions["acquire"])
             self._release = ctypes.CFUNCTYPE(None, pointer)(functions["release"])
             self._dismiss = ctypes.CFUNCTYPE(None, pointer)(functions["dismiss"])
-        self.limit = chosen.num_threads
+        self.limit = get_num_threads()
         self._resizing = threading.Lock()
         self.word(_LIMIT).value = self.limit
-        self.word(_SPIN).value = chosen.spin
+        self.word(_SPIN).value = config.settings().spin
 
     def word(self, offset: int) -> ctypes.c_int32:
         return ctypes.c_int32.from_address(self.address + offset)

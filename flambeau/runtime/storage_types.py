@@ -1,9 +1,9 @@
 """Storage and SizeClass as native types: the hot path of allocation.
 
-A freed Storage goes back to its class's free list as it is, its block, its `ptr` and `nbytes` integers
-and its place in Python's heap included; `new` pops it, gives it one reference and a version of 0.
-Both lie under the GIL, so plain loads and stores do. The attributes are object members, which
-CPython's specialising interpreter reads as fast as __slots__.
+A freed Storage goes back to its class's free list as it is, its block, its `ptr` and `nbytes`
+integers and its place in Python's heap included; `new` pops it, gives it one reference and a
+version of 0. Both hold the GIL, so plain loads and stores do. The attributes are object members,
+which CPython's specialising interpreter reads as fast as __slots__.
 
     Storage     16 ptr  24 nbytes  32 version  40 owner  (objects)  48 class  56 next  64 address
     SizeClass   16 first free  24 size  32 mapped  40 ledger  (words)  48 refill  56 zero  (objects)

@@ -1,4 +1,4 @@
-"""The container of a checkpoint: a zip file of uncompressed records, each starting at a multiple of 64 bytes.
+"""The container of a checkpoint: a zip file of uncompressed records, each aligned to 64 bytes.
 
 The layout is byte for byte the one that PyTorch computes offsets from: a padded local header
 without sizes, the data, then a data descriptor unless the record is empty. Reading trusts nothing:
@@ -13,8 +13,10 @@ import os
 import struct
 import zipfile
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
+from flambeau.core.config import available_threads
 from flambeau.serialization.errors import CheckpointError, CorruptError, TruncatedError
 
 __all__ = ["ALIGNMENT", "ArchiveReader", "ArchiveWriter", "Record", "crc32_of", "is_zip"]
@@ -76,6 +78,8 @@ class ArchiveReader:
 
     def __init__(self, file: BinaryIO):
         self.file = file
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: list[tuple[Record, Future[int]]] = []
         start = file.tell()
         file.seek(0, os.SEEK_END)
         self.end = file.tell()
@@ -96,9 +100,9 @@ class ArchiveReader:
         except (zipfile.BadZipFile, ValueError, struct.error, OverflowError,
                 NotImplementedError) as error:
             raise TruncatedError(
-                f"the file is cut short or damaged: its {nbytes} bytes start like a checkpoint, but "
-                f"do not end with a zip directory ({error}). Saving, copying or downloading it was "
-                "probably interrupted; get it again"
+                f"the file is cut short or damaged: its {nbytes} bytes start like a checkpoint, "
+                f"but do not end with a zip directory ({error}). Saving, copying or downloading it "
+                "was probably interrupted; get it again"
             ) from None
 
     def _locate(self, info: zipfile.ZipInfo) -> Record:
@@ -156,21 +160,42 @@ class ArchiveReader:
         record = self.find(name)
         data = bytearray(record.size)
         self.read_into(record, memoryview(data))
+        self.finish()
         return bytes(data)
 
     def read_into(self, record: Record, out: memoryview) -> None:
-        """Fill `out` from the start of the record; verify the checksum if that is all of it."""
+        """Fill `out` from the start of the record; verify the checksum if that is all of it.
+
+        The checksum of a large record is verified by `finish`; `out` may not change before that.
+        """
         if record.compressed:
             out[:] = self._decompress(record)[:len(out)]
             return
         self.file.seek(record.offset)
-        crc = 0
-        for start in range(0, len(out), _CHUNK):
-            piece = out[start:start + _CHUNK]
-            _fill(self.file, piece, record.name)
-            crc = zlib.crc32(piece, crc)
+        _fill(self.file, out, record.name)
         # Writers that skip the checksum (set_crc32_options(False)) store 0.
-        if len(out) == record.size and record.crc not in (0, crc):
+        if len(out) != record.size or record.crc == 0:
+            return
+        if len(out) < _CHUNK // 8:
+            self._compare(record, zlib.crc32(out))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(min(4, available_threads()))
+        self._pending.append((record, self._pool.submit(crc32_of, out)))
+
+    def finish(self) -> None:
+        """Wait for the checksums of large records, which run while others are read."""
+        pending, self._pending = self._pending, []
+        try:
+            for record, checksum in pending:
+                self._compare(record, checksum.result())
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = None
+
+    def _compare(self, record: Record, crc: int) -> None:
+        if record.crc != crc:
             raise CorruptError(
                 f"record {record.name!r} is damaged: its checksum is {crc:08x} and should be "
                 f"{record.crc:08x}. The file changed after it was saved; get it again"
@@ -252,9 +277,9 @@ class ArchiveWriter:
         self._list(path, flags, crc, size, header, zip64)
 
     def _padding(self, path_length: int, zip64: bytes) -> bytes:
-        """Extra fields that end at a multiple of ALIGNMENT; always at least one byte of padding."""
+        """Extra fields that end at a multiple of ALIGNMENT."""
         start = self.position + 30 + path_length + len(zip64) + 4
-        count = ALIGNMENT - start % ALIGNMENT
+        count = -start % ALIGNMENT
         return zip64 + b"FB" + struct.pack("<H", count) + b"Z" * count
 
     def _list(self, path: bytes, flags: int, crc: int, size: int, header: int,

@@ -62,7 +62,7 @@ def clear_safe_globals() -> None:
     _allowed.clear()
 
 
-class safe_globals:  # noqa: N801 - PyTorch's name
+class safe_globals:
     """`with safe_globals([MyClass]):` allows them inside the block only."""
 
     def __init__(self, safe_globals: Iterable[Any]):
@@ -135,7 +135,7 @@ def build_object(instance: Any, state: Any) -> None:
         setattr(instance, name, value)
 
 
-# -- values that stand for what other modules interpret ----------------------------------------
+# -- values that stand for what other modules interpret -------------------------------------------
 
 class StorageKind:
     """A typed storage class of PyTorch, `torch.FloatStorage`; `dtype` is None if unsupported."""
@@ -183,7 +183,7 @@ def storage_kind_of(dtype: DType) -> str | None:
     return None
 
 
-# -- restricted constructors ---------------------------------------------------------------------
+# -- restricted constructors ----------------------------------------------------------------------
 
 def _encode(text: str, encoding: str) -> bytes:
     """`bytes` as protocol 2 writes them."""
@@ -198,6 +198,11 @@ def _bytearray(data: Any = b"", encoding: str = "latin-1") -> bytearray:
     if not isinstance(data, bytes | bytearray | list):
         raise UnsafeError("a bytearray is made from a length; only bytes are allowed")
     return bytearray(data)
+
+
+def _empty_bytes() -> bytes:
+    """How protocol 2 writes b""; longer ones are encoded strings."""
+    return b""
 
 
 def _set(items: Any = ()) -> set:
@@ -280,9 +285,9 @@ def _instance_maker(cls: type) -> Callable[..., Any]:
     return make_instance
 
 
-# -- NumPy -----------------------------------------------------------------------------------------
+# -- NumPy ----------------------------------------------------------------------------------------
 
-_NUMPY_DTYPE = re.compile(r"[<|=]?([biufc]\d{1,2}|[SUV]\d{1,9}|[mM]8(\[\w{1,3}\])?|bool|\?)")
+_NUMPY_DTYPE = re.compile(r"[<|=]?([biufc]\d{1,2}|[SUV]\d{1,9}|bool|\?)")
 
 
 def _numpy_dtype(text: Any, align: bool = False, copy: bool = False) -> np.dtype:
@@ -297,7 +302,7 @@ def _build_numpy_dtype(dtype: np.dtype, state: Any) -> None:
     if type(state) is not tuple or len(state) < 5 or state[1] not in (order, "|", "="):
         raise CheckpointError("a NumPy array is in foreign byte order; convert it before saving "
                               "with array.astype(array.dtype.newbyteorder('='))")
-    if any(part is not None for part in state[2:5]) and dtype.kind not in "mMSU":
+    if any(part is not None for part in state[2:5]):
         raise UnsafeError("a NumPy dtype with fields is not allowed")
 
 
@@ -339,7 +344,7 @@ def _numpy_rules() -> dict[str, Rule]:
     return rules
 
 
-# -- the table -------------------------------------------------------------------------------------
+# -- the table ------------------------------------------------------------------------------------
 
 _TIME_TYPES = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta,
                datetime.timezone)
@@ -359,8 +364,10 @@ def _standard_rules() -> dict[str, Rule]:
         "builtins.complex": Rule(complex, call=_complex),
         "builtins.slice": Rule(slice, call=_slice),
         "builtins.range": Rule(range, call=_range),
+        "builtins.xrange": Rule(range, call=_range),  # what protocol 2 calls it
     }
-    for cls in (list, dict, int, float, str, tuple, bool, bytes):
+    rules["builtins.bytes"] = Rule(bytes, call=_empty_bytes)
+    for cls in (list, dict, int, float, str, tuple, bool):
         rules[f"builtins.{cls.__name__}"] = Rule(cls)
     for cls in (argparse.Namespace, types.SimpleNamespace):
         make = _instance_maker(cls)
@@ -417,7 +424,7 @@ def _device_rules(tensors: TensorAdapter) -> dict[str, Rule]:
 
 def plain_builders() -> dict[type, Callable[[Any, Any], None]]:
     """What gives instances their state, by exact type; for types that no name has to announce."""
-    dtype_classes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSUVmM"}
+    dtype_classes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSUV"}
     return {
         collections.OrderedDict: _set_plain_attributes,
         np.ndarray: _build_numpy_array,

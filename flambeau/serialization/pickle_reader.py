@@ -9,10 +9,11 @@ bounded by the size of the file.
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 import pickletools
 import struct
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -103,8 +104,8 @@ class PickleMachine:
         known = pickletools.code2op.get(chr(opcode))
         name = known.name if known else hex(opcode)
         raise CorruptError(
-            f"pickle opcode {name} at byte {self.at - 1} is not one that checkpoints use. Save with "
-            "pickle protocol 2 (the default of torch.save)"
+            f"pickle opcode {name} at byte {self.at - 1} is not one that checkpoints use. Save "
+            "with pickle protocol 2 (the default of torch.save)"
         )
 
     # -- reading -------------------------------------------------------------------------------
@@ -210,8 +211,8 @@ class PickleMachine:
         items = self._pop_mark()
         self._list_on_top().extend(items)
 
-    def _list_on_top(self) -> list[Any]:
-        if type(self.stack[-1]) is not list:
+    def _list_on_top(self) -> list[Any] | deque[Any]:
+        if type(self.stack[-1]) not in (list, deque):
             raise UnsafeError(f"items are appended to a {type(self.stack[-1]).__name__}, which is "
                               "no list")
         return self.stack[-1]
@@ -401,7 +402,8 @@ def _bytearray(machine: PickleMachine, count: int) -> None:
 _M = PickleMachine
 _BY_OPCODE: Mapping[bytes, Callable[[PickleMachine], None]] = {
     pickle.PROTO: _M._protocol, pickle.FRAME: _M._frame,
-    pickle.NONE: _constant(None), pickle.NEWTRUE: _constant(True), pickle.NEWFALSE: _constant(False),
+    pickle.NONE: _constant(None),
+    pickle.NEWTRUE: _constant(True), pickle.NEWFALSE: _constant(False),
     pickle.EMPTY_TUPLE: _constant(()),
     pickle.EMPTY_LIST: _fresh(list), pickle.EMPTY_DICT: _fresh(dict), pickle.EMPTY_SET: _fresh(set),
     pickle.BININT: _number("<i"), pickle.BININT1: _number("<B"), pickle.BININT2: _number("<H"),
@@ -431,16 +433,18 @@ _STEPS: list[Callable[[PickleMachine], None] | None] = [
 ]
 
 
-def names_in_pickle(data: bytes, start: int = 0) -> list[str]:
-    """The dotted names of all globals in a pickle, in order; nothing is executed.
+def names_in_pickle(data: bytes, start: int = 0) -> tuple[list[str], int | None]:
+    """The dotted names of all globals in a pickle, in order, and where it ends; runs nothing.
 
-    A damaged pickle yields the names up to the damage.
+    A damaged pickle yields the names up to the damage, and None.
     """
     names: dict[str, None] = {}
-    recent: list[str] = []  # the strings STACK_GLOBAL takes; through the memo too
+    recent: list[str] = []  # the strings that STACK_GLOBAL takes, also through the memo
     memo: dict[int, str] = {}
+    file = io.BytesIO(data)
+    file.seek(start)
     try:
-        for opcode, argument, _ in pickletools.genops(data[start:]):
+        for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
                 module, _, name = argument.partition(" ")
                 names[f"{_OLD_MODULES.get(module, module)}.{name}"] = None
@@ -454,6 +458,6 @@ def names_in_pickle(data: bytes, start: int = 0) -> list[str]:
                 memo[argument] = recent[-1] if recent else ""
             elif opcode.name in ("BINGET", "LONG_BINGET"):
                 recent.append(memo.get(argument, ""))
-    except ValueError:
-        pass
-    return list(names)
+    except (ValueError, IndexError, struct.error):
+        return list(names), None
+    return list(names), file.tell()

@@ -1,24 +1,30 @@
 """Turning a checkpoint into a pickle that `torch.load(weights_only=True)` opens.
 
 Python's pure pickler does containers and plain objects; this adds tensors, dtypes, sizes and
-devices, and names of PyTorch in place of ours (`flambeau.nn...` is written as `torch.nn...`).
+devices, and writes PyTorch's names in place of ours (`flambeau.nn...` becomes `torch.nn...`).
 """
 
 from __future__ import annotations
 
+import codecs
+import ctypes
 import dataclasses
 import io
 import pickle
+import sys
+import types
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from flambeau.core.dtypes import DType
+from flambeau.core.dtypes import DType, uint8
 from flambeau.core.shapes import Size
 from flambeau.serialization.globals import storage_kind_of
 from flambeau.serialization.tensors import TensorAdapter, TensorRecord
 
-__all__ = ["PickleWriter", "SavedStorage"]
+__all__ = ["SavedStorage", "find_path", "pickle_object"]
+
+_SCALARS = frozenset({int, float, bool, type(None)})
+_PLAIN = frozenset({str, dict, list, tuple, bytes, OrderedDict})
 
 
 @dataclasses.dataclass
@@ -27,9 +33,9 @@ class SavedStorage:
 
     Attributes:
         key: its name in the archive.
-        kind: the class PyTorch's reader shall see, such as "FloatStorage".
+        kind: the class that PyTorch's reader shall see, such as "FloatStorage".
         dtype: of its elements; None for untyped.
-        record: keeps the memory alive while it is written.
+        record: keeps the memory alive until it is written.
     """
 
     key: str
@@ -39,8 +45,49 @@ class SavedStorage:
 
     @property
     def count(self) -> int:
-        """Elements."""
+        """Elements (bytes if untyped)."""
         return self.record.nbytes // (self.dtype.itemsize if self.dtype else 1)
+
+    def memory(self) -> memoryview:
+        """The bytes, without a copy."""
+        if not self.record.nbytes:
+            return memoryview(b"")
+        raw = (ctypes.c_ubyte * self.record.nbytes).from_address(self.record.ptr)
+        return memoryview(raw).cast("B")
+
+
+def pickle_object(value: Any, tensors: TensorAdapter, protocol: int = 2,
+                  legacy: bool = False) -> tuple[bytes, list[SavedStorage]]:
+    """The pickle of `value` and the storages that belong beside it.
+
+    Args:
+        protocol: 2 is the one that PyTorch's safe reader understands.
+        legacy: persistent ids of the format before PyTorch 1.6.
+
+    Raises:
+        pickle.PicklingError: naming the offending object and its place inside `value`.
+    """
+    pickler = _Pickler(tensors, protocol, legacy)
+    try:
+        pickler.dump(value)
+    except RecursionError:
+        raise pickle.PicklingError("cannot save: the object is nested too deeply; flatten it, or "
+                                   "raise sys.setrecursionlimit()") from None
+    except (pickle.PicklingError, TypeError, AttributeError, ImportError) as error:
+        raise pickle.PicklingError(_explain(value, pickler.failing, error)) from error
+    return pickler.buffer.getvalue(), list(pickler.storages.values())
+
+
+def _explain(value: Any, failing: list[Any], error: Exception) -> str:
+    culprit, path = failing[0] if failing else value, None
+    for candidate in failing:
+        path = find_path(value, candidate)
+        if path is not None:
+            culprit = candidate
+            break
+    where = f" at checkpoint{path}" if path else ""
+    return (f"cannot save the {type(culprit).__name__}{where}: {error}. Leave it out of the "
+            "checkpoint, or save the numbers, strings and tensors that it is made of")
 
 
 class _Name:
@@ -51,7 +98,7 @@ class _Name:
     def __init__(self, module: str, name: str):
         self.module, self.name = module, name
 
-    def __call__(self, *arguments: Any) -> Any:  # pickle insists that what it reduces to can be called
+    def __call__(self, *arguments: Any) -> Any:  # the pickler insists on something callable
         raise TypeError(f"{self.module}.{self.name} is only a name")
 
 
@@ -64,79 +111,63 @@ class _StorageId:
         self.saved = saved
 
 
-class PickleWriter(pickle._Pickler):
-    """Pickles one object; `storages` then holds what is to be written beside it.
+class _Call:
+    """A function and its arguments, to be pickled as the call's result."""
 
-    The C pickler is no choice: it imports each global before it writes its name, and PyTorch's are
-    not there.
+    __slots__ = ("arguments", "function")
 
-    Args:
-        tensors: the tensor library.
-        protocol: 2 is what PyTorch's safe reader understands.
-        legacy: persistent ids of PyTorch's old format, and no untyped storages.
-    """
+    def __init__(self, function: _Name, arguments: tuple):
+        self.function, self.arguments = function, arguments
 
-    def __init__(self, tensors: TensorAdapter, protocol: int = 2, legacy: bool = False):
+
+class _Pickler(pickle._Pickler):
+    """The C pickler is no choice: it imports every global, and PyTorch's are not there."""
+
+    def __init__(self, tensors: TensorAdapter, protocol: int, legacy: bool):
         self.buffer = io.BytesIO()
         super().__init__(self.buffer, protocol)
         self.tensors, self.legacy = tensors, legacy
         self.storages: dict[int, SavedStorage] = {}
+        self.failing: list[Any] = []  # the objects being pickled when it failed, innermost first
         self._names: dict[tuple[str, str], _Name] = {}
-        self._sizes = (Size,)
-        self.failed: Any = None  # the innermost object that could not be pickled
-
-    def write(self, value: Any) -> bytes:
-        """The pickle of `value`.
-
-        Raises:
-            pickle.PicklingError: naming the place inside `value` and the offending object.
-        """
-        try:
-            self.dump(value)
-        except RecursionError:
-            raise pickle.PicklingError("cannot save: the object is nested too deeply; flatten it, "
-                                       "or raise sys.setrecursionlimit()") from None
-        except (pickle.PicklingError, TypeError, AttributeError, ImportError) as error:
-            place = find_path(value, self.failed)
-            where = f" at checkpoint{place}" if place else ""
-            raise pickle.PicklingError(
-                f"cannot save the {type(self.failed).__name__}{where}: {error}. Leave it out of "
-                "the checkpoint, or save its data (numbers, strings, tensors) instead"
-            ) from error
-        return self.buffer.getvalue()
 
     # -- pickle's hooks ------------------------------------------------------------------------
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        kind = type(obj)
+        if kind in _SCALARS:  # never memoized nor reduced: straight to their opcode
+            self.dispatch[kind](self, obj)
+            return
         try:
-            if type(obj) is _Name:
+            if kind is DType:
+                self._save_name(self._name("torch", obj.name))
+            elif kind is _Name:
                 self._save_name(obj)
             else:
                 super().save(obj, save_persistent_id)
         except Exception:
-            if self.failed is None:
-                self.failed = obj
+            self.failing.append(obj)
             raise
 
     def persistent_id(self, obj: Any) -> tuple | None:
         if type(obj) is not _StorageId:
             return None
         saved = obj.saved
-        module = "torch.storage" if saved.dtype is None else "torch"
-        kind = self._name(module, saved.kind)
+        kind = self._name("torch.storage" if saved.dtype is None else "torch", saved.kind)
         ident = ("storage", kind, saved.key, "cpu", saved.count)
         return (*ident, None) if self.legacy else ident
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if kind is DType:
-            # A string in place of a tuple would be looked up in obj's module.
-            return _plain_global, (obj,)
+        if kind in _PLAIN:
+            return NotImplemented
+        if kind is _Call:
+            return obj.function, obj.arguments
         if self.tensors.is_tensor(obj):
-            return self._reduce_tensor(obj)
-        if kind in self._sizes:
+            return self._reduce_tensor(self.tensors.describe(obj))
+        if kind is Size:
             return self._name("torch", "Size"), (tuple(obj),)
-        if kind.__name__ == "device" and kind.__module__.partition(".")[0] == "flambeau":
+        if kind.__name__ == "device" and _is_ours(kind.__module__):
             index = () if obj.index is None else (obj.index,)
             return self._name("torch", "device"), (obj.type, *index)
         if self.tensors.is_storage(obj):
@@ -151,9 +182,34 @@ class PickleWriter(pickle._Pickler):
     def _save_name(self, obj: _Name) -> None:
         known = self.memo.get(id(obj))
         if known is not None:
-            super().write_get(known) if hasattr(self, "write_get") else None
-        if known is None:
-            pass
+            self.write(self.get(known[0]))
+            return
+        self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+        self.memoize(obj)
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        """Classes and functions of ours get PyTorch's module; nested ones a dotted name."""
+        name = name or getattr(obj, "__qualname__", None) or obj.__name__
+        module = pickle.whichmodule(obj, name)
+        if _is_ours(module) or ("." in name and "<" not in name):
+            _check_importable(obj, module, name)
+            known = self.memo.get(id(obj))
+            if known is None:
+                self.write(pickle.GLOBAL + f"{_theirs(module)}\n{name}\n".encode())
+                self.memoize(obj)
+            return
+        super().save_global(obj, name)
+
+    def save_bytes(self, obj: bytes) -> None:
+        """Protocol 2 writes b"" as a call of `bytes`, which PyTorch's reader does not allow."""
+        if not obj and self.proto < 3:
+            self.save_reduce(codecs.encode, ("", "latin1"), obj=obj)
+        else:
+            pickle._Pickler.save_bytes(self, obj)
+
+    # The base class's table calls its own save_global for functions.
+    dispatch: ClassVar[dict] = {**pickle._Pickler.dispatch, types.FunctionType: save_global,
+                                bytes: save_bytes}
 
     # -- tensors ---------------------------------------------------------------------------------
 
@@ -163,7 +219,73 @@ class PickleWriter(pickle._Pickler):
         if saved is None:
             kind, dtype = storage_kind_of(record.dtype), record.dtype
             if kind is None or record.nbytes % dtype.itemsize:
-                kind, dtype = "UntypedStorage", None
+                # The old format has no untyped storages; bytes serve as well.
+                kind, dtype = ("ByteStorage", uint8) if self.legacy else ("UntypedStorage", None)
             saved = SavedStorage(str(len(self.storages)), kind, dtype, record)
             self.storages[id(record.storage)] = saved
         return saved
+
+    def _view(self, record: TensorRecord, requires_grad: bool) -> _Call:
+        """_rebuild_tensor_v2 where the storage has the tensor's dtype, else _v3, which names it."""
+        saved = self._storage_of(record)
+        arguments = (_StorageId(saved), record.offset, tuple(record.shape), tuple(record.strides),
+                     requires_grad, OrderedDict())
+        function = "_rebuild_tensor_v2"
+        if saved.dtype is not record.dtype:
+            function, arguments = "_rebuild_tensor_v3", (*arguments, record.dtype)
+        if record.conj or record.neg:
+            bits = {"conj": record.conj, "neg": record.neg}
+            arguments = (*arguments, {name: True for name, bit in bits.items() if bit})
+        return _Call(self._name("torch._utils", function), arguments)
+
+    def _reduce_tensor(self, record: TensorRecord) -> tuple:
+        attributes = dict(record.attributes)
+        if record.is_parameter:
+            arguments = (self._view(record, False), record.requires_grad, OrderedDict())
+            if not attributes:
+                return self._name("torch._utils", "_rebuild_parameter"), arguments
+            name = self._name("torch._utils", "_rebuild_parameter_with_state")
+            return name, (*arguments, attributes)
+        view = self._view(record, record.requires_grad)
+        if record.subclass is None and not attributes:
+            return view.function, view.arguments
+        cls = record.subclass or self._name("torch", "Tensor")
+        return (self._name("torch._tensor", "_rebuild_from_type_v2"),
+                (view.function, cls, view.arguments, attributes))
+
+
+def _is_ours(module: str) -> bool:
+    return module == "flambeau" or module.startswith("flambeau.")
+
+
+def _theirs(module: str) -> str:
+    return f"torch{module.removeprefix('flambeau')}" if _is_ours(module) else module
+
+
+def _check_importable(obj: Any, module: str, name: str) -> None:
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not obj:
+        raise pickle.PicklingError(f"{module}.{name} is not importable under that name")
+
+
+def find_path(root: Any, wanted: Any) -> str | None:
+    """Where `wanted` sits inside `root`: "['optimizer']['hooks'][0]"; None if not found."""
+    waiting: list[tuple[Any, str]] = [(root, "")]
+    seen: set[int] = set()
+    while waiting:
+        here, path = waiting.pop(0)
+        if here is wanted:
+            return path
+        if id(here) in seen or len(seen) > 100_000:
+            continue
+        seen.add(id(here))
+        if isinstance(here, dict):
+            waiting += [(value, f"{path}[{key!r}]") for key, value in here.items()]
+        elif isinstance(here, list | tuple):
+            waiting += [(value, f"{path}[{index}]") for index, value in enumerate(here)]
+        elif isinstance(getattr(here, "__dict__", None), dict) and not isinstance(
+                here, type | types.FunctionType | types.ModuleType):
+            waiting += [(value, f"{path}.{name}") for name, value in vars(here).items()]
+    return None

@@ -7,22 +7,24 @@ before it exists.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from flambeau.core.dtypes import DType, by_numpy
 from flambeau.serialization.errors import CheckpointError, CorruptError, UnsafeError
-from flambeau.serialization.globals import (StorageKind, is_blocked, plain_builders,
-                                            plain_rules, user_rule)
+from flambeau.serialization.globals import StorageKind
 from flambeau.serialization.pickle_reader import Rule
 from flambeau.serialization.tensors import TensorAdapter
 
-__all__ = ["AllowList", "StorageRef", "aligned_buffer", "storage_id"]
+__all__ = ["StorageRef", "aligned_buffer", "check_geometry", "parameter_rule",
+           "rebuild_rules", "storage_id"]
 
 _MOST_DIMS = 64
 _MOST_ELEMENTS = 2**62
+_MOST_COPIED = 64 << 20  # bytes that an expanded view may take when it has to be copied
+_FLAGS = ("_is_buffer", "_is_param", "persistent")  # what nn.Buffer and Parameter put on tensors
 
 
 def aligned_buffer(nbytes: int, alignment: int = 64) -> np.ndarray:
@@ -136,20 +138,29 @@ class _Rebuilder:
         """The dtype is the storage's."""
         dtype = getattr(ref, "dtype", None)
         made = self._view(ref, dtype, offset, shape, strides, requires_grad)
-        return self._with_metadata(made, metadata)
+        return self._with_metadata(made, metadata, ref)
 
     def tensor_v3(self, ref: Any, offset: int, shape: Any, strides: Any, requires_grad: bool,
                   hooks: Any, dtype: Any, metadata: Any = None) -> Any:
         """The dtype is given."""
         made = self._view(ref, dtype, offset, shape, strides, requires_grad)
-        return self._with_metadata(made, metadata)
+        return self._with_metadata(made, metadata, ref)
 
-    def _with_metadata(self, tensor: Any, metadata: Any) -> Any:
+    def _with_metadata(self, tensor: Any, metadata: Any, ref: StorageRef) -> Any:
         if not metadata:
             return tensor
         if type(metadata) is not dict:
             raise CorruptError("a tensor's metadata is no dict")
+        self._check_copy(tensor, ref)
         return self.tensors.resolve(tensor, bool(metadata.get("conj")), bool(metadata.get("neg")))
+
+    @staticmethod
+    def _check_copy(tensor: Any, ref: StorageRef) -> None:
+        """A view may repeat its elements without end, its copy may not."""
+        nbytes = math.prod(tensor.shape) * tensor.dtype.itemsize
+        if nbytes > max(_MOST_COPIED, ref.nbytes):
+            raise CorruptError(f"an expanded tensor of shape {tuple(tensor.shape)} would have to "
+                               f"be copied, to {nbytes} bytes")
 
     def parameter(self, data: Any, requires_grad: bool = True, hooks: Any = None) -> Any:
         if not self.tensors.is_tensor(data):
@@ -160,16 +171,27 @@ class _Rebuilder:
         return self._with_state(self.parameter(data, requires_grad, hooks), state)
 
     def _with_state(self, tensor: Any, state: Any) -> Any:
-        """Set what user code had put on the tensor; it may not hide what tensors have."""
+        """Set what user code had put on the tensor.
+
+        What tensors have themselves may not be replaced: a forged storage would open all memory.
+        """
+        internal = set(getattr(tensor, "__dict__", ()))
         plain, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
         for part in (plain, slots):
             for name, value in (part or {}).items():
                 if type(name) is not str or name.startswith("__"):
                     raise UnsafeError(f"a tensor's attribute is called {name!r}")
-                if callable(getattr(type(tensor), name, None)):
-                    raise UnsafeError(f"a tensor's attribute would hide its method {name!r}")
+                if (name in internal or self._is_taken(tensor, name)) and not (
+                        name in _FLAGS and type(value) is bool):
+                    raise UnsafeError(f"a tensor's attribute would replace its own {name!r}")
                 setattr(tensor, name, value)
         return tensor
+
+    def _is_taken(self, tensor: Any, name: str) -> bool:
+        """Whether plain tensors or parameters have `name`, or the subclass has such a method."""
+        bases = (self.tensors.tensor_type, self.tensors.parameter_type)
+        return any(hasattr(base, name) for base in bases) or callable(
+            getattr(type(tensor), name, None))
 
     def from_type(self, function: Any, cls: Any, arguments: Any, state: Any) -> Any:
         """A tensor of a subclass, or one with attributes."""
@@ -188,7 +210,9 @@ class _Rebuilder:
             data = self._from_numpy(data)
         if not self.tensors.is_tensor(data) or not isinstance(dtype, DType):
             raise CorruptError("a device's tensor was saved in an unusual way")
-        data = data if data.dtype is dtype else data.to(dtype)
+        if data.dtype is not dtype:
+            self._check_copy(data, StorageRef(None, 0, None))
+            data = data.to(dtype)
         return data.requires_grad_() if _flag(requires_grad) else data
 
     def _from_numpy(self, array: np.ndarray) -> Any:
@@ -241,39 +265,12 @@ def _refusal(name: str, remedy: str) -> Callable[..., Any]:
     return refuse
 
 
-class AllowList:
-    """Everything one loading may name, the user's additions included.
+def rebuild_rules(tensors: TensorAdapter) -> dict[str, Rule]:
+    """What PyTorch's functions that rebuild tensors stand for, by dotted name."""
+    return _Rebuilder(tensors).rules()
 
-    Args:
-        tensors: the tensor library.
-        explain: given the refused name, the sentence that says what to do.
-    """
 
-    def __init__(self, tensors: TensorAdapter, explain: Callable[[str], str]):
-        self._explain = explain
-        self._tensors = tensors
-        rebuilder = _Rebuilder(tensors)
-        self.rules: Mapping[str, Rule] = {**plain_rules(tensors), **rebuilder.rules()}
-        self.builders = plain_builders()
-        self._classes = {"torch.Tensor": "tensor_type", "torch._tensor.Tensor": "tensor_type",
-                         "torch.nn.parameter.Parameter": "parameter_type",
-                         "torch.nn.Parameter": "parameter_type"}
-        self._parameter = rebuilder.parameter
-
-    def find(self, name: str) -> Rule:
-        """The rule of `name`.
-
-        Raises:
-            UnsafeError: nothing allows it.
-        """
-        rule = self.rules.get(name)
-        if rule is None and name in self._classes:
-            cls = getattr(self._tensors, self._classes[name])
-            is_parameter = self._classes[name] == "parameter_type"
-            call = self._parameter if is_parameter else None
-            rule = Rule(cls, call=call, new=call)
-        if rule is None and not is_blocked(name):
-            rule = user_rule(name)
-        if rule is None:
-            raise UnsafeError(self._explain(name))
-        return rule
+def parameter_rule(tensors: TensorAdapter) -> Rule:
+    """nn.Parameter as a class that can be called."""
+    make = _Rebuilder(tensors).parameter
+    return Rule(tensors.parameter_type, call=make, new=make)

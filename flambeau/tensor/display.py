@@ -166,8 +166,7 @@ def _edges(array: np.ndarray) -> np.ndarray:
 def _vector_text(items: list, shortened: bool, indent: int, number: object) -> str:
     texts = [number(item) for item in items]
     if shortened:
-        edge = PRINT_OPTS.edgeitems
-        texts.insert(edge, " ..." if edge else "...")
+        texts.insert(PRINT_OPTS.edgeitems, " ...")
     per_line = max(1, math.floor((PRINT_OPTS.linewidth - indent) / (number.width + 2)))
     lines = [", ".join(texts[i:i + per_line]) for i in range(0, len(texts), per_line)]
     return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
@@ -195,7 +194,7 @@ def array_body(array: np.ndarray, dtype: DType, indent: int = 0) -> str:
         return "[]"
     summarise = array.size > PRINT_OPTS.threshold and array.ndim > 0
     shortened = [summarise and size > 2 * PRINT_OPTS.edgeitems for size in array.shape]
-    if summarise and shortened[0] and not PRINT_OPTS.edgeitems:
+    if summarise and not PRINT_OPTS.edgeitems:
         return "[...]"
     if summarise:
         array = _edges(array)

@@ -33,6 +33,7 @@ class Tensor:
     _grad = None
     _accumulator = None
     _hooks = None
+    _retains_grad = False
 
     def __init__(self, data, requires_grad=False, storage=None):
         self.data = data = np.asarray(data)
@@ -48,14 +49,25 @@ class Tensor:
     grad_fn = property(lambda self: self._grad_fn)
     requires_grad = property(lambda self: self._rg)
     is_leaf = property(lambda self: self._grad_fn is None)
-    grad = property(lambda self: self._grad)
-    is_contiguous = lambda self: self.data.flags.c_contiguous
-    numel = lambda self: self.data.size
-    register_hook = hooks.register_hook
-    retain_grad = hooks.retain_grad
 
-    def requires_grad_(self):
-        self._rg = True
+    @property
+    def grad(self):
+        return self._grad
+
+    @grad.setter
+    def grad(self, value):
+        self._grad = value
+
+    def is_contiguous(self):
+        return self.data.flags.c_contiguous
+
+    def numel(self):
+        return self.data.size
+    register_hook = hooks.register_tensor_hook
+    retain_grad = hooks.enable_retain_grad
+
+    def requires_grad_(self, value=True):
+        self._rg = value
         return self
 
     def backward(self, *args, **kwargs):
@@ -92,7 +104,7 @@ class Tensor:
         if not isinstance(other, Tensor):
             other = Tensor(np.asarray(other, self.data.dtype))
         return record("MulBackward0", Tensor(np.multiply(self.data, other.data)), (self, other),
-                      lambda g, s: (g * s[1], g * s[0]), keep=(self, other))
+                      lambda g, s: (g * s[1].conj(), g * s[0].conj()), keep=(self, other))
 
     __rmul__ = __mul__
 
@@ -104,7 +116,8 @@ class Tensor:
 
     def exp(self):
         out = Tensor(np.exp(self.data))
-        return record("ExpBackward0", out, (self,), lambda g, s: (g * s[0],), keep=(out,), outputs=1)
+        return record("ExpBackward0", out, (self,), lambda g, s: (g * s[0].conj(),), keep=(out,),
+                      outputs=1)
 
     def sum(self):
         shape = self.shape
@@ -125,17 +138,49 @@ class Tensor:
 
     def reshape(self, *shape):
         before = self.shape
+        if shape and isinstance(shape[0], tuple):
+            shape = shape[0]
         out = Tensor(self.data.reshape(shape), storage=self._storage)
-        return record("ViewBackward0", out, (self,), lambda g, s: (g.reshape(*before),))
+        return record("ViewBackward0", out, (self,), lambda g, s: (g.reshape(before),))
 
-    def unbind(self):
-        """Three outputs of one node."""
+    def view_as(self, other):
+        return self.reshape(other.shape)
+
+    def unbind(self, dim=0):
+        """Several outputs of one node."""
         outs = tuple(Tensor(row.copy()) for row in self.data)
-        shape = self.shape
+        zero = Tensor(np.zeros(self.shape[1:], self.data.dtype))
+
         def backward(grads, s):
-            rows = [np.zeros(shape[1:]) if g is None else g.data for g in grads]
-            return (Tensor(np.stack(rows)),)
+            grads = grads if isinstance(grads, list) else [grads]
+            return (stack([zero if g is None else g for g in grads]),)
+
         return record("UnbindBackward0", outs, (self,), backward)
+
+    def conj(self):
+        return record("ConjBackward0", Tensor(self.data.conj()), (self,), lambda g, s: (g.conj(),))
+
+    @property
+    def real(self):
+        return record("RealBackward0", Tensor(self.data.real.copy()), (self,),
+                      lambda g, s: (Tensor(g.data + 0j),))
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.data
+
+    def item(self):
+        return self.data.item()
+
+    def __getitem__(self, index):
+        return Tensor(self.data[index], storage=self._storage)
+
+    def __setitem__(self, index, value):
+        data = self.data.copy()
+        data[index] = value
+        self._write(data)
 
     def to(self, dtype):
         return Tensor(self.data.astype(dtype.numpy))
@@ -144,16 +189,20 @@ class Tensor:
         return Tensor(self.data != other.data)
 
     __hash__ = object.__hash__
-    any = lambda self: self.data.any()
-    tolist = lambda self: self.data.tolist()
+
+    def any(self):
+        return self.data.any()
+
+    def tolist(self):
+        return self.data.tolist()
 
 
 class FakeNode(graph.Node):
     __slots__ = ("rule",)
 
     def apply(self, grads):
-        saved_tensors = saved.unpack(self) if self.saved else ()
-        return self.rule(grads if len(self.outputs) > 1 else grads[0], saved_tensors)
+        saved_tensors = saved.unpack(self) if self.tape_saved else ()
+        return self.rule(grads if len(self.output_metas) > 1 else grads[0], saved_tensors)
 
 
 def record(name, outs, inputs, rule, keep=(), outputs=0):
@@ -172,6 +221,15 @@ def record(name, outs, inputs, rule, keep=(), outputs=0):
     return outs
 
 
+def stack(tensors):
+    """Along a new first dimension."""
+    def backward(grad, s):
+        return grad.unbind()
+
+    return record("StackBackward0", Tensor(np.stack([t.data for t in tensors])), tuple(tensors),
+                  backward)
+
+
 class make:
     """The factories that `register_tensor_class` wants."""
 
@@ -182,6 +240,12 @@ class make:
     @staticmethod
     def ones_like(tensor):
         return Tensor(np.ones_like(tensor.data))
+
+    @staticmethod
+    def from_numpy(array):
+        return Tensor(array)
+
+    stack = staticmethod(stack)
 
     @staticmethod
     def zeros_like(tensor):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Sequence
+from fractions import Fraction
 
 from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vector
 
 __all__ = ["Format", "format_of", "int_type", "bits", "from_bits", "fabs", "sqrt", "copysign",
            "floor", "ceil", "trunc", "rint", "polynomial", "at_most", "at_least", "two_sum",
-           "fast_two_sum", "two_product", "scale_down", "piecewise", "fmod", "remainder", "split",
-           "isnan"]
+           "fast_two_sum", "two_product", "divide_by_sum", "divide_pairs", "scale_down",
+           "piecewise", "fmod", "remainder", "split", "isnan", "any_lane"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ _FORMATS = {"float": Format("float", "i32", 23, 127), "double": Format("double",
 
 
 def format_of(x: Value) -> Format:
+    """The format of x's elements; NotImplementedError for other types than float and double."""
     try:
         return _FORMATS[scalar_of(x.type)]
     except KeyError:
@@ -66,9 +68,8 @@ def format_of(x: Value) -> Format:
             "argument to float and round the result") from None
 
 
-def split(value, fmt: Format, parts: int) -> tuple[float, ...]:
-    """`value` (an mpmath number, Fraction or decimal string) as a sum of `parts` constants."""
-    from fractions import Fraction
+def split(value: str, fmt: Format, parts: int) -> tuple[float, ...]:
+    """`value`, in decimal or as a fraction ("1/3"), as a sum of `parts` constants of `fmt`."""
     rest, out = Fraction(value), []
     for _ in range(parts):
         part = float(rest)
@@ -86,34 +87,42 @@ def int_type(x: Value) -> str:
 
 
 def bits(f: Function, x: Value) -> Value:
+    """x's bit pattern as an integer."""
     return f.cast("bitcast", x, int_type(x))
 
 
 def from_bits(f: Function, i: Value, type_: str) -> Value:
+    """The float of type `type_` with the bit pattern i."""
     return f.cast("bitcast", i, type_)
 
 
 def fabs(f: Function, x: Value) -> Value:
+    """|x|, by clearing the sign bit."""
     return f.intrinsic("llvm.fabs", x.type, x)
 
 
 def sqrt(f: Function, x: Value) -> Value:
+    """The square root, correctly rounded; NaN below 0."""
     return f.intrinsic("llvm.sqrt", x.type, x)
 
 
 def copysign(f: Function, magnitude: Value, sign: Value) -> Value:
+    """|magnitude| with the sign bit of `sign`."""
     return f.intrinsic("llvm.copysign", sign.type, magnitude, sign)
 
 
 def floor(f: Function, x: Value) -> Value:
+    """The largest integer that is at most x."""
     return f.intrinsic("llvm.floor", x.type, x)
 
 
 def ceil(f: Function, x: Value) -> Value:
+    """The smallest integer that is at least x."""
     return f.intrinsic("llvm.ceil", x.type, x)
 
 
 def trunc(f: Function, x: Value) -> Value:
+    """x without its fraction."""
     return f.intrinsic("llvm.trunc", x.type, x)
 
 
@@ -123,6 +132,7 @@ def rint(f: Function, x: Value) -> Value:
 
 
 def isnan(f: Function, x: Value) -> Value:
+    """Whether x is NaN, by lane."""
     return f.cmp("uno", x, x)
 
 
@@ -174,11 +184,27 @@ def two_product(f: Function, a: Value, b) -> tuple[Value, Value]:
     return product, f.fma(a, b, f.fneg(product))
 
 
+def divide_pairs(f: Function, a: Value, a_low, b: Value, b_low: Value) -> Value:
+    """(a + a_low) / (b + b_low), rounded as if neither sum were, for small low parts."""
+    inverse = f.fdiv(1.0, b)
+    quotient = f.fmul(a, inverse)
+    left = f.fma(quotient, b_low, f.fma(quotient, b, f.fneg(a)))
+    if a_low is not None:
+        left = f.fsub(left, a_low)
+    return f.fma(f.fneg(left), inverse, quotient)
+
+
+def divide_by_sum(f: Function, a: Value, b: Value, c) -> Value:
+    """a / (b + c), rounded as if the sum were not; |b| >= |c| or b a multiple of ulp(c)."""
+    return divide_pairs(f, a, None, *fast_two_sum(f, b, c))
+
+
 def scale_down(f: Function, x: Value, exponent: Value) -> Value:
     """x * 2**-exponent for an integer vector `exponent` whose result needs no denormals; 0 once
     2**-exponent is no normal number."""
     fmt = format_of(x)
-    power = f.shl(f.sub(f.const(fmt.bias, exponent.type), exponent), fmt.mantissa)
+    field = f.smax(f.sub(f.const(fmt.bias, exponent.type), exponent), 0)
+    power = f.shl(field, fmt.mantissa)
     return f.fmul(x, from_bits(f, power, x.type))
 
 
@@ -230,7 +256,7 @@ def fmod(f: Function, x: Value, y: Value) -> Value:
     head, body, done = f.label("fmod"), f.label("fmod"), f.label("fmod")
     f.branch(head)
     f.at(head)
-    f.branch_if(_any(f, f.cmp("oge", rest.get(), b_safe)), body, done)
+    f.branch_if(any_lane(f, f.cmp("oge", rest.get(), b_safe)), body, done)
     f.at(body)
     r = rest.get()
     gap = f.sub(f.sub(_exponent(f, r), b_exponent), fmt.mantissa)
@@ -277,7 +303,8 @@ def _times_power(f: Function, x: Value, shift: Value) -> Value:
     return x
 
 
-def _any(f: Function, mask: Value) -> Value:
+def any_lane(f: Function, mask: Value) -> Value:
+    """Whether any lane of an i1 vector is set."""
     lanes = lanes_of(mask.type)
     if lanes == 1:
         return mask

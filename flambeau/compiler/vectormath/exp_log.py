@@ -1,17 +1,31 @@
 """Exponentials, logarithms, powers and the logistic function.
 
-Errors are the largest found by tests/compiler/test_vectormath.py or a denser search, in units of
-the last place (float / double). Coefficients are minimax (Remez), fitted for this project; the
-figure beside each is the largest error relative to the function.
+Coefficients are minimax (Remez), fitted for this project with 50 digits and rounded one after the
+other; the figure beside each set is its largest error relative to the function.
 """
 
 from __future__ import annotations
 
 from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vector
 from flambeau.compiler.vectormath.basic import (
-    Format, at_least, at_most, bits, copysign, fabs, fast_two_sum, format_of, from_bits,
+    Format,
+    at_least,
+    at_most,
+    bits,
+    copysign,
+    divide_by_sum,
+    fabs,
+    fast_two_sum,
+    format_of,
+    from_bits,
     isnan,
-    polynomial, scale_down, split, trunc, two_product, two_sum)
+    polynomial,
+    scale_down,
+    split,
+    trunc,
+    two_product,
+    two_sum,
+)
 
 __all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid"]
 
@@ -47,33 +61,45 @@ _LOG_DOUBLE = (
 
 
 # ---------------------------------------------------------------------- exponentials
-def exp_reduced(f: Function, x: Value) -> tuple[Value, Value]:
-    """(expm1(r), t) with x = n ln 2 + r, |r| <= 0.347; the low bits of t hold the integer n."""
-    fmt = format_of(x)
-    t = f.fma(x, float(_LOG2E), fmt.magic)
-    n = f.fsub(t, fmt.magic)
-    high, low = split(_LN2, fmt, 2)
-    r = f.fma(n, -low, f.fma(n, -high, x))
-    tail = polynomial(f, r, _EXP[fmt.scalar])
+def exp_reduced(f: Function, x: Value, bias: int) -> tuple[Value, Value]:
+    """(expm1(r), t) with x = n ln 2 + r, |r| <= 0.347; the low bits of t hold n + bias."""
+    r, tail, t = _exp_terms(f, x, bias)
     return f.fma(f.fmul(r, r), tail, r), t
 
 
-def times_power(f: Function, p: Value, t: Value) -> Value:
-    """p * 2**n for p near 1 and n in the low bits of t, down into the denormals and up to inf."""
-    fmt = format_of(p)
+def _exp_terms(f: Function, x: Value, bias: int) -> tuple[Value, Value, Value]:
+    """exp_reduced with expm1(r) as r + r**2 tail: (r, tail, t)."""
+    fmt = format_of(x)
+    magic = fmt.magic + bias
+    t = f.fma(x, float(_LOG2E), magic)
+    n = f.fsub(t, magic)
+    high, low = split(_LN2, fmt, 2)
+    r = f.fma(n, -low, f.fma(n, -high, x))
+    return r, polynomial(f, r, _EXP[fmt.scalar]), t
+
+
+def power_of_two(f: Function, t: Value) -> Value:
+    """2**n, a normal number, for n + bias in the low bits of t."""
+    return from_bits(f, f.shl(bits(f, t), format_of(t).mantissa), t.type)
+
+
+def powers_of_two(f: Function, t: Value) -> tuple[Value, Value]:
+    """Two normal numbers whose product is 2**n, for n + 2 bias in the low bits of t.
+
+    x * first * second then reaches down into the denormals and up to infinity.
+    """
+    mantissa = format_of(t).mantissa
     pattern = bits(f, t)
-    whole = f.shl(pattern, fmt.mantissa)
-    half = f.shl(f.lshr(pattern, 1), fmt.mantissa)
-    one = fmt.bias << fmt.mantissa
-    first = f.fmul(p, from_bits(f, f.add(half, one), p.type))
-    return f.fmul(first, from_bits(f, f.add(f.sub(whole, half), one), p.type))
+    first = f.shl(f.lshr(pattern, 1), mantissa)
+    second = f.sub(f.shl(pattern, mantissa), first)
+    return from_bits(f, first, t.type), from_bits(f, second, t.type)
 
 
-def times_power_normal(f: Function, p: Value, t: Value) -> Value:
-    """times_power where 2**n is sure to be a normal number."""
-    fmt = format_of(p)
-    power = f.add(f.shl(bits(f, t), fmt.mantissa), fmt.bias << fmt.mantissa)
-    return f.fmul(p, from_bits(f, power, p.type))
+def exp_in_range(f: Function, x: Value) -> Value:
+    """e**x for arguments whose n fits (see _exp_range), results down to the last denormal."""
+    q, t = exp_reduced(f, x, 2 * format_of(x).bias)
+    first, second = powers_of_two(f, t)
+    return f.fmul(f.fma(q, first, first), second)
 
 
 def _exp_range(fmt: Format) -> tuple[float, float]:
@@ -84,8 +110,7 @@ def _exp_range(fmt: Format) -> tuple[float, float]:
 def exp(f: Function, x: Value) -> Value:
     """e**x."""
     low, high = _exp_range(format_of(x))
-    p, t = exp_reduced(f, at_least(f, at_most(f, x, high), low))
-    return times_power(f, f.fadd(p, 1.0), t)
+    return exp_in_range(f, at_least(f, at_most(f, x, high), low))
 
 
 def exp2(f: Function, x: Value) -> Value:
@@ -98,23 +123,27 @@ def exp2(f: Function, x: Value) -> Value:
 def _exp2(f: Function, x: Value, low: Value | None, coefficients) -> Value:
     """2**(x + low) for x in range and a small `low`."""
     fmt = format_of(x)
-    t = f.fadd(x, fmt.magic)
-    r = f.fsub(x, f.fsub(t, fmt.magic))
+    magic = fmt.magic + 2 * fmt.bias
+    t = f.fadd(x, magic)
+    r = f.fsub(x, f.fsub(t, magic))
     if low is not None:
         r = f.fadd(r, low)
-    p = f.fma(r, polynomial(f, r, coefficients), 1.0)
-    return times_power(f, p, t)
+    q = f.fmul(r, polynomial(f, r, coefficients))
+    first, second = powers_of_two(f, t)
+    return f.fmul(f.fma(q, first, first), second)
 
 
 def expm1(f: Function, x: Value) -> Value:
     """e**x - 1, to full relative accuracy near 0."""
     fmt = format_of(x)
     low = -30.0 if fmt.scalar == "float" else -50.0
-    q, t = exp_reduced(f, at_least(f, at_most(f, x, _exp_range(fmt)[1]), low))
+    x_in = at_least(f, at_most(f, x, _exp_range(fmt)[1]), low)
     # 2 (2**(n-1) (q + 1) - 1/2): 2**n itself may overflow. For n = 0 that is q.
-    power = f.add(f.shl(bits(f, t), fmt.mantissa), (fmt.bias - 1) << fmt.mantissa)
-    power = from_bits(f, power, x.type)
-    result = f.fma(power, q, f.fsub(power, 0.5))
+    r, tail, t = _exp_terms(f, x_in, fmt.bias - 1)
+    q, q_low = fast_two_sum(f, r, f.fmul(f.fmul(r, r), tail))
+    power = power_of_two(f, t)
+    total, error = fast_two_sum(f, f.fsub(power, 0.5), f.fmul(power, q))
+    result = f.fadd(total, f.fma(power, q_low, error))
     result = f.select(f.cmp("oeq", power, 0.5), q, f.fadd(result, result))
     return copysign(f, result, x)
 
@@ -122,9 +151,9 @@ def expm1(f: Function, x: Value) -> Value:
 def sigmoid(f: Function, x: Value) -> Value:
     """1 / (1 + e**-x), to full relative accuracy in both tails."""
     low, _ = _exp_range(format_of(x))
-    p, t = exp_reduced(f, at_least(f, f.fneg(fabs(f, x)), low))
-    e = times_power(f, f.fadd(p, 1.0), t)
-    return f.fdiv(f.select(f.cmp("olt", x, 0.0), e, 1.0), f.fadd(e, 1.0))
+    e = exp_in_range(f, at_least(f, f.fneg(fabs(f, x)), low))
+    top = f.select(f.cmp("olt", x, 0.0), e, 1.0)
+    return divide_by_sum(f, top, f.const(1.0, x.type), e)
 
 
 # ---------------------------------------------------------------------- logarithms
@@ -226,7 +255,7 @@ _ATANH_TAIL = (
     0.06666480732948436, 0.058886018475401876, 0.051401574323176824, 0.06008659237450783)
 
 
-def pow(f: Function, x: Value, y: Value) -> Value:  # noqa: A001 - the function's name everywhere
+def pow(f: Function, x: Value, y: Value) -> Value:
     """x**y with C's rules: x**0 = 1**y = 1, a negative x only with an integer y."""
     magnitude = fabs(f, x)
     if scalar_of(x.type) == "float":
@@ -248,9 +277,10 @@ def _pow_float(f: Function, x: Value, y: Value) -> Value:
     log2_x = f.select(f.cmp("oeq", x, 0.0), float("-inf"), log2_x)
     log2_x = f.select(f.cmp("olt", x, float("inf")), log2_x, x)
     product = at_least(f, at_most(f, f.fmul(y, log2_x), 1000.0), -1000.0)
-    t = f.fadd(product, format_of(x).magic)
-    r = f.fsub(product, f.fsub(t, format_of(x).magic))
-    return times_power_normal(f, f.fma(r, polynomial(f, r, _EXP2_SHORT), 1.0), t)
+    magic = format_of(x).magic + format_of(x).bias
+    t = f.fadd(product, magic)
+    r = f.fsub(product, f.fsub(t, magic))
+    return f.fmul(f.fma(r, polynomial(f, r, _EXP2_SHORT), 1.0), power_of_two(f, t))
 
 
 def _log_split(f: Function, x: Value) -> tuple[Value, Value]:

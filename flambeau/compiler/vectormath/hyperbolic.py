@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from flambeau.compiler.emitter import Function, Value, scalar_of
 from flambeau.compiler.vectormath.basic import (
-    at_most, bits, copysign, fabs, fast_two_sum, format_of, from_bits, polynomial, sqrt,
-    two_product, two_sum)
-from flambeau.compiler.vectormath.exp_log import exp_reduced, log_sum, times_power
+    at_most,
+    copysign,
+    divide_by_sum,
+    fabs,
+    fast_two_sum,
+    format_of,
+    polynomial,
+    sqrt,
+    two_product,
+    two_sum,
+)
+from flambeau.compiler.vectormath.exp_log import exp_reduced, log_sum, power_of_two, powers_of_two
 
 __all__ = ["sinh", "cosh", "tanh", "asinh", "acosh", "atanh"]
 
@@ -23,18 +32,19 @@ def tanh(f: Function, x: Value) -> Value:
     """The hyperbolic tangent: u / (u + 2) with u = expm1(2 |x|)."""
     fmt = format_of(x)
     t = at_most(f, fabs(f, x), 9.1 if fmt.scalar == "float" else 19.1)  # 1 beyond
-    q, n = exp_reduced(f, f.fadd(t, t))
-    power = f.add(f.shl(bits(f, n), fmt.mantissa), fmt.bias << fmt.mantissa)
-    power = from_bits(f, power, x.type)
+    q, n = exp_reduced(f, f.fadd(t, t), fmt.bias)
+    power = power_of_two(f, n)
     u = f.fma(power, q, f.fsub(power, 1.0))
-    return copysign(f, f.fdiv(u, f.fadd(u, 2.0)), x)
+    return copysign(f, divide_by_sum(f, u, f.const(2.0, x.type), u), x)
 
 
 def _half_exp(f: Function, t: Value) -> Value:
     """e**t / 2 for t >= 0, infinite only where the half is."""
-    t = at_most(f, t, 90.0 if format_of(t).scalar == "float" else 711.0)
-    q, n = exp_reduced(f, t)
-    return times_power(f, f.fma(q, 0.5, 0.5), n)
+    fmt = format_of(t)
+    t = at_most(f, t, 90.0 if fmt.scalar == "float" else 711.0)
+    q, n = exp_reduced(f, t, 2 * fmt.bias)
+    first, second = powers_of_two(f, n)
+    return f.fmul(f.fma(q, first, first), f.fmul(second, 0.5))
 
 
 def sinh(f: Function, x: Value) -> Value:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vector
 from flambeau.compiler.vectormath.basic import (
-    at_most, copysign, fabs, format_of, isnan, piecewise, polynomial, rint, sqrt)
-from flambeau.compiler.vectormath.exp_log import (
-    exp_reduced, log_sum, times_power, times_power_normal)
+    at_most,
+    copysign,
+    divide_pairs,
+    fabs,
+    fast_two_sum,
+    format_of,
+    isnan,
+    piecewise,
+    polynomial,
+    rint,
+    sqrt,
+    two_sum,
+)
+from flambeau.compiler.vectormath.exp_log import exp_reduced, log_sum, power_of_two, powers_of_two
 from flambeau.compiler.vectormath.special_tables import DIGAMMA, LGAMMA
 from flambeau.compiler.vectormath.trig import sin_pi_half
 
@@ -36,11 +47,11 @@ _LOG_ERFC = {
         3.434057061903833e-13, -7.348905279584305e-15),
 }
 # (1 + 2 t) exp(t**2) erfc(t) as a polynomial in (t - K) / (t + K), K = 2 (float), 4 (double), the
-# variable of Shepherd and Laframboise (1981): 2**-25.9, 2**-54.4
+# variable of Shepherd and Laframboise (1981): 2**-27.2, 2**-54.4
 _ERFCX = {
-    "float": (1.27697837, -0.0927639157, -0.166030869, 0.164053708, -0.0542085543,
-              -0.00804900378, 0.00864651706, 0.00128645683, -0.00125720853, -0.00037745657,
-              2.15407053e-05),
+    "float": (1.27697837, -0.0927638113, -0.166030198, 0.164050847, -0.0542210862,
+              -0.00803010445, 0.00872299075, 0.00125398114, -0.00144772709, -0.000410817971,
+              0.000189022772, 9.12830365e-05),
     "double": (
         1.2329951186255526, -0.13962111684056286, 0.015379652102614974, 0.06809705425473286,
         -0.1010390660361524, 0.09373283499696593, -0.06633036581466967, 0.03716751555947372,
@@ -100,8 +111,9 @@ def erf(f: Function, x: Value) -> Value:
     scalar = scalar_of(x.type)
     t = at_most(f, fabs(f, x), 4.0 if scalar == "float" else 6.0)
     exponent = f.fmul(f.fneg(t), polynomial(f, t, _LOG_ERFC[scalar]))
-    q, n = exp_reduced(f, exponent)
-    far = f.fsub(1.0, times_power_normal(f, f.fadd(q, 1.0), n))
+    q, n = exp_reduced(f, exponent, format_of(x).bias)
+    power = power_of_two(f, n)
+    far = f.fsub(1.0, f.fma(q, power, power))
     near = f.fma(t, polynomial(f, f.fmul(t, t), _ERF[scalar]), t)
     return copysign(f, f.select(f.cmp("ogt", t, 0.92), far, near), x)
 
@@ -113,11 +125,15 @@ def erfc(f: Function, x: Value) -> Value:
     t = at_most(f, fabs(f, x), limit)  # 0 beyond
     square = f.fmul(t, t)
     square_low = f.fma(t, t, f.fneg(square))
-    q, n = exp_reduced(f, f.fneg(square))
-    e = f.fadd(f.fsub(q, f.fmul(square_low, f.fadd(q, 1.0))), 1.0)
+    q, n = exp_reduced(f, f.fneg(square), 2 * format_of(x).bias)
+    one = f.const(1.0, x.type)
+    e, e_low = fast_two_sum(f, one, f.fsub(q, f.fmul(square_low, f.fadd(q, 1.0))))
     u = f.fdiv(f.fsub(t, center), f.fadd(t, center))
-    g = f.fdiv(polynomial(f, u, _ERFCX[scalar]), f.fma(t, 2.0, 1.0))
-    far = times_power(f, f.fmul(e, g), n)
+    g = polynomial(f, u, _ERFCX[scalar])
+    top = f.fma(g, e, f.fmul(g, e_low))
+    first, second = powers_of_two(f, n)
+    far = divide_pairs(f, top, None, *two_sum(f, f.fadd(t, t), one))
+    far = f.fmul(f.fmul(far, first), second)
     far = f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
     near = f.fsub(1.0, f.fadd(x, _erf_near(f, x)))
     return f.select(f.cmp("olt", t, 0.46), near, far)

@@ -7,10 +7,24 @@ Hanek's in a function of its own, called lane by lane and only when a lane needs
 
 from __future__ import annotations
 
+import functools
+
 from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of
 from flambeau.compiler.vectormath.basic import (
-    bits, copysign, fabs, format_of, from_bits, int_type, polynomial, split, sqrt, two_sum,
-    _any)
+    any_lane,
+    bits,
+    copysign,
+    divide_pairs,
+    fabs,
+    fast_two_sum,
+    format_of,
+    from_bits,
+    int_type,
+    polynomial,
+    split,
+    sqrt,
+    two_sum,
+)
 
 __all__ = ["sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sin_pi_half"]
 
@@ -29,13 +43,13 @@ _COS = {
     "double": (0.04166666666666656, -0.001388888888886722, 2.4801587285127978e-05,
                -2.7557313088538977e-07, 2.0875551393026355e-09, -1.13507729497385e-11),
 }
-# (atan(u) / u - 1) / u**2 as a polynomial in u**2, |u| <= 0.41422: 2**-30.4, 2**-59.4
+# (atan(u) / u - 1) / u**2 as a polynomial in u**2, |u| <= 0.5001: 2**-27.5, 2**-57.8
 _ATAN = {
-    "float": (-0.333333164, 0.19998531, -0.142444581, 0.105996378, -0.0609108321),
+    "float": (-0.33333236, 0.199942857, -0.141756326, 0.101625286, -0.0513599589),
     "double": (
-        -0.333333333333332, 0.19999999999953802, -0.14285714280219886, 0.11111110784711643,
-        -0.0909089779550546, 0.07692060907177982, -0.06663112042991347, 0.05847947783514121,
-        -0.050395676949025456, 0.038071196494223414, -0.017914401112057193),
+        -0.33333333333332993, 0.19999999999905665, -0.14285714276588413, 0.11111110667622161,
+        -0.09090896427546605, 0.07692076543733731, -0.0666383543043142, 0.05858454577232219,
+        -0.05122649614457501, 0.04188191021974429, -0.02746031404726118, 0.01013352585124604),
 }
 # (asin(s) / s - 1) / s**2 as a polynomial in s**2, |s| <= 0.5: 2**-27.6, 2**-55.8
 _ASIN = {
@@ -63,10 +77,11 @@ def _reduce(f: Function, x: Value) -> tuple[Value, Value, Value]:
     q = bits(f, t)
     far = f.and_(f.cmp("ogt", x, limit), f.cmp("olt", x, float("inf")))
     r_slot, low_slot, q_slot = f.var(x.type, r), f.var(x.type, low), f.var(q.type, q)
-    with f.when(_any(f, far)):
-        for slot, exact, near in zip((r_slot, low_slot, q_slot), _reduce_far(f, x), (r, low, q),
-                                     strict=True):
-            slot.set(f.select(far, exact, near))
+    with f.when(any_lane(f, far)):
+        exact = _reduce_far(f, f.select(far, x, 2.0**32))
+        r_slot.set(f.select(far, exact[0], r))
+        low_slot.set(f.select(far, exact[1], low))
+        q_slot.set(f.select(far, exact[2], q))
     return r_slot.get(), low_slot.get(), q_slot.get()
 
 
@@ -101,10 +116,12 @@ _FAR = "flambeau_reduce_far"
 _LEAD = 64  # zero bits before the binary point of the table of 2/pi
 
 
+@functools.cache
 def _two_over_pi(words: int) -> list[int]:
     """2/pi as 32-bit words, most significant first, after _LEAD bits of integer part."""
     bits_wanted = words * 32 - _LEAD
     guard = bits_wanted + 64
+
     # Machin: pi = 16 atan(1/5) - 4 atan(1/239), in fixed point
     def atan_inverse(n: int) -> int:
         term = total = (1 << guard) // n
@@ -124,9 +141,10 @@ def _two_over_pi(words: int) -> list[int]:
 def _define_far_reduction(f: Function) -> None:
     """Add `i64 flambeau_reduce_far(double x, ptr r)` to the module (Payne and Hanek).
 
-    For finite x >= 2**10, x = m 2**e with a 53-bit integer m. Bits of 2/pi whose product with m 2**e
-    is a multiple of 4 do not matter; of the following ones 192 are enough, as no double is closer
-    than 2**-61 to a multiple of pi/2. r[0] + r[1] is the reduced argument, the result the quadrant.
+    For finite x >= 2**10, x = m 2**e with a 53-bit integer m. Bits of 2/pi whose product with
+    m 2**e is a multiple of 4 do not matter; of the following ones 192 are enough, as no double is
+    closer than 2**-61 to a multiple of pi/2. r[0] + r[1] is the reduced argument, the result the
+    quadrant.
     """
     module = f.module
     if _FAR in module.texts:
@@ -187,16 +205,23 @@ def _multiply_low(g: Function, m: Value, window: list[Value]) -> list[Value]:
 
 
 # ---------------------------------------------------------------------- sin, cos, tan
-def _sin_cos(f: Function, r: Value, low: Value) -> tuple[Value, Value]:
-    """sin and cos of r + low, |r| <= 0.815."""
+def _sin_cos_pairs(f: Function, r: Value, low: Value) -> tuple[Value, Value, Value, Value]:
+    """sin and cos of r + low, |r| <= 0.815, each with its rounding error."""
     scalar = scalar_of(r.type)
     z = f.fmul(r, r)
-    sine = f.fadd(r, f.fma(f.fmul(r, z), polynomial(f, z, _SIN[scalar]), low))
+    tail = f.fma(f.fmul(r, z), polynomial(f, z, _SIN[scalar]), low)
+    sine, sine_low = fast_two_sum(f, r, tail)
     half = f.fmul(z, 0.5)
     main = f.fsub(1.0, half)
     error = f.fsub(f.fsub(1.0, main), half)
     error = f.fma(f.fneg(r), low, error)
-    cosine = f.fadd(main, f.fma(f.fmul(z, z), polynomial(f, z, _COS[scalar]), error))
+    tail = f.fma(f.fmul(z, z), polynomial(f, z, _COS[scalar]), error)
+    cosine, cosine_low = fast_two_sum(f, main, tail)
+    return sine, sine_low, cosine, cosine_low
+
+
+def _sin_cos(f: Function, r: Value, low: Value) -> tuple[Value, Value]:
+    sine, _, cosine, _ = _sin_cos_pairs(f, r, low)
     return sine, cosine
 
 
@@ -229,9 +254,10 @@ def cos(f: Function, x: Value) -> Value:
 def tan(f: Function, x: Value) -> Value:
     """The tangent of x radians."""
     r, low, q = _reduce(f, fabs(f, x))
-    sine, cosine = _sin_cos(f, r, low)
+    sine, sine_low, cosine, cosine_low = _sin_cos_pairs(f, r, low)
     odd = _odd(f, q)
-    ratio = f.fdiv(f.select(odd, cosine, sine), f.select(odd, sine, cosine))
+    ratio = divide_pairs(f, f.select(odd, cosine, sine), f.select(odd, cosine_low, sine_low),
+                         f.select(odd, sine, cosine), f.select(odd, sine_low, cosine_low))
     return _flip(f, ratio, f.xor(f.shl(q, format_of(x).width - 1), bits(f, x)))
 
 
@@ -243,30 +269,33 @@ def sin_pi_half(f: Function, x: Value) -> tuple[Value, Value]:
 
 
 # ---------------------------------------------------------------------- inverses
-def _asin_core(f: Function, x: Value) -> tuple[Value, Value]:
-    """(big, p): |x| > 0.5, and asin(|x|) = p or, where big, pi/2 - 2 p."""
+def _asin_core(f: Function, x: Value) -> tuple[Value, Value, Value]:
+    """(big, s, t): |x| > 0.5, and asin(|x|) = s + t or, where big, pi/2 - 2 (s + t)."""
     t = fabs(f, x)
     big = f.cmp("ogt", t, 0.5)
     far = f.fma(t, -0.5, 0.5)
     z = f.select(big, far, f.fmul(t, t))
     s = f.select(big, sqrt(f, far), t)
-    return big, f.fma(f.fmul(s, z), polynomial(f, z, _ASIN[scalar_of(x.type)]), s)
+    return big, s, f.fmul(f.fmul(s, z), polynomial(f, z, _ASIN[scalar_of(x.type)]))
 
 
 def asin(f: Function, x: Value) -> Value:
     """The angle in [-pi/2, pi/2] whose sine is x; NaN outside [-1, 1]."""
     high, low = split(_PI_2, format_of(x), 2)
-    big, p = _asin_core(f, x)
-    return copysign(f, f.select(big, f.fadd(f.fma(p, -2.0, high), low), p), x)
+    big, s, tail = _asin_core(f, x)
+    main = f.fma(s, -2.0, high)
+    error = f.fma(s, -2.0, f.fsub(high, main))
+    far = f.fadd(main, f.fma(tail, -2.0, f.fadd(error, low)))
+    return copysign(f, f.select(big, far, f.fadd(s, tail)), x)
 
 
 def acos(f: Function, x: Value) -> Value:
     """The angle in [0, pi] whose cosine is x; NaN outside [-1, 1]."""
     high, low = split(_PI_2, format_of(x), 2)
-    big, p = _asin_core(f, x)
+    big, s, tail = _asin_core(f, x)
+    p = f.fadd(s, tail)
     negative = f.cmp("olt", x, 0.0)
-    signed = f.select(f.and_(f.not_(big), f.not_(negative)), p, f.fneg(p))
-    signed = f.select(big, p, signed)
+    signed = f.select(big, p, copysign(f, p, x))
     away = f.fsub(high, f.fsub(signed, low))  # pi/2 - asin(x) or, where big, pi/2 - p
     double = f.fadd(p, p)
     return f.select(big, f.select(negative, f.fadd(away, away), double), away)
@@ -275,7 +304,7 @@ def acos(f: Function, x: Value) -> Value:
 def atan(f: Function, x: Value) -> Value:
     """The angle in [-pi/2, pi/2] whose tangent is x."""
     t = fabs(f, x)
-    middle = f.cmp("ogt", t, 0.4142135623730950)
+    middle = f.cmp("ogt", t, 0.5)
     big = f.cmp("ogt", t, 2.414213562373095)
     top = f.select(big, -1.0, f.select(middle, f.fsub(t, 1.0), t))
     bottom = f.select(big, t, f.select(middle, f.fadd(t, 1.0), 1.0))
@@ -284,7 +313,7 @@ def atan(f: Function, x: Value) -> Value:
 
 
 def _angle(f: Function, u: Value, quarters: Value, sign: Value | None = None) -> Value:
-    """quarters pi/4 + atan(u), |u| <= 0.4143; atan(u) takes the bits of `sign`."""
+    """quarters pi/4 + atan(u), |u| <= 0.5; atan(u) takes the bits of `sign`."""
     high, low = split(_PI_4, format_of(u), 2)
     z = f.fmul(u, u)
     p = f.fma(f.fmul(u, z), polynomial(f, z, _ATAN[scalar_of(u.type)]), u)
@@ -303,9 +332,10 @@ def atan2(f: Function, y: Value, x: Value) -> Value:
     large = f.cmp("ogt", bottom, 2.0 ** (fmt.bias - 1))
     scale = f.select(large, f.const(0.25, x.type), 1.0)
     top, bottom = f.fmul(top, scale), f.fmul(bottom, scale)
-    middle = f.cmp("ogt", top, f.fmul(bottom, 0.4142135623730950))
+    equal = f.cmp("oeq", top, bottom)  # 0/0 and inf/inf, too
+    middle = f.and_(f.or_(f.cmp("ogt", top, f.fmul(bottom, 0.5)), equal), f.cmp("ogt", top, 0.0))
     difference = f.select(middle, f.fsub(top, bottom), top)
-    difference = f.select(f.cmp("oeq", top, bottom), 0.0, difference)  # 0/0, inf/inf
+    difference = f.select(equal, 0.0, difference)
     total = f.select(middle, f.fadd(top, bottom), bottom)
     total = f.select(f.cmp("oeq", bottom, 0.0), 1.0, total)
     u = f.fdiv(difference, total)

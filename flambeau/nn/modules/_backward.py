@@ -35,7 +35,6 @@ def _identity_function() -> type:
         def forward(ctx: Any, receive: Callable, *tensors: Tensor) -> tuple:
             ctx.receive = receive
             ctx.mark_non_differentiable(*[t for t in tensors if not t.requires_grad])
-            ctx.set_materialize_grads(False)
             return tensors
 
         @staticmethod

@@ -65,10 +65,10 @@ class ModuleState:
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         for name, parameter in self._parameters.items():
             if parameter is not None:
-                destination[prefix + name] = parameter if keep_vars else parameter.detach()
+                destination[prefix + name] = _kept(parameter, keep_vars)
         for name, buffer in self._buffers.items():
             if buffer is not None and name not in self._non_persistent_buffers_set:
-                destination[prefix + name] = buffer if keep_vars else buffer.detach()
+                destination[prefix + name] = _kept(buffer, keep_vars)
         if type(self).get_extra_state is not ModuleState.get_extra_state:
             destination[prefix + EXTRA_STATE_KEY] = self.get_extra_state()
 
@@ -126,9 +126,8 @@ class ModuleState:
     def _local_state(self) -> dict[str, Tensor]:
         state = {name: parameter for name, parameter in self._parameters.items()
                  if parameter is not None}
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name not in self._non_persistent_buffers_set:
-                state[name] = buffer
+        state |= {name: buffer for name, buffer in self._buffers.items()
+                  if buffer is not None and name not in self._non_persistent_buffers_set}
         return state
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict,
@@ -278,6 +277,10 @@ class _Loading:
                     "to return new values, if incompatible_keys need to be modified, it should be "
                     "done inplace."
                 )
+
+
+def _kept(tensor: Tensor, keep_vars: bool) -> Tensor:
+    return tensor if keep_vars else tensor.detach()
 
 
 def _quoted(keys: list[str]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import flambeau
 from flambeau.nn import functional as F
 from flambeau.nn import init
-from flambeau.nn.modules._sizes import ntuple, reverse_repeat
 from flambeau.nn.modules.module import Module
+from flambeau.nn.modules.utils import ntuple, reverse_repeat
 from flambeau.nn.parameter import Parameter
 from flambeau.tensor import Tensor
 
@@ -128,7 +128,7 @@ class _Conv(_ConvNd):
         self._setup(in_channels, out_channels, kernel_size, stride, padding, dilation, False, 0,
                     groups, bias, padding_mode, device, dtype)
 
-    def _conv_forward(self, input: Tensor, weight: Tensor,  # noqa: A002
+    def _conv_forward(self, input: Tensor, weight: Tensor,
                       bias: Tensor | None) -> Tensor:
         conv = getattr(F, self._function)
         if self.padding_mode == "zeros":
@@ -137,7 +137,7 @@ class _Conv(_ConvNd):
         return conv(padded, weight, bias, self.stride, (0,) * self._dims, self.dilation,
                     self.groups)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, self.bias)
 
 
@@ -194,7 +194,7 @@ class _ConvTransposeNd(_ConvNd):
         self._setup(in_channels, out_channels, kernel_size, stride, padding, dilation, True,
                     output_padding, groups, bias, padding_mode, device, dtype)
 
-    def _output_padding(self, input: Tensor, output_size: Any) -> tuple[int, ...]:  # noqa: A002
+    def _output_padding(self, input: Tensor, output_size: Any) -> tuple[int, ...]:
         """The output padding that gives `output_size` (spatial, or with batch and channels)."""
         if output_size is None:
             return self.output_padding
@@ -218,7 +218,7 @@ class _ConvTransposeNd(_ConvNd):
                                  f"{input.size()[2:]})")
         return tuple(size - low for size, low in zip(output_size, smallest, strict=True))
 
-    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
         output_padding = self._output_padding(input, output_size)
         return getattr(F, self._function)(input, self.weight, self.bias, self.stride, self.padding,
                                           output_padding, self.groups, self.dilation)

@@ -10,14 +10,30 @@ from typing import Any, TypeVar
 
 import flambeau
 from flambeau.nn.modules._backward import BackwardHook
-from flambeau.nn.modules._hooks import ModuleHooks, tables
+from flambeau.nn.modules._hooks import (
+    ModuleHooks,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+    tables,
+)
 from flambeau.nn.modules._notes import note_module
 from flambeau.nn.modules._state import ModuleState
 from flambeau.nn.modules._text import indent, type_name
 from flambeau.nn.parameter import Buffer, Parameter
 from flambeau.tensor import Tensor
 
-__all__ = ["Module"]
+__all__ = [
+    "Module", "register_module_backward_hook", "register_module_buffer_registration_hook",
+    "register_module_forward_hook", "register_module_forward_pre_hook",
+    "register_module_full_backward_hook", "register_module_full_backward_pre_hook",
+    "register_module_module_registration_hook", "register_module_parameter_registration_hook",
+]
 
 T = TypeVar("T", bound="Module")
 
@@ -67,7 +83,7 @@ class Module(ModuleState, ModuleHooks):
             super().__init__(*args, **kwargs)
 
     # -- the call --------------------------------------------------------------------------------
-    def forward(self, *input: Any) -> Any:  # noqa: A002 - PyTorch's name
+    def forward(self, *input: Any) -> Any:
         """What the module computes; every subclass defines it.
 
         Raises:
@@ -386,7 +402,8 @@ class Module(ModuleState, ModuleHooks):
 
     # -- conversion ------------------------------------------------------------------------------
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Replace every parameter, gradient and buffer by fn(it); parameters stay the same objects."""
+        """Replace every parameter, gradient and buffer by fn(it); parameters stay the objects
+        that they are."""
         if recurse:
             for module in self.children():
                 module._apply(fn)
@@ -531,9 +548,8 @@ class Module(ModuleState, ModuleHooks):
         child_lines = [f"({name}): {indent(repr(module), 2)}"
                        for name, module in self._modules.items()]
         name = self._get_name()
-        if not child_lines:
-            if len(extra_lines) <= 1:
-                return f"{name}({extra})"
+        if not child_lines and len(extra_lines) <= 1:
+            return f"{name}({extra})"
         body = "\n  ".join(itertools.chain(extra_lines, child_lines))
         return f"{name}(\n  {body}\n)"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.nn import functional as F
-from flambeau.nn.modules._sizes import ntuple
 from flambeau.nn.modules.module import Module
+from flambeau.nn.modules.utils import ntuple
 from flambeau.tensor import Tensor
 
 __all__ = [
@@ -42,7 +42,7 @@ class _MaxPoolNd(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
-    def forward(self, input: Tensor) -> Any:  # noqa: A002
+    def forward(self, input: Tensor) -> Any:
         return getattr(F, self._function)(
             input, self.kernel_size, self.stride, self.padding, self.dilation,
             ceil_mode=self.ceil_mode, return_indices=self.return_indices)
@@ -53,19 +53,29 @@ class _MaxPoolNd(Module):
 
 
 class MaxPool1d(_MaxPoolNd):
-    __doc__ = (_MaxPoolNd.__doc__ or "").replace("windows.", "windows of (N, C, L) or (C, L).", 1)
+    """Maximum over windows of (N, C, L) or (C, L).
+
+    Args:
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        padding: positions of -inf added on both sides.
+        dilation: distance between the window's elements.
+        return_indices: whether the positions of the maxima are returned too.
+        ceil_mode: whether a window that only starts inside counts.
+    """
+
     _function = "max_pool1d"
 
 
 class MaxPool2d(_MaxPoolNd):
-    __doc__ = (_MaxPoolNd.__doc__ or "").replace(
-        "windows.", "windows of (N, C, H, W) or (C, H, W).", 1)
+    """Maximum over windows of (N, C, H, W) or (C, H, W); arguments as of `MaxPool1d`."""
+
     _function = "max_pool2d"
 
 
 class MaxPool3d(_MaxPoolNd):
-    __doc__ = (_MaxPoolNd.__doc__ or "").replace(
-        "windows.", "windows of (N, C, D, H, W) or (C, D, H, W).", 1)
+    """Maximum over windows of (N, C, D, H, W) or (C, D, H, W); arguments as of `MaxPool1d`."""
+
     _function = "max_pool3d"
 
 
@@ -86,7 +96,7 @@ class _MaxUnpoolNd(Module):
         self.stride = ntuple(stride if stride is not None else kernel_size, self._dims)
         self.padding = ntuple(padding, self._dims)
 
-    def forward(self, input: Tensor, indices: Tensor,  # noqa: A002
+    def forward(self, input: Tensor, indices: Tensor,
                 output_size: Any = None) -> Tensor:
         unpool = getattr(F, f"max_unpool{self._dims}d")
         return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
@@ -96,17 +106,38 @@ class _MaxUnpoolNd(Module):
 
 
 class MaxUnpool1d(_MaxUnpoolNd):
-    __doc__ = _MaxUnpoolNd.__doc__
+    """Puts the maxima of `MaxPool1d` back where they were found; zeros elsewhere.
+
+    Args:
+        kernel_size: as of the pooling.
+        stride: as of the pooling; the kernel size by default.
+        padding: as of the pooling.
+    """
+
     _dims = 1
 
 
 class MaxUnpool2d(_MaxUnpoolNd):
-    __doc__ = _MaxUnpoolNd.__doc__
+    """Puts the maxima of `MaxPool2d` back where they were found; zeros elsewhere.
+
+    Args:
+        kernel_size: as of the pooling.
+        stride: as of the pooling; the kernel size by default.
+        padding: as of the pooling.
+    """
+
     _dims = 2
 
 
 class MaxUnpool3d(_MaxUnpoolNd):
-    __doc__ = _MaxUnpoolNd.__doc__
+    """Puts the maxima of `MaxPool3d` back where they were found; zeros elsewhere.
+
+    Args:
+        kernel_size: as of the pooling.
+        stride: as of the pooling; the kernel size by default.
+        padding: as of the pooling.
+    """
+
     _dims = 3
 
 
@@ -139,7 +170,7 @@ class AvgPool1d(_AvgPoolNd):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
                             self.count_include_pad)
 
@@ -170,21 +201,39 @@ class _AvgPoolNdWithDivisor(_AvgPoolNd):
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return getattr(F, self._function)(
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
             self.count_include_pad, self.divisor_override)
 
 
 class AvgPool2d(_AvgPoolNdWithDivisor):
-    __doc__ = (_AvgPoolNdWithDivisor.__doc__ or "").replace(
-        "windows.", "windows of (N, C, H, W) or (C, H, W).", 1)
+    """Mean over windows of (N, C, H, W) or (C, H, W).
+
+    Args:
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        padding: zeros added on both sides.
+        ceil_mode: whether a window that only starts inside counts.
+        count_include_pad: whether the zeros count in the mean.
+        divisor_override: divide by this instead of the number of elements.
+    """
+
     _function = "avg_pool2d"
 
 
 class AvgPool3d(_AvgPoolNdWithDivisor):
-    __doc__ = (_AvgPoolNdWithDivisor.__doc__ or "").replace(
-        "windows.", "windows of (N, C, D, H, W) or (C, D, H, W).", 1)
+    """Mean over windows of (N, C, D, H, W) or (C, D, H, W).
+
+    Args:
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        padding: zeros added on both sides.
+        ceil_mode: whether a window that only starts inside counts.
+        count_include_pad: whether the zeros count in the mean.
+        divisor_override: divide by this instead of the number of elements.
+    """
+
     _function = "avg_pool3d"
 
 
@@ -209,7 +258,7 @@ class _LPPoolNd(Module):
         self.stride = stride
         self.ceil_mode = ceil_mode
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return getattr(F, self._function)(input, float(self.norm_type), self.kernel_size,
                                           self.stride, self.ceil_mode)
 
@@ -219,17 +268,41 @@ class _LPPoolNd(Module):
 
 
 class LPPool1d(_LPPoolNd):
-    __doc__ = _LPPoolNd.__doc__
+    """(sum of x^p)^(1/p) over windows of (N, C, L) or (C, L).
+
+    Args:
+        norm_type: p.
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        ceil_mode: whether a window that only starts inside counts.
+    """
+
     _function = "lp_pool1d"
 
 
 class LPPool2d(_LPPoolNd):
-    __doc__ = _LPPoolNd.__doc__
+    """(sum of x^p)^(1/p) over windows of (N, C, H, W) or (C, H, W).
+
+    Args:
+        norm_type: p.
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        ceil_mode: whether a window that only starts inside counts.
+    """
+
     _function = "lp_pool2d"
 
 
 class LPPool3d(_LPPoolNd):
-    __doc__ = _LPPoolNd.__doc__
+    """(sum of x^p)^(1/p) over windows of (N, C, D, H, W) or (C, D, H, W).
+
+    Args:
+        norm_type: p.
+        kernel_size: size of the window.
+        stride: step between windows; the kernel size by default.
+        ceil_mode: whether a window that only starts inside counts.
+    """
+
     _function = "lp_pool3d"
 
 
@@ -255,22 +328,37 @@ class _AdaptiveAvgPoolNd(_AdaptivePoolNd):
         super().__init__()
         self.output_size = output_size
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return getattr(F, self._function)(input, self.output_size)
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPoolNd):
-    __doc__ = _AdaptiveAvgPoolNd.__doc__
+    """Mean over windows of (N, C, L) or (C, L) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+    """
+
     _function = "adaptive_avg_pool1d"
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd):
-    __doc__ = _AdaptiveAvgPoolNd.__doc__
+    """Mean over windows of (N, C, H, W) or (C, H, W) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+    """
+
     _function = "adaptive_avg_pool2d"
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPoolNd):
-    __doc__ = _AdaptiveAvgPoolNd.__doc__
+    """Mean over windows of (N, C, D, H, W) or (C, D, H, W) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+    """
+
     _function = "adaptive_avg_pool3d"
 
 
@@ -289,21 +377,39 @@ class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
         self.output_size = output_size
         self.return_indices = return_indices
 
-    def forward(self, input: Tensor) -> Any:  # noqa: A002
+    def forward(self, input: Tensor) -> Any:
         return getattr(F, self._function)(input, self.output_size,
                                           return_indices=self.return_indices)
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
-    __doc__ = _AdaptiveMaxPoolNd.__doc__
+    """Maximum over windows of (N, C, L) or (C, L) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+        return_indices: whether the positions of the maxima are returned too.
+    """
+
     _function = "adaptive_max_pool1d"
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
-    __doc__ = _AdaptiveMaxPoolNd.__doc__
+    """Maximum over windows of (N, C, H, W) or (C, H, W) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+        return_indices: whether the positions of the maxima are returned too.
+    """
+
     _function = "adaptive_max_pool2d"
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
-    __doc__ = _AdaptiveMaxPoolNd.__doc__
+    """Maximum over windows of (N, C, D, H, W) or (C, D, H, W) that follow from the output size.
+
+    Args:
+        output_size: one number or one per dimension; None keeps the input's.
+        return_indices: whether the positions of the maxima are returned too.
+    """
+
     _function = "adaptive_max_pool3d"

@@ -495,6 +495,14 @@ def stop_gradient_vjp(node, g):
     return (None,)
 
 
+stop_copy = _define("copy", _infer_same, _emit_stop, 0)
+
+
+@stop_copy.vjp
+def copy_vjp(node, g):
+    return (g,)
+
+
 # --------------------------------------------------------------------------- complex numbers
 def _infer_real(inputs, attrs):
     return inputs[0].shape, inputs[0].dtype.to_real()

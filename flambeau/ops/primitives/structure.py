@@ -236,6 +236,77 @@ def spread_vjp(node, g):
     return (slice_(padded, [s + a for s, a in zip(starts, low, strict=True)], steps, shape),)
 
 
+# --------------------------------------------------------------------------- diagonal
+def _infer_diagonal(inputs, attrs):
+    return inputs[0].shape[:-2] + (attrs[2],), inputs[0].dtype
+
+
+def _map_diagonal(node, index):
+    row, column, _ = node.attrs
+    return [*index[:-1], index[-1].shifted(row), index[-1].shifted(column)]
+
+
+def _layout_diagonal(shape, strides, offset, attrs, out_shape):
+    row, column, _ = attrs
+    return (strides[:-2] + (strides[-2] + strides[-1],),
+            offset + row * strides[-2] + column * strides[-1])
+
+
+DIAGONAL = _movement("diagonal", _infer_diagonal, _map_diagonal, _layout_diagonal)
+
+
+def take_diagonal(x: Value, row: int, column: int, length: int) -> Value:
+    """x[..., row + i, column + i] for i < length."""
+    return DIAGONAL(x, attrs=(row, column, length))
+
+
+@DIAGONAL.vjp
+def diagonal_vjp(node, g):
+    row, column, length = node.attrs
+    (x,) = node.inputs
+    zero = expand(constant(0, x.dtype, number=False), x.shape)
+    at = iota(g.shape, g.ndim - 1)
+    from flambeau.ops.primitives import elementwise as e
+
+    rows = e.add(at, e.filled(row, at))
+    columns = e.add(at, e.filled(column, at))
+    return (scatter(zero, [*range(g.ndim - 1), rows, columns], g, "add"),)
+
+
+# --------------------------------------------------------------------------- as_strided
+def _infer_strided(inputs, attrs):
+    return attrs[0], inputs[0].dtype
+
+
+def _map_strided(node, index):
+    raise AssertionError("as_strided is resolved on buffers")
+
+
+def _layout_strided(shape, strides, offset, attrs, out_shape):
+    return attrs[1], offset + attrs[2]
+
+
+AS_STRIDED = _movement("as_strided", _infer_strided, _map_strided, _layout_strided)
+
+
+def as_strided(x: Value, shape, strides, offset: int) -> Value:
+    """Any view of the memory of `x`, which lies row-major; offset counts from its first element."""
+    return AS_STRIDED(x, attrs=(tuple(shape), tuple(strides), offset))
+
+
+@AS_STRIDED.vjp
+def as_strided_vjp(node, g):
+    from flambeau.ops.primitives import elementwise as e
+
+    (x,), (shape, strides, offset) = node.inputs, node.attrs
+    place = expand(constant(offset, dtypes.int64, number=False), shape)
+    for d, stride in enumerate(strides):
+        at = iota(shape, d)
+        place = e.add(place, e.mul(at, e.filled(stride, at)))
+    zero = expand(constant(0, x.dtype, number=False), (x.numel,))
+    return (reshape(scatter(zero, [place], g, "add"), x.shape),)
+
+
 # --------------------------------------------------------------------------- window and fold
 def _infer_window(inputs, attrs):
     kernel, stride, dilation = attrs

@@ -1,0 +1,32 @@
+"""What the tensor layer tells this one about itself; nothing here knows a tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["tensors", "register_tensor_class"]
+
+
+class _Tensors:
+    """What the tensor layer has registered.
+
+    Attributes:
+        cls: the tensor class.
+        make: a namespace with `zeros`, `zeros_like`, `ones_like`, `empty_strided`, `stack` and
+            `from_numpy`, which have PyTorch's signatures.
+    """
+
+    __slots__ = ("cls", "make")
+
+    def __init__(self) -> None:
+        self.cls: Any = None
+        self.make: Any = None
+
+
+tensors = _Tensors()
+
+
+def register_tensor_class(cls: type, make: Any) -> None:
+    """Tell this layer what a tensor is and who makes new ones; the tensor layer calls it once."""
+    tensors.cls = cls
+    tensors.make = make

@@ -1,0 +1,657 @@
+"""Elementwise arithmetic, comparison, logic, rounding, conversion."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import broadcast_shapes
+from flambeau.ir.graph import Value
+from flambeau.ops import primitives as p
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Index, Number, Operand, Tensor, dtypes_default, lift, op
+from flambeau.ops.samples import Arr, binary, sample, unary
+
+
+def broadcast(*values: Value) -> list[Value]:
+    """Values expanded to their common shape."""
+    shape = broadcast_shapes(*(value.shape for value in values))
+    return [p.expand(value, shape) for value in values]
+
+
+def elementwise(prim, *values: Value) -> Value:
+    """Apply an elementwise primitive after broadcasting."""
+    return prim(*broadcast(*values))
+
+
+def like(value: float, x: Value) -> Value:
+    """A constant with the dtype of `x`, for use beside it."""
+    return p.filled(value, x)
+
+
+# --------------------------------------------------------------------------- arithmetic
+def _scaled(other: Value, alpha: Value) -> Value:
+    alpha = lift(alpha)
+    if alpha.prim.name == "constant" and alpha.attrs[0] == 1:
+        return other
+    return elementwise(p.mul, other, convert(alpha, other.dtype))
+
+
+@op(promote="match", inplace=True, grad="AddBackward0", samples=binary(), oracle=np.add)
+def add(input: Operand, other: Operand, *, alpha: Number = 1):
+    """input + alpha * other, with broadcasting and type promotion."""
+    return elementwise(p.add, input, _scaled(other, alpha))
+
+
+@op(promote="match", inplace=True, grad="SubBackward0", samples=binary(),
+    oracle=np.subtract, aliases=("subtract",))
+def sub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """input - alpha * other."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
+                           "Use the `^` or `logical_xor()` operator instead.")
+    return elementwise(p.sub, input, _scaled(other, alpha))
+
+
+@op(promote="match", grad="RsubBackward1", samples=binary())
+def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """other - alpha * input."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
+                           "you are trying to invert a mask, use the `~` or `logical_not()` "
+                           "operator instead.")
+    return elementwise(p.sub, other, _scaled(input, alpha))
+
+
+@op(promote="match", inplace=True, grad="MulBackward0", samples=binary(),
+    oracle=np.multiply, aliases=("multiply",))
+def mul(input: Operand, other: Operand):
+    """input * other."""
+    return elementwise(p.mul, input, other)
+
+
+@op(promote=None, inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
+    aliases=("divide",))
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None):
+    """input / other; `rounding_mode` None (true division), "trunc" or "floor"."""
+    if rounding_mode is None:
+        return true_divide(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError("div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
+                           f"found '{rounding_mode}'")
+    return _divide_truncating(input, other)
+
+
+@op(promote="float", inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
+    oracle=np.true_divide)
+def true_divide(input: Operand, other: Operand):
+    """input / other in floating point, also for integers."""
+    return elementwise(p.div, input, other)
+
+
+@op(promote="match", method=False, public=(), out=False, samples=binary(0.5, 2.0))
+def _divide_truncating(input: Operand, other: Operand):
+    """input / other rounded towards zero."""
+    a, b = broadcast(input, other)
+    return p.trunc(p.div(a, b)) if a.dtype.kind == "f" else p.idiv(a, b)
+
+
+@op(promote="match", inplace=True, samples=binary(0.5, 2.0, number=None), differentiable=False)
+def floor_divide(input: Operand, other: Operand):
+    """input / other rounded down."""
+    a, b = broadcast(input, other)
+    if a.dtype.kind in "ub":
+        return p.idiv(a, b)
+    if a.dtype.kind == "i":
+        quotient, rest = p.idiv(a, b), p.irem(a, b)
+        down = p.logical_and(p.ne(rest, like(0, rest)), _signs_differ(rest, b))
+        return p.where(down, p.sub(quotient, like(1, a)), quotient)
+    rest = p.fmod(a, b)
+    quotient = p.div(p.sub(a, rest), b)
+    down = p.logical_and(p.ne(rest, like(0, rest)), _signs_differ(rest, b))
+    quotient = p.where(down, p.sub(quotient, like(1, a)), quotient)
+    whole = p.floor(quotient)
+    whole = p.where(p.gt(p.sub(quotient, whole), like(0.5, a)), p.add(whole, like(1, a)), whole)
+    return p.where(p.eq(b, like(0, b)), p.div(a, b), whole)
+
+
+def _signs_differ(a: Value, b: Value) -> Value:
+    return p.ne(p.lt(a, like(0, a)), p.lt(b, like(0, b)))
+
+
+@op(promote="match", inplace=True, samples=binary(0.5, 2.0), oracle=np.remainder)
+def remainder(input: Operand, other: Operand):
+    """input - other * floor(input / other): the remainder with the divisor's sign."""
+    a, b = broadcast(input, other)
+    if a.dtype.kind in "ub":
+        return p.irem(a, b)
+    rest = p.irem(a, b) if a.dtype.kind == "i" else p.fmod(a, b)
+    wrong = p.logical_and(p.ne(rest, like(0, rest)), _signs_differ(rest, b))
+    return p.where(wrong, p.add(rest, b), rest)
+
+
+@remainder.vjp
+def remainder_vjp(g, input, other):
+    quotient = p.floor(elementwise(p.div, input, other))
+    return reduced(g, input), reduced(p.neg(p.mul(g, quotient)), other)
+
+
+def reduced(g: Value, operand: Value) -> Value:
+    """A gradient summed back to the shape of a broadcast operand."""
+    return p.sum_to_shape(g, operand.shape)
+
+
+@op(promote="match", inplace=True, samples=binary(0.5, 2.0), oracle=np.fmod)
+def fmod(input: Operand, other: Operand):
+    """The remainder of input / other with the dividend's sign, as C's fmod."""
+    a, b = broadcast(input, other)
+    return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
+
+
+@op(promote="match", inplace=True, grad=lambda call: "PowBackward1" if len(call.avals) == 2 and not
+    isinstance(call.avals[1], type) else "PowBackward0", samples=binary(0.5, 2.0, number=3),
+    oracle=np.power)
+def pow(input: Operand, exponent: Operand):
+    """input ** exponent."""
+    number = exponent if isinstance(exponent, Value) else lift(exponent)
+    fixed = number.attrs[0] if number.prim.name == "constant" else None
+    if input.dtype.kind in "iub":
+        return _integer_power(*broadcast(input, exponent))
+    if fixed in (0.5, 1, 2, 3, -1):
+        return _small_power(input, fixed)
+    return elementwise(p.pow_, input, exponent)
+
+
+def _small_power(x: Value, exponent: float) -> Value:
+    if exponent == 0.5:
+        return p.sqrt(x)
+    if exponent == -1:
+        return p.div(like(1, x), x)
+    result = x
+    for _ in range(int(exponent) - 1):
+        result = p.mul(result, x)
+    return result
+
+
+def _integer_power(base: Value, exponent: Value) -> Value:
+    """By squaring; a negative exponent gives 0 but for bases 1 and -1."""
+    if base.dtype.kind == "b":
+        return p.where(exponent, base, like(True, base))
+    result, square, rest = like(1, base), base, exponent
+    one, zero = like(1, base), like(0, base)
+    for _ in range(min(base.dtype.itemsize * 8, 6 if base.dtype.itemsize == 8 else 5)):
+        odd = p.ne(p.bitwise_and(rest, one), zero)
+        result = p.where(odd, p.mul(result, square), result)
+        square, rest = p.mul(square, square), p.shift_right(rest, one)
+    if base.dtype.kind == "u":
+        return result
+    even = p.eq(p.bitwise_and(exponent, one), zero)
+    inverse = p.where(p.eq(base, one), one, p.where(
+        p.eq(base, p.neg(one)), p.where(even, one, p.neg(one)), zero))
+    return p.where(p.lt(exponent, zero), inverse, result)
+
+
+@op(inplace=True, samples=unary(), oracle=np.negative, aliases=("negative",))
+def neg(input: Tensor):
+    """-input."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported. If you "
+                           "are trying to invert a mask, use the `~` or `logical_not()` operator "
+                           "instead.")
+    return p.neg(input)
+
+
+@op(inplace=True, samples=unary(), differentiable=True)
+def positive(input: Tensor):
+    """The input itself."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+@op(inplace=True, samples=unary(), oracle=np.abs, aliases=("absolute",))
+def abs(input: Tensor):
+    """The absolute value."""
+    return p.abs_(input)
+
+
+@op(inplace=True, samples=unary(), oracle=np.sign)
+def sign(input: Tensor):
+    """-1, 0 or 1."""
+    return p.sign(input)
+
+
+@op(promote="float", inplace=True, samples=unary(0.5, 2.0), oracle=np.reciprocal)
+def reciprocal(input: Tensor):
+    """1 / input."""
+    return p.div(like(1, input), input)
+
+
+@reciprocal.vjp
+def reciprocal_vjp(g, output):
+    return p.neg(p.mul(g, p.conj(p.mul(output, output))))
+
+
+@op(inplace=True, samples=unary(), oracle=np.square)
+def square(input: Tensor):
+    """input * input."""
+    return p.mul(input, input)
+
+
+# --------------------------------------------------------------------------- maths
+def _maths(name: str, prim, low: float, high: float, oracle, doc: str, **options):
+    """A floating function of one tensor; integers become the default floating dtype."""
+
+    def body(input: Tensor):
+        return prim(input)
+
+    body.__name__, body.__doc__ = name, doc
+    body.__annotations__ = {"input": "Tensor"}
+    return op(promote="float", inplace=True, samples=unary(low, high), oracle=oracle,
+              **options)(body)
+
+
+exp = _maths("exp", p.exp, -3, 3, np.exp, "e to the power of each element.")
+exp2 = _maths("exp2", p.exp2, -3, 3, np.exp2, "2 to the power of each element.")
+expm1 = _maths("expm1", p.expm1, -3, 3, np.expm1, "exp(input) - 1, accurate near 0.")
+log = _maths("log", p.log, 0.1, 5, np.log, "The natural logarithm.")
+log2 = _maths("log2", p.log2, 0.1, 5, np.log2, "The logarithm to base 2.")
+log10 = _maths("log10", p.log10, 0.1, 5, np.log10, "The logarithm to base 10.")
+log1p = _maths("log1p", p.log1p, -0.9, 5, np.log1p, "log(1 + input), accurate near 0.")
+sqrt = _maths("sqrt", p.sqrt, 0.1, 5, np.sqrt, "The square root.")
+sin = _maths("sin", p.sin, -6, 6, np.sin, "The sine, of radians.")
+cos = _maths("cos", p.cos, -6, 6, np.cos, "The cosine, of radians.")
+tan = _maths("tan", p.tan, -1.4, 1.4, np.tan, "The tangent, of radians.")
+asin = _maths("asin", p.asin, -0.9, 0.9, np.arcsin, "The inverse sine.", aliases=("arcsin",))
+acos = _maths("acos", p.acos, -0.9, 0.9, np.arccos, "The inverse cosine.", aliases=("arccos",))
+atan = _maths("atan", p.atan, -3, 3, np.arctan, "The inverse tangent.", aliases=("arctan",))
+sinh = _maths("sinh", p.sinh, -3, 3, np.sinh, "The hyperbolic sine.")
+cosh = _maths("cosh", p.cosh, -3, 3, np.cosh, "The hyperbolic cosine.")
+tanh = _maths("tanh", p.tanh, -3, 3, np.tanh, "The hyperbolic tangent.")
+asinh = _maths("asinh", p.asinh, -3, 3, np.arcsinh, "The inverse hyperbolic sine.",
+               aliases=("arcsinh",))
+acosh = _maths("acosh", p.acosh, 1.1, 5, np.arccosh, "The inverse hyperbolic cosine.",
+               aliases=("arccosh",))
+atanh = _maths("atanh", p.atanh, -0.9, 0.9, np.arctanh, "The inverse hyperbolic tangent.",
+               aliases=("arctanh",))
+erf = _maths("erf", p.erf, -3, 3, None, "The error function.")
+erfc = _maths("erfc", p.erfc, -3, 3, None, "1 - erf(input), accurate for large inputs.")
+erfinv = _maths("erfinv", p.erfinv, -0.9, 0.9, None, "The inverse error function.")
+lgamma = _maths("lgamma", p.lgamma, 0.3, 5, None, "The logarithm of |gamma(input)|.")
+digamma = _maths("digamma", p.digamma, 0.3, 5, None, "The derivative of lgamma.")
+sigmoid = _maths("sigmoid", p.sigmoid, -4, 4, None, "1 / (1 + exp(-input)).")
+
+
+@op(promote="float", inplace=True, samples=unary(0.1, 5))
+def rsqrt(input: Tensor):
+    """1 / sqrt(input)."""
+    return p.div(like(1, input), p.sqrt(input))
+
+
+@rsqrt.vjp
+def rsqrt_vjp(g, output):
+    cube = p.mul(p.mul(output, output), output)
+    return p.mul(g, p.mul(like(-0.5, cube), cube))
+
+
+@op(promote="float", inplace=True, samples=binary(0.5, 2.0, number=None), oracle=np.arctan2,
+    aliases=("arctan2",))
+def atan2(input: Tensor, other: Tensor):
+    """The angle of the point (other, input), in radians."""
+    return elementwise(p.atan2, input, other)
+
+
+# --------------------------------------------------------------------------- rounding
+@op(inplace=True, samples=unary(), oracle=np.floor)
+def floor(input: Tensor):
+    """The largest integer not above."""
+    return p.floor(input)
+
+
+@op(inplace=True, samples=unary(), oracle=np.ceil)
+def ceil(input: Tensor):
+    """The smallest integer not below."""
+    return p.ceil(input)
+
+
+@op(inplace=True, samples=unary(), oracle=np.trunc, aliases=("fix",))
+def trunc(input: Tensor):
+    """The integer part."""
+    return p.trunc(input)
+
+
+@op(inplace=True, samples=unary(), oracle=np.round)
+def round(input: Tensor, *, decimals: int = 0):
+    """The nearest integer (halves to even), or the nearest multiple of 10 ** -decimals."""
+    if decimals == 0:
+        return p.round_(input)
+    scale = like(10.0 ** builtins.abs(decimals), input)
+    if decimals > 0:
+        return p.div(p.round_(p.mul(input, scale)), scale)
+    return p.mul(p.round_(p.div(input, scale)), scale)
+
+
+@op(inplace=True, samples=unary())
+def frac(input: Tensor):
+    """The fractional part, with the sign of the input."""
+    return p.sub(input, p.trunc(input))
+
+
+# --------------------------------------------------------------------------- extrema, clamping
+@op(promote="match", samples=binary(number=None), oracle=np.maximum)
+def maximum(input: Tensor, other: Tensor):
+    """The larger of two; NaN wins."""
+    return elementwise(p.maximum, input, other)
+
+
+@op(promote="match", samples=binary(number=None), oracle=np.minimum)
+def minimum(input: Tensor, other: Tensor):
+    """The smaller of two; NaN wins."""
+    return elementwise(p.minimum, input, other)
+
+
+def _clamp_samples():
+    yield sample(Arr((3, 4)), -0.5, 0.5)
+    yield sample(Arr((17,)), min=-0.5)
+    yield sample(Arr((0, 2)), max=0.5)
+    yield sample(Arr((3, 4)), Arr((4,), None, -1, 0), Arr((3, 1), None, 0, 1))
+
+
+@op(promote="match", inplace=True, samples=_clamp_samples, aliases=("clip",))
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None):
+    """input limited to [min, max]; where min > max the result is max."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    result = input
+    if min is not None:
+        result = elementwise(p.maximum, result, convert(lift(min), result.dtype))
+    if max is not None:
+        result = elementwise(p.minimum, result, convert(lift(max), result.dtype))
+    return result
+
+
+@clamp.vjp
+def clamp_vjp(g, input, min, max):
+    """The bounds themselves belong to the input."""
+    shape, inside, low = g.shape, None, None
+    x = p.expand(input, shape)
+    if min is not None:
+        low = p.expand(convert(lift(min), x.dtype), shape)
+        inside = p.ge(x, low)
+    if max is not None:
+        high = p.expand(convert(lift(max), x.dtype), shape)
+        below = p.le(x, high)
+        inside = below if inside is None else p.logical_and(inside, below)
+    zero = like(0, g)
+    grads = [reduced(p.where(inside, g, zero), input)]
+    if min is not None:
+        active = p.lt(x, low)
+        if max is not None:
+            active = p.logical_and(active, p.lt(low, high))
+        grads.append(reduced(p.where(active, g, zero), lift(min)))
+    else:
+        grads.append(None)
+    if max is not None:
+        active = p.gt(x, high)
+        if min is not None:
+            active = p.logical_or(active, p.gt(low, high))
+        grads.append(reduced(p.where(active, g, zero), lift(max)))
+    else:
+        grads.append(None)
+    return grads
+
+
+@op(promote="match", inplace=True, samples=lambda: iter([sample(Arr((3, 4)), 0.5)]))
+def clamp_min(input: Tensor, min: Operand):
+    """max(input, min)."""
+    return clamp(input, min=min)
+
+
+@op(promote="match", inplace=True, samples=lambda: iter([sample(Arr((3, 4)), 0.5)]))
+def clamp_max(input: Tensor, max: Operand):
+    """min(input, max)."""
+    return clamp(input, max=max)
+
+
+# --------------------------------------------------------------------------- comparison
+def _comparison(name: str, prim, oracle, doc: str, aliases=()):
+    def body(input: Operand, other: Operand):
+        return elementwise(prim, input, other)
+
+    body.__name__, body.__doc__ = name, doc
+    body.__annotations__ = {"input": "Operand", "other": "Operand"}
+    return op(promote="match", inplace=True, samples=binary(), oracle=oracle, aliases=aliases,
+              differentiable=False)(body)
+
+
+eq = _comparison("eq", p.eq, np.equal, "input == other, elementwise.")
+ne = _comparison("ne", p.ne, np.not_equal, "input != other.", ("not_equal",))
+lt = _comparison("lt", p.lt, np.less, "input < other.", ("less",))
+le = _comparison("le", p.le, np.less_equal, "input <= other.", ("less_equal",))
+gt = _comparison("gt", p.gt, np.greater, "input > other.", ("greater",))
+ge = _comparison("ge", p.ge, np.greater_equal, "input >= other.", ("greater_equal",))
+
+
+@op(samples=unary(), differentiable=False, oracle=np.isnan)
+def isnan(input: Tensor):
+    """Is the element NaN?"""
+    if input.dtype.is_complex:
+        return p.logical_or(isnan(p.real(input)), isnan(p.imag(input)))
+    return p.ne(input, input)
+
+
+@op(samples=unary(), differentiable=False, oracle=np.isinf)
+def isinf(input: Tensor):
+    """Is the element infinite?"""
+    if input.dtype.is_complex:
+        return p.logical_or(isinf(p.real(input)), isinf(p.imag(input)))
+    if input.dtype.is_integral:
+        return p.ne(input, input)
+    return p.eq(p.abs_(input), like(float("inf"), input))
+
+
+@op(samples=unary(), differentiable=False, oracle=np.isfinite)
+def isfinite(input: Tensor):
+    """Is the element neither infinite nor NaN?"""
+    if input.dtype.is_complex:
+        return p.logical_and(isfinite(p.real(input)), isfinite(p.imag(input)))
+    if input.dtype.is_integral:
+        return p.eq(input, input)
+    return p.lt(p.abs_(input), like(float("inf"), input))
+
+
+@op(promote=None, samples=binary(number=None), differentiable=False, oracle=np.isclose)
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
+            equal_nan: bool = False):
+    """|input - other| <= atol + rtol * |other|."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{_name(input)} did not match {_name(other)}")
+    same = eq(input, other)
+    if equal_nan:
+        same = p.logical_or(same, elementwise(p.logical_and, isnan(input), isnan(other)))
+    if input.dtype.is_integral:
+        input, other = convert(input, dtypes.float64), convert(other, dtypes.float64)
+    gap = abs(sub(input, other))
+    magnitude = abs(other)
+    allowed = add(mul(magnitude, rtol), atol)
+    near = elementwise(p.logical_and, isfinite(gap), le(gap, allowed))
+    return elementwise(p.logical_or, same, near)
+
+
+def _name(value: Value) -> str:
+    return value.dtype.legacy.removesuffix("Tensor")
+
+
+# --------------------------------------------------------------------------- logic, bits
+def _truth(x: Value) -> Value:
+    return convert(x, dtypes.bool_)
+
+
+def _logical(name: str, prim, oracle, doc: str):
+    def body(input: Tensor, other: Tensor):
+        return elementwise(prim, _truth(input), _truth(other))
+
+    body.__name__, body.__doc__ = name, doc
+    body.__annotations__ = {"input": "Tensor", "other": "Tensor"}
+    return op(inplace=True, samples=binary(number=None), oracle=oracle,
+              differentiable=False)(body)
+
+
+logical_and = _logical("logical_and", p.logical_and, np.logical_and, "Both are non-zero.")
+logical_or = _logical("logical_or", p.logical_or, np.logical_or, "At least one is non-zero.")
+logical_xor = _logical("logical_xor", p.logical_xor, np.logical_xor, "Exactly one is non-zero.")
+
+
+@op(inplace=True, samples=unary(), oracle=np.logical_not, differentiable=False)
+def logical_not(input: Tensor):
+    """The element is zero."""
+    return p.bitwise_not(_truth(input))
+
+
+def _integers_only(name: str, x: Value) -> None:
+    if not x.dtype.is_integral:
+        raise RuntimeError(f'"{name}_cpu" not implemented for \'{_name(x)}\': bitwise operations '
+                           "take integer or bool tensors")
+
+
+def _bitwise(name: str, prim, doc: str, shift: bool = False):
+    def body(input: Operand, other: Operand):
+        _integers_only(name, input)
+        return elementwise(prim, input, other)
+
+    body.__name__, body.__doc__ = name, doc
+    body.__annotations__ = {"input": "Operand", "other": "Operand"}
+    return op(promote="match", inplace=True, differentiable=False, samples=_bit_samples)(body)
+
+
+def _bit_samples():
+    yield sample(Arr((5,), "int64", 0, 9), Arr((5,), "int64", 0, 9))
+    yield sample(Arr((3, 4), "int32", 0, 9), 3)
+
+
+bitwise_and = _bitwise("bitwise_and", p.bitwise_and, "input & other, bit by bit.")
+bitwise_or = _bitwise("bitwise_or", p.bitwise_or, "input | other, bit by bit.")
+bitwise_xor = _bitwise("bitwise_xor", p.bitwise_xor, "input ^ other, bit by bit.")
+bitwise_left_shift = _bitwise("bitwise_left_shift", p.shift_left, "input << other.")
+bitwise_right_shift = _bitwise("bitwise_right_shift", p.shift_right, "input >> other.")
+
+
+@op(inplace=True, differentiable=False,
+    samples=lambda: iter([sample(Arr((5,), "int64", 0, 9)), sample(Arr((5,), "bool", 0, 2))]))
+def bitwise_not(input: Tensor):
+    """~input; for bool the logical negation."""
+    _integers_only("bitwise_not", input)
+    return p.bitwise_not(input)
+
+
+# --------------------------------------------------------------------------- selection
+def _where_samples():
+    yield sample(Arr((3, 4), "bool", 0, 2), Arr((3, 4)), Arr((4,)))
+    yield sample(Arr((3, 1), "bool", 0, 2), Arr((3, 4)), 0.5)
+    yield sample(Arr((), "bool", 0, 2), Arr(()), Arr(()))
+
+
+@op(promote="match", samples=_where_samples, opmath=False, method=False)
+def where(condition: Index, input: Operand, other: Operand):
+    """input where condition, other elsewhere."""
+    if condition.dtype not in (dtypes.bool_, dtypes.uint8):
+        raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with "
+                           f"dtype {condition.dtype!r}")
+    condition, a, b = broadcast(_truth(condition), input, other)
+    return p.where(condition, a, b)
+
+
+def _masked_samples():
+    yield sample(Arr((3, 4)), Arr((3, 4), "bool", 0, 2), 0.5)
+    yield sample(Arr((2, 3, 5)), Arr((3, 1), "bool", 0, 2), 2)
+
+
+@op(inplace=True, samples=_masked_samples, opmath=False)
+def masked_fill(input: Tensor, mask: Index, value: Operand):
+    """input with `value` where mask is True."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
+                           f"{mask.dtype!r}")
+    value = lift(value)
+    if value.ndim:
+        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
+                           f"with {value.ndim} dimension(s).")
+    mask, x, fill = broadcast(mask, input, convert(value, input.dtype))
+    return p.where(mask, fill, x)
+
+
+def _lerp_samples():
+    yield sample(Arr((3, 4)), Arr((3, 4)), 0.3)
+    yield sample(Arr((3, 4)), Arr((4,)), Arr((3, 1)))
+
+
+@op(promote="match", inplace=True, samples=_lerp_samples)
+def lerp(input: Tensor, end: Tensor, weight: Operand):
+    """input + weight * (end - input)."""
+    x, y, w = broadcast(input, end, convert(lift(weight), input.dtype))
+    return p.add(x, p.mul(w, p.sub(y, x)))
+
+
+def _addc_samples():
+    yield sample(Arr((3, 4)), Arr((3, 4), None, 0.5, 2), Arr((4,), None, 0.5, 2))
+    yield sample(Arr((5,)), Arr((5,), None, 0.5, 2), Arr((5,), None, 0.5, 2), value=0.5)
+
+
+@op(promote="match", inplace=True, samples=_addc_samples)
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
+    """input + value * tensor1 * tensor2."""
+    product = _scaled(elementwise(p.mul, tensor1, tensor2), value)
+    return elementwise(p.add, input, product)
+
+
+@op(promote="match", inplace=True, samples=_addc_samples)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
+    """input + value * tensor1 / tensor2."""
+    return elementwise(p.add, input, _scaled(elementwise(p.div, tensor1, tensor2), value))
+
+
+# --------------------------------------------------------------------------- copies, conversion
+@op(samples=unary(), opmath=False)
+def clone(input: Tensor):
+    """A copy with its own memory."""
+    return p.stop_copy(input)
+
+
+@op(opmath=False, method=False, public=(), out=False, grad="ToCopyBackward0",
+    samples=lambda: iter([sample(Arr((3, 4)), dtypes.float64)]))
+def _to_dtype(input: Tensor, dtype: object):
+    """The input converted to `dtype`, as a copy."""
+    return convert(input, dtype) if input.dtype is not dtype else p.stop_copy(input)
+
+
+@op(opmath=False, method=False, public=(), out=False, inplace=True, grad="CopyBackwards",
+    samples=lambda: iter([sample(Arr((3, 4)), Arr((4,)))]))
+def copy(input: Tensor, src: Tensor, non_blocking: bool = False):
+    """src broadcast to the shape of input and converted to its dtype."""
+    return p.expand(convert(src, input.dtype), input.shape)
+
+
+@op(opmath=False, method=False, public=(), out=False, inplace=True,
+    samples=lambda: iter([sample(Arr((3, 4)), 2.0)]))
+def fill(input: Tensor, value: Operand):
+    """A tensor like input in which every element is value."""
+    value = lift(value)
+    if value.ndim:
+        raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
+                           f"{value.ndim} dimensions.")
+    return p.expand(convert(value, input.dtype), input.shape)
+
+
+@op(opmath=False, method=False, public=(), out=False, inplace=True, samples=unary())
+def zero(input: Tensor):
+    """A tensor like input in which every element is 0."""
+    return like(0, input)
+
+
+def default_float(x: Value) -> Value:
+    """Integers as the default floating dtype."""
+    return convert(x, dtypes_default()) if x.dtype.is_integral else x

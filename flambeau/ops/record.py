@@ -1,0 +1,272 @@
+"""The op record: one definition from which everything about an operation is derived.
+
+    @op(promote="float", grad="ExpBackward0", inplace=True, samples=unary())
+    def exp(input: Tensor):
+        \"\"\"e to the power of each element.\"\"\"
+        return prim.exp(input)
+
+The body is a function over `ir.Value`s, written with primitives and other ops. Calling a record with
+Values inlines its body; tensor/ derives from the record what users call. The annotations say what a
+parameter is:
+
+    Tensor            a tensor, promoted with the others if `promote` is set
+    Tensor | None     the same, may be absent
+    Operand           a tensor or a number
+    Number            a number that may change from call to call without recompiling
+    Index             a tensor that keeps its dtype (indices, masks)
+    Index | None      the same, may be absent
+    Tensors           a sequence of tensors
+    anything else     static: a new value means a new kernel
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+from flambeau.ir.graph import Value, constant
+from flambeau.ops.primitives.elementwise import convert
+from flambeau.ops.primitives.structure import iota
+
+__all__ = ["Op", "Param", "REGISTRY", "op", "view_op", "result_type", "lift", "Tensor", "Operand",
+           "Number", "Index", "Tensors", "index_space"]
+
+Tensor = Value
+Operand = Value
+Number = Value
+Index = Value
+Tensors = Sequence[Value]
+
+_ROLES = {"Tensor": "tensor", "Tensor | None": "tensor", "Operand": "operand", "Number": "number",
+          "Index": "index", "Index | None": "index", "Tensors": "tensors",
+          "Operand | None": "operand", "Number | None": "number"}
+
+REGISTRY: dict[str, Op] = {}
+
+
+class Param:
+    """One parameter of an op: its role decides how dispatch passes it."""
+
+    __slots__ = ("name", "role", "default", "keyword_only", "annotation")
+
+    def __init__(self, parameter: inspect.Parameter):
+        self.name = parameter.name
+        self.annotation = str(parameter.annotation)
+        self.role = _ROLES.get(self.annotation, "static")
+        self.default = parameter.default
+        self.keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+class Op:
+    """The record of one operation.
+
+    Attributes:
+        name: public name; dotted for submodules ("linalg.norm").
+        body: (Values and statics) -> Value or tuple of Values.
+        params: in order.
+        kind: "compute", or "view" (the result shares the input's memory where it can).
+        promote: None; "match": tensors and operands meet in one dtype; "float": the same, and integers
+            become the default floating dtype.
+        opmath: compute on 16-bit floats in float32, rounding the result once.
+        grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
+        method, inplace, out: derived forms that PyTorch has.
+        returns: names of the results, if there are several.
+        functional: also (or only) in torch.nn.functional.
+        gradient: the override of the derived gradient, or None.
+        oracle: a NumPy function with the same result, for tests.
+        samples: a function that yields `samples.Sample`s.
+    """
+
+    def __init__(self, body: Callable, **options: Any):
+        self.body = body
+        self.name = options.pop("name", None) or body.__name__.rstrip("_")
+        self.doc = inspect.getdoc(body) or ""
+        signature = inspect.signature(body)
+        self.params = [Param(parameter) for parameter in signature.parameters.values()]
+        self.kind = options.pop("kind", "compute")
+        self.promote = options.pop("promote", None)
+        self.opmath = options.pop("opmath", self.kind != "view")
+        self.grad = options.pop("grad", None)
+        self.method = options.pop("method", True)
+        self.inplace = options.pop("inplace", False)
+        self.out = options.pop("out", self.kind != "view")
+        self.returns = options.pop("returns", None)
+        self.public = options.pop("public", ("torch",))
+        self.aliases = options.pop("aliases", ())
+        self.samples = options.pop("samples", None)
+        self.oracle = options.pop("oracle", None)
+        self.differentiable = options.pop("differentiable", True)
+        self.gradient: Callable | None = None
+        if options:
+            raise TypeError(f"op {self.name}: unknown options {sorted(options)}")
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def vjp(self, rule: Callable) -> Callable:
+        """Decorator: override the derived gradient. `rule` takes by name any of `g` (the gradient of
+        the result, or a tuple), `output`, and the op's own parameters; it returns one gradient per
+        tensor parameter (bare if there is one)."""
+        self.gradient = rule
+        return rule
+
+    # ------------------------------------------------------------------ use over Values
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.apply(self.bind(args, kwargs))
+
+    def bind(self, args: Sequence, kwargs: dict) -> list:
+        """Arguments in the order of `params`, defaults filled in.
+
+        Raises:
+            TypeError: unknown, missing or surplus arguments, in terms of this op.
+        """
+        positional = [p for p in self.params if not p.keyword_only]
+        if len(args) > len(positional):
+            raise TypeError(f"{self.name}() takes {len(positional)} positional arguments but "
+                            f"{len(args)} were given")
+        names = {p.name for p in self.params}
+        unknown = [name for name in kwargs if name not in names]
+        if unknown:
+            raise TypeError(f"{self.name}() got an unexpected keyword argument {unknown[0]!r}; it "
+                            f"takes {', '.join(p.name for p in self.params)}")
+        bound = []
+        for position, param in enumerate(self.params):
+            if not param.keyword_only and position < len(args):
+                if param.name in kwargs:
+                    raise TypeError(f"{self.name}() got multiple values for argument "
+                                    f"{param.name!r}")
+                bound.append(args[position])
+            elif param.name in kwargs:
+                bound.append(kwargs[param.name])
+            elif param.required:
+                raise TypeError(f"{self.name}() missing required argument {param.name!r} "
+                                f"(position {position + 1})")
+            else:
+                bound.append(param.default)
+        return bound
+
+    def apply(self, bound: Sequence) -> Any:
+        """Inline the body on bound arguments (Values, statics; numbers may be Python numbers)."""
+        args = self.promoted([self._lifted(p, a) for p, a in zip(self.params, bound, strict=True)])
+        return self.run_body(args)
+
+    def run_body(self, args: Sequence) -> Any:
+        plain = [a for p, a in zip(self.params, args, strict=True) if not p.keyword_only]
+        named = {p.name: a for p, a in zip(self.params, args, strict=True) if p.keyword_only}
+        return self.body(*plain, **named)
+
+    @staticmethod
+    def _lifted(param: Param, arg: Any) -> Any:
+        if arg is None or param.role == "static":
+            return arg
+        if param.role == "tensors":
+            return tuple(lift(item) for item in arg)
+        return lift(arg)
+
+    def promoted(self, args: Sequence) -> list:
+        """Convert tensors and operands to their common dtype, as `promote` says."""
+        if self.promote is None:
+            return list(args)
+        group = []
+        for param, arg in zip(self.params, args, strict=True):
+            if arg is not None and param.role in ("tensor", "operand"):
+                group.append(arg)
+            elif param.role == "tensors":
+                group += arg
+        dtype = result_type(group)
+        if self.promote == "float" and dtype.is_integral:
+            dtype = dtypes_default()
+        result = []
+        for param, arg in zip(self.params, args, strict=True):
+            if arg is not None and param.role in ("tensor", "operand"):
+                arg = convert(arg, dtype)
+            elif param.role == "tensors":
+                arg = tuple(convert(item, dtype) for item in arg)
+            result.append(arg)
+        return result
+
+
+_default = [dtypes.float32]
+
+
+def dtypes_default() -> DType:
+    """The default floating dtype (`torch.get_default_dtype`)."""
+    return _default[0]
+
+
+def set_dtypes_default(dtype: DType) -> None:
+    _default[0] = dtype
+
+
+def lift(value: Any) -> Value:
+    """A Value as it is; a Python number as a constant number."""
+    if isinstance(value, Value):
+        return value
+    if isinstance(value, (bool, int, float, complex)):
+        return constant(value)
+    raise TypeError(f"expected a value or a number, got {type(value).__name__}")
+
+
+def result_type(values: Sequence[Value]) -> DType:
+    """PyTorch's promotion: tensors with dimensions decide; 0-d tensors and then Python numbers only
+    raise the kind (bool < integer < float < complex)."""
+    groups: list[DType | None] = [None, None, None]
+    for value in values:
+        place = 2 if value.number else 1 if value.ndim == 0 else 0
+        dtype = value.dtype
+        if value.number:
+            dtype = {"f": dtypes_default(), "c": dtypes_default().to_complex()}.get(
+                dtype.kind, dtype)
+        seen = groups[place]
+        groups[place] = dtype if seen is None else dtypes.promote_types(seen, dtype)
+    return combine_categories(*groups)
+
+
+_KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+def combine_categories(dims: DType | None, zero: DType | None, number: DType | None) -> DType:
+    """The dtype of an operation on tensors with dimensions, 0-d tensors and numbers."""
+    result = dims
+    for lower in (zero, number):
+        if lower is None:
+            continue
+        if result is None:
+            result = lower
+        elif _KIND_RANK[lower.kind] > _KIND_RANK[result.kind]:
+            if lower.kind == "c" and result.kind == "f":
+                result = dtypes.promote_types(result, dtypes.complex64) if (
+                    result.itemsize == 8) else dtypes.complex64
+            else:
+                result = lower
+    return result
+
+
+def op(**options: Any) -> Callable[[Callable], Op]:
+    """Decorator: define an op from its body. See `Op` for the options."""
+
+    def define(body: Callable) -> Op:
+        record = Op(body, **options)
+        if record.name in REGISTRY:
+            raise ValueError(f"op {record.name!r} is defined twice")
+        REGISTRY[record.name] = record
+        return record
+
+    return define
+
+
+def view_op(**options: Any) -> Callable[[Callable], Op]:
+    """Decorator: define a view op; its body may only use movement primitives."""
+    return op(kind="view", **options)
+
+
+def index_space(shape: Sequence[int]) -> list[Value]:
+    """One iota per dimension."""
+    return [iota(shape, d) for d in range(len(shape))]

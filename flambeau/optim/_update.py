@@ -1,0 +1,191 @@
+"""The maths of one step for one parameter, in place: one function per optimizer.
+
+Every function takes the parameter, its gradient and its state tensors, then numbers by keyword.
+The order of operations is PyTorch's single-tensor one, so that the numbers are the same.
+"""
+
+from __future__ import annotations
+
+import flambeau
+from flambeau.tensor import Tensor
+
+__all__ = ["sgd_step_", "adam_step_", "rmsprop_step_", "adagrad_step_", "adadelta_step_",
+           "adamax_step_", "nadam_step_", "radam_step_"]
+
+
+def sgd_step_(param: Tensor, grad: Tensor, momentum_buffer: Tensor | None, *, lr: float,
+              momentum: float, dampening: float, weight_decay: float, nesterov: bool,
+              maximize: bool, first: bool) -> None:
+    """g += decay * p; buffer = momentum * buffer + (1 - dampening) * g; p -= lr * buffer.
+
+    The first step sets the buffer to g. Nesterov: p -= lr * (g + momentum * buffer).
+    """
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    if momentum_buffer is not None:
+        if first:
+            momentum_buffer.copy_(grad)
+        else:
+            momentum_buffer.mul_(momentum).add_(grad, alpha=1 - dampening)
+        grad = grad.add(momentum_buffer, alpha=momentum) if nesterov else momentum_buffer
+    param.add_(grad, alpha=-lr)
+
+
+def adam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
+               max_exp_avg_sq: Tensor | None, step: Tensor, *, lr: float, beta1: float,
+               beta2: float, eps: float, weight_decay: float, decoupled: bool,
+               maximize: bool) -> None:
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr / c1 * m / (sqrt(v / c2) + eps).
+
+    c1 = 1 - b1^t and c2 = 1 - b2^t correct the bias; `step` (t, float32 scalar) is counted up
+    first. With `max_exp_avg_sq`, the greatest v so far stands in the root (AMSGrad). `decoupled`
+    shrinks p by lr * decay instead of adding decay * p to g (AdamW).
+    """
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        if decoupled:
+            param.mul_(1 - lr * weight_decay)
+        else:
+            grad = grad.add(param, alpha=weight_decay)
+    exp_avg.lerp_(grad, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    count = step.item()
+    correction1 = 1 - beta1 ** count
+    root2 = (1 - beta2 ** count) ** 0.5
+    second = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        max_exp_avg_sq.copy_(flambeau.maximum(max_exp_avg_sq, exp_avg_sq))
+        second = max_exp_avg_sq
+    denominator = (second.sqrt() / root2).add_(eps)
+    param.addcdiv_(exp_avg, denominator, value=-(lr / correction1))
+
+
+def rmsprop_step_(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg: Tensor | None,
+                  momentum_buffer: Tensor | None, step: Tensor, *, lr: float, alpha: float,
+                  eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
+    """v = a v + (1 - a) g^2; p -= lr * g / (sqrt(v) + eps).
+
+    With `grad_avg` m (the centered form) the root is of v - m^2; with `momentum_buffer` the
+    quotients are summed up and the sum is the direction. `step` is counted up.
+    """
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
+    if grad_avg is not None:
+        grad_avg.lerp_(grad, 1 - alpha)
+        root = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_()
+    else:
+        root = square_avg.sqrt()
+    root = root.add_(eps)
+    if momentum_buffer is not None:
+        momentum_buffer.mul_(momentum).addcdiv_(grad, root)
+        param.add_(momentum_buffer, alpha=-lr)
+    else:
+        param.addcdiv_(grad, root, value=-lr)
+
+
+def adagrad_step_(param: Tensor, grad: Tensor, state_sum: Tensor, step: Tensor, *, lr: float,
+                  lr_decay: float, eps: float, weight_decay: float, maximize: bool) -> None:
+    """s += g^2; p -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    rate = lr / (1 + (step.item() - 1) * lr_decay)
+    state_sum.addcmul_(grad, grad, value=1)
+    root = state_sum.sqrt().add_(eps)
+    param.addcdiv_(grad, root, value=-rate)
+
+
+def adadelta_step_(param: Tensor, grad: Tensor, square_avg: Tensor, acc_delta: Tensor,
+                   step: Tensor, *, lr: float, rho: float, eps: float, weight_decay: float,
+                   maximize: bool) -> None:
+    """v = rho v + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(v + eps); p -= lr d.
+
+    u is the running mean square of d, as v is that of g.
+    """
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    square_avg.mul_(rho).addcmul_(grad, grad, value=1 - rho)
+    root = square_avg.add(eps).sqrt_()
+    delta = acc_delta.add(eps).sqrt_().div_(root).mul_(grad)
+    acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)
+    param.add_(delta, alpha=-lr)
+
+
+def adamax_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_inf: Tensor, step: Tensor, *,
+                 lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+                 maximize: bool) -> None:
+    """m = lerp(m, g, 1 - b1); u = max(b2 u, |g| + eps); p -= lr / (1 - b1^t) * m / u."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    exp_avg.lerp_(grad, 1 - beta1)
+    exp_inf.copy_(flambeau.maximum(exp_inf.mul_(beta2), grad.abs().add_(eps)))
+    param.addcdiv_(exp_avg, exp_inf, value=-(lr / (1 - beta1 ** step.item())))
+
+
+def nadam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
+                mu_product: Tensor, step: Tensor, *, lr: float, beta1: float, beta2: float,
+                eps: float, weight_decay: float, momentum_decay: float, decoupled: bool,
+                maximize: bool) -> None:
+    """Adam with Nesterov momentum whose coefficient grows to b1; `mu_product` is their product."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    count = step.item()
+    if weight_decay != 0:
+        if decoupled:
+            param.mul_(1 - lr * weight_decay)
+        else:
+            grad = grad.add(param, alpha=weight_decay)
+    mu = beta1 * (1.0 - 0.5 * (0.96 ** (count * momentum_decay)))
+    mu_next = beta1 * (1.0 - 0.5 * (0.96 ** ((count + 1) * momentum_decay)))
+    mu_product.mul_(mu)
+    exp_avg.lerp_(grad, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    denominator = exp_avg_sq.div(1 - beta2 ** count).sqrt().add_(eps)
+    product = mu_product.item()
+    param.addcdiv_(grad, denominator, value=-lr * (1.0 - mu) / (1.0 - product))
+    param.addcdiv_(exp_avg, denominator, value=-lr * mu_next / (1.0 - product * mu_next))
+
+
+def radam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: Tensor, *,
+                lr: float, beta1: float, beta2: float, eps: float, weight_decay: float,
+                decoupled: bool, maximize: bool) -> None:
+    """Adam whose adaptive part is switched on, and rectified, when its variance is tractable."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    count = step.item()
+    if weight_decay != 0:
+        if decoupled:
+            param.mul_(1 - lr * weight_decay)
+        else:
+            grad = grad.add(param, alpha=weight_decay)
+    exp_avg.lerp_(grad, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    correction2 = 1 - beta2 ** count
+    corrected = exp_avg / (1 - beta1 ** count)
+    rho_inf = 2 / (1 - beta2) - 1
+    rho = rho_inf - 2 * count * (beta2 ** count) / correction2
+    if rho > 5.0:
+        rectified = ((rho - 4) * (rho - 2) * rho_inf
+                     / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
+        adaptive = (correction2 ** 0.5) / exp_avg_sq.sqrt().add_(eps)
+        param.add_(corrected * lr * adaptive * rectified, alpha=-1.0)
+    else:
+        param.add_(corrected * lr, alpha=-1.0)

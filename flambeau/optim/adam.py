@@ -1,0 +1,101 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.optim import _update
+from flambeau.optim.optimizer import (
+    ParameterwiseOptimizer,
+    as_real,
+    check_betas,
+    check_fused,
+    check_lr,
+    new_step,
+    number,
+    zeros_for,
+)
+from flambeau.tensor import Tensor
+
+__all__ = ["Adam"]
+
+
+class Adam(ParameterwiseOptimizer):
+    """Adam: steps scaled by running means of the gradient and its square. Kingma and Ba, 2014.
+
+    Args:
+        params: tensors, (name, tensor) pairs or groups.
+        lr: the learning rate.
+        betas: decay of the two running means.
+        eps: added to the denominator.
+        weight_decay: factor of the parameter that is added to its gradient.
+        amsgrad: divide by the greatest mean square so far. Reddi et al., 2018.
+        foreach: accepted and ignored, like `capturable` and `fused`: the update is always one
+            kernel per parameter.
+        maximize: ascend instead.
+        capturable: see `foreach`.
+        differentiable: record the step for backward.
+        fused: see `foreach`.
+        decoupled_weight_decay: shrink the parameter itself instead (AdamW).
+    """
+
+    _no_sparse = "Adam does not support sparse gradients, please consider SparseAdam instead"
+
+    def __init__(self, params: Iterable, lr: float | Tensor = 1e-3,
+                 betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None,
+                 maximize: bool = False, capturable: bool = False, differentiable: bool = False,
+                 fused: bool | None = None, decoupled_weight_decay: bool = False) -> None:
+        check_lr(lr)
+        if isinstance(lr, Tensor) and foreach and not capturable:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and "
+                             "foreach=True")
+        if not eps >= 0.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        check_betas(betas)
+        if not weight_decay >= 0.0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
+            "amsgrad": amsgrad, "maximize": maximize, "foreach": foreach,
+            "capturable": capturable, "differentiable": differentiable, "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+        check_fused(fused, foreach, differentiable)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("amsgrad", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("decoupled_weight_decay", False)
+            group.setdefault("fused", None)
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {
+            "lr": number(group["lr"]), "beta1": number(beta1), "beta2": number(beta2),
+            "eps": group["eps"], "weight_decay": group["weight_decay"],
+            "decoupled": group["decoupled_weight_decay"], "maximize": group["maximize"],
+        }
+
+    def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
+        state["step"] = new_step()
+        state["exp_avg"] = zeros_for(param)
+        state["exp_avg_sq"] = zeros_for(param)
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = zeros_for(param)
+
+    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"],
+                   state.get("max_exp_avg_sq"))
+        if param.is_complex():
+            tensors = as_real(*tensors)
+        _update.adam_step_(*tensors, state["step"], **hyper)

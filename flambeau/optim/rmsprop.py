@@ -1,0 +1,85 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.optim import _update
+from flambeau.optim.optimizer import (
+    ParameterwiseOptimizer,
+    as_real,
+    check_lr,
+    check_not_negative,
+    new_step,
+    number,
+    zeros_for,
+)
+from flambeau.tensor import Tensor
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(ParameterwiseOptimizer):
+    """Steps divided by the root of the gradient's running mean square. Hinton, 2012.
+
+    Args:
+        params: tensors, (name, tensor) pairs or groups.
+        lr: the learning rate.
+        alpha: decay of the mean square.
+        eps: added to the denominator.
+        weight_decay: factor of the parameter that is added to its gradient.
+        momentum: how much of the last direction is kept.
+        centered: divide by the deviation instead of the root mean square. Graves, 2013.
+        capturable: accepted and ignored, like `foreach`.
+        foreach: see `capturable`.
+        maximize: ascend instead.
+        differentiable: record the step for backward.
+    """
+
+    _no_sparse = "RMSprop does not support sparse gradients"
+
+    def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, alpha: float = 0.99,
+                 eps: float = 1e-8, weight_decay: float = 0, momentum: float = 0,
+                 centered: bool = False, capturable: bool = False, foreach: bool | None = None,
+                 maximize: bool = False, differentiable: bool = False) -> None:
+        check_lr(lr)
+        check_not_negative(epsilon=eps, momentum=momentum, weight_decay=weight_decay, alpha=alpha)
+        defaults = {
+            "lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered,
+            "weight_decay": weight_decay, "capturable": capturable, "foreach": foreach,
+            "maximize": maximize, "differentiable": differentiable,
+        }
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("momentum", 0)
+            group.setdefault("centered", False)
+            group.setdefault("foreach", None)
+            group.setdefault("maximize", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("capturable", False)
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "lr": number(group["lr"]), "alpha": group["alpha"], "eps": group["eps"],
+            "weight_decay": group["weight_decay"], "momentum": group["momentum"],
+            "maximize": group["maximize"],
+        }
+
+    def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
+        state["step"] = new_step()
+        state["square_avg"] = zeros_for(param)
+        if group["momentum"] > 0:
+            state["momentum_buffer"] = zeros_for(param)
+        if group["centered"]:
+            state["grad_avg"] = zeros_for(param)
+
+    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        tensors = (param, grad, state["square_avg"], state.get("grad_avg"),
+                   state.get("momentum_buffer"))
+        if param.is_complex():
+            tensors = as_real(*tensors)
+        _update.rmsprop_step_(*tensors, state["step"], **hyper)

@@ -1,0 +1,67 @@
+"""Operations whose result's shape depends on the data: nonzero, masked_select."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from flambeau.compiler.compress import compress_kernel
+from flambeau.compiler.target import host
+from flambeau.core import dtypes
+from flambeau.runtime.launch import INTEGER, Program
+from flambeau.runtime.loader import load_kernel
+from flambeau.tensor import dispatch, launches
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import contiguous_meta
+
+__all__ = ["nonzero_positions", "nonzero", "masked_select", "argwhere"]
+
+
+@functools.cache
+def _program() -> Program:
+    address = load_kernel(*compress_kernel(host()))
+    return Program.build([(address, 2, 1)], [(2, 0, 0), (3, 1, 0), (4, 2, 0)],
+                         [INTEGER] * 3, [0] * 5)
+
+
+def nonzero_positions(tensor: Any) -> Any:
+    """The row-major positions of the non-zero elements, int64."""
+    if dispatch.observers:
+        dispatch.observers[-1].read(tensor)
+    mask = tensor if tensor.dtype is dtypes.bool_ else ops.ne(tensor.detach(), 0)
+    mask = mask.contiguous()
+    count = ops.count_nonzero(mask).item() if mask.numel() else 0
+    out = launches.fresh(contiguous_meta(dtypes.int64, (count,)))
+    if count:
+        launches.late.launch(_program().address, mask._ptr, out._ptr, mask.numel())
+    return out
+
+
+def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
+    """The indices of the non-zero elements: an (n, dims) int64 tensor, or one tensor per dimension."""
+    from flambeau.tensor.indexing import nonzero_columns
+
+    if input.ndim == 0:
+        columns = nonzero_columns(input.reshape(1))
+        return tuple(columns) if as_tuple else columns[0].reshape(-1, 1)[:, :0]
+    columns = nonzero_columns(input)
+    if as_tuple:
+        return tuple(columns)
+    result = ops.stack(columns, 1)
+    return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+def argwhere(input: Any) -> Any:
+    """The indices of the non-zero elements, one row each."""
+    return nonzero(input)
+
+
+def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
+    """The elements where `mask` is True, as a vector."""
+    from flambeau.core.shapes import broadcast_shapes
+
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+    result = ops.expand(input, shape)[ops.expand(mask, shape)]
+    return result if out is None else out.resize_(result.shape).copy_(result)

@@ -1,0 +1,339 @@
+"""Making tensors: empty, filled, ranges, from data."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.device import as_device
+from flambeau.core.dtypes import DType
+from flambeau.core.shapes import contiguous_strides
+from flambeau.ops.record import dtypes_default
+from flambeau.tensor import interop, launches
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase, contiguous_meta, like_order, meta_of
+from flambeau.tensor.tensor import Tensor, shape_of
+
+__all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
+           "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "range_",
+           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "MemoryFormat",
+           "Layout", "strided", "contiguous_format", "preserve_format", "channels_last",
+           "channels_last_3d", "is_channels_last", "channels_last_strides", "checked"]
+
+
+class _Constant:
+    """A named constant of the API, for example `torch.strided`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+class Layout(_Constant):
+    """How a tensor's elements are stored; only `torch.strided` exists."""
+
+
+class MemoryFormat(_Constant):
+    """The order of the dimensions in memory."""
+
+
+strided, sparse_coo, sparse_csr = Layout("strided"), Layout("sparse_coo"), Layout("sparse_csr")
+contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
+channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
+
+
+def is_channels_last(memory_format: Any) -> bool:
+    """Is this `torch.channels_last`?
+
+    Raises:
+        NotImplementedError: channels_last_3d.
+    """
+    if memory_format is channels_last_3d:
+        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use the "
+                                  "contiguous format")
+    return memory_format is channels_last
+
+
+def channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of an (n, c, h, w) tensor whose channels are innermost."""
+    if len(shape) != 4:
+        raise RuntimeError("required rank 4 tensor to use channels_last format")
+    n, c, h, w = shape
+    return (h * w * c, 1, w * c, c)
+
+
+def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:
+    """Validate the arguments that every factory takes; returns the dtype."""
+    if dtype is not None and not isinstance(dtype, DType):
+        mapped = {float: dtypes_default(), int: dtypes.int64, bool: dtypes.bool_}.get(dtype)
+        if mapped is None:
+            raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+        dtype = mapped
+    if device is not None:
+        as_device(device)
+    if layout is not None and layout is not strided:
+        raise NotImplementedError(f"layout={layout!r} is not implemented; tensors are torch.strided")
+    return dtype
+
+
+def sizes(args: Sequence) -> tuple[int, ...]:
+    """A shape given as ints or as one sequence.
+
+    Raises:
+        RuntimeError: a negative size.
+    """
+    shape = shape_of(args)
+    for size in shape:
+        if size < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: "
+                               f"{list(shape)}")
+    return shape
+
+
+def _finish(made: Any, requires_grad: bool) -> Any:
+    return made.requires_grad_() if requires_grad else made
+
+
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new leaf tensor with a copy of `data` (numbers, nested sequences, arrays)."""
+    dtype = checked(dtype, device)
+    if isinstance(data, TensorBase):
+        import warnings
+
+        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach()"
+                      ".clone() or sourceTensor.detach().clone().requires_grad_(True), rather than "
+                      "torch.tensor(sourceTensor).", UserWarning, stacklevel=2)
+    return _finish(interop.from_data(data, dtype), requires_grad)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory where it can."""
+    dtype = checked(dtype, device)
+    if isinstance(data, TensorBase):
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.numpy):
+        return interop.from_numpy(data)
+    return interop.from_data(data, dtype)
+
+
+def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None,
+            requires_grad: bool = False) -> Tensor:
+    """`obj` as a tensor; `copy` True always copies, False never, None only if it must."""
+    dtype = checked(dtype, device)
+    if hasattr(obj, "__dlpack__") and not isinstance(obj, (TensorBase, np.ndarray)):
+        made = interop.from_dlpack(obj)
+    else:
+        made = as_tensor(obj)
+    made = made if dtype is None else made.to(dtype)
+    if copy and made is obj or copy and isinstance(obj, np.ndarray):
+        made = made.clone()
+    return _finish(made.detach() if requires_grad else made, requires_grad)
+
+
+def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """A 0-d tensor, of the default dtype unless given."""
+    return interop.from_data(s, checked(dtype, device) or dtypes_default())
+
+
+def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
+               requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor on the memory of a buffer."""
+    array = np.frombuffer(buffer, dtype.numpy, count, offset)
+    return _finish(interop.from_numpy(array), requires_grad)
+
+
+def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+          device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+          memory_format: Any = None) -> Tensor:
+    """A tensor with uninitialised elements."""
+    dtype = checked(dtype, device, layout)
+    shape = sizes(size)
+    if out is not None:
+        return out.resize_(shape)
+    meta = contiguous_meta(dtype or dtypes_default(), shape)
+    if is_channels_last(memory_format):
+        meta = meta_of(meta.dtype, shape, channels_last_strides(shape))
+    return _finish(launches.fresh(meta), requires_grad)
+
+
+def zeros(*size: Any, out: Any = None, **options: Any) -> Tensor:
+    """A tensor of zeros."""
+    return _filled(size, 0, out, options)
+
+
+def ones(*size: Any, out: Any = None, **options: Any) -> Tensor:
+    """A tensor of ones."""
+    return _filled(size, 1, out, options)
+
+
+def _filled(size: Sequence, value: float, out: Any, options: dict) -> Tensor:
+    wants = options.pop("requires_grad", False)
+    if "size" in options:
+        size = (options.pop("size"),)
+    made = empty(*size, out=out, **options)
+    return _finish(ops.fill_(made, value), wants)
+
+
+def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
+         layout: Any = None, device: Any = None, requires_grad: bool = False,
+         names: Any = None) -> Tensor:
+    """A tensor in which every element is `fill_value`, whose kind gives the dtype."""
+    if dtype is None and out is None:
+        if isinstance(fill_value, TensorBase):
+            dtype = fill_value.dtype
+        else:
+            dtype = {bool: dtypes.bool_, int: dtypes.int64}.get(type(fill_value), dtypes_default())
+            if isinstance(fill_value, complex):
+                dtype = dtypes_default().to_complex()
+    made = empty(size, out=out, dtype=dtype, layout=layout, device=device)
+    return _finish(ops.fill_(made, fill_value), requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+               requires_grad: bool = False, memory_format: Any = preserve_format,
+               pin_memory: bool = False) -> Tensor:
+    """An uninitialised tensor with the shape, dtype and order in memory of `input`."""
+    dtype = checked(dtype, device, layout) or input.dtype
+    shape = tuple(input.shape)
+    if memory_format in (preserve_format, None):
+        strides = like_order(shape, [input._meta])
+    elif is_channels_last(memory_format):
+        strides = channels_last_strides(shape)
+    else:
+        strides = contiguous_strides(shape)
+    return _finish(launches.fresh(meta_of(dtype, shape, strides)), requires_grad)
+
+
+def zeros_like(input: Tensor, **options: Any) -> Tensor:
+    """Zeros with the shape and dtype of `input`."""
+    return full_like(input, 0, **options)
+
+
+def ones_like(input: Tensor, **options: Any) -> Tensor:
+    """Ones with the shape and dtype of `input`."""
+    return full_like(input, 1, **options)
+
+
+def full_like(input: Tensor, fill_value: Any, *, requires_grad: bool = False,
+              **options: Any) -> Tensor:
+    """A constant tensor with the shape and dtype of `input`."""
+    return _finish(ops.fill_(empty_like(input, **options), fill_value), requires_grad)
+
+
+def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None,
+                  device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """An uninitialised tensor with given strides."""
+    from flambeau.core.shapes import required_span
+    from flambeau.runtime import memory
+
+    dtype = checked(dtype, device, layout) or dtypes_default()
+    storage = memory.allocate(required_span(tuple(size), tuple(stride)) * dtype.itemsize)
+    return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, (TensorBase, np.generic)) else value
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None, dtype: DType | None = None,
+           layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... up to but without `end`."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = _number(start), _number(end), _number(step)
+    dtype = checked(dtype, device, layout)
+    whole = all(isinstance(x, int) for x in (start, end, step))
+    if dtype is None:
+        dtype = dtypes.int64 if whole else dtypes_default()
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if not whole and not all(math.isfinite(x) for x in (start, end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) / step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype.is_integral and not whole:
+        start, end, step = int(start), int(end), int(step)
+        whole = True
+    count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
+    made = ops._arange(start, step, int(count), dtype)
+    if out is not None:
+        return out.resize_(made.shape).copy_(made)
+    return _finish(made, requires_grad)
+
+
+def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Tensor:
+    """Like `arange`, but including `end` (deprecated in PyTorch)."""
+    import warnings
+
+    warnings.warn("torch.range is deprecated and will be removed in a future release because its "
+                  "behavior is inconsistent with Python's range builtin. Instead, use torch.arange, "
+                  "which produces values in [start, end).", UserWarning, stacklevel=2)
+    dtype = options.pop("dtype", None) or dtypes_default()
+    count = math.floor((end - start) / step) + 1
+    return ops._arange(float(start), float(step), count, dtype)
+
+
+def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
+             layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included."""
+    steps = operator.index(steps)
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    dtype = checked(dtype, device, layout) or dtypes_default()
+    made = ops._linspace(float(_number(start)), float(_number(end)), steps, dtype)
+    if out is not None:
+        return out.resize_(made.shape).copy_(made)
+    return _finish(made, requires_grad)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
+    """base to the power of `linspace(start, end, steps)`."""
+    dtype = options.pop("dtype", None) or dtypes_default()
+    exponents = linspace(start, end, steps, dtype=dtypes.float64)
+    return ops.pow(full((), float(base), dtype=dtypes.float64), exponents).to(dtype)
+
+
+def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,
+        layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A matrix with ones on the diagonal."""
+    if n < 0 or (m is not None and m < 0):
+        raise RuntimeError(f"n must be greater or equal to 0, got {min(n, m or 0)}")
+    dtype = checked(dtype, device, layout) or dtypes_default()
+    made = ops._eye(n, n if m is None else m, dtype)
+    if out is not None:
+        return out.resize_(made.shape).copy_(made)
+    return _finish(made, requires_grad)
+
+
+def _triangle_indices(row: int, col: int, offset: int, dtype: Any, lower: bool) -> Tensor:
+    mask = ops.tril(ones(row, col), offset) if lower else ops.triu(ones(row, col), offset)
+    from flambeau.tensor.compress import nonzero
+
+    return nonzero(mask).t().contiguous().to(dtype or dtypes.int64)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
+                 device: Any = None, layout: Any = None) -> Tensor:
+    """The (2, n) indices of the lower triangle."""
+    return _triangle_indices(row, col, offset, checked(dtype, device), True)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
+                 device: Any = None, layout: Any = None) -> Tensor:
+    """The (2, n) indices of the upper triangle."""
+    return _triangle_indices(row, col, offset, checked(dtype, device), False)
+
+

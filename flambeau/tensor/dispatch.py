@@ -1,0 +1,671 @@
+"""Dispatch: the one door through which every operation on tensors passes.
+
+For each op a Python function with the op's own signature is generated. Its warm path is: look the exact
+call up by layouts and static arguments, run the launch. Everything else (first calls, conversions,
+errors, capture, `__torch_function__`) takes the general path below.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.core import errors
+from flambeau.core.dtypes import DType
+from flambeau.ops.derive import OpCall
+from flambeau.ops.record import Op
+from flambeau.tensor import launches, tape
+from flambeau.tensor.launches import Launch, compile_call, is_elementwise
+from flambeau.tensor.meta import Meta, TensorBase, meta_of
+
+__all__ = ["ACTIVE", "TENSOR_CLASSES", "make_function", "call_op", "call_inplace", "call_out",
+           "observe", "unobserve"]
+
+ACTIVE: list = []
+"""Non-empty while something watches operations (capture, `__torch_function__` classes exist): then no
+call takes the warm path. An unused hook costs one truth test."""
+
+TENSOR_CLASSES: set[type] = set()
+"""Exact classes whose instances the warm path may treat as plain tensors."""
+
+_NUMBERS = (bool, int, float, complex)
+observers = launches.late.observers
+
+
+def observe(observer: Any) -> None:
+    """Let `observer` see every operation: `ran(launch, args, results)`, `viewed(...)`, `wrote(...)`."""
+    observers.append(observer)
+    ACTIVE.append(observer)
+
+
+def unobserve(observer: Any) -> None:
+    observers.remove(observer)
+    ACTIVE.remove(observer)
+
+
+class Function:
+    """Everything dispatch knows of one op at run time.
+
+    Attributes:
+        cache: launches by key; a key has one entry per parameter (layout, number's type, static).
+        into: launches that write into existing tensors (in-place and `out=` forms).
+    """
+
+    __slots__ = ("record", "cache", "into", "views", "public")
+
+    def __init__(self, record: Op):
+        self.record = record
+        self.cache: dict = {}
+        self.into: dict = {}
+        self.views: dict = {}
+        self.public: Callable | None = None
+
+
+def clear_caches() -> None:
+    """Forget all launches: needed when the default dtype or the number of threads changes."""
+    for function in FUNCTIONS.values():
+        function.cache.clear()
+        function.into.clear()
+
+
+FUNCTIONS: dict[str, Function] = {}
+
+
+# ---------------------------------------------------------------------- arguments
+def normalised(record: Op, bound: Sequence) -> list:
+    """Arguments as dispatch keys want them: tensors, Python numbers, hashable statics.
+
+    Raises:
+        TypeError: something else; says which parameter, what was given and what is expected.
+    """
+    result = []
+    for param, arg in zip(record.params, bound, strict=True):
+        role = param.role
+        if role == "static":
+            result.append(_static(arg))
+        elif isinstance(arg, TensorBase):
+            if role == "number":
+                result.append(arg.item() if arg._meta.numel == 1 else _refuse(record, param, arg))
+            elif role == "tensors":
+                result.append(_refuse(record, param, arg))
+            else:
+                result.append(arg)
+        elif arg is None and (param.default is None or "None" in param.annotation):
+            result.append(None)
+        elif role == "tensors":
+            result.append(_sequence(record, param, arg))
+        elif role in ("operand", "number") and isinstance(arg, (*_NUMBERS, np.generic)):
+            arg = arg.item() if isinstance(arg, np.generic) else arg
+            if arg.__class__ not in _NUMBERS:
+                arg = next(kind(arg) for kind in _NUMBERS if isinstance(arg, kind))
+            result.append(arg)
+        else:
+            result.append(_refuse(record, param, arg))
+    return result
+
+
+def _static(arg: Any) -> Any:
+    if isinstance(arg, (list, tuple)):
+        return tuple(_static(item) for item in arg)
+    if isinstance(arg, TensorBase) and arg._meta.numel == 1 and not arg._meta.dtype.kind == "f":
+        return arg.item()
+    if isinstance(arg, np.generic):
+        return arg.item()
+    return arg
+
+
+def _sequence(record: Op, param: Any, arg: Any) -> tuple:
+    if not isinstance(arg, (list, tuple)):
+        _refuse(record, param, arg)
+    for position, item in enumerate(arg):
+        if not isinstance(item, TensorBase):
+            raise TypeError(f"expected Tensor as element {position} in argument 0 of "
+                            f"{record.name}(), but got {type(item).__name__}")
+    return tuple(arg)
+
+
+def _refuse(record: Op, param: Any, arg: Any) -> Any:
+    position = record.params.index(param) + 1
+    wanted = {"number": "Number", "operand": "Tensor or Number",
+              "tensors": "tuple of Tensors"}.get(param.role, "Tensor")
+    hint = ""
+    if isinstance(arg, np.ndarray):
+        hint = "; convert it with torch.from_numpy(array) (shares memory) or torch.tensor(array)"
+    elif isinstance(arg, (list, tuple)) and param.role != "tensors":
+        hint = "; convert it with torch.tensor(...)"
+    raise TypeError(f"{record.name}(): argument {param.name!r} (position {position}) must be "
+                    f"{wanted}, not {type(arg).__module__}.{type(arg).__name__}{hint}"
+                    .replace("builtins.", ""))
+
+
+def key_of(record: Op, args: Sequence) -> tuple:
+    """What identifies a launch: layouts, types of numbers, statics."""
+    key: list = []
+    for param, arg in zip(record.params, args, strict=True):
+        if param.role == "static" or arg is None:
+            key.append(arg)
+        elif param.role == "tensors":
+            key.append(tuple(item._meta for item in arg))
+        elif isinstance(arg, TensorBase):
+            key.append(arg._meta)
+        elif param.role == "number" and arg is param.default:
+            key.append(None)
+        else:
+            key.append(arg.__class__)
+    return tuple(key)
+
+
+def flatten(record: Op, args: Sequence) -> tuple[list, list]:
+    """(structure for OpCall, flat tensors and numbers)."""
+    structure: list = []
+    flat: list = []
+    for param, arg in zip(record.params, args, strict=True):
+        if param.role == "static" or arg is None:
+            structure.append(("static", arg))
+        elif param.role == "tensors":
+            structure.append(("inputs", tuple(range(len(flat), len(flat) + len(arg)))))
+            flat += arg
+        elif not isinstance(arg, TensorBase) and arg is param.default:
+            structure.append(("static", arg))
+        else:
+            structure.append(("input", len(flat)))
+            flat.append(arg)
+    return structure, flat
+
+
+def aval(arg: Any) -> Any:
+    return (tuple(arg._meta.shape), arg._meta.dtype) if isinstance(arg, TensorBase) else type(arg)
+
+
+def metas_of(flat: Sequence) -> list:
+    return [a._meta if isinstance(a, TensorBase) else type(a) for a in flat]
+
+
+# ---------------------------------------------------------------------- the general path
+def call_op(function: Function, bound: Sequence) -> Any:
+    """One call of an op, by the general path. `bound` follows the op's parameters."""
+    record = function.record
+    if ACTIVE:
+        handled = torch_function(function, bound)
+        if handled is not NotImplemented:
+            return handled
+    args = normalised(record, bound)
+    if record.kind == "view":
+        return call_view(function, args)
+    key = key_of(record, args)
+    structure, flat = flatten(record, args)
+    launch = function.cache.get(key)
+    if launch is None:
+        call = OpCall(record, structure, [aval(a) for a in flat])
+        launch = compile_call(call, metas_of(flat))
+        launch.go = _go_for(record, args, launch)
+        function.cache[key] = launch
+    results = launch.run(flat)
+    if observers:
+        observers[-1].ran(launch, flat, results)
+    tape.attach(launch, flat, results)
+    if record.returns:
+        return named_result(record, results)
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def named_result(record: Op, results: Sequence) -> Any:
+    from flambeau.tensor.results import result_class
+
+    return result_class(record.name, record.returns)(results)
+
+
+def torch_function(function: Function, bound: Sequence) -> Any:
+    """Ask `__torch_function__` of argument classes that define one."""
+    overloaded = [type(a) for a in _all_args(bound) if type(a) not in TENSOR_CLASSES and (
+        not isinstance(a, TensorBase) or type(a).__torch_function__.__func__
+        is not launches.late.tensor.__torch_function__.__func__) and hasattr(
+            type(a), "__torch_function__")]
+    for cls in dict.fromkeys(overloaded):
+        args = [a for p, a in zip(function.record.params, bound, strict=True)
+                if not p.keyword_only]
+        named = {p.name: a for p, a in zip(function.record.params, bound, strict=True)
+                 if p.keyword_only and a is not p.default}
+        result = cls.__torch_function__(function.public, tuple(dict.fromkeys(overloaded)),
+                                        tuple(args), named)
+        if result is not NotImplemented:
+            return result
+    return NotImplemented
+
+
+def _all_args(bound: Sequence):
+    for arg in bound:
+        if isinstance(arg, (list, tuple)):
+            yield from arg
+        else:
+            yield arg
+
+
+# ---------------------------------------------------------------------- views
+class ViewPlan:
+    """How a view op turns a layout into another."""
+
+    __slots__ = ("meta", "offset", "launch")
+
+    def __init__(self, meta: Meta, offset: int, launch: Launch):
+        self.meta = meta
+        self.offset = offset
+        self.launch = launch
+
+
+class _LayoutOf:
+    """Evaluates a traced view op on a layout instead of on elements."""
+
+    def __init__(self, meta: Meta, call: OpCall):
+        self.layouts = {call.graph.inputs[0]: (tuple(meta.strides), 0)}
+
+    def of(self, value: Any) -> tuple | None:
+        if value in self.layouts:
+            return self.layouts[value]
+        if value.prim.kind == "elementwise" and value.prim.name == "stop_gradient":
+            return self.of(value.inputs[0])
+        if value.prim.layout is None:
+            return None
+        below = self.of(value.inputs[0])
+        if below is None:
+            return None
+        return value.prim.layout(value.inputs[0].shape, below[0], below[1], value.attrs, value.shape)
+
+
+class ViewLaunch:
+    """Stands for a launch on the tape: a view computes nothing, but has a gradient."""
+
+    plan_for = Launch.plan_for
+
+    def __init__(self, call: OpCall, metas: Sequence):
+        self.call = call
+        self.metas = tuple(metas)
+        self.plans: dict = {}
+        floating = metas[0].dtype.kind in "fc"
+        self.node_class = tape_node(call) if floating and call.record.differentiable else None
+
+
+def tape_node(call: OpCall) -> type:
+    from flambeau.autograd.graph import node_type
+
+    return node_type(call.grad_name, tape.OpNode)
+
+
+def call_view(function: Function, args: Sequence) -> Any:
+    """A view op: shares the memory of its first argument, or raises if the layout allows no view."""
+    record, base = function.record, args[0]
+    key = (base._meta, *args[1:])
+    plans = function.cache.get(key)
+    if plans is None:
+        plans = function.cache[key] = _plan_view(function, args)
+    results = tuple([make_view(base, plan) for plan in plans])
+    return results[0] if len(results) == 1 and not record.returns else results
+
+
+def _plan_view(function: Function, args: Sequence) -> list[ViewPlan]:
+    record, base = function.record, args[0]
+    structure = [("input", 0)] + [("static", a) for a in args[1:]]
+    plans = []
+    call = OpCall(record, structure, [aval(base)])
+    for number, output in enumerate(call.graph.outputs):
+        layout = _LayoutOf(base._meta, call).of(output)
+        if layout is None:
+            raise RuntimeError(
+                f"{record.name}: the result is not a view of a tensor of shape "
+                f"{list(base._meta.shape)} and strides {list(base._meta.strides)} (at least one "
+                "dimension spans across two contiguous subspaces). Use .reshape(...) instead.")
+        strides, offset = layout
+        meta = meta_of(output.dtype, output.shape, strides)
+        single = call if len(call.graph.outputs) == 1 else _Part(call, number)
+        plans.append(ViewPlan(meta, offset * meta.dtype.itemsize, ViewLaunch(single, [base._meta])))
+    return plans
+
+
+class _Part(OpCall):
+    """One of several results of a view op, as a call of its own."""
+
+    def __init__(self, whole: OpCall, number: int):
+        super().__init__(whole.record, whole.structure, whole.avals)
+        self.number = number
+
+    def build(self, values: Sequence) -> tuple:
+        return (super().build(values)[self.number],)
+
+
+def make_view(base: Any, plan: ViewPlan) -> Any:
+    """The view of `base` that `plan` describes."""
+    view = launches.late.tensor.__new__(launches.late.tensor)
+    view._storage = base._storage
+    view._ptr = base._ptr + plan.offset
+    view._meta = plan.meta
+    view._rg = False
+    view._grad_fn = None
+    view._base = base if base._base is None else base._base
+    if observers:
+        observers[-1].viewed(plan.launch, base, view)
+    if base._rg and mode() & 3 == RECORD and plan.launch.node_class is not None:
+        tape.attach_one(plan.launch, (base,), view)
+        view._view_version = view._storage.version
+    elif mode() & 3 != RECORD:
+        view._view_no_grad = True
+    return view
+
+
+# ---------------------------------------------------------------------- writing into tensors
+def call_inplace(function: Function, bound: Sequence) -> Any:
+    """The in-place form: the first argument receives the result."""
+    if ACTIVE:
+        handled = torch_function(function, bound)
+        if handled is not NotImplemented:
+            return handled
+    args = normalised(function.record, bound)
+    target = args[0]
+    if not isinstance(target, TensorBase):
+        raise TypeError(f"{function.record.name}_(): the first argument must be a Tensor")
+    check_writable(target, function.record.name + "_")
+    launch, flat, direct = _prepare_write(function, args, (target,))
+    history = None
+    if mode() & 3 == RECORD and launch.node_class is not None and any(
+            a._rg for a in flat if isinstance(a, TensorBase)):
+        from flambeau.tensor import rewriting
+
+        history = rewriting.History(launch, flat, target)
+    _run_write(launch, flat, (target,), direct)
+    bump_version(target)
+    if observers:
+        observers[-1].wrote(launch, flat, (target,))
+    if history is not None:
+        history.rebase()
+    return target
+
+
+def bump_version(target: Any) -> None:
+    """Note that the user's line has written to `target`."""
+    target._storage.version += 1
+    errors.note_write(target._storage, errors.caller_location(3))
+
+
+def check_writable(target: Any, name: str) -> None:
+    """Raise if autograd forbids to write to `target` in place."""
+    if target._rg and mode() & 3 == RECORD:
+        if target._grad_fn is None and target._base is None:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
+                               f"operation ({name}). Wrap it in torch.no_grad() to change its "
+                               "value, or work on x.clone().")
+        base = target._base
+        if base is not None and base._rg and base._grad_fn is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
+                               f"in-place operation ({name}). Wrap it in torch.no_grad() or work "
+                               "on a clone of the leaf.")
+
+
+def call_out(function: Function, bound: Sequence, out: Any) -> Any:
+    """The `out=` form: results are written to `out`, which is resized if its shape differs."""
+    record = function.record
+    args = normalised(record, bound)
+    outs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+    structure, flat = flatten(record, args)
+    for tensor in outs:
+        if not isinstance(tensor, TensorBase):
+            raise TypeError(f"{record.name}(): argument 'out' must be Tensor, not "
+                            f"{type(tensor).__name__}")
+    if mode() & 3 == RECORD and any(t._rg for t in (*outs, *flat) if isinstance(t, TensorBase)):
+        raise RuntimeError(f"{record.name}(): functions with out=... arguments don't support "
+                           "automatic differentiation, but one of the arguments requires grad.")
+    call = OpCall(record, structure, [aval(a) for a in flat])
+    results = call.graph.outputs
+    if len(results) != len(outs):
+        raise TypeError(f"{record.name}(): 'out' must hold {len(results)} tensors, got "
+                        f"{len(outs)}")
+    for tensor, value in zip(outs, results, strict=True):
+        check_castable(value.dtype, tensor._meta.dtype)
+        if tuple(tensor._meta.shape) != tuple(value.shape):
+            tensor.resize_(value.shape)
+    launch, flat, direct = _prepare_write(function, args, outs)
+    _run_write(launch, flat, outs, direct)
+    for tensor in outs:
+        bump_version(tensor)
+    if observers:
+        observers[-1].wrote(launch, flat, outs)
+    return out
+
+
+_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+def check_castable(source: DType, target: DType) -> None:
+    """Raise if a result of dtype `source` must not be stored as `target` (a float as an int)."""
+    if _RANK[source.kind] > _RANK[target.kind]:
+        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired "
+                           f"output type {_scalar_name(target)}")
+
+
+def _scalar_name(dtype: DType) -> str:
+    return dtype.legacy.removesuffix("Tensor")
+
+
+def _prepare_write(function: Function, args: Sequence, outs: Sequence
+                   ) -> tuple[Launch, list, bool]:
+    """(launch that computes the op into existing tensors, its flat arguments, elementwise?)."""
+    record = function.record
+    key = (key_of(record, args), tuple(out._meta for out in outs))
+    structure, flat = flatten(record, args)
+    found = function.into.get(key)
+    if found is None:
+        call = OpCall(record, structure, [aval(a) for a in flat])
+        for value, out in zip(call.graph.outputs, outs, strict=True):
+            check_castable(value.dtype, out._meta.dtype)
+        direct = is_elementwise(call.graph)
+        found = compile_call(call, metas_of(flat), [out._meta for out in outs]), direct
+        function.into[key] = found
+    return found[0], flat, found[1]
+
+
+def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:
+    for out in outs:
+        check_no_self_overlap(out)
+    safe = all([no_partial_overlap(a, out, direct) for a in flat if isinstance(a, TensorBase)
+                for out in outs])
+    if safe:
+        launch.run_into(flat, outs)
+        return
+    staged = [launches.fresh(launches.contiguous_meta(o._meta.dtype, o._meta.shape)) for o in outs]
+    compile_call(launch.call, metas_of(flat), [t._meta for t in staged]).run_into(flat, staged)
+    for out, result in zip(outs, staged, strict=True):
+        raw_copy(out, result)
+
+
+def raw_copy(target: Any, source: Any) -> None:
+    """Copy elements without autograd or version."""
+    copy = FUNCTIONS["copy"]
+    launch, flat, direct = _prepare_write(copy, [target, source, False], (target,))
+    _run_write(launch, flat, (target,), direct)
+
+
+def check_no_self_overlap(out: Any) -> None:
+    """Raise if two elements of `out` share memory."""
+    meta = out._meta
+    if any(stride == 0 and size > 1 for size, stride in zip(meta.shape, meta.strides,
+                                                            strict=True)):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor "
+                           "refers to a single memory location. Please clone() the tensor before "
+                           "performing the operation.")
+
+
+def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:
+    """May the op read `a` while it writes `out`? An elementwise op may if both are the same elements.
+
+    Raises:
+        RuntimeError: they overlap, but are not the same, in an elementwise op (as in PyTorch).
+    """
+    if a._meta.numel == 0 or out._meta.numel == 0 or a._storage is not out._storage and (
+            a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr):
+        return True
+    if a._ptr == out._ptr and a._meta is out._meta:
+        return direct
+    if a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr:
+        return True
+    if direct and _interleaved(a._meta) and _interleaved(out._meta):
+        raise RuntimeError("unsupported operation: some elements of the input tensor and the "
+                           "written-to tensor refer to a single memory location. Please clone() "
+                           "the tensor before performing the operation.")
+    return False
+
+
+def _interleaved(meta: Meta) -> bool:
+    """Dense tensors: for others PyTorch does not look closely."""
+    return meta.contiguous
+
+
+def extent(tensor: Any) -> int:
+    """Bytes from the first to one past the last element."""
+    meta = tensor._meta
+    reach = sum((size - 1) * stride for size, stride in zip(meta.shape, meta.strides, strict=True))
+    return (reach + 1) * meta.dtype.itemsize
+
+
+# ---------------------------------------------------------------------- generated functions
+def _go_for(record: Op, args: Sequence, launch: Launch) -> Callable | None:
+    """The warm path for calls of this pattern: a function of (launch, *args)."""
+    pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
+    if record.returns or "L" in pattern or not launch.simple:
+        return None
+    if pattern not in _GO:
+        _GO[pattern] = _compile_go(pattern)
+    return _GO[pattern]
+
+
+_GO: dict[str, Callable] = {}
+
+
+def _letter(param: Any, arg: Any) -> str:
+    """T tensor, N number, L list of tensors, - not passed to the kernel."""
+    if param.role == "static" or arg is None:
+        return "-"
+    if param.role == "tensors":
+        return "L"
+    if isinstance(arg, TensorBase):
+        return "T"
+    return "-" if arg is param.default else "N"
+
+
+def _compile_go(pattern: str) -> Callable:
+    names = [f"a{i}" for i in range(len(pattern))]
+    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
+    flat = [n for n, c in zip(names, pattern, strict=True) if c != "-"]
+    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
+    lines = [
+        f"def go(launch, {', '.join(names)}):",
+        "    out = new(Tensor)",
+        "    out._storage = storage = launch.pool.new(launch.nbytes)",
+        "    out._ptr = ptr = storage.ptr",
+        "    out._meta = launch.meta",
+        "    out._rg = False",
+        "    out._grad_fn = out._base = None",
+        f"    late.launch(launch.address, {', '.join([*argv, 'ptr'])})",
+    ]
+    if tensors:
+        lines += [f"    if {' or '.join(n + '._rg' for n in tensors)}:",
+                  f"        return attach_one(launch, ({', '.join(flat)},), out)"]
+    lines.append("    return out")
+    space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
+             "attach_one": tape.attach_one}
+    return _define("go", "\n".join(lines), f"<flambeau go {pattern}>", space)
+
+
+def _define(name: str, source: str, filename: str, space: dict) -> Callable:
+    """Compile generated source; it is entered in linecache so that debuggers can step through it."""
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    exec(compile(source, filename, "exec"), space)  # noqa: S102 - our own text
+    return space[name]
+
+
+def make_function(record: Op) -> Callable:
+    """The public function of an op."""
+    function = FUNCTIONS[record.name] = Function(record)
+    short = record.name.split(".")[-1]
+    out = ["out=None"] if record.out else []
+    positional = [_parameter(p) for p in record.params if not p.keyword_only]
+    named = [_parameter(p) for p in record.params if p.keyword_only] + out
+    signature = ", ".join(positional + (["*", *named] if named else []))
+    everything = ", ".join(p.name for p in record.params)
+    lines = [f"def {short}({signature}):"]
+    if record.out:
+        lines += ["    if out is not None:",
+                  f"        return call_out(function, ({everything},), out)"]
+    if record.kind == "view":
+        lines += ["    if ACTIVE:",
+                  f"        return call_op(function, ({everything},))",
+                  "    try:",
+                  f"        plan, = cache[{_key_source(record)}]",
+                  "    except (KeyError, AttributeError, TypeError, ValueError):",
+                  f"        return call_op(function, ({everything},))",
+                  f"    return make_view({record.params[0].name}, plan)"]
+    else:
+        lines += ["    if ACTIVE:",
+                  f"        return call_op(function, ({everything},))",
+                  "    try:",
+                  f"        launch = cache[{_key_source(record)}]",
+                  "        go = launch.go",
+                  "    except (KeyError, AttributeError, TypeError):",
+                  f"        return call_op(function, ({everything},))",
+                  "    if go is None:",
+                  f"        return call_op(function, ({everything},))",
+                  f"    return go(launch, {everything})"]
+    space = {"function": function, "cache": function.cache, "call_op": call_op,
+             "call_out": call_out, "ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES,
+             "make_view": make_view}
+    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
+    made = _define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
+    made.__doc__ = record.doc
+    made.__module__ = "flambeau"
+    function.public = made
+    return made
+
+
+def _parameter(param: Any) -> str:
+    return param.name if param.required else f"{param.name}=_default_{param.name}"
+
+
+def _key_source(record: Op) -> str:
+    parts = []
+    for param in record.params:
+        name = param.name
+        if param.role == "static":
+            parts.append(name)
+        elif param.role == "tensors":
+            parts.append(f"tuple([t._meta for t in {name}])")
+        elif param.role == "number":
+            absent = "" if param.required else f"None if {name} is _default_{name} else "
+            parts.append(f"({absent}{name}.__class__)")
+        else:
+            optional = f"None if {name} is None else " if not param.required else ""
+            if param.role == "operand":
+                parts.append(f"({optional}{name}._meta if {name}.__class__ in TENSORS "
+                             f"else {name}.__class__)")
+            else:
+                parts.append(f"({optional}{name}._meta)" if optional else f"{name}._meta")
+    return ", ".join(parts) + ("," if len(parts) == 1 else "")
+
+
+def make_inplace(record: Op) -> Callable:
+    """The in-place form `name_`."""
+    function = FUNCTIONS[record.name]
+    short = record.name.split(".")[-1]
+    positional = [_parameter(p) for p in record.params if not p.keyword_only]
+    named = [_parameter(p) for p in record.params if p.keyword_only]
+    signature = ", ".join(positional + (["*", *named] if named else []))
+    everything = ", ".join(p.name for p in record.params)
+    source = (f"def {short}_({signature}):\n"
+              f"    return call_inplace(function, ({everything},))\n")
+    space = {"function": function, "call_inplace": call_inplace}
+    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
+    made = _define(short + "_", source, f"<flambeau op {record.name}_>", space)
+    made.__doc__ = f"In-place form of `{record.name}`: {record.doc}"
+    made.__module__ = "flambeau"
+    return made
+

@@ -1,0 +1,181 @@
+"""`x[...]`: basic indices become views, tensors and lists become lookups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import broadcast_shapes, normalize_dim
+from flambeau.tensor import dispatch, interop
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["get", "put", "checked_dim"]
+
+
+def checked_dim(dim: Any, rank: int) -> int:
+    """A dimension given by a user, counted from the front."""
+    return normalize_dim(dim, rank)
+
+
+def get(tensor: Any, index: Any) -> Any:
+    """tensor[index]"""
+    if index.__class__ is int:
+        if tensor._meta.ndim == 0:
+            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                             "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+        return ops.select(tensor, 0, index)
+    view, advanced = _apply_basic(tensor, index)
+    if advanced:
+        where, indices = _expanded(view, advanced)
+        return ops._index(view, indices, where)
+    return ops.alias(view) if view is tensor else view
+
+
+def put(tensor: Any, index: Any, value: Any) -> None:
+    """tensor[index] = value"""
+    target, advanced = _apply_basic(tensor, index)
+    if not isinstance(value, TensorBase):
+        if isinstance(value, (bool, int, float, complex, np.generic)) and not advanced:
+            ops.fill_(target, value)
+            return
+        value = interop.from_data(value, None if isinstance(value, np.ndarray) else target.dtype)
+    if not advanced:
+        if value.ndim > target.ndim:
+            value = _without_leading_ones(value, target.ndim)
+        target.copy_(value)
+        return
+    if value.dtype is not target.dtype:
+        if value.ndim:
+            raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                               f"{dispatch._scalar_name(target.dtype)} for the destination and "
+                               f"{dispatch._scalar_name(value.dtype)} for the source.")
+        value = value.to(target.dtype)
+    if len(advanced) == 1 and value.numel() == 1:
+        (_, mask), = advanced.items()
+        if mask.dtype is dtypes.bool_ and mask.ndim == target.ndim:
+            ops.masked_fill_(target, mask, value.reshape(()))
+            return
+    where, indices = _expanded(target, advanced)
+    ops._index_put_(target, indices, value, where, False)
+
+
+def _without_leading_ones(value: Any, rank: int) -> Any:
+    while value.ndim > rank and value.shape[0] == 1:
+        value = value.squeeze(0)
+    return value
+
+
+def _apply_basic(tensor: Any, index: Any) -> tuple[Any, dict[int, Any]]:
+    """(view after ints, slices, None and ..., advanced indices by the view's dimension)."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_item(item) for item in items]
+    taken = sum(_consumed(item) for item in items)
+    if taken > tensor._meta.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {tensor._meta.ndim}")
+    view, dim, advanced = tensor, 0, {}
+    for item in items:
+        if item is Ellipsis:
+            dim += tensor._meta.ndim - taken
+        elif item is None:
+            view, dim = ops.unsqueeze(view, dim), dim + 1
+        elif isinstance(item, slice):
+            if item != slice(None):
+                view = _sliced(view, dim, item)
+            dim += 1
+        elif item.__class__ is bool:
+            view = ops.unsqueeze(view, dim)
+            advanced[dim] = interop.from_data([item])
+            dim += 1
+        elif isinstance(item, int):
+            view = _selected(view, dim, item, tensor)
+        else:
+            advanced[dim] = item
+            dim += _consumed(item)
+    return view, advanced
+
+
+def _selected(view: Any, dim: int, index: int, original: Any) -> Any:
+    size = view._meta.shape[dim]
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of bounds for dimension {dim} with size {size}")
+    return ops.select(view, dim, index)
+
+
+def _sliced(view: Any, dim: int, item: slice) -> Any:
+    start, end, step = (None if bound is None else bound.__index__()
+                        for bound in (item.start, item.stop, item.step))
+    if step is not None and step <= 0:
+        raise ValueError("step must be greater than zero")
+    return ops.slice(view, dim, start, end, 1 if step is None else step)
+
+
+def _item(item: Any) -> Any:
+    """One index in canonical form: int, bool, slice, None, Ellipsis or an index tensor."""
+    if item is None or item is Ellipsis or isinstance(item, (bool, slice)):
+        return item
+    if isinstance(item, TensorBase):
+        if item._meta.ndim == 0 and item._meta.dtype.kind in "ui":
+            return item.item()
+        return _checked_index(item)
+    if isinstance(item, np.ndarray):
+        return _checked_index(interop.from_numpy(np.ascontiguousarray(item)))
+    if isinstance(item, (list, tuple, range)):
+        return _checked_index(interop.from_data(list(item), None if len(item) else dtypes.int64))
+    if hasattr(item, "__index__"):
+        return item.__index__()
+    raise TypeError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
+                    f"are valid indices (got {type(item).__name__})")
+
+
+def _checked_index(index: Any) -> Any:
+    if index._meta.dtype.kind in "fc":
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    return index
+
+
+def _consumed(item: Any) -> int:
+    if item is None or item is Ellipsis or item.__class__ is bool:
+        return 0
+    if isinstance(item, TensorBase) and item._meta.dtype in (dtypes.bool_, dtypes.uint8):
+        return item._meta.ndim
+    return 1
+
+
+def _expanded(view: Any, advanced: dict[int, Any]) -> tuple[tuple, tuple]:
+    """(dimensions, int64 index tensors of one shape), with masks replaced by their positions."""
+    pairs: list[tuple[int, Any]] = []
+    for dim, index in sorted(advanced.items()):
+        if index._meta.dtype in (dtypes.bool_, dtypes.uint8):
+            for k, size in enumerate(index.shape):
+                if view.shape[dim + k] != size:
+                    raise IndexError(f"The shape of the mask {list(index.shape)} at index {k} does not "
+                                     f"match the shape of the indexed tensor {list(view.shape)} at "
+                                     f"index {dim + k}")
+            positions = nonzero_columns(index)
+            pairs += [(dim + k, column) for k, column in enumerate(positions)]
+        else:
+            pairs.append((dim, index.to(dtypes.int64)))
+    try:
+        shape = broadcast_shapes(*(tuple(i.shape) for _, i in pairs))
+    except RuntimeError:
+        shapes = ", ".join(str(list(i.shape)) for _, i in pairs)
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with "
+                         f"shapes {shapes}") from None
+    indices = tuple(ops.expand(i, shape) if tuple(i.shape) != shape else i for _, i in pairs)
+    return tuple(dim for dim, _ in pairs), indices
+
+
+def nonzero_columns(mask: Any) -> list:
+    """For each dimension of `mask`, the positions of its true elements (row-major order)."""
+    from flambeau.tensor.compress import nonzero_positions
+
+    flat = nonzero_positions(mask)
+    columns, step = [], 1
+    for size in reversed(mask.shape):
+        column = flat if step == 1 else ops.floor_divide(flat, step)
+        columns.append(ops.remainder(column, size) if size else column)
+        step *= size
+    return columns[::-1]

@@ -1,0 +1,254 @@
+"""Memory shared with NumPy and others: arrays, DLPack, Python data, single elements."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+from flambeau.core.shapes import required_span
+from flambeau.ops.record import dtypes_default
+from flambeau.runtime import memory
+from flambeau.tensor import launches
+from flambeau.tensor.launches import fresh
+from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
+
+__all__ = ["array_of", "from_numpy", "from_data", "from_storage", "scalar_of", "from_dlpack",
+           "new_view", "read_bytes"]
+
+
+class _Memory:
+    """Lets NumPy build an array on a tensor's memory; the array keeps the tensor's storage alive."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, storage: Any, ptr: int, nbytes: int):
+        self.owner = storage
+        self.__array_interface__ = {"data": (ptr, False), "shape": (nbytes,), "typestr": "|u1",
+                                    "version": 3}
+
+
+def array_of(tensor: Any) -> np.ndarray:
+    """The tensor's elements as an array on the same memory (bfloat16 as ml_dtypes.bfloat16)."""
+    meta: Meta = tensor._meta
+    itemsize = meta.dtype.itemsize
+    if meta.numel == 0:
+        return np.empty(meta.shape, meta.dtype.numpy)
+    nbytes = required_span(meta.shape, meta.strides) * itemsize
+    raw = np.asarray(_Memory(tensor._storage, tensor._ptr, nbytes))
+    return np.ndarray(meta.shape, meta.dtype.numpy, raw, 0, [s * itemsize for s in meta.strides])
+
+
+def new_view(storage: Any, ptr: int, meta: Meta) -> Any:
+    """A tensor without history on existing memory."""
+    tensor = launches.late.tensor.__new__(launches.late.tensor)
+    tensor._storage = storage
+    tensor._ptr = ptr
+    tensor._meta = meta
+    tensor._rg = False
+    tensor._grad_fn = None
+    tensor._base = None
+    return tensor
+
+
+def from_storage(storage: Any, dtype: DType, shape: Sequence[int], strides: Sequence[int],
+                 offset: int = 0) -> Any:
+    """A tensor on a storage; `offset` and strides in elements.
+
+    Raises:
+        RuntimeError: the tensor would reach outside the storage.
+    """
+    span = (offset + required_span(shape, strides)) * dtype.itemsize
+    if 0 not in tuple(shape) and (span > storage.nbytes or offset < 0):
+        raise RuntimeError(f"a tensor of shape {list(shape)}, strides {list(strides)} and offset "
+                           f"{offset} needs {span} bytes, but its storage has {storage.nbytes}")
+    return new_view(storage, storage.ptr + offset * dtype.itemsize,
+                    meta_of(dtype, shape, strides))
+
+
+def from_numpy(array: np.ndarray) -> Any:
+    """A tensor on the array's memory: each sees what is written to the other.
+
+    Raises:
+        TypeError: not an array, or a dtype that no tensor has.
+        ValueError: strides that no tensor can have.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    dtype = dtypes.by_numpy(array.dtype)
+    if not array.dtype.isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. "
+                         "Conversion between byte orders is currently not supported.")
+    if any(stride < 0 for stride in array.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with "
+                         "negative strides are not currently supported. (You can probably work "
+                         "around this by making a copy of your array  with array.copy().) ")
+    if any(stride % array.itemsize for stride in array.strides):
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
+                         "the numpy array to reallocate the memory.")
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    span = required_span(array.shape, strides) * array.itemsize
+    storage = memory.foreign(array.ctypes.data, span, array)
+    return new_view(storage, storage.ptr, meta_of(dtype, array.shape, strides))
+
+
+def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
+    """A new tensor with the array's elements converted to `dtype`."""
+    tensor = fresh(contiguous_meta(dtype, array.shape))
+    with np.errstate(all="ignore"):
+        array_of(tensor)[...] = array
+    return tensor
+
+
+def from_data(data: Any, dtype: DType | None = None) -> Any:
+    """A new tensor from numbers, nested sequences, arrays or tensors.
+
+    Raises:
+        ValueError: sequences of unequal lengths.
+        TypeError: elements that are no numbers.
+        RuntimeError: a number that does not fit the dtype.
+    """
+    if isinstance(data, TensorBase):
+        return from_array_copy(array_of(data), dtype or data._meta.dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+        return from_array_copy(array, dtype or dtypes.by_numpy(array.dtype))
+    if not isinstance(data, (bool, int, float, complex, str, bytes)) and hasattr(
+            data, "__array__"):
+        return from_data(np.asarray(data), dtype)
+    shape = _shape_of(data)
+    flat = [_plain(item) for item in _flat(data, len(shape))]
+    found = dtype or _infer(flat)
+    if found.kind in "ui" and any(isinstance(x, complex) for x in flat):
+        raise RuntimeError("value cannot be converted to type int64_t without overflow")
+    try:
+        array = _array(flat, found).reshape(shape)
+    except OverflowError:
+        bits = found.itemsize * 8
+        raise RuntimeError(f"value cannot be converted to type {'u' if found.kind == 'u' else ''}"
+                           f"int{bits}_t without overflow") from None
+    return from_array_copy(array, found)
+
+
+def _array(flat: list, dtype: DType) -> np.ndarray:
+    if dtype.kind == "b":
+        return np.array([bool(x) for x in flat], np.bool_)
+    if dtype.kind in "ui":
+        items = [int(x) for x in flat]
+        if dtype.kind == "u" and any(x < 0 for x in items):
+            return np.array(items, np.int64).astype(dtype.numpy)
+        return np.array(items, dtype.numpy if dtype.itemsize == 8 else np.int64).astype(dtype.numpy)
+    return np.array(flat, np.complex128 if dtype.is_complex else np.float64)
+
+
+def _shape_of(data: Any) -> tuple[int, ...]:
+    if isinstance(data, TensorBase):
+        return tuple(data._meta.shape)
+    if isinstance(data, np.ndarray):
+        return data.shape
+    if isinstance(data, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        return ()
+    if len(data) == 0:
+        return (0,)
+    return (len(data), *_shape_of(data[0]))
+
+
+def _flat(data: Any, depth: int, dim: int = 0, length: int | None = None):
+    if isinstance(data, (TensorBase, np.ndarray)):
+        array = array_of(data) if isinstance(data, TensorBase) else data
+        if array.ndim != depth:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        yield from array.ravel().tolist()
+        return
+    if depth == 0:
+        if hasattr(data, "__len__") and not isinstance(data, np.generic):
+            raise TypeError(f"new(): expected a number, got {type(data).__name__} at depth {dim}")
+        yield data
+        return
+    if not hasattr(data, "__len__"):
+        raise TypeError("not a sequence")
+    expected = len(data[0]) if depth > 1 and len(data) and hasattr(data[0], "__len__") else None
+    for item in data:
+        if depth > 1:
+            found = len(item) if hasattr(item, "__len__") else -1
+            if isinstance(item, TensorBase) and item._meta.ndim == 0:
+                found = -1
+            if found != expected:
+                if found == -1:
+                    raise TypeError("not a sequence")
+                raise ValueError(f"expected sequence of length {expected} at dim {dim + 1} (got "
+                                 f"{found})")
+        yield from _flat(item, depth - 1, dim + 1)
+
+
+def _plain(item: Any) -> bool | int | float | complex:
+    if isinstance(item, (bool, int, float, complex)):
+        return item
+    if isinstance(item, (np.generic, TensorBase)):
+        return item.item()
+    if hasattr(item, "__float__"):
+        return float(item)
+    if hasattr(item, "__index__"):
+        return item.__index__()
+    raise TypeError(f"new(): invalid data type '{type(item).__name__}'" if item is not None
+                    else "must be real number, not NoneType")
+
+
+def _infer(flat: list) -> DType:
+    if any(isinstance(x, complex) for x in flat):
+        return dtypes_default().to_complex()
+    if not flat or any(isinstance(x, float) for x in flat):
+        return dtypes_default()
+    if all(isinstance(x, bool) for x in flat):
+        return dtypes.bool_
+    return dtypes.int64
+
+
+_CTYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64,
+           "int32": ctypes.c_int32, "bool": ctypes.c_bool}
+
+
+def scalar_of(tensor: Any) -> bool | int | float | complex:
+    """The only element, as a Python number.
+
+    Raises:
+        RuntimeError: there is not exactly one.
+    """
+    meta = tensor._meta
+    if meta.numel != 1:
+        raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
+    kind = _CTYPES.get(meta.dtype.name)
+    if kind is not None:
+        return kind.from_address(tensor._ptr).value
+    value = array_of(tensor).reshape(())[()]
+    return float(value) if meta.dtype.kind == "f" else value.item()
+
+
+def read_bytes(tensor: Any) -> bytes:
+    """A contiguous tensor's memory."""
+    return ctypes.string_at(tensor._ptr, tensor._meta.nbytes)
+
+
+def from_dlpack(source: Any) -> Any:
+    """A tensor on the memory of any object with `__dlpack__`.
+
+    Raises:
+        RuntimeError: memory of another device.
+    """
+    if isinstance(source, TensorBase):
+        return new_view(source._storage, source._ptr, source._meta)
+    try:
+        array = np.from_dlpack(source)
+    except (BufferError, AttributeError, TypeError) as error:
+        raise RuntimeError(f"from_dlpack: cannot take over {type(source).__name__}: {error}. Only "
+                           "CPU memory with NumPy's dtypes can be shared.") from error
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    span = required_span(array.shape, strides) * array.itemsize
+    storage = memory.foreign(array.__array_interface__["data"][0], span, array)
+    return new_view(storage, storage.ptr, meta_of(dtypes.by_numpy(array.dtype), array.shape, strides))

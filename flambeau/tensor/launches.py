@@ -1,0 +1,199 @@
+"""Launches: a traced call compiled for given layouts, ready to run.
+
+First level: dispatch finds a `Launch` by the exact call. Second level: the kernels inside are shared by
+all calls of equal structure, in memory and on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.autograd.graph import node_type
+from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.target import host
+from flambeau.core.dtypes import DType
+from flambeau.ir.graph import Graph, Value
+from flambeau.ops.derive import Call
+from flambeau.ops.primitives.elementwise import convert
+from flambeau.runtime import launch as launching
+from flambeau.runtime import memory, pool
+from flambeau.runtime.executable import build_program
+from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, like_order, meta_of
+
+__all__ = ["Launch", "BackwardPlan", "compile_call", "is_elementwise", "install"]
+
+
+class _Late:
+    """What is only known once the tensor class exists."""
+
+    tensor: type = TensorBase
+    op_node: type = object
+    launch: Callable = None  # type: ignore[assignment]
+    observers: list = []
+
+
+late = _Late()
+
+
+def install(tensor: type, op_node: type) -> None:
+    """Called once by the tensor layer."""
+    late.tensor, late.op_node = tensor, op_node
+
+
+def run_native(address: int, *args):
+    """`launch`, built at the first call: loading LLVM takes 80 ms."""
+    late.launch = launching.launcher()
+    return late.launch(address, *args)
+
+
+late.launch = run_native
+
+
+class BackwardPlan:
+    """How one call is differentiated with respect to some of its inputs."""
+
+    __slots__ = ("call", "saved_inputs", "saved_outputs", "produced", "launches")
+
+    def __init__(self, call):
+        self.call = call
+        self.saved_inputs = call.saved_inputs
+        self.saved_outputs = call.saved_outputs
+        self.produced = call.produced
+        self.launches: dict = {}
+
+
+class Launch:
+    """A call compiled for exact layouts.
+
+    Attributes:
+        address: of the program; kept alive by `program`.
+        outs: (meta, pool) per result that the launch allocates.
+        pool, nbytes, meta: of the only result, if the launch is `simple`: one new result, no arena,
+            nothing to check.
+        arena: pool of the scratch memory, or None.
+        plans: gradient plans by (which inputs want one).
+        node_class: the tape's node type, or None if nothing is differentiable.
+    """
+
+    __slots__ = ("call", "program", "address", "outs", "pool", "nbytes", "meta", "arena",
+                 "arena_bytes", "checked", "plans", "node_class", "simple", "go", "metas")
+
+    def __init__(self, call: Call, metas: Sequence[Meta | type], program, out_metas: Sequence[Meta],
+                 arena_bytes: int, checked: bool):
+        self.call = call
+        self.metas = tuple(metas)
+        self.program = program
+        self.address = program.address
+        self.outs = [(meta, memory.size_class(meta.nbytes)) for meta in out_metas]
+        self.arena = memory.size_class(arena_bytes) if arena_bytes else None
+        self.arena_bytes = arena_bytes
+        self.checked = checked
+        self.plans: dict = {}
+        self.simple = len(self.outs) == 1 and not arena_bytes and not checked
+        self.meta, self.pool = self.outs[0] if len(self.outs) == 1 else (None, None)
+        self.nbytes = self.meta.nbytes if self.meta is not None else 0
+        self.go = None
+        floating = any(meta.dtype.kind in "fc" for meta in out_metas)
+        inputs = any(not isinstance(m, type) and m.dtype.kind in "fc" for m in metas)
+        record = getattr(call, "record", None)
+        able = floating and inputs and (record is None or record.differentiable)
+        self.node_class = node_type(call.grad_name, late.op_node) if able else None
+
+    def plan_for(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> BackwardPlan:
+        key = (wanted, given)
+        found = self.plans.get(key)
+        if found is None:
+            able = tuple(w and not isinstance(m, type) and m.dtype.kind in "fc"
+                         for w, m in zip(wanted, self.metas, strict=True))
+            found = self.plans[key] = BackwardPlan(self.call.backward(able, given))
+        return found
+
+    def run(self, args: Sequence) -> list:
+        """Run on flat arguments (tensors and numbers); returns new tensors."""
+        argv = [a._ptr if isinstance(a, TensorBase) else a for a in args]
+        results = []
+        for meta, size_class in self.outs:
+            tensor = fresh(meta, size_class)
+            results.append(tensor)
+            argv.append(tensor._ptr)
+        self._finish(argv, args)
+        return results
+
+    def run_into(self, args: Sequence, outs: Sequence) -> None:
+        """Run on flat arguments, writing into existing tensors of the layouts compiled for."""
+        argv = [a._ptr if isinstance(a, TensorBase) else a for a in args]
+        argv += [out._ptr for out in outs]
+        self._finish(argv, args)
+
+    def _finish(self, argv: list, args: Sequence) -> None:
+        arena = None
+        if self.arena is not None:
+            arena = self.arena.new(self.arena_bytes)
+            argv.append(arena.ptr)
+        failure = late.launch(self.address, *argv)
+        if failure is not None:
+            raise_failure(self, failure, args)
+
+
+def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> None:
+    """Turn a kernel's status into an exception in the user's terms."""
+    code, value = failure
+    shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
+    if code == 1:
+        raise IndexError(f"{launch.call.name}: index {value} is out of range for the dimension it "
+                         f"addresses (shapes of the arguments: {shapes})")
+    raise RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or remainder by "
+                       f"zero (shapes of the arguments: {shapes})")
+
+
+def fresh(meta: Meta, size_class=None) -> Any:
+    """A new tensor with uninitialised memory."""
+    storage = (size_class or memory.size_class(meta.nbytes)).new(meta.nbytes)
+    tensor = late.tensor.__new__(late.tensor)
+    tensor._storage = storage
+    tensor._ptr = storage.ptr
+    tensor._meta = meta
+    tensor._rg = False
+    tensor._grad_fn = None
+    tensor._base = None
+    return tensor
+
+
+def is_elementwise(graph: Graph) -> bool:
+    """Does every result element depend only on the input elements at the same (broadcast) place?"""
+    return all(v.prim.kind in ("elementwise", "source") or v.prim.name == "expand"
+               for v in graph.order())
+
+
+def result_metas(graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
+    """The layouts of the results: elementwise results follow their operands, others are row-major."""
+    tensors = [m for m in metas if not isinstance(m, type)]
+    if len(tensors) and not all(m.contiguous for m in tensors) and is_elementwise(graph):
+        return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors)) for o in graph.outputs]
+    return [contiguous_meta(o.dtype, o.shape) for o in graph.outputs]
+
+
+def compile_call(call: Call, metas: Sequence[Meta | type],
+                 into: Sequence[Meta] | None = None) -> Launch:
+    """Compile `call` for inputs of these layouts, with new results or for writing `into` others."""
+    graph = call.graph
+    if into is not None:
+        graph = Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
+                                     zip(graph.outputs, into, strict=True)])
+    outs = result_metas(graph, metas) if into is None else list(into)
+    inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
+              for i, m in enumerate(metas)]
+    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(outs)]
+    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads())
+    kinds = [m if isinstance(m, type) else None for m in metas]
+    program = build_program(planned, kinds, len(outputs))
+    return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)
+
+
+def _fitted(output: Value, dtype: DType, shape: Sequence[int]) -> Value:
+    """`output` converted to the dtype of the tensor it is written into."""
+    if tuple(output.shape) != tuple(shape):
+        raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape "
+                           f"{list(output.shape)}")
+    return convert(output, dtype)

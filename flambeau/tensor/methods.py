@@ -1,0 +1,170 @@
+"""Attaches to `Tensor` the methods and operators that come from the op table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.core import dtypes
+from flambeau.ops.record import REGISTRY
+from flambeau.tensor import compress, overloads, random
+from flambeau.tensor.functions import ops
+from flambeau.tensor.tensor import Tensor, shape_of
+
+__all__: list[str] = []
+
+
+def _attach() -> None:
+    for record in REGISTRY.values():
+        short = record.name.split(".")[-1]
+        if record.method and not short.startswith("_") and short not in Tensor.__dict__:
+            setattr(Tensor, short, getattr(ops, short))
+            for alias in record.aliases:
+                setattr(Tensor, alias, getattr(ops, short))
+        if record.inplace and not short.startswith("_") and short + "_" not in Tensor.__dict__:
+            setattr(Tensor, short + "_", getattr(ops, short + "_"))
+            for alias in record.aliases:
+                setattr(Tensor, alias + "_", getattr(ops, short + "_"))
+
+
+def _swapped(function: Any) -> Any:
+    """A reflected operator: the tensor is the second operand."""
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        return function(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    return reflected
+
+
+def _operator(function: Any) -> Any:
+    """An operator that leaves operands it does not know to the other side."""
+
+    def apply(self: Tensor, other: Any) -> Any:
+        if other.__class__ in _FAST or isinstance(other, _OPERANDS):
+            return function(self, other)
+        return _numpy_operand(function, self, other)
+
+    return apply
+
+
+def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
+    import numpy as np
+
+    if isinstance(other, np.generic):
+        return function(self, other.item())
+    if isinstance(other, np.ndarray):
+        raise TypeError(
+            f"unsupported operand types: a Tensor and a numpy.ndarray of shape {list(other.shape)}. "
+            "Convert the array with torch.from_numpy(array) (shares memory), or the tensor with "
+            "tensor.numpy().")
+    return NotImplemented
+
+
+_OPERANDS = (Tensor, bool, int, float, complex)
+_FAST = {Tensor, int, float}
+
+_BINARY = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "true_divide", "pow": "pow",
+           "floordiv": "floor_divide", "mod": "remainder", "eq": "eq", "ne": "ne", "lt": "lt",
+           "le": "le", "gt": "gt", "ge": "ge", "and": "bitwise_and", "or": "bitwise_or",
+           "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+           "rshift": "bitwise_right_shift", "matmul": "matmul"}
+_REFLECTED = ("sub", "truediv", "pow", "floordiv", "mod", "lshift", "rshift", "matmul")
+_COMMUTING = ("add", "mul", "and", "or", "xor")
+_INPLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift",
+            "rshift")
+
+
+def _attach_operators() -> None:
+    for word, name in _BINARY.items():
+        setattr(Tensor, f"__{word}__", _operator(getattr(ops, name)))
+    for word in _REFLECTED:
+        function = ops.rsub if word == "sub" else getattr(ops, _BINARY[word])
+        reflected = _operator(function) if word == "sub" else _swapped(function)
+        setattr(Tensor, f"__r{word}__", reflected)
+    for word in _COMMUTING:
+        setattr(Tensor, f"__r{word}__", _operator(getattr(ops, _BINARY[word])))
+    for word in _INPLACE:
+        setattr(Tensor, f"__i{word}__", _operator(getattr(ops, _BINARY[word] + "_")))
+    Tensor.__neg__, Tensor.__pos__ = ops.neg, ops.positive
+    Tensor.__abs__, Tensor.__invert__ = ops.abs, ops.bitwise_not
+
+
+def _attach_overloads() -> None:
+    for name in ("std", "var", "flatten", "allclose", "equal", "norm", "ravel", "tensor_split",
+                 "is_nonzero"):
+        setattr(Tensor, name, getattr(overloads, name))
+    Tensor.max, Tensor.min = overloads.max_, overloads.min_
+    Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
+    Tensor.argwhere = compress.argwhere
+    for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
+                 "cauchy_", "geometric_"):
+        setattr(Tensor, name, getattr(random, name))
+    Tensor.bernoulli = random.bernoulli
+    for name in ("empty", "zeros", "ones"):
+        setattr(Tensor, f"new_{name}", overloads.new_factory(name))
+    Tensor.new_full, Tensor.new_tensor = overloads.new_full, overloads.new_tensor
+
+
+def _attach_conversions() -> None:
+    table = {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
+             "bfloat16": dtypes.bfloat16, "int": dtypes.int32, "long": dtypes.int64,
+             "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+             "cfloat": dtypes.complex64, "cdouble": dtypes.complex128}
+    for name, dtype in table.items():
+        setattr(Tensor, name, _conversion(name, dtype))
+
+
+def _conversion(name: str, dtype: dtypes.DType) -> Any:
+    def convert(self: Tensor, memory_format: Any = None) -> Tensor:
+        return self.to(dtype)
+
+    convert.__name__ = name
+    convert.__doc__ = f"The tensor converted to {dtype!r}."
+    return convert
+
+
+def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
+    """self where condition, other elsewhere."""
+    return ops.where(condition, self, other)
+
+
+def _tile(self: Tensor, *dims: Any) -> Tensor:
+    """Repeat the tensor."""
+    return overloads.tile(self, shape_of(dims))
+
+
+def _unflatten(self: Tensor, dim: int, sizes: Any) -> Tensor:
+    """Split dimension `dim` into `sizes`."""
+    return ops.unflatten(self, dim, shape_of((sizes,)))
+
+
+def _squeeze_(self: Tensor, dim: Any = None) -> Tensor:
+    """Drop dimensions of size 1, in place."""
+    return self._take_layout(ops.squeeze(self.detach(), dim))
+
+
+def _unsqueeze_(self: Tensor, dim: int) -> Tensor:
+    """Insert a dimension of size 1, in place."""
+    return self._take_layout(ops.unsqueeze(self.detach(), dim))
+
+
+def _t_(self: Tensor) -> Tensor:
+    """Transpose a matrix in place."""
+    return self._take_layout(ops.t(self.detach()))
+
+
+def _take_layout(self: Tensor, view: Tensor) -> Tensor:
+    if self._rg:
+        raise NotImplementedError("in-place changes of shape on tensors that require grad are not "
+                                  "implemented; use the form without underscore")
+    self._meta, self._ptr = view._meta, view._ptr
+    return self
+
+
+_attach()
+_attach_operators()
+_attach_overloads()
+_attach_conversions()
+Tensor.where, Tensor.tile, Tensor.unflatten = _where, _tile, _unflatten
+Tensor._take_layout, Tensor.squeeze_, Tensor.unsqueeze_, Tensor.t_ = (
+    _take_layout, _squeeze_, _unsqueeze_, _t_)
+ops.reshape = overloads.reshape

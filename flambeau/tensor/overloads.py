@@ -1,0 +1,303 @@
+"""Functions whose PyTorch signatures are overloaded: they sort out the arguments and call ops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import infer_size, reshape_strides
+from flambeau.tensor import creation, interop
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.tensor import shape_of
+
+__all__ = [
+    "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
+    "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
+    "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
+    "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "complex_", "new_factory",
+    "new_full", "new_tensor",
+]
+
+
+def _extremum(which: str, input: Any, dim: Any, keepdim: bool, other: Any, out: Any) -> Any:
+    if isinstance(dim, TensorBase):
+        other, dim = dim, None
+    if other is not None:
+        binary = ops.maximum if which == "max" else ops.minimum
+        return binary(input, other) if out is None else binary(input, other, out=out)
+    if dim is None:
+        whole = ops.max_all if which == "max" else ops.min_all
+        return whole(input) if out is None else whole(input, out=out)
+    along = ops.max_dim if which == "max" else ops.min_dim
+    return along(input, dim, keepdim) if out is None else along(input, dim, keepdim, out=out)
+
+
+def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None,
+         out: Any = None) -> Any:
+    """The largest element; with `dim` the (values, indices) along it; with a tensor the larger of two."""
+    return _extremum("max", input, dim, keepdim, other, out)
+
+
+def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None,
+         out: Any = None) -> Any:
+    """The smallest element; with `dim` the (values, indices) along it; with a tensor the smaller of
+    two."""
+    return _extremum("min", input, dim, keepdim, other, out)
+
+
+def _moment(name: str, doc: str):
+    def moment(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+               correction: float | None = None, out: Any = None) -> Any:
+        if isinstance(dim, bool):  # var(input, unbiased)
+            dim, unbiased = None, dim
+        if correction is None:
+            correction = 1 if unbiased is None else int(unbiased)
+        dim = tuple(dim) if isinstance(dim, list) else dim
+        if out is not None:
+            return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim, out=out)
+        return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim)
+
+    moment.__name__, moment.__doc__ = name, doc
+    return moment
+
+
+std = _moment("std", "The standard deviation over `dim` (all dimensions by default).")
+var = _moment("var", "The variance over `dim` (all dimensions by default).")
+std_mean = _moment("std_mean", "The standard deviation and the mean.")
+var_mean = _moment("var_mean", "The variance and the mean.")
+
+
+def reshape(input: Any, shape: Any) -> Any:
+    """The elements in another shape: a view if the memory allows it, else a copy."""
+    size = infer_size(shape_of((shape,)), input._meta.numel)
+    if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
+        return ops.view(input, size)
+    return ops._reshape_copy(input, size)
+
+
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """Join the dimensions from start_dim to end_dim into one."""
+    from flambeau.core.shapes import normalize_dim
+
+    rank = input._meta.ndim
+    if rank == 0:
+        return reshape(input, (1,))
+    first, last = normalize_dim(start_dim, rank), normalize_dim(end_dim, rank)
+    if first > last:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if first == last:
+        return input
+    shape = tuple(input._meta.shape)
+    joined = 1
+    for size in shape[first:last + 1]:
+        joined *= size
+    return reshape(input, shape[:first] + (joined,) + shape[last + 1:])
+
+
+def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
+    """input where condition, other elsewhere; with one argument the indices where it is true."""
+    if input is None and other is None:
+        from flambeau.tensor.compress import nonzero
+
+        return nonzero(condition, as_tuple=True)
+    if out is not None:
+        return ops.where(condition, input, other, out=out)
+    return ops.where(condition, input, other)
+
+
+def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08,
+             equal_nan: bool = False) -> bool:
+    """Are all elements close, in the sense of `isclose`?"""
+    return bool(ops.all(ops.isclose(input, other, rtol, atol, equal_nan)).item())
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Have both the same shape and elements?"""
+    if not isinstance(other, TensorBase):
+        raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not "
+                        f"{type(other).__name__}")
+    return tuple(input.shape) == tuple(other.shape) and bool(ops.all(ops.eq(input, other)).item())
+
+
+def is_tensor(obj: Any) -> bool:
+    """Is this a tensor?"""
+    return isinstance(obj, TensorBase)
+
+
+def numel(input: Any) -> int:
+    """The number of elements."""
+    return input._meta.numel
+
+
+def is_floating_point(input: Any) -> bool:
+    """Has the tensor a floating dtype?"""
+    return input._meta.dtype.is_floating_point
+
+
+def is_complex(input: Any) -> bool:
+    """Has the tensor a complex dtype?"""
+    return input._meta.dtype.is_complex
+
+
+def is_nonzero(input: Any) -> bool:
+    """Is the only element not zero?"""
+    return bool(input)
+
+
+def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
+         dtype: Any = None) -> Any:
+    """The vector norm of order p over dim ("fro" is 2)."""
+    order = 2.0 if p in ("fro", None) else float(p)
+    dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+    return ops.vector_norm(input, order, dim, keepdim, dtype=dtype)
+
+
+def _at_least(tensor: Any, rank: int) -> Any:
+    shape = tuple(tensor.shape)
+    if len(shape) >= rank:
+        return tensor
+    if rank == 1:
+        return reshape(tensor, (1,))
+    return reshape(tensor, (1, shape[0] if shape else 1))
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """0-d tensors as vectors of one element."""
+    return _each(tensors, 1)
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """0-d and 1-d tensors as matrices of one row."""
+    return _each(tensors, 2)
+
+
+def _each(tensors: Sequence, rank: int) -> Any:
+    if len(tensors) == 1 and isinstance(tensors[0], TensorBase):
+        return _at_least(tensors[0], rank)
+    many = tensors[0] if len(tensors) == 1 else tensors
+    return tuple(_at_least(t, rank) for t in many)
+
+
+def broadcast_tensors(*tensors: Any) -> tuple:
+    """All tensors expanded to their common shape."""
+    from flambeau.core.shapes import broadcast_shapes
+
+    many = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], TensorBase) else tensors
+    shape = broadcast_shapes(*(tuple(t.shape) for t in many))
+    return tuple(ops.expand(t, shape) for t in many)
+
+
+def result_type(tensor1: Any, tensor2: Any) -> dtypes.DType:
+    """The dtype that an operation on both gives."""
+    from flambeau.ops.record import combine_categories, dtypes_default
+
+    groups: list = [None, None, None]
+    for value in (tensor1, tensor2):
+        if isinstance(value, TensorBase):
+            place, dtype = (0 if value.ndim else 1), value.dtype
+        else:
+            place = 2
+            dtype = {bool: dtypes.bool_, int: dtypes.int64}.get(type(value), dtypes_default())
+            if isinstance(value, complex):
+                dtype = dtypes_default().to_complex()
+        seen = groups[place]
+        groups[place] = dtype if seen is None else dtypes.promote_types(seen, dtype)
+    return combine_categories(*groups)
+
+
+def can_cast(from_: dtypes.DType, to: dtypes.DType) -> bool:
+    """Is a conversion to `to` allowed by the promotion rules (float never becomes integer)?"""
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+    return rank[from_.kind] <= rank[to.kind]
+
+
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
+    """Coordinate grids from vectors; `indexing` "ij" (default, rows first) or "xy"."""
+    many = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], TensorBase)
+                else tensors)
+    if indexing is None:
+        import warnings
+
+        warnings.warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing "
+                      "argument.", UserWarning, stacklevel=2)
+    if indexing not in (None, "ij", "xy"):
+        raise RuntimeError('torch.meshgrid: indexing must be one of "xy" or "ij", but received: '
+                           f"{indexing}")
+    swap = indexing == "xy" and len(many) >= 2
+    if swap:
+        many[0], many[1] = many[1], many[0]
+    vectors = [reshape(t, (-1,)) for t in many]
+    shape = tuple(v.shape[0] for v in vectors)
+    grids = [ops.expand(reshape(v, [-1 if d == k else 1 for d in range(len(shape))]), shape)
+             for k, v in enumerate(vectors)]
+    if swap:
+        grids = [ops.transpose(g, 0, 1) for g in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+def hstack(tensors: Sequence, *, out: Any = None) -> Any:
+    """Join along columns (vectors along their only dimension)."""
+    many = [atleast_1d(t) for t in tensors]
+    return ops.cat(many, 0 if many[0].ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence, *, out: Any = None) -> Any:
+    """Join along rows."""
+    return ops.cat([atleast_2d(t) for t in tensors], 0)
+
+
+def tile(input: Any, dims: Any) -> Any:
+    """Repeat the tensor; missing dimensions count as 1."""
+    dims = shape_of((dims,))
+    return ops.repeat(input, (1,) * (input.ndim - len(dims)) + dims)
+
+
+def ravel(input: Any) -> Any:
+    """All elements as a vector."""
+    return reshape(input, (-1,))
+
+
+def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
+    """Cut at given positions, or into a number of nearly equal parts."""
+    size = input.shape[dim]
+    if isinstance(indices_or_sections, int):
+        n = indices_or_sections
+        if n <= 0:
+            raise RuntimeError(f"number of sections must be larger than 0, got {n}")
+        cuts = [size // n * k + min(k, size % n) for k in range(1, n)]
+    else:
+        cuts = [min(max(c + size if c < 0 else c, 0), size) for c in indices_or_sections]
+    edges = [0, *cuts, size]
+    return tuple(ops.slice(input, dim, a, max(a, b), 1) for a, b in zip(edges, edges[1:],
+                                                                        strict=False))
+
+
+def complex_(real: Any, imag: Any) -> Any:
+    """A complex tensor from its parts."""
+    return ops._complex(real, imag)
+
+
+def new_factory(name: str):
+    """`tensor.new_zeros(...)` and the like: dtype from the tensor."""
+
+    def make(self: Any, *size: Any, dtype: Any = None, **options: Any) -> Any:
+        return getattr(creation, name)(*size, dtype=dtype or self.dtype, **options)
+
+    make.__name__ = f"new_{name}"
+    make.__doc__ = f"`torch.{name}` with this tensor's dtype."
+    return make
+
+
+def new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Any:
+    """`torch.full` with this tensor's dtype."""
+    return creation.full(size, fill_value, dtype=dtype or self.dtype, **options)
+
+
+def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None,
+               requires_grad: bool = False) -> Any:
+    """`torch.tensor` with this tensor's dtype."""
+    made = interop.from_data(data, dtype or self.dtype)
+    return made.requires_grad_() if requires_grad else made

@@ -1,0 +1,43 @@
+"""Results with named fields: tuples that print as `torch.return_types.max(values=..., indices=...)`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+__all__ = ["result_class"]
+
+_PUBLIC = {"max_dim": "max", "min_dim": "min"}
+
+
+@functools.cache
+def result_class(op_name: str, fields: tuple[str, ...]) -> type:
+    """The tuple class of an op's results."""
+    name = _PUBLIC.get(op_name, op_name.replace(".", "_"))
+
+    def make(cls: type, values: Sequence):
+        return tuple.__new__(cls, values)
+
+    def show(self: tuple) -> str:
+        parts = ",\n".join(f"{field}={value!r}" for field, value in zip(fields, self, strict=True))
+        return f"torch.return_types.{name}(\n{parts})"
+
+    def reduce(self: tuple) -> tuple:
+        return _rebuild, (op_name, fields, tuple(self))
+
+    body = {"__new__": make, "__repr__": show, "__slots__": (), "__reduce__": reduce,
+            "_fields": fields, "n_fields": len(fields), "__module__": "torch.return_types"}
+    for position, field in enumerate(fields):
+        body[field] = property(_getter(position))
+    return type(name, (tuple,), body)
+
+
+def _getter(position: int):
+    def get(self: tuple):
+        return self[position]
+
+    return get
+
+
+def _rebuild(op_name: str, fields: tuple, values: tuple) -> tuple:
+    return result_class(op_name, fields)(values)

@@ -1,0 +1,139 @@
+"""In-place operations on the tape: the tensor's history is rewritten, through views into their base.
+
+When a view is written to, its base becomes the result of a `CopySlices` node (the old base with the
+view's part replaced), and the view's own history becomes a view of the new base, made when it is next
+asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.autograd.grad_mode import mode
+from flambeau.autograd.graph import Node, edge_of, next_order
+from flambeau.core.errors import caller_location
+from flambeau.tensor import tape
+from flambeau.tensor.launches import Launch
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["History", "CopySlices", "refresh_view"]
+
+
+class History:
+    """What must be noted before an in-place operation runs, so that it can be recorded after."""
+
+    def __init__(self, launch: Launch, flat: Sequence, target: Any):
+        self.launch, self.flat, self.target = launch, list(flat), target
+        self.wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in flat])
+        self.plan = launch.plan_for(self.wanted, (True,))
+        self.edges = [tape.history_of(a) if w else None
+                      for a, w in zip(flat, self.wanted, strict=True)]
+        self.kept = []
+        self.versions: list[int | None] = []
+        for i in self.plan.saved_inputs:
+            item = flat[i]
+            if item is target:  # its old value, which the operation is about to overwrite
+                item = _old_value(target)
+            self.kept.append(item)
+            self.versions.append(item._storage.version if isinstance(item, TensorBase) else None)
+
+    def rebase(self) -> None:
+        """Make `target` the result of the recorded operation."""
+        target, launch = self.target, self.launch
+        node = launch.node_class.__new__(launch.node_class)
+        node.tape_order = next_order()
+        node.tape_hooks = None
+        node.tape_launch, node.tape_wanted, node.tape_plan = launch, self.wanted, self.plan
+        node.next_edges = tuple(self.edges)
+        node.output_metas = (target._meta,)
+        node.tape_where = caller_location(4)
+        aliases = [tape.alias_of(target) for _ in self.plan.saved_outputs]
+        node.tape_saved = self.kept + aliases
+        node.tape_versions = self.versions + [a._storage.version for a in aliases]
+        base = target._base
+        if base is None:
+            target._grad_fn, target._rg, target._output_nr = node, True, 0
+            return
+        position = next((i for i, a in enumerate(self.flat) if a is target), None)
+        base._grad_fn = CopySlices.of(base, target, node, position)
+        base._rg, base._output_nr = True, 0
+        target._rg = True
+        target._view_version = None
+        refresh_view(target)
+
+
+def _old_value(target: Any) -> Any:
+    """A copy of `target` with its history, for the backward."""
+    from flambeau.autograd.grad_mode import no_grad
+
+    with no_grad():
+        copy = target.clone()
+    copy._rg, copy._grad_fn, copy._output_nr = target._rg, target._grad_fn, target._output_nr
+    return copy
+
+
+class CopySlices(Node):
+    """The backward of writing to a part of `base` (or all of it) through a view."""
+
+    __slots__ = ("shape", "strides", "offset", "inner", "position")
+
+    @classmethod
+    def of(cls, base: Any, view: Any, inner: Node, position: int | None) -> CopySlices:
+        others = tuple(edge for i, edge in enumerate(inner.next_edges) if i != position)
+        node = cls((edge_of(base), *others), (base._meta,))
+        node.shape, node.strides = tuple(view._meta.shape), view._meta.strides
+        node.offset = (view._ptr - base._ptr) // base._meta.dtype.itemsize
+        node.inner, node.position = inner, position
+        return node
+
+    def apply(self, grads: Sequence) -> tuple:
+        whole = grads[0].contiguous().clone()
+        part = whole.as_strided(self.shape, self.strides, self.offset)
+        results = list(self.inner.apply([part.clone()]))
+        own = results.pop(self.position) if self.position is not None else None
+        if own is None:
+            part.zero_()
+        else:
+            part.copy_(own)
+        return (whole if self.next_edges[0] is not None else None, *results)
+
+    def release(self) -> None:
+        self.inner.release()
+        super().release()
+
+    def name(self) -> str:
+        return "CopySlices"
+
+
+_strided_views: dict = {}
+
+
+def refresh_view(view: Any) -> None:
+    """Give a view whose base was rewritten its history anew."""
+    base = view._base
+    if base is None or not base._rg or base._grad_fn is None:
+        return
+    if view._view_version == view._storage.version or view._view_no_grad:
+        return
+    view._view_version = view._storage.version
+    offset = (view._ptr - base._ptr) // base._meta.dtype.itemsize
+    key = (base._meta, view._meta, offset)
+    launch = _strided_views.get(key)
+    if launch is None:
+        launch = _strided_views[key] = _strided_launch(base, view, offset)
+    view._grad_fn = None
+    tape.record(launch, launch.plan_for((True,), (True,)), (True,), (base,), (view,), mode())
+
+
+def _strided_launch(base: Any, view: Any, offset: int) -> Any:
+    from flambeau.ops.derive import OpCall
+    from flambeau.ops.record import REGISTRY
+    from flambeau.tensor.dispatch import ViewLaunch
+
+    structure = [("input", 0), ("static", tuple(view._meta.shape)),
+                 ("static", tuple(view._meta.strides)), ("static", offset)]
+    call = OpCall(REGISTRY["as_strided"], structure, [(tuple(base._meta.shape), base._meta.dtype)])
+    return ViewLaunch(call, [base._meta])
+
+

@@ -1,0 +1,204 @@
+"""Recording: attaches results to the tape, and differentiates recorded calls through dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.autograd import saved as saving
+from flambeau.autograd.grad_mode import ANOMALY, RECORD, SAVED_HOOKS, mode
+from flambeau.autograd.graph import RELEASED, Node, edge_of, next_order, note_stack
+from flambeau.core.errors import caller_location
+from flambeau.tensor import launches
+from flambeau.tensor.launches import BackwardPlan, Launch, compile_call
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["OpNode", "attach", "attach_one", "alias_of", "apply_call"]
+
+
+class OpNode(Node):
+    """The backward of a recorded call: runs the gradient's launch on what was saved."""
+
+    __slots__ = ("tape_launch", "tape_wanted", "tape_plan")
+
+    def apply(self, grads: Sequence) -> tuple:
+        plan = self.tape_plan
+        if plan is None or len(grads) > 1:
+            plan = self._plan_for(grads)
+            grads = [g for g in grads if g is not None]
+        kept = self._unpacked()
+        if mode() & 3 == RECORD:
+            kept = self._with_history(plan, kept)
+            results = apply_call(plan.call, [*grads, *kept])
+        else:
+            key = grads[0]._meta if len(grads) == 1 else tuple(g._meta for g in grads)
+            launch = plan.launches.get(key)
+            if launch is None:
+                metas = [a._meta if isinstance(a, TensorBase) else type(a)
+                         for a in (*grads, *kept)]
+                launch = plan.launches[key] = compile_call(plan.call, metas)
+            results = launch.run((*grads, *kept))
+            if launches.late.observers:
+                launches.late.observers[-1].ran(launch, (*grads, *kept), results)
+        return tuple([None if place is None else results[place] for place in plan.produced])
+
+    def _plan_for(self, grads: Sequence) -> BackwardPlan:
+        given = tuple(g is not None for g in grads)
+        plan = self.tape_launch.plan_for(self.tape_wanted, given)
+        first = self.tape_plan
+        if first is not None and (plan.saved_inputs, plan.saved_outputs) != (
+                first.saved_inputs, first.saved_outputs):
+            # fewer gradients may need less; what was saved belongs to the full plan
+            zeros = self.fill(grads)
+            grads[:] = zeros
+            return first
+        return plan
+
+    def fill(self, grads: Sequence) -> list:
+        from flambeau.autograd.graph import fill_missing
+
+        return fill_missing(self, list(grads))
+
+    def _unpacked(self) -> Sequence:
+        kept = self.tape_saved
+        if kept is RELEASED:
+            raise RuntimeError(saving.BACKWARD_TWICE)
+        for item, version in zip(kept, self.tape_versions, strict=True):
+            if version is None:
+                if item.__class__ is saving.SavedTensor:
+                    return [x.unpack(self) if x.__class__ is saving.SavedTensor else x
+                            for x in kept]
+            elif item._storage.version != version:
+                raise self._changed(item, version)
+        return kept
+
+    def _changed(self, item: Any, version: int) -> RuntimeError:
+        outputs = len(self.tape_plan.saved_outputs)
+        position = next(i for i, x in enumerate(self.tape_saved) if x is item)
+        if position >= len(self.tape_saved) - outputs:
+            number = self.tape_plan.saved_outputs[position - len(self.tape_saved) + outputs]
+            return saving._changed_error(item, version, self.tape_where, self, number)
+        return saving._changed_error(item, version, self.tape_where)
+
+    def _with_history(self, plan: BackwardPlan, kept: Sequence) -> list:
+        """Saved outputs as results of this node again, so that they can be differentiated."""
+        result = list(kept)
+        first = len(result) - len(plan.saved_outputs)
+        for place, number in enumerate(plan.saved_outputs):
+            if result[first + place].__class__ is saving.SavedTensor:
+                continue
+            alias = alias_of(result[first + place])
+            alias._rg, alias._grad_fn, alias._output_nr = True, self, number
+            result[first + place] = alias
+        return result
+
+
+def alias_of(tensor: Any) -> Any:
+    """Another tensor object on the same memory, without history."""
+    alias = launches.late.tensor.__new__(launches.late.tensor)
+    alias._storage = tensor._storage
+    alias._ptr = tensor._ptr
+    alias._meta = tensor._meta
+    alias._rg = False
+    alias._grad_fn = None
+    alias._base = None
+    return alias
+
+
+def attach_one(launch: Launch, args: tuple, out: Any, location: Any = None) -> Any:
+    """Record that `out` is the only result of `launch` on `args`; at least one of them requires grad."""
+    word = mode()
+    if word & 3 != RECORD or launch.node_class is None:
+        return out
+    wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
+    plan = launch.plans.get(wanted)
+    if plan is None:
+        plan = launch.plans[wanted] = launch.plan_for(wanted, (True,))
+    return record(launch, plan, wanted, args, (out,), word, location)
+
+
+def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs: tuple, word: int,
+           location: Any = None) -> Any:
+    node = launch.node_class.__new__(launch.node_class)
+    node.tape_order = next_order()
+    node.tape_hooks = None
+    node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan
+    edges = []
+    for arg, want in zip(args, wanted, strict=True):
+        if not want:
+            edges.append(None)
+        elif arg._grad_fn is not None and arg._base is None:
+            edges.append((arg._grad_fn, arg._output_nr))
+        else:
+            edges.append(history_of(arg))
+    node.next_edges = tuple(edges)
+    node.output_metas = tuple([out._meta for out in outs])
+    node.tape_where = where = location or (caller_location(4) if plan.saved_inputs
+                                           or plan.saved_outputs else None)
+    kept = [args[i] for i in plan.saved_inputs]
+    if word & SAVED_HOOKS:
+        _save_packed(node, plan, kept, outs, where)
+    else:
+        kept += [alias_of(outs[i]) for i in plan.saved_outputs]
+        node.tape_saved = kept
+        node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None
+                              for k in kept]
+    if word & ANOMALY:
+        note_stack(node)
+    for number, out in enumerate(outs):
+        if out._meta.dtype.kind in "fc":
+            out._grad_fn = node
+            out._rg = True
+            if number:
+                out._output_nr = number
+    return outs[0]
+
+
+def history_of(arg: Any):
+    """The edge of an argument; views take up what was done to their base in the meantime."""
+    if arg._base is not None:
+        launches.late.tensor._refresh_view(arg)
+    return edge_of(arg)
+
+
+def _save_packed(node: OpNode, plan: BackwardPlan, kept: list, outs: tuple, where: Any) -> None:
+    """Saving under `saved_tensors_hooks`: every tensor goes through the hooks."""
+    boxes = []
+    for item in kept:
+        tensor = isinstance(item, TensorBase)
+        boxes.append(saving.SavedTensor(item, False, None, where) if tensor else item)
+    for number in plan.saved_outputs:
+        alias = alias_of(outs[number])
+        alias._rg, alias._output_nr = True, number
+        boxes.append(saving.SavedTensor(alias, True, None, where))
+    node.tape_saved = boxes
+    node.tape_versions = [None] * len(boxes)
+
+
+def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None) -> None:
+    """Record that `outs` are the results of `launch` on `args`, if any of them requires grad."""
+    word = mode()
+    if word & 3 != RECORD or launch.node_class is None:
+        return
+    wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
+    if True not in wanted:
+        return
+    given = tuple(out._meta.dtype.kind in "fc" for out in outs)
+    plan = launch.plan_for(wanted, given)
+    record(launch, plan, wanted, tuple(args), tuple(outs), word, location)
+
+
+_call_launches: dict = {}
+
+
+def apply_call(call: Any, args: Sequence) -> list:
+    """Run a derived call on tensors and numbers, recording it: how gradients are differentiated."""
+    metas = tuple(a._meta if isinstance(a, TensorBase) else type(a) for a in args)
+    launch = _call_launches.get((call, metas))
+    if launch is None:
+        launch = _call_launches[call, metas] = compile_call(call, metas)
+    results = launch.run(args)
+    if launches.late.observers:
+        launches.late.observers[-1].ran(launch, args, results)
+    attach(launch, args, results)
+    return results

@@ -1,0 +1,669 @@
+"""`Tensor`: attributes, conversions, operators. Methods that are ops come from the op table (methods.py)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.device import CPU, Device, as_device
+from flambeau.core.dtypes import DType
+from flambeau.core.shapes import Size, contiguous_strides
+from flambeau.runtime import memory
+from flambeau.tensor import dispatch, indexing, interop, launches, rewriting, tape
+from flambeau.tensor.display import tensor_repr
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase, contiguous_meta, meta_of
+
+__all__ = ["Tensor"]
+
+
+def shape_of(args: Sequence) -> tuple:
+    """Sizes given as separate ints or as one sequence."""
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        args = args[0]
+    return tuple(a if a.__class__ is int else operator.index(a) for a in args)
+
+
+class Tensor(TensorBase):
+    """A multi-dimensional array of one dtype, sharing PyTorch's semantics.
+
+    Make tensors with `torch.tensor`, `torch.zeros`, `torch.from_numpy` and the like.
+    """
+
+    __array_priority__ = 1000
+
+    # what most tensors never have; instances that do keep it in their __dict__
+    _output_nr = 0
+    _grad = None
+    _accumulator = None
+    _hooks = None
+    _view_version = None
+    _view_no_grad = False
+    _retains_grad = False
+    _inference = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs:
+            return object.__new__(cls)
+        made = _construct(*args, **kwargs)
+        return made if cls is Tensor else made.as_subclass(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not args and not kwargs:  # torch.Tensor(): an empty tensor
+            _become(self, launches.fresh(contiguous_meta(dtypes.float32, (0,))))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__torch_function__" in cls.__dict__:
+            dispatch.ACTIVE.append(cls)  # such classes are asked about every operation
+        else:
+            dispatch.TENSOR_CLASSES.add(cls)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Sequence, args: tuple = (),
+                           kwargs: dict | None = None) -> Any:
+        """What an operation does with subclasses: compute, and give the result the subclass's type."""
+        active = [item for item in dispatch.ACTIVE]
+        dispatch.ACTIVE.clear()
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            dispatch.ACTIVE.extend(active)
+        if isinstance(result, Tensor) and type(result) is Tensor and cls is not Tensor:
+            return result.as_subclass(cls)
+        return result
+
+    _from_storage = staticmethod(interop.from_storage)
+    _refresh_view = staticmethod(rewriting.refresh_view)
+
+    # ------------------------------------------------------------------ attributes
+    @property
+    def shape(self) -> Size:
+        """The sizes of the dimensions."""
+        return self._meta.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self._meta.dtype
+
+    @property
+    def device(self) -> Device:
+        return CPU
+
+    @property
+    def layout(self) -> Any:
+        from flambeau.tensor.creation import strided
+
+        return strided
+
+    @property
+    def ndim(self) -> int:
+        return self._meta.ndim
+
+    @property
+    def itemsize(self) -> int:
+        return self._meta.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """numel * itemsize."""
+        return self._meta.nbytes
+
+    is_cpu = property(lambda self: True)
+    is_cuda = is_mps = is_xpu = is_meta = is_sparse = is_quantized = is_mkldnn = is_nested = property(
+        lambda self: False)
+    names = property(lambda self: (None,) * self._meta.ndim)
+
+    def size(self, dim: int | None = None) -> Size | int:
+        """The shape, or one size of it."""
+        if dim is None:
+            return self._meta.shape
+        return self._meta.shape[indexing.checked_dim(dim, self._meta.ndim)]
+
+    def dim(self) -> int:
+        return self._meta.ndim
+
+    ndimension = dim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._meta.numel
+
+    nelement = numel
+
+    def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
+        """The strides in elements, or one of them."""
+        if dim is None:
+            return self._meta.strides
+        return self._meta.strides[indexing.checked_dim(dim, self._meta.ndim)]
+
+    def storage_offset(self) -> int:
+        """Elements from the storage's start to the first element."""
+        return (self._ptr - self._storage.ptr) // self._meta.dtype.itemsize
+
+    def data_ptr(self) -> int:
+        """The address of the first element (0 for an empty tensor)."""
+        return self._ptr if self._meta.numel else 0
+
+    def element_size(self) -> int:
+        return self._meta.dtype.itemsize
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Row-major without gaps?"""
+        from flambeau.tensor.creation import channels_last_strides, is_channels_last
+
+        if is_channels_last(memory_format):
+            meta = self._meta
+            return meta.strides == channels_last_strides(meta.shape) or meta.numel == 0
+        return self._meta.contiguous
+
+    def is_floating_point(self) -> bool:
+        return self._meta.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        return self._meta.dtype.is_complex
+
+    def is_signed(self) -> bool:
+        return self._meta.dtype.is_signed
+
+    def is_conj(self) -> bool:
+        return False
+
+    is_neg = is_conj
+
+    def is_inference(self) -> bool:
+        return self._inference
+
+    def get_device(self) -> int:
+        return -1
+
+    @property
+    def _version(self) -> int:
+        return self._storage.version
+
+    def untyped_storage(self) -> Any:
+        """The memory that views share."""
+        return self._storage
+
+    # ------------------------------------------------------------------ autograd
+    @property
+    def requires_grad(self) -> bool:
+        """Does autograd record what is done to this tensor?"""
+        if self._base is not None and not self._rg:
+            self._take_up_base()
+        return self._rg
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def _take_up_base(self) -> None:
+        base = self._base
+        if base._rg and base._grad_fn is not None and not self._view_no_grad and (
+                self._meta.dtype.kind in "fc" and self._view_version != self._storage.version
+                and not self._detached):
+            self._rg = True
+            rewriting.refresh_view(self)
+
+    _detached = False
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask autograd to record what is done to this leaf from now on.
+
+        Raises:
+            RuntimeError: not a leaf, or a dtype that has no gradients.
+        """
+        if self._grad_fn is not None:
+            if requires_grad:
+                return self
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want "
+                               "to use a computed variable in a subgraph that doesn't require "
+                               "differentiation use var_no_grad = var.detach().")
+        if requires_grad and self._meta.dtype.kind not in "fc":
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        self._rg = bool(requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.requires_grad or self._grad_fn is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node that computed this tensor, or None for leaves."""
+        if self._base is not None:
+            if not self._rg:
+                self._take_up_base()
+            else:
+                rewriting.refresh_view(self)
+        return self._grad_fn
+
+    @property
+    def output_nr(self) -> int:
+        return self._output_nr
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward() accumulated, or None."""
+        if self._grad is None and self._grad_fn is not None and not self._retains_grad:
+            import warnings
+
+            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed."
+                          " Its .grad attribute won't be populated during autograd.backward(). If you "
+                          "indeed want the .grad field to be populated for a non-leaf Tensor, use "
+                          ".retain_grad() on the non-leaf Tensor.", stacklevel=2)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError("assigned grad expected to be a Tensor or None but got grad of type "
+                                f"{type(value).__name__}")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if value.shape != self.shape:
+                raise RuntimeError(f"assigned grad has data of a different size: expected shape "
+                                   f"{list(self.shape)}, got {list(value.shape)}")
+            if value.dtype is not self.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: expected "
+                                   f"{self.dtype!r}, got {value.dtype!r}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside the graph, with a version counter of its own."""
+        storage = memory.foreign(self._storage.ptr, self._storage.nbytes, self._storage)
+        return interop.new_view(storage, self._ptr, self._meta)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        self._storage, self._ptr, self._meta = value._storage, value._ptr, value._meta
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
+                 create_graph: bool = False, inputs: Any = None) -> None:
+        """Compute the gradients of all leaves that this tensor depends on, adding to their `.grad`."""
+        from flambeau.autograd.api import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def detach_(self) -> Tensor:
+        """Take this tensor out of the graph; it becomes a leaf."""
+        if self._base is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self._grad_fn, self._rg, self._output_nr = None, False, 0
+        return self
+
+    def detach(self) -> Tensor:
+        """The same memory outside the graph."""
+        alias = tape.alias_of(self)
+        alias._detached = True
+        if dispatch.observers:
+            dispatch.observers[-1].aliased(self, alias)
+        return alias
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in `.grad`."""
+        from flambeau.autograd.hooks import enable_retain_grad
+
+        enable_retain_grad(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        return self._retains_grad
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook(grad)` when the gradient of this tensor is known; it may return another one."""
+        from flambeau.autograd.hooks import register_tensor_hook
+
+        return register_tensor_hook(self, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Any) -> Any:
+        """Call `hook(self)` after a gradient was added to `.grad` of this leaf."""
+        from flambeau.autograd.hooks import register_post_accumulate_hook
+
+        return register_post_accumulate_hook(self, hook)
+
+    def _is_view(self) -> bool:
+        return self._base is not None
+
+    # ------------------------------------------------------------------ Python
+    def item(self) -> bool | int | float | complex:
+        """The only element as a Python number."""
+        if dispatch.observers:
+            dispatch.observers[-1].read(self)
+        return interop.scalar_of(self)
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers (a number for a 0-d tensor)."""
+        if dispatch.observers:
+            dispatch.observers[-1].read(self)
+        array = interop.array_of(self)
+        return (array.astype(np.float64) if self._meta.dtype is dtypes.bfloat16 else array).tolist()
+
+    def __bool__(self) -> bool:
+        if self._meta.numel != 1:
+            if self._meta.numel == 0:
+                raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self._meta.dtype.kind not in "iub" or self._meta.numel != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if self._meta.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self._meta.shape[0]
+
+    def __iter__(self) -> Any:
+        if self._meta.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float, complex)):
+            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in "
+                               f"a {type(element)}.")
+        return bool((self == element).any())
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        if dispatch.observers:
+            dispatch.observers[-1].read(self)
+        node = self.grad_fn
+        return tensor_repr(interop.array_of(self), self._meta.dtype,
+                           requires_grad=self.requires_grad,
+                           grad_fn=None if node is None else node.name())
+
+    def __format__(self, spec: str) -> str:
+        if self._meta.ndim == 0:
+            return self.item().__format__(spec)
+        return object.__format__(self, spec)
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        from flambeau.tensor.pickling import reduce_tensor
+
+        return reduce_tensor(self)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if id(self) in memo:
+            return memo[id(self)]
+        if not self.is_leaf:
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the "
+                               "deepcopy protocol at the moment.  If you were attempting to deepcopy a "
+                               "module, this may be because of a torch.nn.utils.weight_norm usage, see "
+                               "https://github.com/pytorch/pytorch/pull/103001")
+        from flambeau.tensor.pickling import deep_copy
+
+        return deep_copy(self, memo)
+
+    def __dir__(self) -> list[str]:
+        return sorted(set(dir(type(self))) | set(self.__dict__))
+
+    # ------------------------------------------------------------------ NumPy and others
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """An array on the same memory: each sees what is written to the other.
+
+        Raises:
+            RuntimeError: the tensor requires grad (`detach()` it first, or pass force=True).
+            TypeError: a dtype that NumPy has not.
+        """
+        if self._rg and not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
+                               "tensor.detach().numpy() instead.")
+        if self._meta.dtype is dtypes.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no such dtype; convert "
+                            "with .float() first")
+        if dispatch.observers:
+            dispatch.observers[-1].read(self)
+        return interop.array_of(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None:
+            array = array.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
+    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False
+                       ) -> Tensor:
+        return interop.from_numpy(np.asarray(array))
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
+                   copy: bool | None = None) -> Any:
+        if self._rg:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if self._meta.dtype is dtypes.bfloat16:
+            raise BufferError("bfloat16 cannot be exported through DLPack yet; use .float()")
+        array = interop.array_of(self)
+        return array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    # ------------------------------------------------------------------ conversion
+    def to(self, *args: Any, dtype: DType | None = None, device: Any = None,
+           non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Tensor:
+        """Convert dtype (and device): `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
+        for arg in args:
+            if isinstance(arg, DType):
+                dtype = arg
+            elif isinstance(arg, Tensor):
+                dtype = arg.dtype
+            elif isinstance(arg, bool) or arg is None:
+                copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
+            elif isinstance(arg, (str, Device, int)):
+                device = arg
+            else:
+                raise TypeError(f"to() received an invalid combination of arguments - got "
+                                f"({type(arg).__name__}), but expected a dtype, a device or a tensor")
+        if device is not None:
+            as_device(device)
+        result = self
+        if dtype is not None and dtype is not self._meta.dtype:
+            result = ops._to_dtype(self, dtype)
+        elif copy:
+            result = ops.clone(self)
+        return result if memory_format is None else result.contiguous(memory_format=memory_format)
+
+    def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """The legacy type name, or the tensor converted to a dtype (also given by such a name)."""
+        if dtype is None:
+            return f"torch.{self._meta.dtype.legacy}"
+        if isinstance(dtype, str):
+            name = dtype.removeprefix("torch.")
+            dtype = next((d for d in dtypes.ALL_DTYPES if d.legacy == name), None)
+            if dtype is None:
+                raise ValueError(f"invalid type: 'torch.{name}'")
+        return self.to(getattr(dtype, "dtype", dtype) if not isinstance(dtype, DType) else dtype)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        return self.to(other.dtype)
+
+    def cpu(self, memory_format: Any = None) -> Tensor:
+        return self
+
+    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+        as_device("cuda" if device is None else device)
+        return self
+
+    def contiguous(self, memory_format: Any = None) -> Tensor:
+        """The tensor itself if it is row-major, else a row-major copy."""
+        from flambeau.tensor.creation import is_channels_last
+
+        if is_channels_last(memory_format):
+            if self.is_contiguous(memory_format):
+                return self
+            return self.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        if self._meta.contiguous:
+            return self
+        return ops._reshape_copy(self, tuple(self._meta.shape))
+
+    # ------------------------------------------------------------------ shape, with free arguments
+    def view(self, *shape: Any) -> Tensor:
+        """The same elements in another shape (never copies), or reinterpreted as another dtype."""
+        if len(shape) == 1 and isinstance(shape[0], DType):
+            return self._reinterpreted(shape[0])
+        return ops.view(self, shape_of(shape))
+
+    def _reinterpreted(self, dtype: DType) -> Tensor:
+        old, meta = self._meta.dtype.itemsize, self._meta
+        if dtype.itemsize == old:
+            return interop.new_view(self._storage, self._ptr, meta_of(dtype, meta.shape, meta.strides))
+        if not meta.ndim or meta.strides[-1] != 1 or meta.shape[-1] * old % dtype.itemsize:
+            raise RuntimeError(f"self.size(-1) must be divisible by {dtype.itemsize // old or 1} to "
+                               f"view {meta.dtype!r} as {dtype!r} (different element sizes), and the "
+                               "last stride must be 1")
+        shape = (*meta.shape[:-1], meta.shape[-1] * old // dtype.itemsize)
+        strides = tuple(s * old // dtype.itemsize for s in meta.strides[:-1]) + (1,)
+        return interop.new_view(self._storage, self._ptr, meta_of(dtype, shape, strides))
+
+    def view_as(self, other: Tensor) -> Tensor:
+        return ops.view(self, tuple(other.shape))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The elements in another shape: a view if possible, else a copy."""
+        return ops.reshape(self, shape_of(shape))
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        return ops.reshape(self, tuple(other.shape))
+
+    def permute(self, *dims: Any) -> Tensor:
+        """Reorder the dimensions."""
+        return ops.permute(self, shape_of(dims))
+
+    def expand(self, *size: Any) -> Tensor:
+        """Broadcast to a larger shape without copying; -1 keeps a size."""
+        return ops.expand(self, shape_of(size))
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return ops.expand(self, tuple(other.shape))
+
+    def repeat(self, *repeats: Any) -> Tensor:
+        """Tile the tensor."""
+        return ops.repeat(self, shape_of(repeats))
+
+    def flip(self, *dims: Any) -> Tensor:
+        """Reverse the order along dims."""
+        return ops.flip(self, shape_of(dims))
+
+    T = property(lambda self: self._transposed("T"))
+    mT = property(lambda self: self._transposed("mT"))
+    H = property(lambda self: self._transposed("H"))
+    mH = property(lambda self: self._transposed("mH"))
+
+    def _transposed(self, name: str) -> Tensor:
+        if name in ("mT", "mH") and self.ndim < 2:
+            raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of matrices. "
+                               f"Got {self.ndim}-D tensor.")
+        if name == "T":
+            return ops.permute(self, tuple(range(self.ndim))[::-1])
+        if name == "H" and self.ndim not in (0, 2):
+            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got "
+                               f"{self.ndim}-D tensor.")
+        moved = self if self.ndim < 2 else ops.transpose(self, -2, -1)
+        return moved.conj() if name in ("H", "mH") and self.is_complex() else moved
+
+    # ------------------------------------------------------------------ in place
+    def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
+        """Copy elements of `src`, broadcast and converted, into this tensor."""
+        if not isinstance(src, Tensor):
+            raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
+                            f"{type(src).__name__}")
+        return ops.copy_(self, src)
+
+    def resize_(self, *sizes: Any) -> Tensor:
+        """Change the shape in place; new elements are uninitialised."""
+        shape = shape_of(sizes)
+        if self._rg:
+            raise RuntimeError("cannot resize variables that require grad")
+        meta = contiguous_meta(self.dtype, shape)
+        offset = self._ptr - self._storage.ptr
+        if offset + meta.nbytes > self._storage.nbytes:
+            larger = memory.allocate(offset + meta.nbytes)
+            old = min(self._storage.nbytes, larger.nbytes)
+            import ctypes
+
+            ctypes.memmove(larger.ptr, self._storage.ptr, old)
+            memory.exchange(self._storage, larger)
+            self._ptr = self._storage.ptr + offset
+        self._meta = meta
+        return self
+
+    def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None,
+             stride: Any = None) -> Tensor:
+        """Take over the memory of another tensor or storage."""
+        if isinstance(source, Tensor) and size is None:
+            self._storage, self._ptr, self._meta = source._storage, source._ptr, source._meta
+            return self
+        storage = source._storage if isinstance(source, Tensor) else source
+        shape = tuple(size)
+        other = interop.from_storage(storage, self.dtype, shape,
+                                     tuple(stride or contiguous_strides(shape)), storage_offset)
+        self._storage, self._ptr, self._meta = other._storage, other._ptr, other._meta
+        return self
+
+    # ------------------------------------------------------------------ indexing
+    def __getitem__(self, index: Any) -> Tensor:
+        return indexing.get(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        indexing.put(self, index, value)
+
+    # ------------------------------------------------------------------ subclasses
+    def as_subclass(self, cls: type) -> Any:
+        """The same tensor as an instance of a subclass of Tensor."""
+        made = object.__new__(cls)
+        _become(made, self)
+        made._rg, made._grad_fn, made._base = self._rg, self._grad_fn, self._base
+        if self._output_nr:
+            made._output_nr = self._output_nr
+        return made
+
+    @staticmethod
+    def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
+        made = data.detach().as_subclass(cls)
+        made._rg = bool(require_grad)
+        return made
+
+
+def _become(made: Any, other: Any) -> None:
+    made._storage, made._ptr, made._meta = other._storage, other._ptr, other._meta
+    made._rg, made._grad_fn, made._base = False, None, None
+
+
+def _construct(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`torch.Tensor(...)`: sizes, or data as float32."""
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        return args[0].detach()
+    if all(isinstance(a, int) and not isinstance(a, bool) for a in args) or (
+            len(args) == 1 and isinstance(args[0], Size)):
+        return launches.fresh(contiguous_meta(dtypes.float32, shape_of(args)))
+    return interop.from_data(args[0], dtypes.float32)
+
+
+dispatch.TENSOR_CLASSES.add(Tensor)
+launches.install(Tensor, tape.OpNode)
