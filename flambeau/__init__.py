@@ -1,0 +1,109 @@
+"""Flambeau: PyTorch, rebuilt in Python, with every kernel generated at run time as LLVM IR.
+
+    import flambeau as torch
+
+This file is a table of names: where each lives. A name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_DTYPES = {
+    "uint8": "uint8", "int8": "int8", "int16": "int16", "short": "int16", "int32": "int32",
+    "int": "int32", "int64": "int64", "long": "int64", "float16": "float16", "half": "float16",
+    "bfloat16": "bfloat16", "float32": "float32", "float": "float32", "float64": "float64",
+    "double": "float64", "complex64": "complex64", "cfloat": "complex64",
+    "complex128": "complex128", "cdouble": "complex128", "bool": "bool_", "uint16": "uint16",
+    "uint32": "uint32", "uint64": "uint64",
+}
+
+_HOMES = {
+    "core.dtypes": ("finfo", "iinfo", "promote_types"),
+    "core.shapes": ("Size",),
+    "tensor": ("Tensor",),
+    "tensor.creation": (
+        "tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
+        "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "linspace",
+        "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "strided",
+        "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format", "channels_last",
+        "channels_last_3d"),
+    "tensor.interop": ("from_numpy", "from_dlpack"),
+    "tensor.random": (
+        "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
+        "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
+        "dropout"),
+    "tensor.overloads": (
+        "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
+        "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
+        "result_type", "can_cast", "meshgrid", "tensor_split", "hstack", "vstack", "tile", "ravel",
+        "is_floating_point", "is_complex", "is_nonzero"),
+    "tensor.compress": ("nonzero", "argwhere", "masked_select"),
+    "tensor.settings": (
+        "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
+        "get_num_interop_threads", "set_num_interop_threads", "are_deterministic_algorithms_enabled",
+        "use_deterministic_algorithms", "get_default_device", "set_default_device"),
+    "tensor.display": ("set_printoptions",),
+    "runtime.generator": ("Generator", "default_generator"),
+    "autograd.grad_mode": (
+        "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
+        "is_inference_mode_enabled"),
+    "serialization": ("save", "load"),
+    "compile": ("compile",),
+}
+
+_RENAMED = {
+    "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
+    "memory_format": ("tensor.creation", "MemoryFormat"), "layout": ("tensor.creation", "Layout"),
+    "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
+    "min": ("tensor.overloads", "min_"), "complex": ("tensor.overloads", "complex_"),
+}
+
+_CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
+              "nan": float("nan"), "newaxis": None}
+
+_PACKAGES = ("autograd", "nn", "optim", "utils", "serialization", "testing", "linalg", "special",
+             "random", "cuda", "backends", "types")
+
+_TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
+_TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}
+_TABLE |= _RENAMED
+
+__all__ = sorted({"__version__", *_TABLE, *_CONSTANTS} - {"newaxis"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CONSTANTS:
+        return _CONSTANTS[name]
+    if name in _TABLE:
+        home, attribute = _TABLE[name]
+        value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute)
+        globals()[name] = value
+        return value
+    if name in _PACKAGES:
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    elif not name.startswith("__"):
+        found = _op(name)
+        if found is not None:
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'flambeau' has no attribute {name!r}: not implemented yet, or no "
+                         "such name in PyTorch")
+
+
+def _op(name: str) -> Any:
+    """An op of the op table by its public name or alias, or its in-place form."""
+    public = importlib.import_module(f"{__name__}.tensor.public")
+    return public.lookup("torch", name)
+
+
+def __dir__() -> list[str]:
+    public = importlib.import_module(f"{__name__}.tensor.public")
+    return sorted({*globals(), *_TABLE, *_CONSTANTS, *_PACKAGES, *public.names("torch")})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.api import grad
+from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import enable_grad, is_grad_enabled
 from flambeau.autograd.registry import tensors
 
@@ -181,6 +182,23 @@ def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bo
     return rows[0] if many_inputs else rows[0][0]
 
 
+class _Stack(Function):
+    """Tensors of one shape, along a new first dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, *rows: Any) -> Any:
+        first = rows[0]
+        result = tensors.make.zeros((len(rows), *first.shape), dtype=first.dtype,
+                                    device=first.device)
+        for index, row in enumerate(rows):
+            result[index] = row
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return tuple(grad.unbind(0))
+
+
 def _jacobian_of(output: Any, inputs: tuple, create_graph: bool, strict: bool) -> tuple:
     """The Jacobians of one output, one per input."""
     make = tensors.make
@@ -191,7 +209,7 @@ def _jacobian_of(output: Any, inputs: tuple, create_graph: bool, strict: bool) -
         for column, one in zip(columns, grads, strict=True):
             column.append(one)
     return tuple([
-        make.stack(column).reshape(shape + tuple(one.shape)) if column
+        _Stack.apply(*column).reshape(shape + tuple(one.shape)) if column
         else make.zeros(shape + tuple(one.shape), dtype=one.dtype, device=one.device)
         for column, one in zip(columns, inputs, strict=True)])
 

@@ -138,7 +138,7 @@ def _random_like(output: Any, rng: np.random.Generator, spread: bool) -> Any:
     values = rng.uniform(-1, 1, (*shape, 2 if spread else 1))
     if output.dtype.is_complex:
         values = values + 1j * rng.uniform(-1, 1, values.shape)
-    made = tensors.make.from_numpy(values.astype(output.dtype.numpy))
+    made = tensors.make.tensor(values.astype(output.dtype.numpy))
     if getattr(output, "device", None) is not None:
         made = made.to(output.device)
     return made[..., 0].detach().requires_grad_()

@@ -12,8 +12,8 @@ class _Tensors:
 
     Attributes:
         cls: the tensor class.
-        make: a namespace with `zeros`, `zeros_like`, `ones_like`, `empty_strided`, `stack` and
-            `from_numpy`, which have PyTorch's signatures.
+        make: a namespace with `tensor`, `zeros`, `zeros_like`, `ones_like` and `empty_strided`,
+            which have PyTorch's signatures.
     """
 
     __slots__ = ("cls", "make")

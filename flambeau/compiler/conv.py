@@ -20,7 +20,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from flambeau.compiler.conv_depthwise import depthwise_bytes, emit_depthwise
 from flambeau.compiler.conv_packing import (
+    CONV_POINTERS,
+    CONV_SLOTS,
     image_context,
     pack_output_panel,
     pack_patch_panel,
@@ -63,6 +66,7 @@ class ConvSpec:
     kind: str
     unit: bool = False
     bias: bool = False
+    depthwise: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,26 +78,6 @@ class ConvPlan:
     nchunks: int
     work_bytes: int
     work_stride: int
-
-
-_POINTERS = ("input", "weight", "output", "bias", "work")
-
-
-def CONV_SLOTS(rank: int) -> tuple[str, ...]:
-    """Names of a convolution kernel's slots, the same for all kinds.
-
-    `input`, `weight`, `output` are the tensors of the forward convolution or their gradients.
-    Strides (`input_n`, `input_c`, `input_x0`, ...) are in elements. `c_in` and `c_out` count all
-    groups; `weight_i` is the stride along the c_in / groups channels of one filter.
-    """
-    axes = range(rank)
-    return (*_POINTERS, "work_stride", "n", "c_in", "c_out", "groups", "bias_stride",
-            "tiles_m", "tiles_n",
-            "input_n", "input_c", *(f"input_x{d}" for d in axes),
-            "weight_o", "weight_i", *(f"weight_x{d}" for d in axes),
-            "output_n", "output_c", *(f"output_x{d}" for d in axes),
-            *(f"in{d}" for d in axes), *(f"kernel{d}" for d in axes), *(f"out{d}" for d in axes),
-            *(f"stride{d}" for d in axes), *(f"pad{d}" for d in axes), *(f"dil{d}" for d in axes))
 
 
 # ---------------------------------------------------------------------- operand and result
@@ -122,7 +106,9 @@ class ImageResult:
 
 
 class PackedBy:
-    """An operand that a packing function with a record makes."""
+    """An operand that a packing function with a record makes, panel by panel."""
+
+    whole_blocks = False
 
     def __init__(self, function: str, record: Value, *extra: Value):
         self.function, self.record, self.extra = function, record, extra
@@ -139,10 +125,15 @@ def conv_kernel(spec: ConvSpec, target: Target) -> tuple[str, str]:
         raise ValueError(f"convolution kind {spec.kind!r} is none of {KINDS}")
     if not 1 <= spec.rank <= 3:
         raise ValueError(f"a convolution has 1, 2 or 3 spatial dimensions, not {spec.rank}")
-    flags = ("_unit" if spec.unit else "") + ("_bias" if spec.bias else "")
+    flags = (("_unit", spec.unit), ("_bias", spec.bias), ("_depthwise", spec.depthwise))
+    flags = "".join(word for word, on in flags if on)
     name = f"conv{spec.rank}d_{spec.kind}_{spec.dtype_llvm}{flags}"
     tile = tile_for(spec.dtype_llvm, target)
     module = Module(target.attributes)
+    if spec.depthwise:
+        f, _, work = _open(module, name, spec.rank)
+        emit_depthwise(module, f, tile, spec.kind, spec.rank, spec.unit, spec.bias, work)
+        return name, module.text()
     edge_store(module, tile)
     emit = _emit_grad_weight if spec.kind == "grad_weight" else _emit_correlation
     emit(module, name, spec, tile)
@@ -151,7 +142,7 @@ def conv_kernel(spec: ConvSpec, target: Target) -> tuple[str, str]:
 
 def _open(module: Module, name: str, rank: int) -> tuple[Function, Slots, Value]:
     f = kernel_function(module, name)
-    slot = Slots(f, CONV_SLOTS(rank), _POINTERS)
+    slot = Slots(f, CONV_SLOTS(rank), CONV_POINTERS)
     return f, slot, thread_workspace(f, slot["work"], slot["work_stride"])
 
 
@@ -396,9 +387,16 @@ _SMALLEST_CHUNK = 5e5
 
 def conv_plan(spec: ConvSpec, target: Target, n: int, c_in: int, c_out: int, groups: int,
               in_spatial: Sequence[int], kernel: Sequence[int], out_spatial: Sequence[int],
-              threads: int) -> ConvPlan:
-    """Cut a convolution for `threads` threads; sizes as in the slots."""
+              threads: int, stride: Sequence[int] = (1, 1, 1),
+              dilation: Sequence[int] = (1, 1, 1)) -> ConvPlan:
+    """Cut a convolution for `threads` threads; sizes as in the slots.
+
+    Stride and dilation matter to a depthwise convolution only.
+    """
     tile = tile_for(spec.dtype_llvm, target)
+    if spec.depthwise:
+        return _depthwise_plan(spec, tile, n, c_in, c_out, (
+            in_spatial, out_spatial, kernel, stride[:spec.rank], dilation[:spec.rank]), threads)
     taps = math.prod(kernel)
     c_in, c_out = c_in // groups, c_out // groups
     pixels = n * math.prod(out_spatial)
@@ -426,3 +424,12 @@ def conv_plan(spec: ConvSpec, target: Target, n: int, c_in: int, c_out: int, gro
         size += rows * c_out * tile.itemsize
     stride = -(-size // 64) * 64 + 64
     return ConvPlan(tiles_m, tiles_n, nchunks, stride * threads, stride)
+
+
+def _depthwise_plan(spec: ConvSpec, tile: Tile, n: int, c_in: int, c_out: int, sizes: tuple,
+                    threads: int) -> ConvPlan:
+    tasks = {"forward": n * c_out, "grad_input": n * c_in, "grad_weight": c_out}[spec.kind]
+    work = 2.0 * n * c_out * math.prod(sizes[1]) * math.prod(sizes[2])
+    want = int(min(threads * 4 if threads > 1 else 1, max(1, 4 * work // _SMALLEST_CHUNK)))
+    stride = -(-depthwise_bytes(tile, spec.kind, *sizes) // 64) * 64
+    return ConvPlan(1, 1, max(1, min(want, tasks)), stride * threads, stride)

@@ -7,14 +7,21 @@ last dimension, a few rows at a time, tap after tap.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
-from flambeau.compiler.conv_packing import copy_line
+from flambeau.compiler.conv_packing import CONV_POINTERS, CONV_SLOTS, copy_line
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.frame import Slots, chunk_range
-from flambeau.compiler.packing import Tile, add, load_scalar, multiply_add, narrow
+from flambeau.compiler.packing import (
+    Tile,
+    add,
+    fold,
+    load_lanes,
+    load_scalar,
+    multiply_add,
+    narrow,
+)
 
 __all__ = ["emit_depthwise", "depthwise_bytes", "plane_sizes"]
 
@@ -43,16 +50,8 @@ def depthwise_bytes(tile: Tile, kind: str, in_spatial: Sequence[int], out_spatia
     return items * tile.itemsize + math.prod(kernel) * 8 * _TAP_WORDS + 64
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plane:
-    """A plane of one image: sizes and strides by dimension, and where its pixels go."""
-
-    sizes: list[Value]
-    strides: list[Value]
-
-
-class _Depthwise:
-    """The run-time values that the parts of a kernel share."""
+class _Geometry:
+    """Sizes of one problem, computed from the slots wherever a function needs them."""
 
     def __init__(self, f: Function, tile: Tile, kind: str, rank: int, unit: bool, slot: Slots):
         self.f, self.tile, self.kind, self.rank, self.unit = f, tile, kind, rank, unit
@@ -112,8 +111,8 @@ class _Depthwise:
         last = self.rank - 1
         step = slot[f"{self.source}_x{last}"]
         # pixels of a line that lie inside: begin <= x < end
-        begin = f.smax(f.ceil_div_signed(f.sub(0, shifts[last]), spreads[last]), 0)
-        end = f.ceil_div_signed(f.sub(self.sizes[last], shifts[last]), spreads[last])
+        begin = f.ceil_div(f.smax(f.sub(0, shifts[last]), 0), spreads[last])
+        end = f.ceil_div(f.smax(f.sub(self.sizes[last], shifts[last]), 0), spreads[last])
         end = f.smin(end, sizes[last])
         with f.loop(0, lines) as line:
             rest, offset, place = line, f.const(0, "i64"), shifts[last]
@@ -132,14 +131,223 @@ class _Depthwise:
                           self.tile.compute),
                     f.sub(end, begin), step, spreads[last]])
 
-    def row_offset(self, row: Value, strides: Sequence[Value], scales: Sequence) -> Value:
+    def row_offset(self, row: Value, strides: Sequence[Value], scales: Sequence) -> Value | int:
         """Offset of output row `row` (all but the last dimension, flattened)."""
-        f, offset = self.f, f_zero
+        f, offset = self.f, 0
         for d in reversed(self.axes[:-1]):
             x = row if d == 0 else f.urem(row, self.ends[d])
             row = row if d == 0 else f.udiv(row, self.ends[d])
             offset = f.add(offset, f.mul(f.mul(x, scales[d]), strides[d]))
         return offset
 
+    def lanes_at(self, pointer: Value) -> Value:
+        """One vector of inputs, `moves[-1]` apart, of the padded plane."""
+        f, tile, move = self.f, self.tile, self.moves[-1]
+        if self.unit:
+            return f.load(tile.vector, pointer)
+        if tile.masked:
+            steps = f.mul(f.iota(tile.lanes, "i32"),
+                          f.splat(f.cast("trunc", move, "i32"), tile.lanes))
+            pointers = f.emit(vector(tile.lanes, "ptr"),
+                              f"getelementptr {tile.compute}, {pointer}, {steps}")
+            every = f.const(True, vector(tile.lanes, "i1"))
+            return f.gather(tile.vector, pointers, every)
+        value = f.const(0, tile.vector)
+        for lane in range(tile.lanes):
+            item = f.load(tile.compute, pointer, f.mul(move, lane))
+            value = f.insert(value, item, lane) if tile.lanes > 1 else item
+        return value
 
-f_zero = 0
+
+# ---------------------------------------------------------------------- functions
+def _define_fill_line(module: Module, tile: Tile) -> None:
+    """fill_line(src, dst, count, step, spread): dst[i * spread] = src[i * step]."""
+    f = module.function("fill_line", [("ptr noalias", "src"), ("ptr noalias", "dst"),
+                                      ("i64", "count"), ("i64", "step"), ("i64", "spread")],
+                        internal=True)
+    a = f.args
+    plain = f.and_(f.cmp("eq", a["step"], 1), f.cmp("eq", a["spread"], 1))
+    with f.when_else(plain) as otherwise:
+        copy_line(f, tile, a["src"], a["dst"], a["count"])
+        otherwise()
+        with f.loop(0, a["count"]) as i:
+            item = load_scalar(f, tile, f.gep(a["src"], f.mul(i, a["step"]), tile.memory))
+            f.store(item, a["dst"], f.mul(i, a["spread"]))
+
+
+def _define_store_lanes(module: Module, tile: Tile) -> None:
+    """store_lanes(value, dst, count, step, add): the first `count` lanes."""
+    f = module.function("store_lanes", [
+        (tile.vector, "value"), ("ptr noalias", "dst"), ("i64", "count"), ("i64", "step"),
+        ("i1", "add")], internal=True)
+    f.args["value"].type = tile.vector  # the emitter takes the first word of a type
+    a = f.args
+    lanes = f.array(tile.compute, tile.lanes)
+    f.store(a["value"], lanes)
+    with f.when_else(f.cmp("eq", a["step"], 1)) as otherwise:
+        if tile.masked:
+            _store_masked(f, tile)
+        else:
+            _store_scalars(f, tile, lanes, 1)
+        otherwise()
+        _store_scalars(f, tile, lanes, a["step"])
+
+
+def _store_masked(f: Function, tile: Tile) -> None:
+    a = f.args
+    mask = f.lane_mask(tile.lanes, a["count"])
+    old = load_lanes(f, tile, a["dst"], mask)
+    total = f.select(f.splat(a["add"], tile.lanes), add(f, tile, a["value"], old), a["value"])
+    f.masked_store(narrow(f, total, tile), a["dst"], mask)
+
+
+def _store_scalars(f: Function, tile: Tile, lanes: Value, step: Value | int) -> None:
+    a = f.args
+    with f.loop(0, f.smin(a["count"], tile.lanes)) as i:
+        value, place = f.load(tile.compute, lanes, i), f.gep(a["dst"], f.mul(i, step), tile.memory)
+        total = add(f, tile, value, load_scalar(f, tile, place))
+        f.store(narrow(f, f.select(a["add"], total, value), tile), place)
+
+
+def _define_convolve(module: Module, tile: Tile, kind: str, rank: int, unit: bool,
+                     bias: bool) -> None:
+    """convolve(args, plane, taps, weights, dst, add, bias): one output plane."""
+    f = module.function("convolve", [
+        ("ptr noalias", "args"), ("ptr noalias", "plane"), ("ptr noalias", "taps"),
+        ("ptr noalias", "weights"), ("ptr noalias", "dst"), ("i1", "add"),
+        (tile.compute, "bias")], internal=True)
+    a, slot = f.args, Slots(f, CONV_SLOTS(rank), CONV_POINTERS)
+    g = _Geometry(f, tile, kind, rank, unit, slot)
+    strides = [slot[f"{g.target}_x{d}"] for d in g.axes]
+    width, last = g.ends[-1], f.sub(g.rows, 1)
+    with f.loop(0, g.rows, _ROWS) as row:
+        rows = [f.smin(f.add(row, i), last) for i in range(_ROWS)]
+        lines = [f.gep(a["plane"], g.row_offset(r, g.pitches, g.moves), tile.compute)
+                 for r in rows]
+        places = [f.gep(a["dst"], g.row_offset(r, strides, [1] * rank), tile.memory)
+                  for r in rows]
+        with f.loop(0, width, tile.lanes) as j:
+            sums = [f.var(tile.vector, 0) for _ in rows]
+            start = f.mul(j, g.moves[-1])
+            with f.loop(0, g.taps_total) as tap:
+                entry = f.gep(a["taps"], f.mul(tap, _TAP_WORDS), "i64")
+                offset = f.add(f.load("i64", entry), start)
+                factor = load_scalar(f, tile, f.gep(a["weights"], f.load("i64", entry, 1),
+                                                    tile.memory))
+                factor = f.splat(factor, tile.lanes)
+                for total, line in zip(sums, lines, strict=True):
+                    item = g.lanes_at(f.gep(line, offset, tile.compute))
+                    total.set(multiply_add(f, tile, factor, item, total.get()))
+            for i, (total, place) in enumerate(zip(sums, places, strict=True)):
+                value = total.get()
+                if bias:
+                    value = add(f, tile, value, f.splat(a["bias"], tile.lanes))
+                count = f.select(f.cmp("slt", f.add(row, i), g.rows), f.sub(width, j), 0)
+                f.call("void", "store_lanes", [
+                    value, f.gep(place, f.mul(j, strides[-1]), tile.memory), count, strides[-1],
+                    a["add"]])
+
+
+def _define_correlate(module: Module, tile: Tile, rank: int, unit: bool) -> None:
+    """correlate(args, plane, taps, gradient, weights): weights[tap] += <plane at tap, gradient>.
+
+    The gradient's rows are padded with zeros to whole vectors, and `_ROWS` rows of zeros follow.
+    """
+    f = module.function("correlate", [
+        ("ptr noalias", "args"), ("ptr noalias", "plane"), ("ptr noalias", "taps"),
+        ("ptr noalias", "gradient"), ("ptr noalias", "weights")], internal=True)
+    a, slot = f.args, Slots(f, CONV_SLOTS(rank), CONV_POINTERS)
+    g = _Geometry(f, tile, "grad_weight", rank, unit, slot)
+    pitch = f.mul(f.ceil_div(g.ends[-1], tile.lanes), tile.lanes)
+    last = f.sub(g.rows, 1)
+    with f.loop(0, g.taps_total) as tap:
+        entry = f.gep(a["taps"], f.mul(tap, _TAP_WORDS), "i64")
+        sums = [f.var(tile.vector, 0) for _ in range(_ROWS)]
+        base = f.gep(a["plane"], f.load("i64", entry), tile.compute)
+        with f.loop(0, g.rows, _ROWS) as row:
+            lines = [f.gep(base, g.row_offset(f.smin(f.add(row, i), last), g.pitches, g.moves),
+                           tile.compute) for i in range(_ROWS)]
+            gradient = f.gep(a["gradient"], f.mul(row, pitch), tile.compute)
+            with f.loop(0, pitch, tile.lanes) as j:
+                for i, (total, line) in enumerate(zip(sums, lines, strict=True)):
+                    factor = f.load(tile.vector, gradient, f.add(f.mul(pitch, i), j))
+                    item = g.lanes_at(f.gep(line, f.mul(j, g.moves[-1]), tile.compute))
+                    total.set(multiply_add(f, tile, factor, item, total.get()))
+        parts = [total.get() for total in sums]
+        while len(parts) > 1:
+            parts = [add(f, tile, *parts[i:i + 2]) for i in range(0, len(parts), 2)]
+        place = f.gep(a["weights"], f.load("i64", entry, 1), tile.memory)
+        total = add(f, tile, fold(f, tile, parts[0]), load_scalar(f, tile, place))
+        f.store(narrow(f, total, tile), place)
+
+
+# ---------------------------------------------------------------------- kernel
+def emit_depthwise(module: Module, f: Function, tile: Tile, kind: str, rank: int, unit: bool,
+                   bias: bool, work: Value) -> None:
+    """Emit a depthwise convolution into the kernel `f`."""
+    _define_fill_line(module, tile)
+    slot = Slots(f, CONV_SLOTS(rank), CONV_POINTERS)
+    g = _Geometry(f, tile, kind, rank, unit, slot)
+    g.layout(work)
+    if kind == "grad_weight":
+        _define_correlate(module, tile, rank, unit)
+        _emit_weight_gradients(f, g)
+    else:
+        _define_store_lanes(module, tile)
+        _define_convolve(module, tile, kind, rank, unit, bias)
+        _emit_planes(f, g, bias)
+
+
+def _emit_planes(f: Function, g: _Geometry, bias: bool) -> None:
+    slot, tile = g.slot, g.tile
+    multiplier = f.udiv(slot["c_out"], slot["groups"])
+    channels = slot["c_in"] if g.backward else slot["c_out"]
+    first, last = chunk_range(f, f.mul(slot["n"], channels))
+    with f.loop(first, last) as task:
+        image, channel = f.udiv(task, channels), f.urem(task, channels)
+        item = f.const(0, tile.compute)
+        if bias:
+            place = f.gep(slot["bias"], f.mul(channel, slot["bias_stride"]), tile.memory)
+            item = load_scalar(f, tile, place)
+        target = f.add(f.mul(image, slot[f"{g.target}_n"]), f.mul(channel, slot[f"{g.target}_c"]))
+        target = f.gep(slot[g.target], target, tile.memory)
+        with f.loop(0, multiplier if g.backward else 1) as part:
+            again = f.cmp("ne", part, 0)
+            if g.backward:
+                filter_ = source = f.add(f.mul(channel, multiplier), part)
+            else:
+                filter_, source = channel, f.udiv(channel, multiplier)
+            offset = f.add(f.mul(image, slot[f"{g.source}_n"]),
+                           f.mul(source, slot[f"{g.source}_c"]))
+            g.fill(f.gep(slot[g.source], offset, tile.memory))
+            weights = f.gep(slot["weight"], f.mul(filter_, slot["weight_o"]), tile.memory)
+            f.call("void", "convolve", [
+                f.args["args"], g.plane, g.taps, weights, target, again,
+                f.select(again, f.const(0, tile.compute), item)])
+
+
+def _emit_weight_gradients(f: Function, g: _Geometry) -> None:
+    slot, tile = g.slot, g.tile
+    multiplier = f.udiv(slot["c_out"], slot["groups"])
+    first, last = chunk_range(f, slot["c_out"])
+    pitch = f.mul(f.ceil_div(g.ends[-1], tile.lanes), tile.lanes)
+    strides = [slot[f"output_x{d}"] for d in g.axes]
+    with f.loop(0, f.mul(f.add(g.rows, _ROWS), pitch)) as i:
+        f.store(f.const(0, tile.compute), g.gradient, i)
+    with f.loop(first, last) as channel:
+        weights = f.gep(slot["weight"], f.mul(channel, slot["weight_o"]), tile.memory)
+        with f.loop(0, g.taps_total) as tap:
+            place = f.load("i64", g.taps, f.add(f.mul(tap, _TAP_WORDS), 1))
+            f.store(f.const(0, tile.memory), weights, place)
+        with f.loop(0, slot["n"]) as image:
+            offset = f.add(f.mul(image, slot["input_n"]),
+                           f.mul(f.udiv(channel, multiplier), slot["input_c"]))
+            g.fill(f.gep(slot["input"], offset, tile.memory))
+            offset = f.add(f.mul(image, slot["output_n"]), f.mul(channel, slot["output_c"]))
+            with f.loop(0, g.rows) as row:
+                source = f.add(offset, g.row_offset(row, strides, [1] * g.rank))
+                f.call("void", "fill_line", [
+                    f.gep(slot["output"], source, tile.memory),
+                    f.gep(g.gradient, f.mul(row, pitch), tile.compute),
+                    g.ends[-1], strides[-1], f.const(1, "i64")])
+            f.call("void", "correlate", [f.args["args"], g.plane, g.taps, g.gradient, weights])

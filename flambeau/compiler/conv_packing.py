@@ -14,9 +14,30 @@ from collections.abc import Iterator, Sequence
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.packing import Tile, add, load_lanes, load_scalar, widen
 
-__all__ = ["Context", "image_context", "weight_context", "result_context", "tap_size",
-           "pack_patch_panel", "pack_patch_rows", "pack_weights", "pack_output_panel",
-           "store_columns", "store_weight_gradient"]
+__all__ = ["CONV_POINTERS", "CONV_SLOTS", "Context", "image_context", "weight_context",
+           "result_context", "tap_size", "pack_patch_panel", "pack_patch_rows", "pack_weights",
+           "pack_output_panel", "store_columns", "store_weight_gradient", "copy_line",
+           "column_runs"]
+
+
+CONV_POINTERS = ("input", "weight", "output", "bias", "work")
+
+
+def CONV_SLOTS(rank: int) -> tuple[str, ...]:
+    """Names of a convolution kernel's slots, the same for all kinds.
+
+    `input`, `weight`, `output` are the tensors of the forward convolution or their gradients.
+    Strides (`input_n`, `input_c`, `input_x0`, ...) are in elements. `c_in` and `c_out` count all
+    groups; `weight_i` is the stride along the c_in / groups channels of one filter.
+    """
+    axes = range(rank)
+    return (*CONV_POINTERS, "work_stride", "n", "c_in", "c_out", "groups", "bias_stride",
+            "tiles_m", "tiles_n",
+            "input_n", "input_c", *(f"input_x{d}" for d in axes),
+            "weight_o", "weight_i", *(f"weight_x{d}" for d in axes),
+            "output_n", "output_c", *(f"output_x{d}" for d in axes),
+            *(f"in{d}" for d in axes), *(f"kernel{d}" for d in axes), *(f"out{d}" for d in axes),
+            *(f"stride{d}" for d in axes), *(f"pad{d}" for d in axes), *(f"dil{d}" for d in axes))
 
 
 # ---------------------------------------------------------------------- contexts

@@ -24,15 +24,15 @@ from flambeau.compiler.packing import (
     load_scalar,
     multiply_add,
     narrow,
+    pack_block,
     pack_panel,
     pack_rows,
     tile_for,
 )
 from flambeau.compiler.target import Target
 
-__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "SMALL_M", "gemm_kernel", "gemm_plan",
-           "MacroKernel",
-           "StridedResult", "edge_store", "workspace_items"]
+__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "gemm_kernel", "gemm_plan", "is_small_m",
+           "MacroKernel", "StridedResult", "edge_store", "workspace_items"]
 
 GEMM_SLOTS = ("a", "b", "c", "bias", "work", "work_stride", "batch", "m", "n", "k",
               "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
@@ -148,18 +148,19 @@ class StridedOperand:
     """
 
     def __init__(self, tile: Tile, packer: str, base: Value, stride: Value, step: Value,
-                 order: str):
-        self.tile, self.packer = tile, packer
+                 order: str, whole_blocks: bool = False):
+        self.tile, self.packer, self.whole_blocks = tile, packer, whole_blocks
         self.base = base
         self.stride = f_one if order == "across" else stride
         self.step = f_one if order == "along" else step
 
     def pack(self, f: Function, start: Value, count: Value, k: Value, depth: Value,
-             dst: Value) -> None:
-        """Pack rows start..start+count (cut at the panel's width), k..k+depth to `dst`."""
+             dst: Value, *panel: Value) -> None:
+        """Pack rows start..start+count, k..k+depth to `dst`: one panel, or with `whole_blocks`
+        all of them, `panel` steps of k apart."""
         offset = f.add(f.mul(start, self.stride), f.mul(k, self.step))
         f.call("void", self.packer, [f.gep(self.base, offset, self.tile.memory), dst, depth, count,
-                                     self.stride, self.step])
+                                     self.stride, self.step, *panel])
 
 
 f_one = Value("1", "i64")
@@ -225,9 +226,12 @@ class MacroKernel:
             k_count = f.smin(f.sub(depth, k0), k_step)
             last = f.cmp("sge", f.add(k0, k_count), depth)
             add_old = f.cmp("sge", k0, 0) if accumulate else f.cmp("sgt", k0, 0)
-            with f.loop(0, width, tile.width) as j:
-                b.pack(f, f.add(j0, j), f.sub(width, j), k0, k_count,
-                       f.gep(packed_b, f.mul(j, k_step), tile.compute))
+            if b.whole_blocks:
+                b.pack(f, j0, width, k0, k_count, packed_b, k_step)
+            else:
+                with f.loop(0, width, tile.width) as j:
+                    b.pack(f, f.add(j0, j), f.sub(width, j), k0, k_count,
+                           f.gep(packed_b, f.mul(j, k_step), tile.compute))
             if self.bias == "columns":
                 self._pack_bias(f, bias, j0, width, last, packed_bias)
             with f.loop(rows[0], rows[1], tile.height) as i:
@@ -308,7 +312,10 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
     else:
         pack_rows(module, "pack_a", tile, spec.a)
     b_order = {"row": "across", "col": "along", "any": "any"}[spec.b]
-    pack_panel(module, "pack_b", tile, b_order, tile.width)
+    if b_order == "across":
+        pack_block(module, "pack_b", tile, tile.width)
+    else:
+        pack_panel(module, "pack_b", tile, b_order, tile.width)
     edge_store(module, tile)
     macro = MacroKernel(module, tile, layout, "columns" if spec.bias else None)
 
@@ -326,7 +333,8 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
         b_base = f.gep(slot["b"], f.mul(batch, slot["b_batch"]), tile.memory)
         c_base = f.gep(slot["c"], f.mul(batch, slot["c_batch"]), tile.memory)
         a = StridedOperand(tile, "pack_a", a_base, slot["a_row"], slot["a_col"], a_order)
-        b = StridedOperand(tile, "pack_b", b_base, slot["b_col"], slot["b_row"], b_order)
+        b = StridedOperand(tile, "pack_b", b_base, slot["b_col"], slot["b_row"], b_order,
+                           b_order == "across")
         c = StridedResult(tile, c_base, slot["c_row"])
         macro.emit(f, a, b, c, share(f, slot["m"], tile.height, row, slot["tiles_m"]),
                    share(f, slot["n"], tile.width, column, slot["tiles_n"]), slot["k"], work,
@@ -371,6 +379,11 @@ def _tile_of(spec: GemmSpec, target: Target) -> Tile:
 
 
 # ---------------------------------------------------------------------- planning
+def is_small_m(m: int) -> bool:
+    """Whether `GemmSpec.small_m` is the faster choice for `m` rows."""
+    return m <= SMALL_M
+
+
 _SMALLEST_CHUNK = 5e5  # operations (2 M N K) below which a second thread costs more than it gives
 
 

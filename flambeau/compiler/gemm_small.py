@@ -9,7 +9,7 @@ A, which is small, is packed so that one pointer reads it.
 from __future__ import annotations
 
 from flambeau.compiler.emitter import Function, Module, Value
-from flambeau.compiler.packing import Tile, add, load_lanes, load_scalar, multiply_add, narrow
+from flambeau.compiler.packing import Tile, add, fold, load_lanes, load_scalar, multiply_add, narrow
 
 __all__ = ["SMALL_M", "HEIGHTS", "emit_small", "small_items"]
 
@@ -160,7 +160,7 @@ def _dots(module: Module, tile: Tile, rows: int, accumulate: bool) -> str:
                           f.lane_mask(tile.lanes, f.sub(a["depth"], whole)))
         for i, row in enumerate(sums):
             for q, total in enumerate(row):
-                value = _fold(f, tile, total.get())
+                value = fold(f, tile, total.get())
                 if not tile.masked:
                     value = _scalar_tail(f, tile, value, (i, rows), lines[q], whole)
                 inside = f.and_(f.cmp("slt", i, a["rows"]),
@@ -194,16 +194,6 @@ def _scalar_tail(f: Function, tile: Tile, value: Value, row: tuple[int, int], li
         item = load_scalar(f, tile, f.gep(line, k, tile.memory))
         total.set(multiply_add(f, tile.scalar(), factor, item, total.get()))
     return total.get()
-
-
-def _fold(f: Function, tile: Tile, value: Value) -> Value:
-    """The sum of a vector's lanes: halves onto each other."""
-    lanes = tile.lanes
-    while lanes > 2:
-        lanes //= 2
-        low, high = (f.shuffle(value, None, range(start, start + lanes)) for start in (0, lanes))
-        value = add(f, tile, low, high)
-    return add(f, tile, f.extract(value, 0), f.extract(value, 1)) if lanes > 1 else value
 
 
 def _add_bias(module: Module, tile: Tile) -> str:

@@ -16,8 +16,8 @@ import dataclasses
 from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.target import Target
 
-__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "transpose", "load_lanes", "load_scalar",
-           "widen", "narrow", "multiply_add", "add"]
+__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "pack_block", "transpose",
+           "load_lanes", "load_scalar", "widen", "narrow", "multiply_add", "add", "fold"]
 
 _SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
 _ROW_PADDING = 16  # elements between packed rows, so that rows do not share cache sets
@@ -110,9 +110,9 @@ def tile_for(memory: str, target: Target) -> Tile:
         rows, vectors = (8, 4), 2
     else:
         rows, vectors = (6, 3), 2
-    depth = 384 if _SIZES[compute] == 4 else 256
+    depth = 320 if _SIZES[compute] == 4 else 256
     fused = target.has("fma") or not target.triple.startswith(("x86", "i686", "i386", "wasm"))
-    return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 1024, masked,
+    return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 512, masked,
                 fused)
 
 
@@ -154,6 +154,16 @@ def multiply_add(f: Function, tile: Tile, a: Value, b: Value, c: Value) -> Value
 def add(f: Function, tile: Tile, a: Value, b: Value) -> Value:
     """a + b in the type of the arithmetic."""
     return f.fadd(a, b) if tile.floating else f.add(a, b)
+
+
+def fold(f: Function, tile: Tile, value: Value) -> Value:
+    """The sum of a vector's lanes: halves onto each other."""
+    lanes = tile.lanes
+    while lanes > 2:
+        lanes //= 2
+        low, high = (f.shuffle(value, None, range(start, start + lanes)) for start in (0, lanes))
+        value = add(f, tile, low, high)
+    return add(f, tile, f.extract(value, 0), f.extract(value, 1)) if lanes > 1 else value
 
 
 # ---------------------------------------------------------------------- packing functions
@@ -230,6 +240,36 @@ def _pack_across(f: Function, tile: Tile, width: int, masked: bool) -> None:
         dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
         for j, mask in zip(starts, masks, strict=True):
             f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
+
+
+def pack_block(module: Module, name: str, tile: Tile, width: int) -> None:
+    """Define `name`(src, dst, depth, count, stride, step, panel): many panels at once.
+
+    As `pack_panel` with order "across", but `count` may be larger than `width`; panels begin
+    `panel` * `width` elements apart. Memory is read in lines as long as the block is wide.
+    """
+    f = module.function(name, (*_PACK_ARGS, ("i64", "panel")), internal=True)
+    a = f.args
+    whole = f.mul(f.sdiv(a["count"], width), width)
+    rest = f.sub(a["count"], whole)
+    starts = range(0, width, tile.lanes)
+    masks = [f.lane_mask(tile.lanes, f.sub(rest, j)) for j in starts] if tile.masked else []
+    with f.loop(0, a["depth"]) as k:
+        line = f.gep(a["src"], f.mul(k, a["step"]), tile.memory)
+        target = f.gep(a["dst"], f.mul(k, width), tile.compute)
+        with f.loop(0, whole, width) as start:
+            src = f.gep(line, start, tile.memory)
+            dst = f.gep(target, f.mul(start, a["panel"]), tile.compute)
+            for j in starts:
+                f.store(load_lanes(f, tile, f.gep(src, j, tile.memory)), dst, j)
+        with f.when(f.cmp("sgt", rest, 0)):
+            src = f.gep(line, whole, tile.memory)
+            dst = f.gep(target, f.mul(whole, a["panel"]), tile.compute)
+            for j, mask in zip(starts, masks, strict=False):
+                f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
+            if not tile.masked:
+                with f.loop(0, rest) as j:
+                    f.store(load_scalar(f, tile, f.gep(src, j, tile.memory)), dst, j)
 
 
 def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:

@@ -47,6 +47,7 @@ def _with_hooks(step: Callable) -> Callable:
         if not (_global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks
                 or self._optimizer_step_post_hooks):
             return step(self, *args, **kwargs)
+        args = (self, *args)  # as PyTorch's hooks get them
         for hook in chain(_global_pre_hooks.values(), self._optimizer_step_pre_hooks.values()):
             out = hook(self, args, kwargs)
             if out is None:
@@ -55,7 +56,7 @@ def _with_hooks(step: Callable) -> Callable:
                 raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), "
                                    f"but got {out}.")
             args, kwargs = out
-        result = step(self, *args, **kwargs)
+        result = step(*args, **kwargs)
         for hook in chain(self._optimizer_step_post_hooks.values(), _global_post_hooks.values()):
             hook(self, args, kwargs)
         return result

@@ -532,14 +532,15 @@ def extent(tensor: Any) -> int:
 def _go_for(record: Op, args: Sequence, launch: Launch) -> Callable | None:
     """The warm path for calls of this pattern: a function of (launch, *args)."""
     pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
-    if record.returns or "L" in pattern or not launch.simple:
+    if record.returns or "L" in pattern or len(launch.outs) != 1:
         return None
-    if pattern not in _GO:
-        _GO[pattern] = _compile_go(pattern)
-    return _GO[pattern]
+    key = (pattern, launch.arena is not None, launch.checked, launch.node_class is not None)
+    if key not in _GO:
+        _GO[key] = _compile_go(*key)
+    return _GO[key]
 
 
-_GO: dict[str, Callable] = {}
+_GO: dict[tuple, Callable] = {}
 
 
 def _letter(param: Any, arg: Any) -> str:
@@ -553,11 +554,13 @@ def _letter(param: Any, arg: Any) -> str:
     return "-" if arg is param.default else "N"
 
 
-def _compile_go(pattern: str) -> Callable:
+def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) -> Callable:
+    """Generate the warm path: allocate, launch, and record if an argument requires grad."""
     names = [f"a{i}" for i in range(len(pattern))]
     argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
     flat = [n for n, c in zip(names, pattern, strict=True) if c != "-"]
     tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
+    argv.append("ptr")
     lines = [
         f"def go(launch, {', '.join(names)}):",
         "    out = new(Tensor)",
@@ -566,15 +569,54 @@ def _compile_go(pattern: str) -> Callable:
         "    out._meta = launch.meta",
         "    out._rg = False",
         "    out._grad_fn = out._base = None",
-        f"    late.launch(launch.address, {', '.join([*argv, 'ptr'])})",
     ]
-    if tensors:
-        lines += [f"    if {' or '.join(n + '._rg' for n in tensors)}:",
-                  f"        return attach_one(launch, ({', '.join(flat)},), out)"]
+    if arena:
+        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
+        argv.append("arena.ptr")
+    call = f"late.launch(launch.address, {', '.join(argv)})"
+    if checked:
+        lines += [f"    failure = {call}",
+                  "    if failure is not None:",
+                  f"        raise_failure(launch, failure, ({', '.join(flat)},))"]
+    else:
+        lines.append(f"    {call}")
+    if tensors and differentiable:
+        lines += _record_lines(pattern, names, flat, tensors)
     lines.append("    return out")
     space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
-             "attach_one": tape.attach_one}
-    return _define("go", "\n".join(lines), f"<flambeau go {pattern}>", space)
+             "attach_one": tape.attach_one, "raise_failure": launches.raise_failure, "mode": mode,
+             "next_order": tape.next_order, "edge_of": tape.edge_to, "save_for": tape.save_for}
+    flags = "".join(word for word, on in (("a", arena), ("c", checked), ("d", differentiable)) if on)
+    return _define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
+
+
+def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[str]:
+    """The tape's part of a warm path: what `tape.record` does, unrolled for one pattern."""
+    wanted = ", ".join(f"{n}._rg" if c == "T" else "False"
+                       for n, c in zip(names, pattern, strict=True) if c != "-")
+    edges = ", ".join(
+        f"((fn{n}, {n}._output_nr) if (fn{n} := {n}._grad_fn) is not None and {n}._base is None "
+        f"else edge_of({n})) if {n}._rg else None" if n in tensors else "None" for n in flat)
+    return [
+        f"    if {' or '.join(n + '._rg' for n in tensors)}:",
+        f"        wanted = ({wanted},)",
+        "        plan = launch.plans.get(wanted)",
+        "        if plan is None or mode() != 1:",
+        f"            return attach_one(launch, ({', '.join(flat)},), out)",
+        "        node = new(launch.node_class)",
+        "        node.tape_order = next_order()",
+        "        node.tape_hooks = None",
+        "        node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan",
+        f"        node.next_edges = ({edges},)",
+        "        node.output_metas = launch.metas_out",
+        "        if plan.keeps:",
+        f"            save_for(node, plan, ({', '.join(flat)},), out)",
+        "        else:",
+        "            node.tape_saved = node.tape_versions = ()",
+        "            node.tape_where = None",
+        "        out._grad_fn = node",
+        "        out._rg = True",
+    ]
 
 
 def _define(name: str, source: str, filename: str, space: dict) -> Callable:

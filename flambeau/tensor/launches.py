@@ -53,12 +53,13 @@ late.launch = run_native
 class BackwardPlan:
     """How one call is differentiated with respect to some of its inputs."""
 
-    __slots__ = ("call", "saved_inputs", "saved_outputs", "produced", "launches")
+    __slots__ = ("call", "saved_inputs", "saved_outputs", "produced", "launches", "keeps")
 
     def __init__(self, call):
         self.call = call
         self.saved_inputs = call.saved_inputs
         self.saved_outputs = call.saved_outputs
+        self.keeps = bool(call.saved_inputs or call.saved_outputs)
         self.produced = call.produced
         self.launches: dict = {}
 
@@ -69,15 +70,14 @@ class Launch:
     Attributes:
         address: of the program; kept alive by `program`.
         outs: (meta, pool) per result that the launch allocates.
-        pool, nbytes, meta: of the only result, if the launch is `simple`: one new result, no arena,
-            nothing to check.
+        pool, nbytes, meta: of the only result, if there is one.
         arena: pool of the scratch memory, or None.
         plans: gradient plans by (which inputs want one).
         node_class: the tape's node type, or None if nothing is differentiable.
     """
 
     __slots__ = ("call", "program", "address", "outs", "pool", "nbytes", "meta", "arena",
-                 "arena_bytes", "checked", "plans", "node_class", "simple", "go", "metas")
+                 "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out")
 
     def __init__(self, call: Call, metas: Sequence[Meta | type], program, out_metas: Sequence[Meta],
                  arena_bytes: int, checked: bool):
@@ -90,7 +90,7 @@ class Launch:
         self.arena_bytes = arena_bytes
         self.checked = checked
         self.plans: dict = {}
-        self.simple = len(self.outs) == 1 and not arena_bytes and not checked
+        self.metas_out = tuple(out_metas)
         self.meta, self.pool = self.outs[0] if len(self.outs) == 1 else (None, None)
         self.nbytes = self.meta.nbytes if self.meta is not None else 0
         self.go = None

@@ -154,6 +154,27 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
     return outs[0]
 
 
+def save_for(node: OpNode, plan: BackwardPlan, args: tuple, out: Any) -> None:
+    """Keep what the gradient of a call with one result needs (called by generated code)."""
+    kept = [args[i] for i in plan.saved_inputs]
+    if plan.saved_outputs:
+        kept.append(alias_of(out))
+    node.tape_saved = kept
+    node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None for k in kept]
+    node.tape_where = caller_location(4)
+
+
+def edge_to(arg: Any):
+    """The edge of an argument that requires grad, the general way: leaves and views."""
+    if arg._base is None:
+        reference = arg._accumulator
+        if reference is not None:
+            node = reference()
+            if node is not None:
+                return node, 0
+    return history_of(arg)
+
+
 def history_of(arg: Any):
     """The edge of an argument; views take up what was done to their base in the meantime."""
     if arg._base is not None:

@@ -179,7 +179,7 @@ class Tensor:
 
     def __setitem__(self, index, value):
         data = self.data.copy()
-        data[index] = value
+        data[index] = getattr(value, "data", value)
         self._write(data)
 
     def to(self, dtype):
@@ -242,10 +242,8 @@ class make:
         return Tensor(np.ones_like(tensor.data))
 
     @staticmethod
-    def from_numpy(array):
+    def tensor(array):
         return Tensor(array)
-
-    stack = staticmethod(stack)
 
     @staticmethod
     def zeros_like(tensor):

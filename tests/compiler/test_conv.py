@@ -114,15 +114,15 @@ def _taps(case: Case, padded: np.ndarray, w: np.ndarray):
 
 def run(case: Case, kind: str, x: np.ndarray, w: np.ndarray, y: np.ndarray,
         bias: np.ndarray | None = None, target: Target | None = None, threads: int = 1,
-        nchunks: int | None = None, unit: bool | None = None) -> None:
+        nchunks: int | None = None, unit: bool | None = None, depthwise: bool = False) -> None:
     """Call the kernel of `kind`; it writes y, x or w."""
     target, rank = target or host(), len(case.spatial)
     if unit is None:
         image = y if kind == "grad_input" else x
         unit = strides(image)[-1] == 1 and (kind == "grad_input" or case.stride[-1] == 1)
-    spec = ConvSpec(LLVM_TYPES[x.dtype.str[1:]], rank, kind, unit, bias is not None)
+    spec = ConvSpec(LLVM_TYPES[x.dtype.str[1:]], rank, kind, unit, bias is not None, depthwise)
     plan = conv_plan(spec, target, case.n, case.c_in, case.c_out, case.groups, case.spatial,
-                     case.kernel, case.out, threads)
+                     case.kernel, case.out, threads, case.stride, case.dilation)
     work = workspace(plan.work_bytes)
     values = {"input": x.ctypes.data, "weight": w.ctypes.data, "output": y.ctypes.data,
               "bias": 0 if bias is None else bias.ctypes.data, "work": work.ctypes.data,
@@ -164,21 +164,21 @@ def close(got: np.ndarray, expected: np.ndarray, what: object) -> None:
     assert error < 32 * np.finfo(got.dtype).eps, (what, error)
 
 
-def check(case: Case, code: str, layout: str, target: Target) -> None:
+def check(case: Case, code: str, layout: str, target: Target, depthwise: bool = False) -> None:
     rng, dtype = np.random.default_rng(0), np.dtype(code)
     x = array(rng, (case.n, case.c_in, *case.spatial), dtype, layout)
     w = array(rng, (case.c_out, case.c_in // case.groups, *case.kernel), dtype, layout)
     shape = (case.n, case.c_out, *case.out)
     y, gy = array(rng, shape, dtype, layout), array(rng, shape, dtype, layout)
     bias = sample(rng, (case.c_out,), dtype)
-    run(case, "forward", x, w, y, bias, target)
+    run(case, "forward", x, w, y, bias, target, depthwise=depthwise)
     close(y, forward(case, x, w) + bias.reshape(-1, *[1] * len(case.spatial)).astype(_exact(x)),
           "forward")
     expected_gx, expected_gw = gradients(case, x, w, gy)
     gx, gw = np.ones_like(x), np.ones_like(w)
-    run(case, "grad_input", gx, w, gy, target=target)
+    run(case, "grad_input", gx, w, gy, target=target, depthwise=depthwise)
     close(gx, expected_gx, "grad_input")
-    run(case, "grad_weight", x, gw, gy, target=target)
+    run(case, "grad_weight", x, gw, gy, target=target, depthwise=depthwise)
     close(gw, expected_gw, "grad_weight")
 
 
@@ -199,6 +199,39 @@ def test_other_machines(case, target):
 def test_types(code):
     for case in CASES[::3]:
         check(case, code, "plain", host())
+
+
+DEPTHWISE = (
+    Case(2, 6, 6, (13, 40), (3, 3), (1, 1), (1, 1), (1, 1), groups=6),
+    Case(2, 3, 6, (5, 40), (3, 3), (1, 2), (1, 1), (1, 1), groups=3),
+    Case(1, 4, 4, (9, 17), (5, 3), (2, 2), (2, 1), (1, 1), groups=4),
+    Case(2, 2, 6, (7, 8), (2, 3), (3, 1), (0, 2), (2, 2), groups=2),
+    Case(1, 2, 2, (6, 6), (3, 3), (1, 1), (5, 5), (1, 1), groups=2),
+    Case(3, 4, 4, (30,), (4,), (1,), (3,), (1,), groups=4),
+    Case(2, 2, 4, (4, 5, 18), (3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 1), groups=2),
+    Case(0, 2, 2, (6, 6), (3, 3), (1, 1), (1, 1), (1, 1), groups=2),
+)
+
+
+@pytest.mark.parametrize("target", machines())
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_depthwise(case, target):
+    for layout in ("plain", "channels_last", "strided"):
+        check(case, "f4", layout, target, depthwise=True)
+    check(case, "i8", "plain", target, depthwise=True)
+
+
+def test_depthwise_bits_do_not_depend_on_chunks():
+    rng, case, dtype = np.random.default_rng(2), DEPTHWISE[0], np.dtype("f4")
+    x = sample(rng, (case.n, case.c_in, *case.spatial), dtype)
+    w = sample(rng, (case.c_out, 1, *case.kernel), dtype)
+    y = sample(rng, (case.n, case.c_out, *case.out), dtype)
+    for kind, written in (("forward", y), ("grad_input", x), ("grad_weight", w)):
+        results = []
+        for threads, nchunks in ((1, 1), (2, 3), (3, 7)):
+            run(case, kind, x, w, y, threads=threads, nchunks=nchunks, depthwise=True)
+            results.append(written.copy())
+        assert all((result == results[0]).all() for result in results)
 
 
 def test_gathering_equals_copying():

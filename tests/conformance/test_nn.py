@@ -211,7 +211,7 @@ def test_signature(name):
     compare(program)
 
 
-@pytest.mark.parametrize("name", [n for n in flambeau.nn.functional._DEFINED])
+@pytest.mark.parametrize("name", flambeau.nn.functional._DEFINED)
 def test_functional_signature(name):
     def program(torch):
         parameters = inspect.signature(getattr(torch.nn.functional, name)).parameters.values()

@@ -32,14 +32,15 @@ def _identity_function() -> type:
         """Identity forward; backward hands the gradients to `receive` and returns its answer."""
 
         @staticmethod
-        def forward(ctx: Any, receive: Callable, *tensors: Tensor) -> tuple:
+        def forward(ctx: Any, receive: Callable, fill: bool, *tensors: Tensor) -> tuple:
             ctx.receive = receive
+            ctx.set_materialize_grads(fill)
             ctx.mark_non_differentiable(*[t for t in tensors if not t.requires_grad])
             return tensors
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple:
-            return (None, *ctx.receive(grads))
+            return (None, None, *ctx.receive(grads))
 
     return GradientGate
 
@@ -76,7 +77,9 @@ class BackwardHook:
         if not flambeau.is_grad_enabled() or not any(args[i].requires_grad for i in slots):
             return args
         self.input_slots, self.input_count = slots, len(args)
-        gated = _identity_function().apply(self._receive_grad_input, *[args[i] for i in slots])
+        # As in PyTorch, an input without a gradient shows zeros, an output without one None.
+        gated = _identity_function().apply(self._receive_grad_input, True,
+                                           *[args[i] for i in slots])
         return self._merge(args, slots, _as_tuple(gated))
 
     def _receive_grad_input(self, grads: tuple) -> tuple:
@@ -114,7 +117,8 @@ class BackwardHook:
                     f"of Tensors but received {type(result)}", stacklevel=4)
             return result
         self.output_slots, self.output_count = slots, len(args)
-        gated = _identity_function().apply(self._receive_grad_output, *[args[i] for i in slots])
+        gated = _identity_function().apply(self._receive_grad_output, False,
+                                           *[args[i] for i in slots])
         merged = self._merge(args, slots, _as_tuple(gated))
         if not isinstance(result, tuple):
             return merged[0]

@@ -1,0 +1,91 @@
+"""NAdam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import flambeau
+from flambeau.optim import _update
+from flambeau.optim.optimizer import (
+    ParameterwiseOptimizer,
+    as_real,
+    check_betas,
+    check_lr,
+    check_not_negative,
+    new_step,
+    number,
+    zeros_for,
+)
+from flambeau.tensor import Tensor
+
+__all__ = ["NAdam"]
+
+
+class NAdam(ParameterwiseOptimizer):
+    """Adam with Nesterov momentum. Dozat, 2016.
+
+    Args:
+        params: tensors, (name, tensor) pairs or groups.
+        lr: the learning rate.
+        betas: decay of the two running means.
+        eps: added to the denominator.
+        weight_decay: factor of the parameter that is added to its gradient.
+        momentum_decay: how fast the momentum grows to its limit.
+        decoupled_weight_decay: shrink the parameter itself instead (AdamW).
+        foreach: accepted and ignored, like `capturable`.
+        maximize: ascend instead.
+        capturable: see `foreach`.
+        differentiable: record the step for backward.
+    """
+
+    _no_sparse = "NAdam does not support sparse gradients"
+
+    def __init__(self, params: Iterable, lr: float | Tensor = 2e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0, momentum_decay: float = 4e-3,
+                 decoupled_weight_decay: bool = False, *, foreach: bool | None = None,
+                 maximize: bool = False, capturable: bool = False,
+                 differentiable: bool = False) -> None:
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay)
+        check_not_negative(momentum_decay=momentum_decay)
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
+            "momentum_decay": momentum_decay, "decoupled_weight_decay": decoupled_weight_decay,
+            "maximize": maximize, "foreach": foreach, "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("decoupled_weight_decay", False)
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {
+            "lr": number(group["lr"]), "beta1": beta1, "beta2": beta2, "eps": group["eps"],
+            "weight_decay": group["weight_decay"], "maximize": group["maximize"],
+            "decoupled": group["decoupled_weight_decay"],
+            "momentum_decay": group["momentum_decay"],
+        }
+
+    def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
+        state["step"] = new_step()
+        state["mu_product"] = flambeau.ones((), dtype=flambeau.float32)
+        state["exp_avg"] = zeros_for(param)
+        state["exp_avg_sq"] = zeros_for(param)
+
+    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"])
+        if param.is_complex():
+            tensors = as_real(*tensors)
+        _update.nadam_step_(*tensors, state["mu_product"], state["step"], **hyper)

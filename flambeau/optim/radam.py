@@ -1,0 +1,86 @@
+"""RAdam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.optim import _update
+from flambeau.optim.optimizer import (
+    ParameterwiseOptimizer,
+    as_real,
+    check_betas,
+    check_lr,
+    check_not_negative,
+    new_step,
+    number,
+    zeros_for,
+)
+from flambeau.tensor import Tensor
+
+__all__ = ["RAdam"]
+
+
+class RAdam(ParameterwiseOptimizer):
+    """Adam that warms up by itself. Liu et al., On the variance of the adaptive learning
+    rate, 2019.
+
+    Args:
+        params: tensors, (name, tensor) pairs or groups.
+        lr: the learning rate.
+        betas: decay of the two running means.
+        eps: added to the denominator.
+        weight_decay: factor of the parameter that is added to its gradient.
+        decoupled_weight_decay: shrink the parameter itself instead (AdamW).
+        foreach: accepted and ignored, like `capturable`.
+        maximize: ascend instead.
+        capturable: see `foreach`.
+        differentiable: record the step for backward.
+    """
+
+    _no_sparse = "RAdam does not support sparse gradients"
+
+    def __init__(self, params: Iterable, lr: float | Tensor = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0,
+                 decoupled_weight_decay: bool = False, *, foreach: bool | None = None,
+                 maximize: bool = False, capturable: bool = False,
+                 differentiable: bool = False) -> None:
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay)
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
+            "maximize": maximize, "foreach": foreach, "capturable": capturable,
+            "decoupled_weight_decay": decoupled_weight_decay, "differentiable": differentiable,
+        }
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("decoupled_weight_decay", False)
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {
+            "lr": number(group["lr"]), "beta1": beta1, "beta2": beta2, "eps": group["eps"],
+            "weight_decay": group["weight_decay"], "maximize": group["maximize"],
+            "decoupled": group["decoupled_weight_decay"],
+        }
+
+    def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
+        state["step"] = new_step()
+        state["exp_avg"] = zeros_for(param)
+        state["exp_avg_sq"] = zeros_for(param)
+
+    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"])
+        if param.is_complex():
+            tensors = as_real(*tensors)
+        _update.radam_step_(*tensors, state["step"], **hyper)
