@@ -1,0 +1,43 @@
+"""Compiling whole functions: capture of one real run, guards, replay as one native call.
+
+`capture.py` turns a run into a program, `guards.py` says when the program may be used again,
+`compiled.py` is what users hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["compile", "CaptureError"]
+
+
+def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,
+            backend: Any = None, mode: Any = None, options: Any = None,
+            disable: bool = False) -> Any:
+    """A function (or module) that runs as one native call after it has been captured.
+
+    The first calls run eagerly, for real, and are captured; as soon as a run leaves no new state behind
+    (an optimizer makes its state in its first step) the program is compiled, and later calls with
+    the same layouts replay it. What can change between calls is an input (tensors, learning rates)
+    or guarded (other Python values); a new situation is captured anew.
+
+    Raises:
+        CaptureError: while capturing, for what a program cannot hold: reading a value computed inside
+            (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a rewrite.
+    """
+    from flambeau.compile.compiled import compiled
+
+    if model is None:
+        def decorate(function: Any) -> Any:
+            return compile(function, fullgraph=fullgraph, disable=disable)
+
+        return decorate
+    return model if disable else compiled(model)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CaptureError":
+        from flambeau.compile.capture import CaptureError
+
+        return CaptureError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flambeau.compiler import gemm
+from flambeau.compiler import conv, gemm
 from flambeau.compiler.expression import Buffer
-from flambeau.compiler.nest import Pointer
+from flambeau.compiler.nest import Float, Pointer
 from flambeau.compiler.target import Target
 
 __all__ = ["step"]
@@ -58,4 +58,19 @@ def _dot(library, target: Target, threads: int):
             2 * batch * m * n * k // 8)
 
 
-_RULES = {"dot": _dot}
+def _random(library, target: Target, threads: int):
+    """A stream is sequential: one chunk. The generator's state is where it always is."""
+    from flambeau.compiler.program import Step
+    from flambeau.compiler.random import random_kernel
+
+    kind, _, dtype, params, generator = library.attrs
+    name, text = random_kernel(kind, dtype, target)
+    count = 1
+    for size in library.target.shape:
+        count *= size
+    slots = [generator.address, _pointer(library.target), count,
+             *(Float(p) if isinstance(p, float) else p for p in params)]
+    return Step(name, lambda: text, slots, 1), 20 * count
+
+
+_RULES = {"random": _random, "dot": _dot}

@@ -7,7 +7,7 @@ blocks that can run in parallel and round alike on any number of threads), canon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
@@ -17,7 +17,7 @@ from flambeau.compiler.schedule import LibraryStep, Schedule, schedule
 from flambeau.compiler.target import Target
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
-from flambeau.ir.graph import Graph
+from flambeau.ir.graph import Graph, Value
 
 __all__ = ["Step", "Plan", "plan"]
 
@@ -57,9 +57,10 @@ class Plan:
 
 
 def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
-         threads: int) -> Plan:
-    """Compile `graph` for these argument layouts."""
-    return _Planner(schedule(graph, inputs, outputs), target, threads).run()
+         threads: int, aliases: Mapping[int, int] | None = None,
+         effects: Sequence[Value] = ()) -> Plan:
+    """Compile `graph` for these argument layouts; `aliases` and `effects`: see `schedule`."""
+    return _Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads).run()
 
 
 def long_elements(phase: Phase) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
-from flambeau.compiler.nest import Loop, Phase, normalise
+from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides
-from flambeau.ir.graph import Graph, Value
+from flambeau.ir.graph import Graph, Value, sort
 from flambeau.ops.primitives.structure import _coords as coordinates
 
 __all__ = ["Schedule", "LibraryStep", "schedule"]
@@ -47,15 +47,21 @@ class Schedule:
     temps: list[Buffer]
 
 
-def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer]) -> Schedule:
-    """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results."""
-    return _Scheduler(graph, inputs).run(outputs)
+def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
+             aliases: Mapping[int, int] | None = None, effects: Sequence[Value] = ()) -> Schedule:
+    """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results.
+
+    `aliases` maps the number of an output to that of the input whose memory it overwrites. Such
+    outputs are stored last, and through a temporary where something still has to read the input.
+    `effects` are values that must be computed even if nobody reads them (random streams move on).
+    """
+    return _Scheduler(graph, inputs, effects).run(outputs, aliases or {})
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, inputs: Sequence[Buffer | None]):
+    def __init__(self, graph: Graph, inputs: Sequence[Buffer | None], effects: Sequence[Value] = ()):
         self.graph = graph
-        self.order = graph.order()
+        self.order = sort([*graph.outputs, *effects])
         self.placed: dict[Value, Buffer] = {}
         self.numbers: dict[Value, int] = {}
         for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):
@@ -94,19 +100,49 @@ class _Scheduler:
                 roots.setdefault(operand, set()).update({value.serial} if stored else own)
         return result
 
-    def run(self, outputs: Sequence[Buffer]) -> Schedule:
-        final: dict[Value, Buffer] = {}
-        for value, buffer in zip(self.graph.outputs, outputs, strict=True):
-            if value not in final and value not in self.placed and value not in self.numbers:
-                final[value] = buffer
-        self.final = final
+    def run(self, outputs: Sequence[Buffer], aliases: Mapping[int, int]) -> Schedule:
+        pairs = list(zip(self.graph.outputs, outputs, strict=True))
+        early = [pair for number, pair in enumerate(pairs) if number not in aliases]
+        self.final: dict[Value, Buffer] = {}
+        for value, buffer in early:
+            if value not in self.final and value not in self.placed and value not in self.numbers:
+                self.final[value] = buffer
         for value in self.order:
-            if value not in self.placed and (self._is_stored(value) or value in final):
+            if value not in self.placed and (self._is_stored(value) or value in self.final):
                 self.place(value)
-        for value, buffer in zip(self.graph.outputs, outputs, strict=True):
-            if self.placed.get(value) is not buffer and final.get(value) is not buffer:
+        for value, buffer in early:
+            if self.final.get(value) is not buffer:
                 self._emit_map(value, buffer)  # an input, or one result in two places
+        self._store_late([(*pairs[number], source) for number, source in aliases.items()])
         return Schedule(self.steps, self.temps)
+
+    def _store_late(self, updates: list[tuple[Value, Buffer, int]]) -> None:
+        """Overwrite inputs. An update that reads an input which another one has overwritten already, or
+        its own at another place, goes through a temporary."""
+        overwritten: set[int] = set()
+        copies: list[tuple[Buffer, Buffer]] = []
+        for value, buffer, source in updates:
+            before = len(self.steps)
+            known = dict(self.placed)
+            if value in self.placed or value in self.numbers:
+                self._emit_map(value, buffer)
+            else:
+                self.final[value] = buffer
+                self.place(value)
+            if any(_conflicts(step, source, overwritten) for step in self.steps[before:]):
+                del self.steps[before:]
+                self.placed = known
+                self.memo.clear()
+                self.final.pop(value, None)
+                temp = self.temporary(value)
+                self._emit_map(value, temp, root=value not in self.placed
+                               and value not in self.numbers)
+                self.placed[value] = temp
+                copies.append((temp, buffer))
+            else:
+                overwritten.add(source)
+        for temp, buffer in copies:
+            self._copy(temp, buffer)
 
     def _is_stored(self, value: Value) -> bool:
         return (value.prim.kind not in ("elementwise", "movement", "spread", "source")
@@ -356,6 +392,21 @@ class _Scheduler:
             safe = Expr("wrap", dtypes.int64, (raw,), shape[d])
             place.append(Index({}, 0, ((safe, 1),)))
         return place
+
+
+def _conflicts(step: Phase | LibraryStep, own: int, overwritten: set[int]) -> bool:
+    """Does `step` read an input that is overwritten: by an earlier update, or by itself elsewhere?"""
+    if isinstance(step, LibraryStep):
+        return any(b.kind == "in" and b.number in overwritten | {own} for b in step.sources)
+    for expr in walk(step.roots()):
+        if expr.kind != "load" or expr.data[0].kind != "in":
+            continue
+        number, index = expr.data[0].number, expr.data[1]
+        if number in overwritten:
+            return True
+        if number == own and (index != step.where or step.reduce or step.mode != "set"):
+            return True
+    return False
 
 
 def _only_unit_dims(value: Value) -> bool:

@@ -11,7 +11,12 @@ from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import (
-    FUNCTIONAL, beside, floats_only, log_probabilities, shifted, softplus_of)
+    FUNCTIONAL,
+    floats_only,
+    log_probabilities,
+    shifted,
+    softplus_of,
+)
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, op
 from flambeau.ops.reduce import size_constant
@@ -72,15 +77,6 @@ def _weighted(loss: Value, reduction: str, weight: Value | None) -> Value:
     return reduced(p.mul(loss, weight), reduction, weight)
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples)
-def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
-             weight: Tensor | None = None):
-    """(input - target)^2."""
-    floats_only("mse_cpu", input)
-    gap = e.elementwise(p.sub, input, target)
-    return _weighted(p.mul(gap, gap), reduction, weight)
-
-
 def _by_reduction(mean: str, total: str, none: str):
     def grad(call) -> str:
         reduction = call._static("reduction")
@@ -89,8 +85,32 @@ def _by_reduction(mean: str, total: str, none: str):
     return grad
 
 
+def _weighted_grad(name: str, mean: str = "DivBackward0"):
+    def grad(call) -> str:
+        if len(call.avals) == 2:
+            return name
+        return _by_reduction(mean, "SumBackward0", "MulBackward0")(call)
+
+    return grad
+
+
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AbsBackward0"))
+    grad=_weighted_grad("MseLossBackward0"))
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
+             weight: Tensor | None = None):
+    """(input - target)^2."""
+    floats_only("mse_cpu", input)
+    gap = e.elementwise(p.sub, input, target)
+    return _weighted(p.mul(gap, gap), reduction, weight)
+
+
+def _l1_grad(call) -> str:
+    plain = _by_reduction("MeanBackward0", "SumBackward0", "AbsBackward0")(call)
+    return plain if len(call.avals) == 2 else _weighted_grad(plain)(call)
+
+
+@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
+    grad=_l1_grad)
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
             weight: Tensor | None = None):
     """|input - target|."""
@@ -128,7 +148,7 @@ def _huber_samples():
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_huber_samples,
-    grad="HuberLossBackward0")
+    grad=_weighted_grad("HuberLossBackward0", "MeanBackward0"))
 def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None):
     """d^2 / 2 where d = |input - target| < delta, delta (d - delta / 2) elsewhere."""
@@ -139,7 +159,11 @@ def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta:
     size, limit, half = p.abs_(gap), e.like(delta, gap), e.like(0.5, gap)
     near = p.mul(half, p.mul(gap, gap))
     far = p.mul(limit, p.sub(size, p.mul(half, limit)))
-    return _weighted(p.where(p.lt(size, limit), near, far), reduction, weight)
+    loss = p.where(p.lt(size, limit), near, far)
+    if weight is None or reduction == "none":
+        return _weighted(loss, reduction, weight)
+    total = _weighted(loss, "sum", weight)  # unlike the others, divided by the number of elements
+    return p.div(total, size_constant(loss.numel, total)) if reduction == "mean" else total
 
 
 # --------------------------------------------------------------------------- classes
@@ -176,8 +200,8 @@ def _check_weight(weight: Value | None, input: Value, dim: int) -> None:
     if weight is None:
         return
     if weight.shape != (classes,):
-        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or no "
-                           f"classes but got weight tensor of shape: {list(weight.shape)}")
+        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or "
+                           f"no classes but got weight tensor of shape: {list(weight.shape)}")
     if weight.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar type {e._name(input)} but found {e._name(weight)} "
                            "(dtype of weight)")
@@ -307,7 +331,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Index | None = None, *,
     """-log(softmax(input)[target]); classes lie along dimension 1 (0 for 1-D input).
 
     `target` holds class indices (see `nll_loss`), or probabilities in the shape of the input.
-    `label_smoothing` s mixes the target with the uniform distribution: (1 - s) target + s / classes.
+    `label_smoothing` s mixes it with the uniform distribution: (1 - s) target + s / classes.
     """
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError("label_smoothing must be between 0.0 and 1.0. Got: "
@@ -695,8 +719,8 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Index, *, marg
     if target.ndim not in (0, 1):
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
-        raise RuntimeError(f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, "
-                           f"but found inputs with sizes {list(input1.shape)} and "
+        raise RuntimeError(f"{target.ndim}D target tensor expects {target.ndim + 1}D input "
+                           f"tensors, but found inputs with sizes {list(input1.shape)} and "
                            f"{list(input2.shape)}.")
     a, b = e.broadcast(input1, input2)
     last = (a.ndim - 1,)

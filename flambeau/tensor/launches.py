@@ -157,6 +157,8 @@ def fresh(meta: Meta, size_class=None) -> Any:
     tensor._rg = False
     tensor._grad_fn = None
     tensor._base = None
+    if late.observers:
+        late.observers[-1].created(tensor)
     return tensor
 
 

@@ -1,5 +1,18 @@
-"""Helpers beside the core: hook handles and data loading.
+"""Helpers beside the core: tables of hooks and data loading.
 
-Lives here: `hooks` (removable handles) and `data` (datasets, samplers, the loader). May not live
-here: anything that computes on tensors.
+Lives here: `hooks` (removable handles) and `data` (datasets, samplers, the loader), each loaded at
+first use. May not live here: anything that computes on tensors.
 """
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["data", "hooks"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flambeau.ir.graph import Primitive, Value
-from flambeau.ops.primitives.structure import permute
+from flambeau.ops.primitives.structure import permute, reduce_sum
 
 
 def _infer_dot(inputs, attrs):
@@ -35,7 +35,7 @@ def dot_vjp(node, g):
 
 
 def _infer_conv(inputs, attrs):
-    x, w = inputs
+    x, w = inputs[:2]
     stride, padding, dilation, _ = attrs
     spatial = tuple(
         (size + 2 * p - d * (k - 1) - 1) // s + 1
@@ -53,9 +53,11 @@ CONV_GRAD_INPUT = Primitive("conv_grad_input", "conv", _infer_given_shape)
 CONV_GRAD_WEIGHT = Primitive("conv_grad_weight", "conv", _infer_given_shape)
 
 
-def conv(x: Value, w: Value, stride, padding, dilation, groups: int) -> Value:
-    """Cross-correlation: x (n, c_in, *spatial), w (c_out, c_in / groups, *kernel)."""
-    return CONV(x, w, attrs=(tuple(stride), tuple(padding), tuple(dilation), groups))
+def conv(x: Value, w: Value, stride, padding, dilation, groups: int,
+         bias: Value | None = None) -> Value:
+    """Cross-correlation: x (n, c_in, *spatial), w (c_out, c_in / groups, *kernel), bias (c_out)."""
+    inputs = (x, w) if bias is None else (x, w, bias)
+    return CONV(*inputs, attrs=(tuple(stride), tuple(padding), tuple(dilation), groups))
 
 
 def conv_grad_input(g: Value, w: Value, geometry, shape) -> Value:
@@ -72,8 +74,10 @@ def conv_grad_weight(g: Value, x: Value, geometry, shape) -> Value:
 # one another under differentiation.
 @CONV.vjp
 def conv_vjp(node, g):
-    x, w = node.inputs
-    return (conv_grad_input(g, w, node.attrs, x.shape), conv_grad_weight(g, x, node.attrs, w.shape))
+    x, w, *bias = node.inputs
+    to_bias = (reduce_sum(g, [d for d in range(g.ndim) if d != 1]),) if bias else ()
+    return (conv_grad_input(g, w, node.attrs, x.shape),
+            conv_grad_weight(g, x, node.attrs, w.shape), *to_bias)
 
 
 @CONV_GRAD_INPUT.vjp
@@ -88,3 +92,23 @@ def conv_grad_weight_vjp(node, h):
     g, x = node.inputs
     geometry = node.attrs[:4]
     return conv(x, h, *geometry), conv_grad_input(g, h, geometry, x.shape)
+
+
+# --------------------------------------------------------------------------- random streams
+def _infer_random(inputs, attrs):
+    return attrs[1], attrs[2]
+
+
+RANDOM = Primitive("random", "random", _infer_random)
+RANDOM.differentiable = False
+
+
+def random_fill(kind: str, shape, dtype, params: tuple, generator, after: Value | None) -> Value:
+    """The next numbers of a generator's stream. `after` is the fill that must come before."""
+    inputs = () if after is None else (after,)
+    return RANDOM(*inputs, attrs=(kind, tuple(shape), dtype, tuple(params), generator))
+
+
+@RANDOM.vjp
+def random_vjp(node, g):
+    return (None,) * len(node.inputs)

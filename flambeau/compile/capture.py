@@ -1,0 +1,218 @@
+"""Capture: watches a run through dispatch and writes it down as one functional program.
+
+Memory is followed by storage: each storage has a *root* value (all of its elements, row-major) that in-place
+writes replace; views are read from the root of the moment. What existed before the run becomes an
+input, and what the run has written to becomes an output that overwrites it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.core.dtypes import int64
+from flambeau.core.errors import user_location
+from flambeau.ir.graph import Value, constant, number_input, tensor_input
+from flambeau.ops.primitives.contraction import random_fill
+from flambeau.ops.primitives.elementwise import add, convert, filled, mul
+from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["Capture", "CaptureError", "Memory"]
+
+
+class CaptureError(NotImplementedError):
+    """Something in a compiled function cannot become part of a program."""
+
+
+def refuse(what: str, rewrite: str) -> CaptureError:
+    """The error for something that cannot be captured, with the user's line."""
+    return CaptureError(f"compile: {what} cannot be captured\n  at {user_location()}\n  {rewrite}")
+
+
+class Memory:
+    """One storage during a capture.
+
+    Attributes:
+        tensor: a tensor that spans what is known of the storage; keeps it alive.
+        value: the elements of `tensor` at this moment.
+        initial: `value` before the run if the storage is older than the run, else None.
+        views: the values of other regions of the storage, valid for the present `value`.
+    """
+
+    __slots__ = ("tensor", "value", "initial", "views")
+
+    def __init__(self, tensor: Any, value: Value, initial: Value | None):
+        self.tensor = tensor
+        self.value = value
+        self.initial = initial
+        self.views: dict = {}
+
+
+class Capture:
+    """An observer of dispatch that builds a program.
+
+    Attributes:
+        inputs: (placeholder, tensor) per tensor that the program reads and that is older than it.
+        numbers: (placeholder, source, key) per number that is read anew at each replay.
+        randoms: the last random fill of each generator.
+    """
+
+    def __init__(self, numbers: dict[int, tuple[Any, Any]]):
+        self.memories: dict[int, Memory] = {}
+        self.inputs: list[tuple[Value, Any]] = []
+        self.numbers: list[tuple[Value, Any, Any]] = []
+        self.sources = numbers
+        self.number_values: dict[int, Value] = {}
+        self.randoms: dict[int, Value] = {}
+        self.generators: list = []
+        self.kept: list = []  # nothing may die while ids and addresses identify it
+        self.operations = 0
+
+    # ------------------------------------------------------------------ regions
+    @staticmethod
+    def _owner(tensor: Any) -> Any:
+        storage = tensor._storage
+        while type(storage.owner) is type(storage):  # `x.data` has a storage of its own
+            storage = storage.owner
+        return storage
+
+    @staticmethod
+    def _region(tensor: Any) -> tuple:
+        return tensor._ptr, tensor._meta
+
+    def memory_of(self, tensor: Any) -> Memory:
+        """The storage of `tensor`; it becomes an input if the run has not made it."""
+        owner = self._owner(tensor)
+        found = self.memories.get(id(owner))
+        if found is None:
+            root = tensor if tensor._base is None else tensor._base
+            placeholder = tensor_input(tuple(root._meta.shape), root._meta.dtype)
+            self.inputs.append((placeholder, root))
+            found = self.memories[id(owner)] = Memory(root, placeholder, placeholder)
+            self.kept.append(owner)
+        return found
+
+    def created(self, tensor: Any) -> None:
+        """New memory with undefined content."""
+        owner = self._owner(tensor)
+        meta = tensor._meta
+        zero = expand(constant(0, meta.dtype, number=False), meta.shape)
+        self.memories[id(owner)] = Memory(tensor, zero, None)
+        self.kept += [owner, tensor]
+
+    def value_of(self, tensor: Any) -> Value:
+        """The elements of `tensor` at this moment."""
+        memory = self.memory_of(tensor)
+        region = self._region(tensor)
+        if region == self._region(memory.tensor):
+            return memory.value
+        if region not in memory.views:
+            memory.views[region] = as_strided(self._dense(memory), tensor._meta.shape,
+                                              tensor._meta.strides, self._offset(memory, tensor))
+        return memory.views[region]
+
+    def _dense(self, memory: Memory) -> Value:
+        """The root's value, row-major in memory order."""
+        meta = memory.tensor._meta
+        if meta.contiguous:
+            return memory.value
+        raise refuse("a view of a tensor that is not contiguous",
+                     "Call .contiguous() on the base first, outside of the compiled function.")
+
+    def _offset(self, memory: Memory, tensor: Any) -> int:
+        itemsize = tensor._meta.dtype.itemsize
+        offset, rest = divmod(tensor._ptr - memory.tensor._ptr, itemsize)
+        reach = offset + sum((n - 1) * s for n, s in zip(tensor._meta.shape, tensor._meta.strides,
+                                                         strict=True))
+        if (rest or offset < 0 or (tensor._meta.numel and reach >= memory.tensor._meta.numel)
+                or tensor._meta.dtype is not memory.tensor._meta.dtype):
+            raise refuse("memory that is used through tensors of different dtypes or extents",
+                         "Use one base tensor, and views of it made inside the function.")
+        return offset
+
+    def assign(self, tensor: Any, value: Value) -> None:
+        """`tensor` has been overwritten with `value`."""
+        memory = self.memory_of(tensor)
+        region = self._region(tensor)
+        if region == self._region(memory.tensor):
+            memory.value = value
+            memory.views.clear()
+            return
+        root = self._dense(memory)
+        flat = reshape(root, (root.numel,))
+        place = expand(constant(self._offset(memory, tensor), int64, number=False), value.shape)
+        for d, stride in enumerate(tensor._meta.strides):
+            at = iota(value.shape, d)
+            place = add(place, mul(at, filled(stride, at)))
+        memory.value = reshape(scatter(flat, [place], value, "set"), root.shape)
+        memory.views.clear()
+        memory.views[region] = value
+
+    # ------------------------------------------------------------------ what dispatch reports
+    def _arguments(self, args: Sequence) -> list[Value]:
+        return [self.value_of(a) if isinstance(a, TensorBase) else self._number(a) for a in args]
+
+    def _number(self, number: Any) -> Value:
+        """A Python number: read anew at each replay if its source is known, else a constant."""
+        source = self.sources.get(id(number))
+        if source is None:
+            return constant(number)
+        if id(number) not in self.number_values:
+            placeholder = number_input(type(number))
+            self.number_values[id(number)] = placeholder
+            self.numbers.append((placeholder, *source))
+        return self.number_values[id(number)]
+
+    def ran(self, launch: Any, args: Sequence, results: Sequence) -> None:
+        """A launch has computed new tensors."""
+        self.operations += 1
+        values = launch.call.build(self._arguments(args))
+        for tensor, value in zip(results, values, strict=True):
+            self.created(tensor)
+            self.memories[id(self._owner(tensor))].value = value
+
+    def wrote(self, launch: Any, args: Sequence, targets: Sequence) -> None:
+        """A launch has overwritten tensors."""
+        self.operations += 1
+        values = launch.call.build(self._arguments(args))
+        for tensor, value in zip(targets, values, strict=True):
+            value = convert(value, tensor._meta.dtype)
+            self.assign(tensor, value)
+
+    def viewed(self, launch: Any, base: Any, view: Any) -> None:
+        """A view was made: its value is read from the memory when it is needed."""
+        self.memory_of(base)
+
+    def aliased(self, source: Any, alias: Any) -> None:
+        self.memory_of(source)
+        self.kept.append(alias)
+
+    def randomised(self, kind: str, target: Any, params: tuple, generator: Any) -> None:
+        """A stream has filled a tensor."""
+        if kind.startswith("bernoulli_float"):
+            raise refuse("bernoulli with a tensor of probabilities",
+                         "Use rand_like(p) < p, or draw outside of the compiled function.")
+        meta = target._meta
+        value = random_fill(kind, meta.shape, meta.dtype, params, generator,
+                            self.randoms.get(id(generator)))
+        self.randoms[id(generator)] = value
+        self.kept.append(generator)
+        self.assign(target, value)
+
+    def read(self, tensor: Any) -> None:
+        """Python wants to see elements."""
+        raise refuse("reading a tensor's value in Python (.item(), print, bool, numpy)",
+                     "Return the tensor and read it outside of the compiled function; choose by "
+                     "value with torch.where.")
+
+    def host(self, what: str) -> None:
+        """Python state is about to change in a way that a replay would not repeat."""
+        raise refuse(what, "Do it outside of the compiled function.")
+
+    # ------------------------------------------------------------------ results
+    def writes(self) -> list[Memory]:
+        """The storages older than the run that it has changed."""
+        return [m for m in self.memories.values()
+                if m.initial is not None and m.value is not m.initial]
+

@@ -1,0 +1,303 @@
+"""What `torch.compile` returns: captures, compiles, replays, explains."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.autograd.grad_mode import mode
+from flambeau.compile.capture import Capture, Memory
+from flambeau.compile.guards import Guard, find_objects, flatten, number_sources, rebuild
+from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.target import host
+from flambeau.ir.graph import Graph, Value
+from flambeau.ops.derive import Call, _aval
+from flambeau.runtime import memory, pool
+from flambeau.runtime.executable import build_program
+from flambeau.tensor import dispatch, launches, tape
+from flambeau.tensor.meta import contiguous_meta
+
+__all__ = ["Compiled", "compiled"]
+
+ATTEMPTS = 3  # runs that may leave new state behind before a function is taken to be unsteady
+
+
+def compiled(function: Any) -> Any:
+    """Wrap a function, or a module's forward."""
+    if hasattr(function, "forward") and hasattr(function, "_parameters"):
+        from flambeau.compile.module import OptimizedModule
+
+        return OptimizedModule(function)
+    made = Compiled(function)
+    functools.update_wrapper(made, function)
+    return made
+
+
+class Compiled:
+    """A function with its captured programs."""
+
+    def __init__(self, function: Any):
+        self.function = function
+        self.programs: dict[Any, list[Replay]] = {}
+        self.history: list[str] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves: list = []
+        key = flatten((args, kwargs), leaves)
+        signature = (_hashable(key), tuple([(t._meta, t._rg) for t in leaves]))
+        reason = "first call with these layouts"
+        for program in self.programs.get(signature, ()):
+            changed = program.mismatch()
+            if changed is None:
+                return program.run(leaves)
+            reason = f"{changed} has changed"
+        return self._capture(signature, leaves, args, kwargs, reason)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def _capture(self, signature: Any, leaves: list, args: tuple, kwargs: dict,
+                 reason: str) -> Any:
+        if dispatch.observers:  # inside another capture: become part of it
+            return self.function(*args, **kwargs)
+        objects = list(find_objects(self.function)) + [
+            pair for item in (*args, *kwargs.values()) if not isinstance(item, launches.TensorBase)
+            for pair in find_objects(item)]
+        capture = Capture(number_sources(objects))
+        grads = _Gradients()
+        dispatch.observe(capture)
+        try:
+            result = self.function(*args, **kwargs)
+        finally:
+            dispatch.unobserve(capture)
+        outputs: list = []
+        shape = flatten(result, outputs)
+        finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
+        escaped = finished.escaped()
+        if escaped:
+            self.history.append(f"captured ({reason}), not kept: the run left new state behind, of "
+                                f"shapes {escaped}; the next call is captured again")
+            return result
+        replay = Replay(finished, Guard(objects, finished.read_anew()))
+        self.programs.setdefault(signature, []).insert(0, replay)
+        self.history.append(f"captured ({reason}): {capture.operations} operations in "
+                            f"{len(replay.plan.steps)} kernels")
+        return result
+
+    def explain(self) -> str:
+        """The captured programs, their kernels and memory, in plain words."""
+        lines = [f"compile({getattr(self.function, '__qualname__', self.function)})"]
+        lines += [f"  call {n}: {event}" for n, event in enumerate(self.history, 1)]
+        for programs in self.programs.values():
+            for program in programs:
+                lines.append(program.explain())
+        return "\n".join(lines)
+
+
+def _hashable(key: Any) -> Any:
+    try:
+        hash(key)
+    except TypeError:
+        return repr(key)
+    return key
+
+
+class _Gradients:
+    """Which leaves' `.grad` a run has replaced."""
+
+    def changes(self, capture: Capture) -> list[tuple[Any, Any]]:
+        """(leaf, new gradient or None) for inputs whose gradient is not the one it had."""
+        found = []
+        for _, tensor in capture.inputs:
+            grad = tensor._grad
+            if grad is None:
+                continue
+            known = capture.memories.get(id(capture._owner(grad)))
+            if known is not None and known.initial is None:
+                found.append((tensor, grad))
+        return found
+
+
+class Recording:
+    """A finished capture: the program and how Python takes part in it."""
+
+    def __init__(self, capture: Capture, leaves: list, outputs: list, shape: Any,
+                 gradients: list[tuple[Any, Any]]):
+        self.capture = capture
+        self.shape = shape
+        self.gradients = gradients
+        self.outputs = outputs
+        place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        self.updates: list[Memory] = capture.writes()
+        # results: what the function returns and new gradients, but for memory that already exists
+        self.results: list[Any] = []
+        self.returned: list[tuple[str, Any]] = []
+        for tensor in outputs:
+            memory_ = capture.memory_of(tensor)
+            if memory_.initial is not None and capture._region(tensor) == capture._region(
+                    memory_.tensor):
+                spot = place.get(id(tensor))
+                self.returned.append(("leaf", spot) if spot is not None else ("same", tensor))
+            else:
+                self.returned.append(("result", len(self.results)))
+                self.results.append(tensor)
+        self.first_gradient = len(self.results)
+        self.results += [grad for _, grad in gradients]
+        self.differentiable = any(t._rg and t._grad_fn is not None for t in outputs)
+        values = [capture.value_of(t) for t in self.results]
+        values += [m.value for m in self.updates]
+        used = _used([*values, *capture.randoms.values()])
+        self.inputs = [(v, t, place.get(id(t))) for v, t in capture.inputs
+                       if v in used or any(m.initial is v for m in self.updates)]
+        self.numbers = [n for n in capture.numbers if n[0] in used]
+        placeholders = [v for v, _, _ in self.inputs] + [v for v, _, _ in self.numbers]
+        self.graph = Graph(placeholders, values)
+        self.effects = [v for v in capture.randoms.values()]
+
+    def read_anew(self) -> dict[int, set]:
+        anew: dict[int, set] = {}
+        for _, group, key in self.numbers:
+            anew.setdefault(id(group), set()).add(key)
+        return anew
+
+    def escaped(self) -> list:
+        """Shapes of tensors that the run has made and that live on in Python, but for its results."""
+        known = {id(t) for t in self.outputs} | {id(g) for _, g in self.gradients}
+        capture = self.capture
+        made = {id(capture._owner(m.tensor)): m for m in capture.memories.values()
+                if m.initial is None}
+        results = {id(capture._owner(t)) for t in (*self.outputs, *self.results)}
+        capture.kept.clear()
+        import sys
+        shapes = []
+        for key, m in made.items():
+            if key in results:
+                continue
+            storage = capture._owner(m.tensor)
+            shape = list(m.tensor._meta.shape)
+            alive = id(m.tensor) in known
+            m.tensor = None
+            # the local name and getrefcount's argument hold it; any more is the user's
+            if not alive and sys.getrefcount(storage) > 2:
+                shapes.append(shape)
+        return shapes
+
+
+def _used(values: Sequence[Value]) -> set[Value]:
+    from flambeau.ir.graph import sort
+
+    return set(sort(values))
+
+
+class _Program(Call):
+    """A captured function as a call: what the tape differentiates when results require grad."""
+
+    name = "compiled"
+    grad_name = "CompiledFunctionBackward"
+
+    def __init__(self, graph: Graph):
+        super().__init__([_aval(v) for v in graph.inputs])
+        self._graph = graph
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        return self._graph
+
+    def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        from flambeau.ops.derive import substitute
+
+        return tuple(substitute(self._graph.outputs, dict(zip(self._graph.inputs, values,
+                                                              strict=True))))
+
+
+class Replay:
+    """A compiled program, ready to run again."""
+
+    def __init__(self, recording: Recording, guard: Guard):
+        self.recording, self.guard = recording, guard
+        graph = recording.graph
+        self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
+        self.numbers = [(group, key) for _, group, key in recording.numbers]
+        self.metas = [contiguous_meta(t._meta.dtype, tuple(t._meta.shape))
+                      for t in recording.results]
+        position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
+        count = len(recording.results)
+        self.updated = [position[m.initial] for m in recording.updates]
+        aliases = {count + i: source for i, source in enumerate(self.updated)}
+        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides)
+                  for i, (_, _, m) in enumerate(self.sources)] + [None] * len(self.numbers)
+        layouts = self.metas + [self.sources[i][2] for i in self.updated]
+        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
+                   for i, m in enumerate(layouts)]
+        self.plan = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
+                         recording.effects)
+        kinds = [None] * len(self.sources) + [float] * len(self.numbers)
+        self.program = build_program(self.plan, kinds, len(outputs))
+        self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
+        self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
+        self.shape, self.returned = recording.shape, recording.returned
+        self.leaves = [leaf for leaf, _ in recording.gradients]
+        self.first_gradient = recording.first_gradient
+        self.call = None
+        if recording.differentiable:
+            self._make_differentiable(graph, layouts)
+        recording.capture.kept = []
+
+    def _make_differentiable(self, graph: Graph, layouts: list) -> None:
+        call = _Program(Graph(graph.inputs, graph.outputs[:len(self.metas)]))
+        metas = [m for _, _, m in self.sources] + [float] * len(self.numbers)
+        self.call = launches.Launch(call, metas, self.program, self.metas, self.plan.arena_bytes,
+                                    self.plan.checked)
+
+    def mismatch(self) -> str | None:
+        """None if the program may run now, else what has changed."""
+        for tensor, spot, meta in self.sources:
+            if spot is None and tensor._meta is not meta:
+                return f"the layout of a tensor of shape {list(meta.shape)}"
+        return self.guard.holds()
+
+    def run(self, leaves: list) -> Any:
+        """One native call."""
+        inputs = [tensor if spot is None else leaves[spot] for tensor, spot, _ in self.sources]
+        numbers = [group[key] for group, key in self.numbers]
+        argv = [t._ptr for t in inputs] + numbers
+        results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
+        argv += [t._ptr for t in results]
+        argv += [inputs[i]._ptr for i in self.updated]
+        if self.arena is not None:
+            arena = self.arena.new(self.plan.arena_bytes)
+            argv.append(arena.ptr)
+        failure = launches.late.launch(self.program.address, *argv)
+        if failure is not None:
+            raise_compiled(failure, inputs)
+        for i in self.updated:
+            inputs[i]._storage.version += 1
+        for leaf, grad in zip(self.leaves, results[self.first_gradient:], strict=True):
+            leaf._grad = grad
+        if self.call is not None and mode() & 3 == 1:
+            tape.attach(self.call, [*inputs, *numbers], results)
+        values = [results[what] if kind == "result" else leaves[what] if kind == "leaf" else what
+                  for kind, what in self.returned]
+        return rebuild(self.shape, values)
+
+    def explain(self) -> str:
+        """What the program consists of."""
+        names: dict[str, int] = {}
+        for step in self.plan.steps:
+            family = step.name.rsplit("_", 1)[0] if step.name.startswith("nest") else step.name
+            names[family] = names.get(family, 0) + 1
+        kernels = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
+        return (f"  program: {len(self.sources)} tensors and {len(self.numbers)} numbers in, "
+                f"{len(self.metas)} results, {len(self.updated)} tensors updated in place, "
+                f"{len(self.plan.steps)} kernels ({kernels}), "
+                f"{self.plan.arena_bytes / 1e6:.1f} MB of temporaries")
+
+
+def raise_compiled(failure: tuple[int, int], inputs: list) -> None:
+    """A kernel of a compiled program has reported an error."""
+    code, value = failure
+    if code == 1:
+        raise IndexError(f"index {value} is out of range in a compiled function; run it without "
+                         "torch.compile to see the operation")
+    raise RuntimeError("ZeroDivisionError: integer division by zero in a compiled function")

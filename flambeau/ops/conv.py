@@ -1,0 +1,421 @@
+"""Convolutions, padding, and the patches they read."""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.ir.graph import Value
+from flambeau.ops import primitives as p
+from flambeau.ops.activation import BOTH
+from flambeau.ops.record import Tensor, op
+from flambeau.ops.samples import Arr, sample
+
+_SPACE = {1: "conv1d", 2: "conv2d", 3: "conv3d"}
+
+
+def sizes_of(name: str, value: int | tuple, rank: int) -> tuple[int, ...]:
+    """One size per spatial dimension, from an int or a list of 1 or `rank` ints."""
+    if isinstance(value, int):
+        return (value,) * rank
+    if len(value) == 1:
+        return tuple(value) * rank
+    if len(value) != rank:
+        raise RuntimeError(f"expected {name} to be a single integer value or a list of {rank} "
+                           f"values to match the convolution dimensions, but got {name}="
+                           f"{list(value)}")
+    return tuple(value)
+
+
+def _positive(name: str, sizes: tuple[int, ...]) -> None:
+    if min(sizes) <= 0:
+        raise RuntimeError(f"non-positive {name} is not supported, got {list(sizes)}")
+
+
+class _Call:
+    """The arguments of a convolution, checked and brought to one form.
+
+    Attributes:
+        x: the input with a batch dimension; `batched` tells whether it had one.
+        stride, padding, dilation: one entry per spatial dimension.
+    """
+
+    def __init__(self, rank: int, transposed: bool, input: Value, weight: Value,
+                 bias: Value | None, stride, padding, dilation, groups: int):
+        name = f"conv_transpose{rank}d" if transposed else _SPACE[rank]
+        if input.ndim not in (rank + 1, rank + 2):
+            raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to "
+                               f"{name}, but got input of size: {list(input.shape)}")
+        if weight.ndim != rank + 2:
+            raise RuntimeError(f"{name}: expected a weight with {rank + 2} dimensions, but got "
+                               f"weight of size {list(weight.shape)}")
+        self.batched = input.ndim == rank + 2
+        self.x = input if self.batched else p.reshape(input, (1, *input.shape))
+        self.stride = sizes_of("stride", stride, rank)
+        self.dilation = sizes_of("dilation", dilation, rank)
+        _positive("stride", self.stride)
+        _positive("dilation", self.dilation)
+        _positive("groups", (groups,))
+        _check_dtypes(input, weight, bias)
+        self._check_channels(transposed, weight, bias, groups)
+        if isinstance(padding, str):
+            self.padding = self._named_padding(padding, weight.shape[2:])
+        else:
+            self.padding = sizes_of("padding", padding, rank)
+            if min(self.padding) < 0:
+                raise RuntimeError(f"negative padding is not supported, got {list(self.padding)}")
+
+    def _check_channels(self, transposed: bool, weight: Value, bias: Value | None,
+                        groups: int) -> None:
+        x, shape = self.x.shape, weight.shape
+        if shape[0] % groups:
+            raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} "
+                               f"at dimension 0, but got weight of size [{list(shape)}] instead")
+        if shape[0] < groups:
+            raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at "
+                               f"dimension 0, but got weight of size {list(shape)} instead")
+        kind = "transposed=1" if transposed else f"groups={groups}"
+        channels = shape[0] if transposed else shape[1] * groups
+        if x[1] != channels:
+            raise RuntimeError(f"Given {kind}, weight of size {list(shape)}, expected input{list(x)} "
+                               f"to have {channels} channels, but got {x[1]} channels instead")
+        outputs = shape[1] * groups if transposed else shape[0]
+        if bias is not None and bias.shape != (outputs,):
+            given = "transposed=1, " if transposed else ""
+            raise RuntimeError(f"Given {given}weight of size {list(shape)}, expected bias to be "
+                               f"1-dimensional with {outputs} elements, but got bias of size "
+                               f"{list(bias.shape)} instead")
+
+    def _named_padding(self, padding: str, kernel: tuple[int, ...]) -> tuple[int, ...]:
+        """Zeros for "valid". For "same" half of what the kernel takes away; what is odd goes to the
+        end, by padding the input."""
+        if padding == "valid":
+            return (0,) * len(kernel)
+        if padding != "same":
+            raise RuntimeError(f"Invalid padding string: '{padding}'; use 'same', 'valid', or ints")
+        if max(self.stride) > 1:
+            raise RuntimeError("padding='same' is not supported for strided convolutions")
+        total = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
+        shape = list(self.x.shape)
+        for axis, amount in enumerate(total):
+            shape[2 + axis] += amount % 2
+        self.x = p.spread(self.x, (0,) * len(shape), (1,) * len(shape), shape)
+        return tuple(amount // 2 for amount in total)
+
+    def finish(self, y: Value) -> Value:
+        return y if self.batched else p.reshape(y, y.shape[1:])
+
+
+def _check_dtypes(input: Value, weight: Value, bias: Value | None) -> None:
+    if weight.dtype is not input.dtype:
+        raise RuntimeError(f"Input type ({input.dtype.name}) and weight type ({weight.dtype.name}) "
+                           "should be the same; convert one of them with .to(dtype)")
+    if bias is not None and bias.dtype is not input.dtype:
+        raise RuntimeError(f"Input type ({input.dtype.name}) and bias type ({bias.dtype.name}) "
+                           "should be the same")
+    if input.dtype.is_complex:
+        raise NotImplementedError("complex convolution is not implemented; convolve the real and "
+                                  "imaginary parts")
+
+
+def _convolve(rank: int, input, weight, bias, stride, padding, dilation, groups) -> Value:
+    call = _Call(rank, False, input, weight, bias, stride, padding, dilation, groups)
+    sizes, kernel = call.x.shape[2:], weight.shape[2:]
+    reach = [d * (k - 1) + 1 for d, k in zip(call.dilation, kernel, strict=True)]
+    padded = [size + 2 * q for size, q in zip(sizes, call.padding, strict=True)]
+    if any(a < b for a, b in zip(padded, reach, strict=True)):
+        raise RuntimeError("Calculated padded input size per channel: "
+                           f"({' x '.join(map(str, padded))}). Kernel size: "
+                           f"({' x '.join(map(str, reach))}). Kernel size can't be greater than "
+                           "actual input size")
+    return call.finish(p.conv(call.x, weight, call.stride, call.padding, call.dilation, groups,
+                              bias))
+
+
+def _convolve_transposed(rank: int, input, weight, bias, stride, padding, output_padding, groups,
+                         dilation) -> Value:
+    call = _Call(rank, True, input, weight, bias, stride, padding, dilation, groups)
+    extra = sizes_of("output_padding", output_padding, rank)
+    if min(extra) < 0:
+        raise RuntimeError("negative output_padding is not supported")
+    if any(a >= max(s, d) for a, s, d in zip(extra, call.stride, call.dilation, strict=True)):
+        raise RuntimeError("output padding must be smaller than either stride or dilation, but got "
+                           f"output_padding: {list(extra)} stride: {list(call.stride)} dilation: "
+                           f"{list(call.dilation)}")
+    spatial = tuple((size - 1) * s - 2 * q + d * (k - 1) + a + 1 for size, s, q, d, k, a in zip(
+        call.x.shape[2:], call.stride, call.padding, call.dilation, weight.shape[2:], extra,
+        strict=True))
+    if min(spatial) <= 0:
+        raise RuntimeError(f"Given input size per channel: {list(call.x.shape[2:])}. Calculated "
+                           f"output size per channel: {list(spatial)}. Output size is too small")
+    shape = (call.x.shape[0], weight.shape[1] * groups, *spatial)
+    geometry = (call.stride, call.padding, call.dilation, groups)
+    y = p.conv_grad_input(call.x, weight, geometry, shape)
+    if bias is not None:
+        y = p.add(y, p.expand(p.reshape(bias, (bias.shape[0],) + (1,) * rank), y.shape))
+    return call.finish(y)
+
+
+def _grad_name(rank: int):
+    def grad(call) -> str:
+        return "ConvolutionBackward0" if len(call.avals[0][0]) == rank + 2 else "SqueezeBackward1"
+
+    return grad
+
+
+def _conv_samples(rank: int, transposed: bool = False):
+    """Plain, unbatched, with bias, strided, padded, dilated, grouped, named paddings."""
+    space, kernel = (9, 8, 7)[:rank], (3, 2, 3)[:rank]
+
+    def samples():
+        x, w = Arr((2, 4, *space)), Arr((4 if transposed else 6, 4, *kernel))
+        bias = Arr((4 if transposed else 6,))
+        yield sample(x, w)
+        yield sample(x, w, bias)
+        yield sample(Arr((4, *space)), w, bias)
+        if transposed:
+            yield sample(x, w, bias, stride=2, padding=1, output_padding=1)
+            yield sample(x, Arr((4, 2, *kernel)), bias, groups=2, dilation=2)
+            return
+        yield sample(x, w, bias, stride=2, padding=1)
+        yield sample(x, Arr((6, 2, *kernel)), bias, dilation=2, groups=2, padding=2)
+        yield sample(x, Arr((4, 1, *kernel)), padding="same", groups=4)
+        yield sample(x, w, padding="valid")
+        yield sample(Arr((0, 4, *space)), w, bias)
+
+    return samples
+
+
+def _options(rank: int, transposed: bool = False) -> dict:
+    return {"method": False, "out": False, "public": BOTH, "opmath": False,
+            "grad": _grad_name(rank), "samples": _conv_samples(rank, transposed)}
+
+
+@op(**_options(1))
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
+           padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
+    """Cross-correlation of signals (n, c_in, length) with weight (c_out, c_in / groups, k)."""
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+@op(**_options(2))
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
+           padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
+    """Cross-correlation of images (n, c_in, h, w) with weight (c_out, c_in / groups, kh, kw)."""
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+@op(**_options(3))
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
+           padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
+    """Cross-correlation of volumes (n, c_in, d, h, w) with weight (c_out, c_in / groups, ...)."""
+    return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+@op(**_options(1, True))
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: int | tuple = 1, padding: int | tuple = 0,
+                     output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
+    """The gradient of conv1d as an operation: input (n, c_in, l), weight (c_in, c_out/groups, k)."""
+    return _convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups,
+                                dilation)
+
+
+@op(**_options(2, True))
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: int | tuple = 1, padding: int | tuple = 0,
+                     output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
+    """The gradient of conv2d as an operation: weight (c_in, c_out / groups, kh, kw)."""
+    return _convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups,
+                                dilation)
+
+
+@op(**_options(3, True))
+def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: int | tuple = 1, padding: int | tuple = 0,
+                     output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
+    """The gradient of conv3d as an operation: weight (c_in, c_out / groups, kd, kh, kw)."""
+    return _convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups,
+                                dilation)
+
+
+# --------------------------------------------------------------------------- padding
+def _pad_samples():
+    x = Arr((2, 3, 5, 6))
+    yield sample(x, (1, 2))
+    yield sample(x, (1, 2, 3, 0), value=1.5)
+    yield sample(x, (-1, 2, 1, -2))
+    yield sample(x, (-3, -3))
+    for mode in ("reflect", "replicate", "circular"):
+        yield sample(x, (1, 2, 3, 0), mode)
+        yield sample(x, (-1, 2, 1, -1), mode)
+        yield sample(Arr((3, 6)), (2, 3), mode)
+
+
+def _pad_grad(call) -> str:
+    mode, rank = call._static("mode"), len(call._static("pad")) // 2
+    return {"constant": "ConstantPadNdBackward0", "reflect": f"ReflectionPad{rank}DBackward0",
+            "replicate": f"ReplicationPad{rank}DBackward0"}.get(mode, "CopySlices")
+
+
+@op(method=False, out=False, opmath=False, public=("nn.functional",), samples=_pad_samples,
+    grad=_pad_grad)
+def pad(input: Tensor, pad: tuple, mode: str = "constant", value: float | None = None):
+    """Extend (or, with negative amounts, crop) the last dimensions.
+
+    Args:
+        pad: (before, after) of the last dimension, then of the one before it, and so on.
+        mode: "constant" (filled with `value`, 0 by default), "reflect" (mirrored, edge not repeated),
+            "replicate" (edge repeated) or "circular" (wrapped around).
+    """
+    if len(pad) % 2:
+        raise RuntimeError(f"Padding length must be divisible by 2, got {list(pad)}")
+    if len(pad) > 2 * input.ndim:
+        raise RuntimeError("Padding length should be less than or equal to two times the input "
+                           f"dimension but got padding length {len(pad)} and input of dimension "
+                           f"{input.ndim}")
+    pairs = [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    if mode == "constant":
+        return _pad_constant(input, pairs, value or 0)
+    if mode not in ("reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if value not in (None, 0):
+        raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if not 1 <= len(pairs) <= 3 or input.ndim - len(pairs) not in (1, 2):
+        raise NotImplementedError(
+            f"Padding size {len(pad)} is not supported for {input.ndim}D input tensor.\n"
+            "Supported combinations for non-constant padding:\n"
+            "  - 2D or 3D input: padding size = 2 (pads last dimension)\n"
+            "  - 3D or 4D input: padding size = 4 (pads last 2 dimensions)\n"
+            "  - 4D or 5D input: padding size = 6 (pads last 3 dimensions)")
+    result = input
+    for back, (before, after) in enumerate(pairs):
+        result = _extend(result, input.ndim - 1 - back, before, after, mode)
+    return result
+
+
+def _pad_constant(x: Value, pairs: list, value: float) -> Value:
+    starts, shape = [0] * x.ndim, list(x.shape)
+    for back, (before, after) in enumerate(pairs):
+        d = x.ndim - 1 - back
+        starts[d], shape[d] = before, x.shape[d] + before + after
+        if shape[d] < 0:
+            raise RuntimeError(f"The input size {x.shape[d]}, plus negative padding {before} and "
+                               f"{after} resulted in a negative output size, which is invalid. Check "
+                               f"dimension {d} of your input.")
+    fill = value if x.dtype.kind == "f" else int(value)
+    return p.stop_copy(p.spread(x, starts, (1,) * x.ndim, shape, fill))
+
+
+def _extend(x: Value, dim: int, before: int, after: int, mode: str) -> Value:
+    size = x.shape[dim]
+    if mode == "reflect" and max(before, after) >= size:
+        raise RuntimeError("Padding size should be less than the corresponding input dimension, but "
+                           f"got: padding ({before}, {after}) at dimension {dim} of input "
+                           f"{list(x.shape)}")
+    if mode == "circular" and max(before, after) > size:
+        raise RuntimeError("Padding value causes wrapping around more than once.")
+    first, last = max(0, -before), size - max(0, -after)
+    if last < first or (mode == "replicate" and size == 0):
+        raise RuntimeError(f"pad: nothing is left of dimension {dim} of input {list(x.shape)} with "
+                           f"padding ({before}, {after})")
+    middle = p.slice_dim(x, dim, first, 1, last - first)
+    if mode == "circular":
+        x, size = middle, last - first
+    parts = [middle]
+    if before > 0:
+        parts.insert(0, _edge(x, dim, before, mode, True))
+    if after > 0:
+        parts.append(_edge(x, dim, after, mode, False))
+    return p.stop_copy(middle) if len(parts) == 1 else p.cat(parts, dim)
+
+
+def _edge(x: Value, dim: int, amount: int, mode: str, front: bool) -> Value:
+    """What is added before or after dimension `dim`."""
+    size = x.shape[dim]
+    if mode == "circular":
+        return p.slice_dim(x, dim, size - amount if front else 0, 1, amount)
+    if mode == "reflect":
+        return p.slice_dim(x, dim, amount if front else size - 2, -1, amount)
+    shape = list(x.shape)
+    shape[dim] = amount
+    return p.expand(p.slice_dim(x, dim, 0 if front else size - 1, 1, 1), shape)
+
+
+# --------------------------------------------------------------------------- patches
+def _two(value: int | tuple) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value) * (3 - len(value))
+
+
+class _Patches:
+    """The geometry of sliding blocks over images of `size` (h, w)."""
+
+    def __init__(self, size, kernel_size, dilation, padding, stride):
+        self.size, self.kernel = tuple(size), _two(kernel_size)
+        self.dilation, self.padding, self.stride = _two(dilation), _two(padding), _two(stride)
+        for name in ("kernel", "dilation", "stride"):
+            if min(getattr(self, name)) <= 0:
+                raise RuntimeError(f"{name} should be greater than zero, but got "
+                                   f"{list(getattr(self, name))}")
+        if min(self.padding) < 0:
+            raise RuntimeError(f"padding should be non-negative, but got {list(self.padding)}")
+        self.padded = tuple(s + 2 * q for s, q in zip(self.size, self.padding, strict=True))
+        self.blocks = tuple((s - d * (k - 1) - 1) // t + 1 for s, d, k, t in zip(
+            self.padded, self.dilation, self.kernel, self.stride, strict=True))
+        self.settings = (f"kernel_size={self.kernel}, dilation={self.dilation}, "
+                         f"padding={self.padding}")
+
+    def check(self) -> None:
+        if min(self.blocks) < 1:
+            raise RuntimeError(f"Given input with spatial size {self.size}, {self.settings}, "
+                               f"calculated shape of the array of sliding blocks as {self.blocks}, "
+                               "but its components must be at least one.")
+
+
+@op(name="im2col", method=False, out=False, opmath=False, public=(), grad="Im2ColBackward0",
+    samples=lambda: iter([sample(Arr((2, 3, 6, 5)), 3), sample(Arr((3, 6, 5)), (2, 3), 2, 1, 2)]))
+def im2col(input: Tensor, kernel_size: int | tuple, dilation: int | tuple = 1,
+           padding: int | tuple = 0, stride: int | tuple = 1):
+    """Sliding blocks (torch.nn.functional.unfold): (n, c, h, w) -> (n, c * kh * kw, blocks)."""
+    if input.ndim not in (3, 4):
+        raise RuntimeError("Expected 3D or 4D (batch mode) tensor for input with possible 0 batch "
+                           f"size and non-zero dimensions, but got: {list(input.shape)}")
+    x = input if input.ndim == 4 else p.reshape(input, (1, *input.shape))
+    n, c = x.shape[:2]
+    geometry = _Patches(x.shape[2:], kernel_size, dilation, padding, stride)
+    geometry.check()
+    x = p.spread(x, (0, 0, *geometry.padding), (1,) * 4, (n, c, *geometry.padded))
+    blocks = p.window(x, geometry.kernel, geometry.stride, geometry.dilation)
+    blocks = p.stop_copy(p.permute(blocks, (0, 1, 4, 5, 2, 3)))
+    rows, columns = c * math.prod(geometry.kernel), math.prod(geometry.blocks)
+    return p.reshape(blocks, (n, rows, columns) if input.ndim == 4 else (rows, columns))
+
+
+@op(name="col2im", method=False, out=False, opmath=True, public=(), grad="Col2ImBackward0",
+    samples=lambda: iter([sample(Arr((2, 27, 12)), (6, 5), 3),
+                          sample(Arr((18, 6)), (6, 5), (2, 3), 2, 1, (2, 2))]))
+def col2im(input: Tensor, output_size: int | tuple, kernel_size: int | tuple,
+           dilation: int | tuple = 1, padding: int | tuple = 0, stride: int | tuple = 1):
+    """Sums sliding blocks (torch.nn.functional.fold): (n, c * kh * kw, blocks) -> (n, c, h, w)."""
+    if input.ndim not in (2, 3):
+        raise RuntimeError("Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch "
+                           f"size and non-zero dimensions for input, but got: {list(input.shape)}")
+    x = input if input.ndim == 3 else p.reshape(input, (1, *input.shape))
+    geometry = _Patches(_two(output_size), kernel_size, dilation, padding, stride)
+    area, count = math.prod(geometry.kernel), math.prod(geometry.blocks)
+    if x.shape[1] % area:
+        raise RuntimeError(f"Expected size of input's dimension 1 to be divisible by the product of "
+                           f"kernel_size, but got input.size(1)={x.shape[1]} and kernel_size="
+                           f"{geometry.kernel}.")
+    if x.shape[2] != count or min(geometry.blocks) < 1:
+        raise RuntimeError(f"Given output_size={geometry.size}, {geometry.settings}, "
+                           f"stride={geometry.stride}, expected size of input's dimension 2 to "
+                           f"match the calculated number of sliding blocks {geometry.blocks[0]} * "
+                           f"{geometry.blocks[1]} = {count}, but got input.size(2)={x.shape[2]}.")
+    n, c = x.shape[0], x.shape[1] // area
+    blocks = p.reshape(x, (n, c, *geometry.kernel, *geometry.blocks))
+    image = p.fold(p.permute(blocks, (0, 1, 4, 5, 2, 3)), geometry.kernel, geometry.stride,
+                   geometry.dilation, (n, c, *geometry.padded))
+    image = p.slice_(image, (0, 0, *geometry.padding), (1,) * 4, (n, c, *geometry.size))
+    image = p.stop_copy(image) if max(geometry.padding) else image
+    return image if input.ndim == 3 else p.reshape(image, image.shape[1:])
+
