@@ -8,6 +8,8 @@ This file is a table of names: where each lives. A name is imported when it is f
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import Any
 
 __version__ = "0.1.0"
@@ -26,7 +28,7 @@ _HOMES = {
     "core.shapes": ("Size",),
     "tensor": ("Tensor",),
     "tensor.creation": (
-        "tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
+        "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
         "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "linspace",
         "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "strided",
         "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format", "channels_last",
@@ -52,7 +54,6 @@ _HOMES = {
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
         "is_inference_mode_enabled"),
     "serialization": ("save", "load"),
-    "compile": ("compile",),
 }
 
 _RENAMED = {
@@ -72,7 +73,7 @@ _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}
 _TABLE |= _RENAMED
 
-__all__ = sorted({"__version__", *_TABLE, *_CONSTANTS} - {"newaxis"})
+__all__ = sorted({"__version__", "tensor", "compile", *_TABLE, *_CONSTANTS} - {"newaxis"})
 
 
 def __getattr__(name: str) -> Any:
@@ -102,6 +103,30 @@ def _op(name: str) -> Any:
     """An op of the op table by its public name or alias, or its in-place form."""
     public = importlib.import_module(f"{__name__}.tensor.public")
     return public.lookup("torch", name)
+
+
+class _Table(types.ModuleType):
+    """`tensor` and `compile` name a folder and a function: users get the function, and importing the
+    folder does not put the module in its place."""
+
+    @property
+    def tensor(self) -> Any:
+        return importlib.import_module("flambeau.tensor.creation").tensor
+
+    @tensor.setter
+    def tensor(self, module: types.ModuleType) -> None:
+        pass
+
+    @property
+    def compile(self) -> Any:
+        return importlib.import_module("flambeau.compile").compile
+
+    @compile.setter
+    def compile(self, module: types.ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Table
 
 
 def __dir__() -> list[str]:

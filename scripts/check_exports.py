@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 PACKAGE = "flambeau"
+# Here the op records are what is exported: a list of the same names beside them could only drift.
+RECORDS = "flambeau.ops."
 
 
 def is_public(module: str) -> bool:
@@ -29,7 +31,7 @@ def problems(module: ModuleType) -> Iterator[str]:
     """What is wrong with one module's `__all__`."""
     names = getattr(module, "__all__", None)
     if names is None:
-        if is_public(module.__name__):
+        if is_public(module.__name__) and not module.__name__.startswith(RECORDS):
             yield f"{module.__name__} has no __all__"
         return
     for name in names:

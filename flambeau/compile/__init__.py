@@ -21,6 +21,10 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     the same layouts replay it. What can change between calls is an input (tensors, learning rates)
     or guarded (other Python values); a new situation is captured anew.
 
+    Args:
+        options: {"exact": True} stores the result of every operation, so that the program rounds
+            exactly as eager runs do; by default operations are fused.
+
     Raises:
         CaptureError: while capturing, for what a program cannot hold: reading a value computed inside
             (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a rewrite.
@@ -29,10 +33,10 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
 
     if model is None:
         def decorate(function: Any) -> Any:
-            return compile(function, fullgraph=fullgraph, disable=disable)
+            return compile(function, fullgraph=fullgraph, options=options, disable=disable)
 
         return decorate
-    return model if disable else compiled(model)
+    return model if disable else compiled(model, bool((options or {}).get("exact")))
 
 
 def __getattr__(name: str) -> Any:

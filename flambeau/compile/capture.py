@@ -14,7 +14,7 @@ from flambeau.core.dtypes import int64
 from flambeau.core.errors import user_location
 from flambeau.ir.graph import Value, constant, number_input, tensor_input
 from flambeau.ops.primitives.contraction import random_fill
-from flambeau.ops.primitives.elementwise import add, convert, filled, mul
+from flambeau.ops.primitives.elementwise import add, boundary, convert, filled, mul
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
 from flambeau.tensor.meta import TensorBase
 
@@ -56,9 +56,11 @@ class Capture:
         inputs: (placeholder, tensor) per tensor that the program reads and that is older than it.
         numbers: (placeholder, source, key) per number that is read anew at each replay.
         randoms: the last random fill of each generator.
+        exact: store the result of every operation, so that replays round exactly as eager runs do.
     """
 
-    def __init__(self, numbers: dict[int, tuple[Any, Any]]):
+    def __init__(self, numbers: dict[int, tuple[Any, Any]], exact: bool = False):
+        self.exact = exact
         self.memories: dict[int, Memory] = {}
         self.inputs: list[tuple[Value, Any]] = []
         self.numbers: list[tuple[Value, Any, Any]] = []
@@ -167,7 +169,7 @@ class Capture:
     def ran(self, launch: Any, args: Sequence, results: Sequence) -> None:
         """A launch has computed new tensors."""
         self.operations += 1
-        values = launch.call.build(self._arguments(args))
+        values = self._results(launch, args)
         for tensor, value in zip(results, values, strict=True):
             self.created(tensor)
             self.memories[id(self._owner(tensor))].value = value
@@ -175,10 +177,14 @@ class Capture:
     def wrote(self, launch: Any, args: Sequence, targets: Sequence) -> None:
         """A launch has overwritten tensors."""
         self.operations += 1
-        values = launch.call.build(self._arguments(args))
+        values = self._results(launch, args)
         for tensor, value in zip(targets, values, strict=True):
             value = convert(value, tensor._meta.dtype)
             self.assign(tensor, value)
+
+    def _results(self, launch: Any, args: Sequence) -> Sequence[Value]:
+        values = launch.call.build(self._arguments(args))
+        return [boundary(v) for v in values] if self.exact else values
 
     def viewed(self, launch: Any, base: Any, view: Any) -> None:
         """A view was made: its value is read from the memory when it is needed."""

@@ -23,13 +23,13 @@ __all__ = ["Compiled", "compiled"]
 ATTEMPTS = 3  # runs that may leave new state behind before a function is taken to be unsteady
 
 
-def compiled(function: Any) -> Any:
+def compiled(function: Any, exact: bool = False) -> Any:
     """Wrap a function, or a module's forward."""
     if hasattr(function, "forward") and hasattr(function, "_parameters"):
         from flambeau.compile.module import OptimizedModule
 
-        return OptimizedModule(function)
-    made = Compiled(function)
+        return OptimizedModule(function, exact)
+    made = Compiled(function, exact)
     functools.update_wrapper(made, function)
     return made
 
@@ -37,8 +37,9 @@ def compiled(function: Any) -> Any:
 class Compiled:
     """A function with its captured programs."""
 
-    def __init__(self, function: Any):
+    def __init__(self, function: Any, exact: bool = False):
         self.function = function
+        self.exact = exact
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
 
@@ -64,7 +65,7 @@ class Compiled:
         objects = list(find_objects(self.function)) + [
             pair for item in (*args, *kwargs.values()) if not isinstance(item, launches.TensorBase)
             for pair in find_objects(item)]
-        capture = Capture(number_sources(objects))
+        capture = Capture(number_sources(objects), self.exact)
         grads = _Gradients()
         dispatch.observe(capture)
         try:

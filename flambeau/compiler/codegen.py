@@ -232,7 +232,7 @@ class _Phase:
         """Lanes run along a reduced loop; one scalar per iteration of the outer loops. Each run of the
         innermost loop is summed on its own and then added: error grows with the run, not the whole."""
         total = self._accumulators(1, self.lanes)[0]
-        unroll = UNROLL_REDUCE if self.has_lane and len(self.lines) <= 12 else 1
+        unroll = UNROLL_REDUCE if self.has_lane else 1  # whatever is summed: the tree must not differ
         run = self._accumulators(unroll, self.lanes) if self.has_lane else []
 
         def descend(depth: int) -> None:

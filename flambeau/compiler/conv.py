@@ -218,17 +218,17 @@ class _Correlation:
         self.image = {"base": self._base(self.source, group, self.channels),
                       "image": slot[f"{self.source}_n"], "channel": slot[f"{self.source}_c"],
                       "taps": self.taps, "tap_count": self.tap_count,
-                      "pixel": f.mul(source[-1], moves[-1])}
+                      "pixel": f.select(copied, 1, f.mul(source[-1], moves[-1]))}
         self.result = {"base": self._base(self.target, group, self.rows, shifts),
                        "image": slot[f"{self.target}_n"], "channel": slot[f"{self.target}_c"]}
         for d in axes:
             merged = self.pixels if d == self.spec.rank - 1 else one
             self.image[f"grid{d}"] = f.select(copied, merged, grid[d])
             self.image[f"size{d}"] = f.select(copied, merged, sizes[d])
-            self.image[f"step{d}"] = f.mul(source[d], moves[d])
+            self.image[f"step{d}"] = f.select(copied, 1, f.mul(source[d], moves[d]))
             self.image[f"move{d}"] = moves[d]
             self.result[f"grid{d}"] = f.select(self.flat, merged, grid[d])
-            self.result[f"step{d}"] = target[d]
+            self.result[f"step{d}"] = f.select(self.flat, 1, target[d])
 
     def _base(self, tensor: str, group: Value, channels: Value, shifts: Sequence = ()) -> Value:
         f, slot = self.f, self.slot
@@ -347,7 +347,7 @@ def _emit_grad_weight(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
             "base": f.gep(slot["output"], offset, tile.memory), "image": slot["output_n"],
             "channel": slot["output_c"],
             **{f"grid{d}": f.select(flat, merged[d], sizes[d]) for d in axes},
-            **{f"step{d}": steps[d] for d in axes}})
+            **{f"step{d}": f.select(flat, 1, steps[d]) for d in axes}})
         width = f.sub(columns[1], columns[0])
         origin = f.sub(0, f.add(f.mul(rows[0], width), columns[0]))
         c = StridedResult(tile, f.gep(sums, origin, tile.memory), width)

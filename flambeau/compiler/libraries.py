@@ -73,4 +73,49 @@ def _random(library, target: Target, threads: int):
     return Step(name, lambda: text, slots, 1), 20 * count
 
 
-_RULES = {"random": _random, "dot": _dot}
+_CONV_ROLES = {  # kind; then which of input, weight, output the sources and the target are
+    "conv": ("forward", "input", "weight", "output"),
+    "conv_grad_input": ("grad_input", "output", "weight", "input"),
+    "conv_grad_weight": ("grad_weight", "output", "input", "weight"),
+}
+
+
+def _conv(library, target: Target, threads: int):
+    from flambeau.compiler.program import Step
+
+    kind, *roles = _CONV_ROLES[library.kind]
+    bias = library.sources[2] if len(library.sources) == 3 else None
+    part = dict(zip(roles, (*library.sources[:2], library.target), strict=True))
+    x, w, y = part["input"], part["weight"], part["output"]
+    stride, padding, dilation, groups = library.attrs[:4]
+    rank = len(stride)
+    image = y if kind == "grad_input" else x
+    unit = image.strides[-1] == 1 and (kind == "grad_input" or stride[-1] == 1)
+    spec = conv.ConvSpec(library.target.dtype.llvm, rank, kind, unit, bias is not None)
+    n, c_in, c_out = x.shape[0], x.shape[1], w.shape[0]
+    cut = conv.conv_plan(spec, target, n, c_in, c_out, groups, x.shape[2:], w.shape[2:],
+                         y.shape[2:], threads)
+    name, text = conv.conv_kernel(spec, target)
+    values = {
+        "input": _pointer(x), "weight": _pointer(w), "output": _pointer(y),
+        "bias": 0 if bias is None else _pointer(bias),
+        "bias_stride": 0 if bias is None else bias.strides[0],
+        "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
+        "n": n, "c_in": c_in, "c_out": c_out, "groups": groups,
+        "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n,
+    }
+    for role, first, second in (("input", "n", "c"), ("weight", "o", "i"), ("output", "n", "c")):
+        axes = (first, second, *(f"x{d}" for d in range(rank)))
+        values |= {f"{role}_{axis}": step
+                   for axis, step in zip(axes, part[role].strides, strict=True)}
+    for word, sizes in (("in", x.shape[2:]), ("kernel", w.shape[2:]), ("out", y.shape[2:]),
+                        ("stride", stride), ("pad", padding), ("dil", dilation)):
+        values |= {f"{word}{d}": size for d, size in enumerate(sizes)}
+    work = n * c_out * w.shape[1]
+    for size in (*w.shape[2:], *y.shape[2:]):
+        work *= size
+    slots = [values[slot] for slot in conv.CONV_SLOTS(rank)]
+    return Step(name, lambda: text, slots, cut.nchunks), 2 * work // 8
+
+
+_RULES = {"random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)

@@ -92,7 +92,8 @@ class _Scheduler:
             roots.setdefault(output, set()).add(-1 - output.serial)
         for value in reversed(self.order):
             own = roots.get(value, set())
-            stored = value.prim.kind not in ("elementwise", "movement", "spread", "source")
+            stored = (value.prim.kind not in ("elementwise", "movement", "spread", "source")
+                      or value.prim.name == "boundary")
             if not stored and len(own) > 1 and cost.get(value, 0) > RECOMPUTE_LIMIT:
                 result.add(value)
                 stored = True
@@ -146,7 +147,7 @@ class _Scheduler:
 
     def _is_stored(self, value: Value) -> bool:
         return (value.prim.kind not in ("elementwise", "movement", "spread", "source")
-                or value in self.shared)
+                or value.prim.name == "boundary" or value in self.shared)
 
     def new_var(self) -> int:
         self.vars += 1
@@ -323,7 +324,7 @@ class _Scheduler:
         args = tuple(self.read(operand, index, conditions) for operand in value.inputs)
         if value.prim.name == "cast":
             return Expr("cast", value.dtype, args)
-        if value.prim.name in ("stop_gradient", "copy"):
+        if value.prim.name in ("stop_gradient", "copy", "boundary"):
             return args[0]
         return Expr("op", value.dtype, args, value.prim)
 

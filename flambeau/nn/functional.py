@@ -1,7 +1,7 @@
 """The functional interface: re-exports of the op table, and argument handling in plain Python.
 
 Lives here: names, legacy arguments, `inplace=`, checks that need no numerics. May not live here:
-maths; every value is computed by an op in `flambeau.tensor.functions`.
+maths; every value is computed by an op.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import warnings
 from typing import Any
 
 import flambeau
-from flambeau.tensor import Tensor, functions
+from flambeau.tensor import Tensor
+from flambeau.tensor.functions import ops
+from flambeau.tensor.random import dropout as dropout
 
 # Names that are exactly an op: resolved at first use, then plain attributes of this module.
 _OPS = (
@@ -47,7 +49,7 @@ __all__ = sorted((*_OPS, *_DEFINED))
 
 def __getattr__(name: str) -> Any:
     if name in _OPS:
-        found = getattr(functions, name, None)
+        found = getattr(ops, name, None)
         if found is not None:
             globals()[name] = found
             return found
@@ -56,6 +58,20 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return list(__all__)
+
+
+class _Functions:
+    """The ops; one that does not exist yet says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(ops, name, None)
+        if found is None:
+            raise NotImplementedError(f"nn.functional has no {name} yet")
+        setattr(self, name, found)
+        return found
+
+
+functions = _Functions()
 
 
 # -- activations ---------------------------------------------------------------------------------
@@ -171,16 +187,6 @@ def _drop(name: str, input: Tensor, p: float, training: bool, inplace: bool) -> 
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     return getattr(functions, name + "_" if inplace else name)(input, p, training)
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True,
-            inplace: bool = False) -> Tensor:
-    """Zeroes elements with probability p and scales the others by 1 / (1 - p), if training."""
-    if p < 0.0 or p > 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    if inplace:
-        return functions.dropout_(input, p, training)
-    return functions.dropout(input, p, training)
 
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,

@@ -43,8 +43,8 @@ class _Call:
                  bias: Value | None, stride, padding, dilation, groups: int):
         name = f"conv_transpose{rank}d" if transposed else _SPACE[rank]
         if input.ndim not in (rank + 1, rank + 2):
-            raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to "
-                               f"{name}, but got input of size: {list(input.shape)}")
+            raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input "
+                               f"to {name}, but got input of size: {list(input.shape)}")
         if weight.ndim != rank + 2:
             raise RuntimeError(f"{name}: expected a weight with {rank + 2} dimensions, but got "
                                f"weight of size {list(weight.shape)}")
@@ -68,16 +68,16 @@ class _Call:
                         groups: int) -> None:
         x, shape = self.x.shape, weight.shape
         if shape[0] % groups:
-            raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} "
-                               f"at dimension 0, but got weight of size [{list(shape)}] instead")
+            raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by "
+                               f"{groups} at dimension 0, but got weight of size [{list(shape)}] instead")
         if shape[0] < groups:
             raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at "
                                f"dimension 0, but got weight of size {list(shape)} instead")
         kind = "transposed=1" if transposed else f"groups={groups}"
         channels = shape[0] if transposed else shape[1] * groups
         if x[1] != channels:
-            raise RuntimeError(f"Given {kind}, weight of size {list(shape)}, expected input{list(x)} "
-                               f"to have {channels} channels, but got {x[1]} channels instead")
+            raise RuntimeError(f"Given {kind}, weight of size {list(shape)}, expected "
+                               f"input{list(x)} to have {channels} channels, but got {x[1]} channels instead")
         outputs = shape[1] * groups if transposed else shape[0]
         if bias is not None and bias.shape != (outputs,):
             given = "transposed=1, " if transposed else ""
@@ -186,7 +186,7 @@ def _conv_samples(rank: int, transposed: bool = False):
 
 
 def _options(rank: int, transposed: bool = False) -> dict:
-    return {"method": False, "out": False, "public": BOTH, "opmath": False,
+    return {"method": False, "out": False, "public": BOTH,
             "grad": _grad_name(rank), "samples": _conv_samples(rank, transposed)}
 
 
@@ -215,7 +215,7 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: in
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: int | tuple = 1, padding: int | tuple = 0,
                      output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
-    """The gradient of conv1d as an operation: input (n, c_in, l), weight (c_in, c_out/groups, k)."""
+    """The gradient of conv1d as an operation: weight (c_in, c_out / groups, k)."""
     return _convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups,
                                 dilation)
 
@@ -264,8 +264,8 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant", value: float | None =
 
     Args:
         pad: (before, after) of the last dimension, then of the one before it, and so on.
-        mode: "constant" (filled with `value`, 0 by default), "reflect" (mirrored, edge not repeated),
-            "replicate" (edge repeated) or "circular" (wrapped around).
+        mode: "constant" (filled with `value`, 0 by default), "reflect" (mirrored, edge not
+            repeated), "replicate" (edge repeated) or "circular" (wrapped around).
     """
     if len(pad) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {list(pad)}")
@@ -300,8 +300,8 @@ def _pad_constant(x: Value, pairs: list, value: float) -> Value:
         starts[d], shape[d] = before, x.shape[d] + before + after
         if shape[d] < 0:
             raise RuntimeError(f"The input size {x.shape[d]}, plus negative padding {before} and "
-                               f"{after} resulted in a negative output size, which is invalid. Check "
-                               f"dimension {d} of your input.")
+                               f"{after} resulted in a negative output size, which is invalid. "
+                               f"Check dimension {d} of your input.")
     fill = value if x.dtype.kind == "f" else int(value)
     return p.stop_copy(p.spread(x, starts, (1,) * x.ndim, shape, fill))
 

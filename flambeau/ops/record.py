@@ -78,6 +78,9 @@ class Op:
         grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
         method, inplace, out: derived forms that PyTorch has.
         returns: names of the results, if there are several.
+        mutates: names of parameters that the in-place form overwrites with the results, in order;
+            those that are None are left out, as are their results.
+        many: the results are a plain tuple, whatever their number (split, unbind).
         functional: also (or only) in torch.nn.functional.
         gradient: the override of the derived gradient, or None.
         oracle: a NumPy function with the same result, for tests.
@@ -98,6 +101,8 @@ class Op:
         self.inplace = options.pop("inplace", False)
         self.out = options.pop("out", self.kind != "view")
         self.returns = options.pop("returns", None)
+        self.mutates = options.pop("mutates", ())
+        self.many = options.pop("many", False)
         self.public = options.pop("public", ("torch",))
         self.aliases = options.pop("aliases", ())
         self.samples = options.pop("samples", None)

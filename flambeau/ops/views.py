@@ -186,7 +186,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
     return p.take_diagonal(x, first_row, first_column, length)
 
 
-@view_op(returns=None, samples=one(2, shape=(5, 4)), method=True, grad="SplitBackward0")
+@view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     """Cut into pieces of a size, or of given sizes, along `dim`."""
     at = normalize_dim(dim, input.ndim)
@@ -205,7 +205,7 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     return tuple(pieces)
 
 
-@view_op(samples=one(2, shape=(5, 4)), grad="SplitBackward0")
+@view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def chunk(input: Tensor, chunks: int, dim: int = 0):
     """At most `chunks` pieces of equal size (the last may be smaller)."""
     if chunks <= 0:
@@ -215,7 +215,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0):
         input, (0,) * chunks, dim)
 
 
-@view_op(samples=one(1))
+@view_op(many=True, samples=one(1))
 def unbind(input: Tensor, dim: int = 0):
     """All slices along `dim`, without it."""
     at = normalize_dim(dim, input.ndim)

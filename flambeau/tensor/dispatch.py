@@ -22,8 +22,8 @@ from flambeau.tensor import launches, tape
 from flambeau.tensor.launches import Launch, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase, meta_of
 
-__all__ = ["ACTIVE", "TENSOR_CLASSES", "make_function", "call_op", "call_inplace", "call_out",
-           "observe", "unobserve"]
+__all__ = ["ACTIVE", "TENSOR_CLASSES", "make_function", "make_inplace", "make_mutating",
+           "call_op", "call_inplace", "call_out", "call_mutating", "observe", "unobserve"]
 
 ACTIVE: list = []
 """Non-empty while something watches operations (capture, `__torch_function__` classes exist): then no
@@ -303,7 +303,7 @@ def call_view(function: Function, args: Sequence) -> Any:
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)
     results = tuple([make_view(base, plan) for plan in plans])
-    return results[0] if len(results) == 1 and not record.returns else results
+    return results if record.many else results[0]
 
 
 def _plan_view(function: Function, args: Sequence) -> list[ViewPlan]:
@@ -489,8 +489,8 @@ def raw_copy(target: Any, source: Any) -> None:
 def check_no_self_overlap(out: Any) -> None:
     """Raise if two elements of `out` share memory."""
     meta = out._meta
-    if any(stride == 0 and size > 1 for size, stride in zip(meta.shape, meta.strides,
-                                                            strict=True)):
+    if meta.numel and any(stride == 0 and size > 1 for size, stride in
+                          zip(meta.shape, meta.strides, strict=True)):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor "
                            "refers to a single memory location. Please clone() the tensor before "
                            "performing the operation.")
@@ -604,10 +604,10 @@ def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[
         "        if plan is None or mode() != 1:",
         f"            return attach_one(launch, ({', '.join(flat)},), out)",
         "        node = new(launch.node_class)",
-        "        node.tape_order = next_order()",
         "        node.tape_hooks = None",
         "        node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan",
         f"        node.next_edges = ({edges},)",
+        "        node.tape_order = next_order()",
         "        node.output_metas = launch.metas_out",
         "        if plan.keeps:",
         f"            save_for(node, plan, ({', '.join(flat)},), out)",
@@ -639,7 +639,9 @@ def make_function(record: Op) -> Callable:
     if record.out:
         lines += ["    if out is not None:",
                   f"        return call_out(function, ({everything},), out)"]
-    if record.kind == "view":
+    if record.kind == "view" and record.many:
+        lines.append(f"    return call_op(function, ({everything},))")
+    elif record.kind == "view":
         lines += ["    if ACTIVE:",
                   f"        return call_op(function, ({everything},))",
                   "    try:",
@@ -711,3 +713,37 @@ def make_inplace(record: Op) -> Callable:
     made.__module__ = "flambeau"
     return made
 
+
+def call_mutating(function: Function, bound: Sequence) -> None:
+    """The in-place form of an op with several results: each replaces the parameter it is named for."""
+    record = function.record
+    args = normalised(record, bound)
+    names = [p.name for p in record.params]
+    targets = [args[names.index(name)] for name in record.mutates]
+    targets = [t for t in targets if t is not None]
+    for target in targets:
+        check_writable(target, record.name + "_")
+    launch, flat, direct = _prepare_write(function, args, targets)
+    _run_write(launch, flat, targets, direct)
+    for target in targets:
+        target._storage.version += 1
+    if observers:
+        observers[-1].wrote(launch, flat, targets)
+
+
+def make_mutating(record: Op) -> Callable:
+    """The in-place form of an op with several results."""
+    function = FUNCTIONS[record.name]
+    short = record.name.split(".")[-1]
+    positional = [_parameter(p) for p in record.params if not p.keyword_only]
+    named = [_parameter(p) for p in record.params if p.keyword_only]
+    signature = ", ".join(positional + (["*", *named] if named else []))
+    everything = ", ".join(p.name for p in record.params)
+    source = (f"def {short}_({signature}):\n"
+              f"    return call_mutating(function, ({everything},))\n")
+    space = {"function": function, "call_mutating": call_mutating}
+    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
+    made = _define(short + "_", source, f"<flambeau op {record.name}_>", space)
+    made.__doc__ = f"In-place form of `{record.name}`: {record.doc}"
+    made.__module__ = "flambeau"
+    return made

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import importlib
 from types import SimpleNamespace
+from typing import Any
 
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor.dispatch import make_function, make_inplace
+from flambeau.tensor.dispatch import make_function, make_inplace, make_mutating
 
 __all__ = ["FAMILIES", "ops"]
 
@@ -27,8 +28,23 @@ def _load() -> None:
     for name, record in REGISTRY.items():
         short = name.split(".")[-1]
         setattr(ops, short, make_function(record))
-        if record.inplace:
+        if record.mutates:
+            setattr(ops, short + "_", make_mutating(record))
+        elif record.inplace:
             setattr(ops, short + "_", make_inplace(record))
+
+
+def __getattr__(name: str) -> Any:
+    """Ops are also attributes of this module; so are the hand-written functions beside them."""
+    found = getattr(ops, name, None)
+    if found is None and not name.startswith("__"):
+        for home in ("overloads", "random", "compress", "creation"):
+            module = importlib.import_module(f"flambeau.tensor.{home}")
+            if name in module.__all__:
+                return getattr(module, name)
+    if found is None:
+        raise AttributeError(f"there is no operation {name!r}")
+    return found
 
 
 _load()

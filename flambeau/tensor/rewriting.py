@@ -12,12 +12,13 @@ from typing import Any
 
 from flambeau.autograd.grad_mode import mode
 from flambeau.autograd.graph import Node, edge_of, next_order
+from flambeau.autograd.hooks import move_retain_grad
 from flambeau.core.errors import caller_location
 from flambeau.tensor import tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["History", "CopySlices", "refresh_view"]
+__all__ = ["History", "CopySlices", "rebase", "refresh_view"]
 
 
 class History:
@@ -42,25 +43,35 @@ class History:
         """Make `target` the result of the recorded operation."""
         target, launch = self.target, self.launch
         node = launch.node_class.__new__(launch.node_class)
-        node.tape_order = next_order()
         node.tape_hooks = None
         node.tape_launch, node.tape_wanted, node.tape_plan = launch, self.wanted, self.plan
         node.next_edges = tuple(self.edges)
+        node.tape_order = next_order()
         node.output_metas = (target._meta,)
         node.tape_where = caller_location(4)
         aliases = [tape.alias_of(target) for _ in self.plan.saved_outputs]
         node.tape_saved = self.kept + aliases
         node.tape_versions = self.versions + [a._storage.version for a in aliases]
-        base = target._base
-        if base is None:
-            target._grad_fn, target._rg, target._output_nr = node, True, 0
-            return
         position = next((i for i, a in enumerate(self.flat) if a is target), None)
-        base._grad_fn = CopySlices.of(base, target, node, position)
-        base._rg, base._output_nr = True, 0
-        target._rg = True
-        target._view_version = None
-        refresh_view(target)
+        rebase(target, node, position)
+
+
+def rebase(target: Any, node: Node, position: int | None = None, output_nr: int = 0) -> None:
+    """Make `target` the result of `node`; `position`: which of the node's inputs its old value was."""
+    base = target._base
+    old, old_nr = target._grad_fn, target._output_nr
+    if base is None:
+        target._grad_fn, target._rg, target._output_nr = node, True, output_nr
+        move_retain_grad(target, old, old_nr)
+        return
+    base_old, base_nr = base._grad_fn, base._output_nr
+    base._grad_fn = CopySlices.of(base, target, node, position)
+    base._rg, base._output_nr = True, 0
+    move_retain_grad(base, base_old, base_nr)
+    target._rg = True
+    target._view_version = None
+    refresh_view(target)
+    move_retain_grad(target, old, old_nr)
 
 
 def _old_value(target: Any) -> Any:

@@ -120,7 +120,6 @@ def attach_one(launch: Launch, args: tuple, out: Any, location: Any = None) -> A
 def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs: tuple, word: int,
            location: Any = None) -> Any:
     node = launch.node_class.__new__(launch.node_class)
-    node.tape_order = next_order()
     node.tape_hooks = None
     node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan
     edges = []
@@ -132,6 +131,7 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
         else:
             edges.append(history_of(arg))
     node.next_edges = tuple(edges)
+    node.tape_order = next_order()  # after the edges: an accumulator made for one must be older
     node.output_metas = tuple([out._meta for out in outs])
     node.tape_where = where = location or (caller_location(4) if plan.saved_inputs
                                            or plan.saved_outputs else None)

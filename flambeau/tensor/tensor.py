@@ -293,9 +293,9 @@ class Tensor(TensorBase):
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
                  create_graph: bool = False, inputs: Any = None) -> None:
         """Compute the gradients of all leaves that this tensor depends on, adding to their `.grad`."""
-        from flambeau.autograd.api import backward
+        from flambeau.autograd.api import tensor_backward
 
-        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+        tensor_backward(self, gradient, retain_graph, create_graph, inputs)
 
     def detach_(self) -> Tensor:
         """Take this tensor out of the graph; it becomes a leaf."""

@@ -68,6 +68,8 @@ CASES = (
     Case(3, 2, 3, (700,), (450,), (3,), (5,), (1,)),
     Case(2, 3, 4, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2)),
     Case(0, 3, 4, (5, 5), (3, 3), (1, 1), (0, 0), (1, 1)),
+    Case(2, 4, 2, (7, 1), (3, 1), (1, 2), (2, 1), (2, 1)),  # a dimension of one pixel
+    Case(2, 3, 4, (6, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
 )
 
 
@@ -147,6 +149,10 @@ def array(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype,
     values = sample(rng, shape, dtype)
     if layout == "channels_last":
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1)
+    if layout == "odd":  # strides of dimensions of size 1 mean nothing
+        strides = [s if n > 1 else 24 * values.itemsize
+                   for n, s in zip(shape, values.strides, strict=True)]
+        return np.lib.stride_tricks.as_strided(values, shape, strides)
     if layout == "strided":
         wide = np.zeros((shape[0], shape[1] + 1, *shape[2:-1], 2 * shape[-1]), dtype)
         wide[:, 1:, ..., ::2] = values
@@ -182,7 +188,7 @@ def check(case: Case, code: str, layout: str, target: Target, depthwise: bool = 
     close(gw, expected_gw, "grad_weight")
 
 
-@pytest.mark.parametrize("layout", ("plain", "channels_last", "strided"))
+@pytest.mark.parametrize("layout", ("plain", "channels_last", "strided", "odd"))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float(case, layout):
     check(case, "f4", layout, host())

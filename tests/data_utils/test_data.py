@@ -94,7 +94,7 @@ def test_collation(torch, data):
     assert joined["a"].tolist() == [1, 2]
     assert joined["a"].dtype == torch.int64
     assert joined["b"][0].dtype == torch.float64
-    assert joined["b"][1] == ["t", "u"]
+    assert joined["b"][1] == ("t", "u")
     assert joined["c"].dtype == torch.int16
     assert joined["d"].x.tolist() == [True, False]
     assert list(joined["d"].y.shape) == [2, 3]

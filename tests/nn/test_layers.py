@@ -31,8 +31,8 @@ def test_linear(torch, x):
 
 def test_linear_bounds(torch):
     layer = torch.nn.Linear(100, 50)
-    assert float(layer.weight.abs().max()) <= 0.1
-    assert float(layer.bias.abs().max()) <= 0.1
+    assert layer.weight.abs().max().item() <= 0.1
+    assert layer.bias.abs().max().item() <= 0.1
 
 
 def test_a_wrong_shape_names_the_module(torch):

@@ -104,7 +104,9 @@ def test_resuming_is_exact(torch, name):
     def make(parameters):
         return getattr(torch.optim, name)(parameters, lr=0.1, **options)
 
-    whole = torch.nn.Parameter(torch.tensor(START))
+    # float32: like PyTorch's, NAdam's float32 product becomes float64 on loading otherwise.
+    start = START.astype(np.float32)
+    whole = torch.nn.Parameter(torch.tensor(start))
     optimizer = make([whole])
     for step, gradient in enumerate(gradients()):
         if step == 3:
@@ -112,6 +114,7 @@ def test_resuming_is_exact(torch, name):
             resumed = torch.nn.Parameter(whole.detach().clone())
             again = make([resumed])
             again.load_state_dict(saved)
+        gradient = gradient.astype(np.float32)
         whole.grad = torch.tensor(gradient)
         optimizer.step()
         if step >= 3:

@@ -167,12 +167,37 @@ def sqrt_vjp(node, g):
     return (div(g, mul(filled(2, node), conj(node))),)
 
 
+def _emit_copysign(k, dtype, a, b):
+    return k.f.intrinsic("llvm.copysign", a.type, a, b)
+
+
+copysign = _define("copysign", _infer_same, _emit_copysign)
+
+
+@copysign.vjp
+def copysign_vjp(node, g):
+    a, b = node.inputs
+    same = eq(copysign(filled(1, a), a), copysign(filled(1, b), b))
+    return where(eq(a, zero_like(a)), zero_like(g), where(same, g, neg(g))), zero_like(b)
+
+
 def _zero_gradient(node, g):
     return tuple(zero_like(x) for x in node.inputs)
 
 
-for _step in (sign, floor, ceil, trunc, round_):
+for _step in (floor, ceil, trunc, round_):
     _step.vjp(_zero_gradient)
+
+
+@sign.vjp
+def sign_vjp(node, g):
+    """Of a complex x: only what turns x/|x| counts, what stretches x does not."""
+    (x,) = node.inputs
+    if not x.dtype.is_complex:
+        return (zero_like(x),)
+    along = mul(node, cast(real(mul(conj(node), g)), attrs=(x.dtype,)))
+    size = cast(abs_(x), attrs=(x.dtype,))
+    return (where(eq(x, zero_like(x)), zero_like(x), div(sub(g, along), size)),)
 
 # --------------------------------------------------------------------------- transcendental
 exp, exp2, expm1 = _math("exp"), _math("exp2"), _math("expm1", 16)
@@ -196,12 +221,12 @@ def exp_vjp(node, g):
 
 @exp2.vjp
 def exp2_vjp(node, g):
-    return (mul(g, mul(node, filled(LN2, node))),)
+    return (mul(g, conj(mul(node, filled(LN2, node)))),)
 
 
 @expm1.vjp
 def expm1_vjp(node, g):
-    return (mul(g, add(node, filled(1, node))),)
+    return (mul(g, conj(add(node, filled(1, node)))),)
 
 
 @log.vjp
@@ -211,17 +236,17 @@ def log_vjp(node, g):
 
 @log2.vjp
 def log2_vjp(node, g):
-    return (div(g, mul(node.inputs[0], filled(LN2, node))),)
+    return (div(g, conj(mul(node.inputs[0], filled(LN2, node)))),)
 
 
 @log10.vjp
 def log10_vjp(node, g):
-    return (div(g, mul(node.inputs[0], filled(LN10, node))),)
+    return (div(g, conj(mul(node.inputs[0], filled(LN10, node)))),)
 
 
 @log1p.vjp
 def log1p_vjp(node, g):
-    return (div(g, add(node.inputs[0], filled(1, node))),)
+    return (div(g, conj(add(node.inputs[0], filled(1, node)))),)
 
 
 @sin.vjp
@@ -236,7 +261,7 @@ def cos_vjp(node, g):
 
 @tan.vjp
 def tan_vjp(node, g):
-    return (mul(g, add(filled(1, node), mul(node, node))),)
+    return (mul(g, conj(add(filled(1, node), mul(node, node)))),)
 
 
 def _one_minus_square(x):
@@ -245,50 +270,53 @@ def _one_minus_square(x):
 
 @asin.vjp
 def asin_vjp(node, g):
-    return (div(g, sqrt(_one_minus_square(node.inputs[0]))),)
+    return (div(g, conj(sqrt(_one_minus_square(node.inputs[0])))),)
 
 
 @acos.vjp
 def acos_vjp(node, g):
-    return (neg(div(g, sqrt(_one_minus_square(node.inputs[0])))),)
+    return (neg(div(g, conj(sqrt(_one_minus_square(node.inputs[0]))))),)
 
 
 @atan.vjp
 def atan_vjp(node, g):
     (x,) = node.inputs
-    return (div(g, add(filled(1, x), mul(x, x))),)
+    return (div(g, conj(add(filled(1, x), mul(x, x)))),)
 
 
 @sinh.vjp
 def sinh_vjp(node, g):
-    return (mul(g, cosh(node.inputs[0])),)
+    return (mul(g, conj(cosh(node.inputs[0]))),)
 
 
 @cosh.vjp
 def cosh_vjp(node, g):
-    return (mul(g, sinh(node.inputs[0])),)
+    return (mul(g, conj(sinh(node.inputs[0]))),)
 
 
 @tanh.vjp
 def tanh_vjp(node, g):
-    return (mul(g, _one_minus_square(node)),)
+    return (mul(g, conj(_one_minus_square(node))),)
 
 
 @asinh.vjp
 def asinh_vjp(node, g):
     (x,) = node.inputs
-    return (div(g, sqrt(add(mul(x, x), filled(1, x)))),)
+    return (div(g, conj(sqrt(add(mul(x, x), filled(1, x))))),)
 
 
 @acosh.vjp
 def acosh_vjp(node, g):
     (x,) = node.inputs
-    return (div(g, sqrt(sub(mul(x, x), filled(1, x)))),)
+    one = filled(1, x)
+    if x.dtype.is_complex:  # sqrt(x*x - 1) would lie on the wrong side of the cut for re x < 0
+        return (div(g, conj(mul(sqrt(sub(x, one)), sqrt(add(x, one))))),)
+    return (div(g, sqrt(sub(mul(x, x), one))),)
 
 
 @atanh.vjp
 def atanh_vjp(node, g):
-    return (div(g, _one_minus_square(node.inputs[0])),)
+    return (div(g, conj(_one_minus_square(node.inputs[0]))),)
 
 
 @erf.vjp
@@ -310,7 +338,7 @@ def erfinv_vjp(node, g):
 
 @sigmoid.vjp
 def sigmoid_vjp(node, g):
-    return (mul(g, mul(sub(filled(1, node), node), node)),)
+    return (mul(g, conj(mul(sub(filled(1, node), node), node))),)
 
 
 @lgamma.vjp
@@ -322,11 +350,12 @@ def lgamma_vjp(node, g):
 def pow_vjp(node, g):
     x, y = node.inputs
     zero, one = zero_like(x), filled(1, x)
-    gx = where(eq(y, zero), zero, mul(g, mul(y, pow_(x, sub(y, one)))))
+    gx = where(eq(y, zero), zero, mul(g, conj(mul(y, pow_(x, sub(y, one))))))
     log_x = log(where(eq(x, zero), one, x))
-    flat = logical_and(eq(x, zero), ge(y, zero))  # x**y does not move with y at x = 0
+    size = real(y) if y.dtype.is_complex else y
+    flat = logical_and(eq(x, zero), ge(size, zero_like(size)))  # x**y does not move with y at x = 0
     at_zero = log(x)
-    gy = where(flat, zero, mul(g, mul(node, where(eq(x, zero), at_zero, log_x))))
+    gy = where(flat, zero, mul(g, conj(mul(node, where(eq(x, zero), at_zero, log_x)))))
     return gx, gy
 
 
@@ -498,7 +527,12 @@ def stop_gradient_vjp(node, g):
 stop_copy = _define("copy", _infer_same, _emit_stop, 0)
 
 
+boundary = _define("boundary", _infer_same, _emit_stop, 0)
+"""The input itself, but always stored: keeps a compiled program from fusing across operations."""
+
+
 @stop_copy.vjp
+@boundary.vjp
 def copy_vjp(node, g):
     return (g,)
 
@@ -512,13 +546,43 @@ def _infer_complex(inputs, attrs):
     return inputs[0].shape, inputs[0].dtype.to_complex()
 
 
+def _infer_pairs(inputs, attrs):
+    return inputs[0].shape + (2,), inputs[0].dtype.to_real()
+
+
+def _infer_joined(inputs, attrs):
+    return inputs[0].shape[:-1], inputs[0].dtype.to_complex()
+
+
 def _emit_split(k, dtype, *args):
     raise AssertionError("complex values are split before emission")
+
+
+def _layout_part(which: int):
+    """The memory of complex numbers as that of their parts: strides count reals."""
+
+    def layout(shape, strides, offset, attrs, out_shape):
+        return tuple(2 * step for step in strides), 2 * offset + which
+
+    return layout
+
+
+def _layout_pairs(shape, strides, offset, attrs, out_shape):
+    return (*(2 * step for step in strides), 1), 2 * offset
+
+
+def _layout_joined(shape, strides, offset, attrs, out_shape):
+    if strides[-1] != 1 or offset % 2 or any(step % 2 for step in strides[:-1]):
+        return None
+    return tuple(step // 2 for step in strides[:-1]), offset // 2
 
 
 real = _define("real", _infer_real, _emit_split, 0)
 imag = _define("imag", _infer_real, _emit_split, 0)
 complex_ = _define("complex", _infer_complex, _emit_split, 0)
+real.layout, imag.layout = _layout_part(0), _layout_part(1)
+view_as_real = Primitive("view_as_real", "movement", _infer_pairs, layout=_layout_pairs)
+view_as_complex = Primitive("view_as_complex", "movement", _infer_joined, layout=_layout_joined)
 
 
 def conj(x: Value) -> Value:
@@ -539,3 +603,13 @@ def imag_vjp(node, g):
 @complex_.vjp
 def complex_vjp(node, g):
     return real(g), imag(g)
+
+
+@view_as_real.vjp
+def view_as_real_vjp(node, g):
+    return (view_as_complex(g),)
+
+
+@view_as_complex.vjp
+def view_as_complex_vjp(node, g):
+    return (view_as_real(g),)

@@ -81,7 +81,7 @@ class RandomSampler(Sampler[int]):
             # In portions of 32: the stream depends on their size.
             for start in range(0, wanted, 32):
                 count = min(32, wanted - start)
-                yield from flambeau.randint(high=size, size=(count,), dtype=flambeau.int64,
+                yield from flambeau.randint(size, (count,), dtype=flambeau.int64,
                                             generator=generator).tolist()
             return
         for _ in range(wanted // size):
