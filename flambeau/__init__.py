@@ -43,6 +43,8 @@ _HOMES = {
         "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
         "result_type", "can_cast", "meshgrid", "tensor_split", "hstack", "vstack", "tile", "ravel",
         "is_floating_point", "is_complex", "is_nonzero"),
+    "tensor.complex_numbers": (
+        "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
     "tensor.settings": (
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
@@ -60,7 +62,7 @@ _RENAMED = {
     "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
     "memory_format": ("tensor.creation", "MemoryFormat"), "layout": ("tensor.creation", "Layout"),
     "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
-    "min": ("tensor.overloads", "min_"), "complex": ("tensor.overloads", "complex_"),
+    "min": ("tensor.overloads", "min_"), "complex": ("tensor.complex_numbers", "complex_"),
 }
 
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),

@@ -1,6 +1,6 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: group (phases over the same rows become one nest), split (long loops are cut into
+The passes, in order: split complex numbers into parts, schedule, group (phases over the same rows become one nest), split (long loops are cut into
 blocks that can run in parallel and round alike on any number of threads), canonicalise, plan memory.
 """
 
@@ -14,6 +14,7 @@ from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, walk
 from flambeau.compiler.schedule import LibraryStep, Schedule, schedule
+from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.target import Target
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
@@ -60,6 +61,9 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
          threads: int, aliases: Mapping[int, int] | None = None,
          effects: Sequence[Value] = ()) -> Plan:
     """Compile `graph` for these argument layouts; `aliases` and `effects`: see `schedule`."""
+    if has_complex(graph):
+        graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
+                                                                 aliases or {}, effects)
     return _Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads).run()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
@@ -17,6 +18,7 @@ from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides
 from flambeau.ir.graph import Graph, Value, sort
 from flambeau.ops.primitives.structure import _coords as coordinates
+from flambeau.ops.primitives.structure import expand
 
 __all__ = ["Schedule", "LibraryStep", "schedule"]
 
@@ -242,18 +244,54 @@ class _Scheduler:
     def _place_fold(self, value: Value, buffer: Buffer) -> None:
         (x,), (kernel, stride, dilation, shape) = value.inputs, value.attrs
         rank = len(kernel)
-        kept, reduced = self._loops(shape), self._loops(kernel)
-        index = [loop_index(loop.var) for loop in kept]
-        offsets = [loop_index(loop.var) for loop in reduced]
-        position, conditions = index[:-rank], []
-        for d in range(rank):
-            moved = index[len(index) - rank + d].plus(offsets[d].scaled(-dilation[d]))
-            place, inside = moved.unspread(0, stride[d], x.shape[-2 * rank + d])
-            position.append(place)
-            conditions += inside
-        source = tuple(position + offsets)
-        expr = self._where(tuple(conditions), self.read(x, source, tuple(conditions)), 0)
-        self._phase(kept, reduced, expr, buffer, buffer.index(index), reduce="sum")
+        if all(k <= s and d == 1 for k, s, d in zip(kernel, stride, dilation, strict=True)):
+            self._fold_apart(value, buffer)
+            return
+        classes = [_residues(*axis) for axis in zip(kernel, stride, dilation, strict=True)]
+        lead = self._loops(shape[:-rank])
+        for axes in itertools.product(*classes):
+            self._fold_residue(value, buffer, lead, axes)
+
+    def _fold_apart(self, value: Value, buffer: Buffer) -> None:
+        """Windows that do not overlap: every element has its own place, the rest is 0."""
+        (x,), (kernel, stride, _, shape) = value.inputs, value.attrs
+        rank = len(kernel)
+        blocks = x.shape[-2 * rank:-rank]
+        if kernel != stride or any(o * s != size for o, s, size in zip(
+                blocks, stride, shape[-rank:], strict=True)):
+            self._emit_map(expand(constant(0, value.dtype, number=False), shape), buffer)
+        loops = self._loops(x.shape)
+        index = tuple(loop_index(loop.var) for loop in loops)
+        lead = len(index) - 2 * rank
+        place = [index[lead + d].scaled(stride[d]).plus(index[lead + rank + d])
+                 for d in range(rank)]
+        self._phase(loops, [], self.read(x, index, ()), buffer,
+                    buffer.index([*index[:lead], *place]))
+
+    def _fold_residue(self, value: Value, buffer: Buffer, lead: list[Loop], axes) -> None:
+        """The places q * stride + residue of a fold: a fixed set of taps reaches them, tap j from
+        window q - first - j * step."""
+        (x,), (kernel, stride, _, shape) = value.inputs, value.attrs
+        rank = len(kernel)
+        sizes = [max(0, -(-(size - axis.residue) // s)) for size, axis, s in zip(
+            shape[-rank:], axes, stride, strict=True)]
+        kept, reduced = self._loops(sizes), self._loops([axis.count for axis in axes])
+        places, taps, blocks, conditions = [], [], [], []
+        for d, axis in enumerate(axes):
+            q, j = loop_index(kept[d].var), loop_index(reduced[d].var)
+            places.append(q.scaled(stride[d]).shifted(axis.residue))
+            taps.append(j.scaled(axis.tap_step).shifted(axis.tap))
+            block = q.shifted(-axis.first).plus(j.scaled(-axis.step))
+            blocks.append(block)
+            conditions.append(Expr("inside", dtypes.bool_, (), (block, x.shape[d - 2 * rank])))
+        front = [loop_index(loop.var) for loop in lead]
+        where = buffer.index([*front, *places])
+        if not all(axis.count for axis in axes):
+            self._phase(lead + kept, [], Expr("const", value.dtype, (), 0), buffer, where)
+            return
+        inside = tuple(conditions)
+        expr = self._where(inside, self.read(x, (*front, *blocks, *taps), inside), 0)
+        self._phase(lead + kept, reduced, expr, buffer, where, reduce="sum")
 
     def _place_cat(self, value: Value, buffer: Buffer) -> None:
         dim, start = value.attrs[0], 0
@@ -408,6 +446,34 @@ def _conflicts(step: Phase | LibraryStep, own: int, overwritten: set[int]) -> bo
         if number == own and (index != step.where or step.reduce or step.mode != "set"):
             return True
     return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Residue:
+    """The taps of a window that reach the places q * stride + residue along one dimension.
+
+    Attributes:
+        tap, tap_step, count: the taps, an arithmetic progression.
+        first, step: tap number j comes from window q - first - j * step.
+    """
+
+    residue: int
+    tap: int
+    tap_step: int
+    count: int
+    first: int
+    step: int
+
+
+def _residues(kernel: int, stride: int, dilation: int) -> list[_Residue]:
+    result = []
+    for residue in range(stride):
+        taps = [k for k in range(kernel) if (k * dilation - residue) % stride == 0]
+        gap = taps[1] - taps[0] if len(taps) > 1 else 1
+        first = (taps[0] * dilation - residue) // stride if taps else 0
+        result.append(_Residue(residue, taps[0] if taps else 0, gap, len(taps), first,
+                               gap * dilation // stride if len(taps) > 1 else 0))
+    return result
 
 
 def _only_unit_dims(value: Value) -> bool:

@@ -7,13 +7,13 @@ part one element further on. No kernel ever sees a complex dtype.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flambeau.compiler import complex_math
 from flambeau.compiler.complex_math import Pair
 from flambeau.compiler.expression import Buffer
 from flambeau.core import dtypes
-from flambeau.ir.graph import Graph, Value, constant, tensor_input
+from flambeau.ir.graph import Graph, Value, constant, sort, tensor_input
 from flambeau.ops import primitives as p
 
 __all__ = ["has_complex", "split_complex"]
@@ -27,9 +27,10 @@ def has_complex(graph: Graph) -> bool:
         value.dtype.is_complex for value in graph.inputs)
 
 
-def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer]
-                  ) -> tuple[Graph, list[Buffer | None], list[Buffer]]:
-    """The same program over real values, and the buffers of its arguments and results.
+def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
+                  aliases: Mapping[int, int], effects: Sequence[Value]) -> tuple:
+    """The same program over real values: (graph, inputs, outputs, aliases, effects), as `plan` takes
+    them.
 
     Raises:
         NotImplementedError: an operation that is not defined for complex numbers.
@@ -54,20 +55,28 @@ def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequen
         given.append(parts[0])
         buffers.append(_part(buffer, 0))
         later.append((parts[1], _part(buffer, 1)))
-    for value in graph.order():
+    for value in sort([*graph.outputs, *effects]):
         splitter.visit(value)
     results: list[Value] = []
     targets: list[Buffer] = []
-    for value, buffer in zip(graph.outputs, outputs, strict=True):
-        if value.dtype.is_complex:
-            results += splitter.pairs[value]
-            targets += [_part(buffer, 0), _part(buffer, 1)]
-        else:
+    renumbered: dict[int, int] = {}
+    for number, (value, buffer) in enumerate(zip(graph.outputs, outputs, strict=True)):
+        first = len(results)
+        if not value.dtype.is_complex:
             results.append(splitter.real[value])
             targets.append(buffer)
+        else:
+            pair = splitter.pairs[value]
+            # each part may be computed from both parts of what it overwrites: store them first
+            results += [p.boundary(part) for part in pair] if number in aliases else pair
+            targets += [_part(buffer, 0), _part(buffer, 1)]
+        if number in aliases:
+            renumbered |= {place: aliases[number] for place in range(first, len(results))}
     given += [value for value, _ in later]
     buffers += [buffer for _, buffer in later]
-    return Graph(given, results), buffers, targets
+    done = [part for value in effects
+            for part in splitter.pairs.get(value) or (splitter.real[value],)]
+    return Graph(given, results), buffers, targets, renumbered, done
 
 
 def _part(buffer: Buffer, which: int) -> Buffer:
@@ -157,7 +166,7 @@ class _Splitter:
     def _where(self, value: Value) -> Pair:
         return self._both(value)
 
-    _stop_gradient = _copy = _where
+    _stop_gradient = _copy = _boundary = _where
 
     def _eq(self, value: Value) -> Value:
         return p.logical_and(*self._compared(value))
@@ -250,18 +259,19 @@ class _Splitter:
             level += 1
             if count % 2:
                 pair = tuple(p.cat(halves, axis) for halves in zip(pair, rest, strict=True))
-            elif level % PRODUCT_LEVELS == 0:  # a concatenation of one part stores it
-                pair = tuple(p.CAT(part, attrs=(axis,)) for part in pair)
+            elif level % PRODUCT_LEVELS == 0:
+                pair = tuple(p.boundary(part) for part in pair)
             count = half + count % 2
         return p.reshape(pair[0], value.shape), p.reshape(pair[1], value.shape)
 
     def _dot(self, value: Value) -> Pair:
-        (a, b), (c, d) = (self.pairs[v] for v in value.inputs)
-        times = value.prim
+        """(a + bi)(c + di) for anything bilinear; a third operand (a bias) is added to it."""
+        (a, b), (c, d), *bias = (self.pairs[v] for v in value.inputs)
 
-        def by(x: Value, y: Value) -> Value:
-            return times(x, y, attrs=value.attrs)
+        def by(*operands: Value) -> Value:
+            return value.prim(*operands, attrs=value.attrs)
 
-        return p.sub(by(a, c), by(b, d)), p.add(by(a, d), by(b, c))
+        return (p.sub(by(a, c, *(part[0] for part in bias)), by(b, d)),
+                p.add(by(a, d, *(part[1] for part in bias)), by(b, c)))
 
     _conv_kind = _dot

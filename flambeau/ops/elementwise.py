@@ -222,6 +222,9 @@ def abs(input: Tensor):
 @op(inplace=True, samples=unary(), oracle=np.sign)
 def sign(input: Tensor):
     """-1, 0 or 1."""
+    if input.dtype.is_complex:
+        raise NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex "
+                                  "numbers. Please use torch.sgn instead.")
     return p.sign(input)
 
 

@@ -221,7 +221,11 @@ def _variance(x: Value, dim, correction: float, keepdim: bool) -> tuple[Value, V
     total = p.reduce_sum(x, dims)
     mean_ = p.div(total, size_constant(count, total))
     centred = p.sub(x, p.unreduce(mean_, x.shape, dims))
-    squares = p.reduce_sum(p.mul(centred, centred), dims)
+    if x.dtype.is_complex:  # of |centred|, a real number
+        re, im = p.real(centred), p.imag(centred)
+        squares = p.reduce_sum(p.add(p.mul(re, re), p.mul(im, im)), dims)
+    else:
+        squares = p.reduce_sum(p.mul(centred, centred), dims)
     freedom = builtins.max(0.0, count - correction)
     variance = p.div(squares, size_constant(freedom, squares))
     return kept(variance, x, dims, keepdim), kept(mean_, x, dims, keepdim)

@@ -7,7 +7,6 @@ errors, capture, `__torch_function__`) takes the general path below.
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.core import errors
 from flambeau.core.dtypes import DType
+from flambeau.core.generated import define
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import Op
 from flambeau.tensor import launches, tape
@@ -53,15 +53,16 @@ class Function:
     Attributes:
         cache: launches by key; a key has one entry per parameter (layout, number's type, static).
         into: launches that write into existing tensors (in-place and `out=` forms).
+        warm: those of them that in-place calls may use without looking closer.
     """
 
-    __slots__ = ("record", "cache", "into", "views", "public")
+    __slots__ = ("record", "cache", "into", "warm", "public")
 
     def __init__(self, record: Op):
         self.record = record
         self.cache: dict = {}
         self.into: dict = {}
-        self.views: dict = {}
+        self.warm: dict = {}
         self.public: Callable | None = None
 
 
@@ -70,6 +71,7 @@ def clear_caches() -> None:
     for function in FUNCTIONS.values():
         function.cache.clear()
         function.into.clear()
+        function.warm.clear()
 
 
 FUNCTIONS: dict[str, Function] = {}
@@ -154,6 +156,8 @@ def key_of(record: Op, args: Sequence) -> tuple:
             key.append(arg._meta)
         elif param.role == "number" and arg is param.default:
             key.append(None)
+        elif arg.__class__ is complex:  # a constant of the program, signs of zeros included
+            key.append(repr(arg))
         else:
             key.append(arg.__class__)
     return tuple(key)
@@ -169,7 +173,7 @@ def flatten(record: Op, args: Sequence) -> tuple[list, list]:
         elif param.role == "tensors":
             structure.append(("inputs", tuple(range(len(flat), len(flat) + len(arg)))))
             flat += arg
-        elif not isinstance(arg, TensorBase) and arg is param.default:
+        elif arg.__class__ is complex or not isinstance(arg, TensorBase) and arg is param.default:
             structure.append(("static", arg))
         else:
             structure.append(("input", len(flat)))
@@ -380,6 +384,8 @@ def call_inplace(function: Function, bound: Sequence) -> Any:
         observers[-1].wrote(launch, flat, (target,))
     if history is not None:
         history.rebase()
+    elif not observers:
+        _note_warm(function, args, launch, direct)
     return target
 
 
@@ -459,7 +465,8 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
         call = OpCall(record, structure, [aval(a) for a in flat])
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
-        direct = is_elementwise(call.graph)
+        # the parts of a complex result are written one after the other, and need both of the operands
+        direct = is_elementwise(call.graph) and not any(o._meta.dtype.is_complex for o in outs)
         found = compile_call(call, metas_of(flat), [out._meta for out in outs]), direct
         function.into[key] = found
     return found[0], flat, found[1]
@@ -587,7 +594,7 @@ def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) 
              "attach_one": tape.attach_one, "raise_failure": launches.raise_failure, "mode": mode,
              "next_order": tape.next_order, "edge_of": tape.edge_to, "save_for": tape.save_for}
     flags = "".join(word for word, on in (("a", arena), ("c", checked), ("d", differentiable)) if on)
-    return _define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
+    return define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
 
 
 def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[str]:
@@ -617,13 +624,6 @@ def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[
         "        out._grad_fn = node",
         "        out._rg = True",
     ]
-
-
-def _define(name: str, source: str, filename: str, space: dict) -> Callable:
-    """Compile generated source; it is entered in linecache so that debuggers can step through it."""
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    exec(compile(source, filename, "exec"), space)  # noqa: S102 - our own text
-    return space[name]
 
 
 def make_function(record: Op) -> Callable:
@@ -664,7 +664,7 @@ def make_function(record: Op) -> Callable:
              "call_out": call_out, "ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES,
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
-    made = _define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
+    made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
     made.__doc__ = record.doc
     made.__module__ = "flambeau"
     function.public = made
@@ -697,21 +697,80 @@ def _key_source(record: Op) -> str:
 
 
 def make_inplace(record: Op) -> Callable:
-    """The in-place form `name_`."""
+    """The in-place form `name_`. Its warm path serves calls that autograd does not watch, on memory that
+    belongs to tensors alone (so that equal storages are the only overlap)."""
     function = FUNCTIONS[record.name]
     short = record.name.split(".")[-1]
+    first = record.params[0].name
+    everything = ", ".join(p.name for p in record.params)
+    source = (f"def {short}_({_signature(record)}):\n"
+              "    if not ACTIVE:\n"
+              "        try:\n"
+              f"            launch = warm[{_key_source(record)}]\n"
+              "        except (KeyError, AttributeError, TypeError):\n"
+              "            launch = None\n"
+              f"        if launch is not None and launch.go(launch, {everything}):\n"
+              f"            return {first}\n"
+              f"    return call_inplace(function, ({everything},))\n")
+    space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
+             "warm": function.warm, "TENSORS": TENSOR_CLASSES}
+    return _derived(record, short, source, space)
+
+
+def _signature(record: Op) -> str:
     positional = [_parameter(p) for p in record.params if not p.keyword_only]
     named = [_parameter(p) for p in record.params if p.keyword_only]
-    signature = ", ".join(positional + (["*", *named] if named else []))
-    everything = ", ".join(p.name for p in record.params)
-    source = (f"def {short}_({signature}):\n"
-              f"    return call_inplace(function, ({everything},))\n")
-    space = {"function": function, "call_inplace": call_inplace}
+    return ", ".join(positional + (["*", *named] if named else []))
+
+
+def _derived(record: Op, short: str, source: str, space: dict) -> Callable:
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
-    made = _define(short + "_", source, f"<flambeau op {record.name}_>", space)
+    made = define(short + "_", source, f"<flambeau op {record.name}_>", space)
     made.__doc__ = f"In-place form of `{record.name}`: {record.doc}"
     made.__module__ = "flambeau"
     return made
+
+
+def _note_warm(function: Function, args: Sequence, launch: Launch, direct: bool) -> None:
+    """Let the next in-place call of this kind take the warm path, if it is a plain elementwise one."""
+    record, target = function.record, args[0]
+    pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
+    if direct and launch.arena is None and not launch.checked and "L" not in pattern and (
+            type(target) in TENSOR_CLASSES):
+        if pattern not in _GO_INPLACE:
+            _GO_INPLACE[pattern] = _compile_go_inplace(pattern)
+        launch.go = _GO_INPLACE[pattern]
+        function.warm[key_of(record, args)] = launch
+
+
+_GO_INPLACE: dict[str, Callable] = {}
+
+
+def _compile_go_inplace(pattern: str) -> Callable:
+    """A function of (launch, *args) that runs the launch into its first argument, or returns False where
+    the general path must look closer."""
+    names = [f"a{i}" for i in range(len(pattern))]
+    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
+    others = [n for n, c in zip(names, pattern, strict=True) if c == "T"][1:]
+    watched = " or ".join(f"{n}._rg" for n in ["a0", *others])
+    lines = [f"def go(launch, {', '.join(names)}):",
+             f"    if ({watched}) and mode() & 3 == 1:",
+             "        return False",
+             "    storage = a0._storage",
+             "    if storage.owner is not None:",
+             "        return False"]
+    for n in others:
+        lines += [f"    other = {n}._storage",
+                  "    if other.owner is not None or other is storage and not "
+                  f"({n}._ptr == a0._ptr and {n}._meta is a0._meta):",
+                  "        return False"]
+    lines += [f"    late.launch(launch.address, {', '.join([*argv, 'a0._ptr'])})",
+              "    storage.version += 1",
+              "    note_write(storage, caller_location(3))",
+              "    return True"]
+    space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
+             "caller_location": errors.caller_location}
+    return define("go", "\n".join(lines), f"<flambeau go_ {pattern}>", space)
 
 
 def call_mutating(function: Function, bound: Sequence) -> None:
@@ -735,15 +794,8 @@ def make_mutating(record: Op) -> Callable:
     """The in-place form of an op with several results."""
     function = FUNCTIONS[record.name]
     short = record.name.split(".")[-1]
-    positional = [_parameter(p) for p in record.params if not p.keyword_only]
-    named = [_parameter(p) for p in record.params if p.keyword_only]
-    signature = ", ".join(positional + (["*", *named] if named else []))
     everything = ", ".join(p.name for p in record.params)
-    source = (f"def {short}_({signature}):\n"
+    source = (f"def {short}_({_signature(record)}):\n"
               f"    return call_mutating(function, ({everything},))\n")
-    space = {"function": function, "call_mutating": call_mutating}
-    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
-    made = _define(short + "_", source, f"<flambeau op {record.name}_>", space)
-    made.__doc__ = f"In-place form of `{record.name}`: {record.doc}"
-    made.__module__ = "flambeau"
-    return made
+    return _derived(record, short, source,
+                    {"function": function, "call_mutating": call_mutating})

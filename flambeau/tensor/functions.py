@@ -13,7 +13,8 @@ from flambeau.tensor.dispatch import make_function, make_inplace, make_mutating
 __all__ = ["FAMILIES", "ops"]
 
 FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool", "conv",
-            "index", "optim", "creation", "random")
+            "index", "optim", "creation", "random",
+            "complex_numbers")
 """The modules of flambeau.ops that define ops."""
 
 ops = SimpleNamespace()

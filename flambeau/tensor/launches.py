@@ -13,6 +13,7 @@ from flambeau.autograd.graph import node_type
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.dtypes import DType
+from flambeau.core.generated import define
 from flambeau.ir.graph import Graph, Value
 from flambeau.ops.derive import Call
 from flambeau.ops.primitives.elementwise import convert
@@ -77,7 +78,7 @@ class Launch:
     """
 
     __slots__ = ("call", "program", "address", "outs", "pool", "nbytes", "meta", "arena",
-                 "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out")
+                 "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out", "runner")
 
     def __init__(self, call: Call, metas: Sequence[Meta | type], program, out_metas: Sequence[Meta],
                  arena_bytes: int, checked: bool):
@@ -94,6 +95,8 @@ class Launch:
         self.meta, self.pool = self.outs[0] if len(self.outs) == 1 else (None, None)
         self.nbytes = self.meta.nbytes if self.meta is not None else 0
         self.go = None
+        self.runner = runner_for("".join("N" if isinstance(m, type) else "T" for m in metas),
+                                 len(self.outs), self.arena is not None, checked)
         floating = any(meta.dtype.kind in "fc" for meta in out_metas)
         inputs = any(not isinstance(m, type) and m.dtype.kind in "fc" for m in metas)
         record = getattr(call, "record", None)
@@ -111,14 +114,7 @@ class Launch:
 
     def run(self, args: Sequence) -> list:
         """Run on flat arguments (tensors and numbers); returns new tensors."""
-        argv = [a._ptr if isinstance(a, TensorBase) else a for a in args]
-        results = []
-        for meta, size_class in self.outs:
-            tensor = fresh(meta, size_class)
-            results.append(tensor)
-            argv.append(tensor._ptr)
-        self._finish(argv, args)
-        return results
+        return self.runner(self, *args)
 
     def run_into(self, args: Sequence, outs: Sequence) -> None:
         """Run on flat arguments, writing into existing tensors of the layouts compiled for."""
@@ -134,6 +130,50 @@ class Launch:
         failure = late.launch(self.address, *argv)
         if failure is not None:
             raise_failure(self, failure, args)
+
+
+_RUNNERS: dict[tuple, Callable] = {}
+
+
+def runner_for(pattern: str, results: int, arena: bool, checked: bool) -> Callable:
+    """A function of (launch, *flat arguments) that makes the results and runs the launch, generated once
+    for each pattern of arguments (T tensor, N number)."""
+    key = (pattern, results, arena, checked)
+    if key not in _RUNNERS:
+        _RUNNERS[key] = _compile_runner(*key)
+    return _RUNNERS[key]
+
+
+def _compile_runner(pattern: str, results: int, arena: bool, checked: bool) -> Callable:
+    names = [f"a{i}" for i in range(len(pattern))]
+    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True)]
+    lines = [f"def run({', '.join(['launch', *names])}):"]
+    if results:
+        made = ", ".join(f"(m{i}, p{i})" for i in range(results))
+        lines.append(f"    {made}{',' if results == 1 else ''} = launch.outs")
+    for i in range(results):
+        lines += [f"    r{i} = new(Tensor)",
+                  f"    r{i}._storage = storage = p{i}.new(m{i}.nbytes)",
+                  f"    r{i}._ptr = storage.ptr",
+                  f"    r{i}._meta = m{i}",
+                  f"    r{i}._rg = False",
+                  f"    r{i}._grad_fn = r{i}._base = None"]
+        argv.append(f"r{i}._ptr")
+    if arena:
+        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
+        argv.append("arena.ptr")
+    call = f"late.launch({', '.join(['launch.address', *argv])})"
+    if checked:
+        lines += [f"    failure = {call}",
+                  "    if failure is not None:",
+                  f"        raise_failure(launch, failure, ({', '.join(names)}{',' if names else ''}))"]
+    else:
+        lines.append(f"    {call}")
+    lines.append(f"    return [{', '.join(f'r{i}' for i in range(results))}]")
+    space = {"new": object.__new__, "Tensor": late.tensor, "late": late,
+             "raise_failure": raise_failure}
+    name = f"<flambeau run {pattern} {results}{'a' if arena else ''}{'c' if checked else ''}>"
+    return define("run", "\n".join(lines), name, space)
 
 
 def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor import compress, overloads, random
+from flambeau.tensor import complex_numbers, compress, overloads, random
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor, shape_of
 
@@ -161,6 +161,7 @@ def _take_layout(self: Tensor, view: Tensor) -> Tensor:
 
 
 _attach()
+complex_numbers.attach(Tensor)
 _attach_operators()
 _attach_overloads()
 _attach_conversions()

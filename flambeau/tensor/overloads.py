@@ -16,7 +16,7 @@ __all__ = [
     "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
     "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
-    "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "complex_", "new_factory",
+    "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "new_factory",
     "new_full", "new_tensor",
 ]
 
@@ -273,11 +273,6 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     edges = [0, *cuts, size]
     return tuple(ops.slice(input, dim, a, max(a, b), 1) for a, b in zip(edges, edges[1:],
                                                                         strict=False))
-
-
-def complex_(real: Any, imag: Any) -> Any:
-    """A complex tensor from its parts."""
-    return ops._complex(real, imag)
 
 
 def new_factory(name: str):

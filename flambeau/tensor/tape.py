@@ -37,7 +37,7 @@ class OpNode(Node):
                 metas = [a._meta if isinstance(a, TensorBase) else type(a)
                          for a in (*grads, *kept)]
                 launch = plan.launches[key] = compile_call(plan.call, metas)
-            results = launch.run((*grads, *kept))
+            results = launch.runner(launch, *grads, *kept)
             if launches.late.observers:
                 launches.late.observers[-1].ran(launch, (*grads, *kept), results)
         return tuple([None if place is None else results[place] for place in plan.produced])
