@@ -1,7 +1,7 @@
 """`import flambeau` stays fast and imports nothing heavy before it is used.
 
-Names are resolved when they are first used, so a second figure tells what a program pays that goes on
-to use tensors, modules and optimizers. Both have to stay within the budget.
+Names are resolved when they are first used, so a second figure tells what a program pays that
+goes on to use tensors, modules and optimizers. Both have to stay within the budget.
 """
 
 from __future__ import annotations

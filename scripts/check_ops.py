@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,9 +14,10 @@ LEAST_DOC = 10
 
 def registry() -> Mapping[str, Any]:
     """The op table, with every family imported."""
-    importlib.import_module("flambeau.ops")
-    record = importlib.import_module("flambeau.ops.record")
-    return record.REGISTRY
+    families = importlib.import_module("flambeau.ops")
+    for family in pkgutil.walk_packages(families.__path__, "flambeau.ops."):
+        importlib.import_module(family.name)
+    return importlib.import_module("flambeau.ops.record").REGISTRY
 
 
 def problems(ops: Mapping[str, Any]) -> Iterator[str]:

@@ -46,7 +46,7 @@ print(weights)
 t = torch.tensor([1.0, 2.0], requires_grad=True)
 (first,) = torch.autograd.grad((t ** 3).sum(), t, create_graph=True)
 (second,) = torch.autograd.grad(first.sum(), t)
-print(first, second)
+print(first.detach(), second)
 
 try:
     output.backward()

@@ -146,8 +146,8 @@ def expm1(a: Pair) -> Pair:
     half = p.sin(p.mul(a[1], _fill(0.5, a[1])))
     bent = p.mul(_fill(2, half), p.mul(half, half))  # 1 - cos
     grown = p.expm1(a[0])
-    re = p.sub(p.sub(grown, bent), p.mul(grown, bent))
-    return re, exp(a)[1]
+    re = p.sub(grown, p.mul(bent, p.exp(a[0])))
+    return p.where(_same(a[1], 0), grown, re), exp(a)[1]
 
 
 def log_modulus(a: Pair) -> Value:
@@ -216,8 +216,9 @@ def sinh(a: Pair) -> Pair:
 
 def cosh(a: Pair) -> Pair:
     flat = p.logical_or(_same(a[1], 0), _same(a[0], 0))
-    re, im = p.mul(p.cosh(a[0]), p.cos(a[1])), p.mul(p.sinh(a[0]), p.sin(a[1]))
-    return re, p.where(flat, p.mul(a[1], p.copysign(_fill(0, a[0]), a[0])), im)
+    wave = p.where(_same(a[1], 0), a[1], p.sin(a[1]))
+    im = p.where(flat, p.mul(wave, p.copysign(_fill(0, a[0]), a[0])), p.mul(p.sinh(a[0]), wave))
+    return p.mul(p.cosh(a[0]), p.cos(a[1])), im
 
 
 def sin(a: Pair) -> Pair:
@@ -279,14 +280,20 @@ def asinh(a: Pair) -> Pair:
 
 
 def atanh(a: Pair) -> Pair:
+    """log((1 + a) / (1 - a)) / 2, by log1p where the quotient is near 1."""
     x, y = a
-    one, quarter, half = _fill(1, x), _fill(0.25, x), _fill(0.5, x)
-    gap, square = p.sub(one, x), p.mul(y, y)
-    re = p.log1p(p.div(p.mul(_fill(4, x), x), p.add(p.mul(gap, gap), square)))
-    turn = p.sub(p.mul(gap, p.add(one, x)), square)
-    # on the cut (1, inf) an imaginary part of 0 counts as positive, as if approached from above
-    side = p.where(p.logical_and(_same(y, 0), p.gt(x, one)), p.abs_(y), y)
-    return p.mul(re, quarter), p.mul(half, p.atan2(p.mul(_fill(2, x), side), turn))
+    one, half = _fill(1, x), _fill(0.5, x)
+    gap, reach = p.sub(one, x), p.add(one, x)
+    below = p.add(p.mul(gap, gap), p.mul(y, y))
+    near = p.mul(_fill(0.25, x), p.log1p(p.div(p.mul(_fill(4, x), x), below)))
+    pole = p.mul(half, p.sub(log_modulus((reach, y)), log_modulus((gap, y))))
+    size = modulus(a)
+    far = p.div(p.div(x, size), size)
+    re = p.where(p.lt(below, _fill(0.01, x)), pole, near)
+    re = p.where(p.gt(size, _fill(1e9, x)), far, re)
+    # on the cut beyond 1 the side is that of the zero's sign
+    turn = p.sub(p.mul(gap, reach), p.mul(y, y))
+    return re, p.mul(half, p.atan2(p.mul(_fill(2, x), y), turn))
 
 
 def atan(a: Pair) -> Pair:

@@ -246,9 +246,11 @@ def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointe
         checked = data.name in ("idiv", "irem")
         return data.name, slots.shared(Pointer("status", 0)) if checked else None
     if kind == "const":
-        if data in LITERALS or expr.dtype.kind == "b":
-            return "literal", data
-        return "slot", slots.shared(Float(float(data)) if expr.dtype.kind == "f" else data)
+        # one type per dtype: keys that are equal (1 == True == 1.0) must be spelled alike, too
+        content = {"f": float, "b": bool}.get(expr.dtype.kind, int)(data)
+        if expr.dtype.kind == "b" or content in LITERALS and repr(content) != "-0.0":
+            return "literal", content
+        return "slot", slots.shared(Float(content) if expr.dtype.kind == "f" else content)
     if kind == "number":
         return slots.shared(Number(data[0])), data[1]
     if kind == "index":

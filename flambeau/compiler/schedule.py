@@ -16,7 +16,7 @@ from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides
-from flambeau.ir.graph import Graph, Value, sort
+from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import _coords as coordinates
 from flambeau.ops.primitives.structure import expand
 

@@ -16,7 +16,7 @@ from flambeau.core import dtypes
 from flambeau.ir.graph import Graph, Value, constant, sort, tensor_input
 from flambeau.ops import primitives as p
 
-__all__ = ["has_complex", "split_complex"]
+__all__ = ["has_complex", "mixes_parts", "split_complex"]
 
 PRODUCT_LEVELS = 3  # halvings of a product that one kernel does before its result is stored
 
@@ -25,6 +25,16 @@ def has_complex(graph: Graph) -> bool:
     """Does any value of the graph have a complex dtype?"""
     return any(value.dtype.is_complex for value in graph.order()) or any(
         value.dtype.is_complex for value in graph.inputs)
+
+
+BY_PARTS = ("add", "sub", "neg", "where", "cast", "copy", "stop_gradient", "boundary", "expand")
+
+
+def mixes_parts(graph: Graph) -> bool:
+    """May a real part of an elementwise result need an imaginary part of an operand, or the reverse?
+    Then the result must not be written over the operand: one part is stored before the other."""
+    return any(value.dtype.is_complex and value.inputs and value.prim.name not in BY_PARTS
+               for value in graph.order())
 
 
 def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],

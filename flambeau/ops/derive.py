@@ -85,7 +85,8 @@ class OpCall(Call):
     def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
         record = self.record
         args = record.promoted([record._lifted(p, a) for p, a in
-                                zip(record.params, self._bind(values), strict=True)])
+                                zip(record.params, self._bind(values), strict=True)],
+                               widen=record.opmath)
         low = self._reduced(args) if record.opmath else None
         if low is not None:
             args = [_widened(arg) for arg in args]

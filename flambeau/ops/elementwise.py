@@ -11,7 +11,15 @@ from flambeau.core.shapes import broadcast_shapes
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Index, Number, Operand, Tensor, dtypes_default, lift, op
+from flambeau.ops.record import (
+    Index,
+    Number,
+    Operand,
+    Tensor,
+    dtypes_default,
+    lift,
+    op,
+)
 from flambeau.ops.samples import Arr, binary, sample, unary
 
 
@@ -45,35 +53,42 @@ def add(input: Operand, other: Operand, *, alpha: Number = 1):
     return elementwise(p.add, input, _scaled(other, alpha))
 
 
-@op(promote="match", inplace=True, grad="SubBackward0", samples=binary(),
-    oracle=np.subtract, aliases=("subtract",))
-def sub(input: Operand, other: Operand, *, alpha: Number = 1):
-    """input - alpha * other."""
-    if input.dtype.kind == "b":
+def _no_bool_difference(a: Value, b: Value, alpha: Value) -> None:
+    if a.dtype.kind == b.dtype.kind == "b":
         raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
                            "Use the `^` or `logical_xor()` operator instead.")
-    return elementwise(p.sub, input, _scaled(other, alpha))
-
-
-@op(promote="match", grad="RsubBackward1", samples=binary())
-def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
-    """other - alpha * input."""
-    if input.dtype.kind == "b":
+    if "b" in (a.dtype.kind, b.dtype.kind):
         raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
                            "you are trying to invert a mask, use the `~` or `logical_not()` "
                            "operator instead.")
+
+
+@op(promote="match", inplace=True, grad="SubBackward0", samples=binary(), oracle=np.subtract,
+    aliases=("subtract",), check=_no_bool_difference)
+def sub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """input - alpha * other."""
+    return elementwise(p.sub, input, _scaled(other, alpha))
+
+
+@op(promote="match", grad="RsubBackward1", samples=binary(), check=_no_bool_difference)
+def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """other - alpha * input."""
     return elementwise(p.sub, other, _scaled(input, alpha))
 
 
 @op(promote="match", inplace=True, grad="MulBackward0", samples=binary(),
-    oracle=np.multiply, aliases=("multiply",))
+    oracle=np.multiply, aliases=("multiply",), exact_numbers=True)
 def mul(input: Operand, other: Operand):
     """input * other."""
     return elementwise(p.mul, input, other)
 
 
-@op(promote=None, inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
-    aliases=("divide",))
+def _division(input: Value, other: Value, rounding_mode: str | None) -> str:
+    return "float" if rounding_mode is None else "match"
+
+
+@op(promote=_division, inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
+    aliases=("divide",), exact_numbers=True)
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None):
     """input / other; `rounding_mode` None (true division), "trunc" or "floor"."""
     if rounding_mode is None:
@@ -87,7 +102,7 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None):
 
 
 @op(promote="float", inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
-    oracle=np.true_divide)
+    oracle=np.true_divide, exact_numbers=True)
 def true_divide(input: Operand, other: Operand):
     """input / other in floating point, also for integers."""
     return elementwise(p.div, input, other)
@@ -100,7 +115,8 @@ def _divide_truncating(input: Operand, other: Operand):
     return p.trunc(p.div(a, b)) if a.dtype.kind == "f" else p.idiv(a, b)
 
 
-@op(promote="match", inplace=True, samples=binary(0.5, 2.0, number=None), differentiable=False)
+@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0, number=None),
+    differentiable=False, exact_numbers=True)
 def floor_divide(input: Operand, other: Operand):
     """input / other rounded down."""
     a, b = broadcast(input, other)
@@ -123,7 +139,7 @@ def _signs_differ(a: Value, b: Value) -> Value:
     return p.ne(p.lt(a, like(0, a)), p.lt(b, like(0, b)))
 
 
-@op(promote="match", inplace=True, samples=binary(0.5, 2.0), oracle=np.remainder)
+@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.remainder)
 def remainder(input: Operand, other: Operand):
     """input - other * floor(input / other): the remainder with the divisor's sign."""
     a, b = broadcast(input, other)
@@ -145,14 +161,14 @@ def reduced(g: Value, operand: Value) -> Value:
     return p.sum_to_shape(g, operand.shape)
 
 
-@op(promote="match", inplace=True, samples=binary(0.5, 2.0), oracle=np.fmod)
+@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.fmod)
 def fmod(input: Operand, other: Operand):
     """The remainder of input / other with the dividend's sign, as C's fmod."""
     a, b = broadcast(input, other)
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
 
 
-@op(promote="match", inplace=True, grad=lambda call: "PowBackward1" if len(call.avals) == 2 and not
+@op(promote="match", inplace=True, refuses="b", grad=lambda call: "PowBackward1" if len(call.avals) == 2 and not
     isinstance(call.avals[1], type) else "PowBackward0", samples=binary(0.5, 2.0, number=3),
     oracle=np.power)
 def pow(input: Operand, exponent: Operand):
@@ -213,7 +229,7 @@ def positive(input: Tensor):
     return input
 
 
-@op(inplace=True, samples=unary(), oracle=np.abs, aliases=("absolute",))
+@op(inplace=True, refuses="b", samples=unary(), oracle=np.abs, aliases=("absolute",))
 def abs(input: Tensor):
     """The absolute value."""
     return p.abs_(input)
@@ -242,6 +258,8 @@ def reciprocal_vjp(g, output):
 @op(inplace=True, samples=unary(), oracle=np.square)
 def square(input: Tensor):
     """input * input."""
+    if input.dtype.kind == "b":
+        input = convert(input, dtypes.int64)
     return p.mul(input, input)
 
 
@@ -298,7 +316,7 @@ def rsqrt(input: Tensor):
 @rsqrt.vjp
 def rsqrt_vjp(g, output):
     cube = p.mul(p.mul(output, output), output)
-    return p.mul(g, p.mul(like(-0.5, cube), cube))
+    return p.mul(g, p.conj(p.mul(like(-0.5, cube), cube)))
 
 
 @op(promote="float", inplace=True, samples=binary(0.5, 2.0, number=None), oracle=np.arctan2,
@@ -309,25 +327,25 @@ def atan2(input: Tensor, other: Tensor):
 
 
 # --------------------------------------------------------------------------- rounding
-@op(inplace=True, samples=unary(), oracle=np.floor)
+@op(inplace=True, refuses="b", samples=unary(), oracle=np.floor)
 def floor(input: Tensor):
     """The largest integer not above."""
     return p.floor(input)
 
 
-@op(inplace=True, samples=unary(), oracle=np.ceil)
+@op(inplace=True, refuses="b", samples=unary(), oracle=np.ceil)
 def ceil(input: Tensor):
     """The smallest integer not below."""
     return p.ceil(input)
 
 
-@op(inplace=True, samples=unary(), oracle=np.trunc, aliases=("fix",))
+@op(inplace=True, refuses="b", samples=unary(), oracle=np.trunc, aliases=("fix",))
 def trunc(input: Tensor):
     """The integer part."""
     return p.trunc(input)
 
 
-@op(inplace=True, samples=unary(), oracle=np.round)
+@op(inplace=True, refuses="b", samples=unary(), oracle=np.round)
 def round(input: Tensor, *, decimals: int = 0):
     """The nearest integer (halves to even), or the nearest multiple of 10 ** -decimals."""
     if decimals == 0:
@@ -338,7 +356,7 @@ def round(input: Tensor, *, decimals: int = 0):
     return p.mul(p.round_(p.div(input, scale)), scale)
 
 
-@op(inplace=True, samples=unary())
+@op(inplace=True, refuses="bui", samples=unary())
 def frac(input: Tensor):
     """The fractional part, with the sign of the input."""
     return p.sub(input, p.trunc(input))
@@ -592,7 +610,15 @@ def _lerp_samples():
     yield sample(Arr((3, 4)), Arr((4,)), Arr((3, 1)))
 
 
-@op(promote="match", inplace=True, samples=_lerp_samples)
+def _one_dtype(input: Value, end: Value, weight: Value) -> None:
+    for name, value in (("end", end), ("weight", weight)):
+        if not value.number and value.dtype is not input.dtype and value.ndim:
+            raise RuntimeError(f"expected dtype {input.dtype.name} for `{name}` but got dtype "
+                               f"{value.dtype.name}")
+
+
+@op(promote="match", inplace=True, refuses="bui", samples=_lerp_samples, check=_one_dtype,
+    exact_numbers=True)
 def lerp(input: Tensor, end: Tensor, weight: Operand):
     """input + weight * (end - input)."""
     x, y, w = broadcast(input, end, convert(lift(weight), input.dtype))
@@ -604,7 +630,7 @@ def _addc_samples():
     yield sample(Arr((5,)), Arr((5,), None, 0.5, 2), Arr((5,), None, 0.5, 2), value=0.5)
 
 
-@op(promote="match", inplace=True, samples=_addc_samples)
+@op(promote="match", inplace=True, refuses="b", samples=_addc_samples)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
     """input + value * tensor1 * tensor2."""
     product = _scaled(elementwise(p.mul, tensor1, tensor2), value)
@@ -614,6 +640,10 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
 @op(promote="match", inplace=True, samples=_addc_samples)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
     """input + value * tensor1 / tensor2."""
+    if input.dtype.is_integral:
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
+                           "release addcdiv will perform a true division of tensor1 and tensor2. "
+                           "Convert the tensors with .to(torch.float32), or use div and add.")
     return elementwise(p.add, input, _scaled(elementwise(p.div, tensor1, tensor2), value))
 
 

@@ -73,7 +73,10 @@ class Op:
         params: in order.
         kind: "compute", or "view" (the result shares the input's memory where it can).
         promote: None; "match": tensors and operands meet in one dtype; "float": the same, and integers
-            become the default floating dtype.
+            become the default floating dtype; or a function of the arguments that says which.
+        check: a function of the arguments before promotion, which raises if they do not go together.
+        exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it is used.
+        refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not compute either.
         opmath: compute on 16-bit floats in float32, rounding the result once.
         grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
         method, inplace, out: derived forms that PyTorch has.
@@ -95,6 +98,9 @@ class Op:
         self.params = [Param(parameter) for parameter in signature.parameters.values()]
         self.kind = options.pop("kind", "compute")
         self.promote = options.pop("promote", None)
+        self.refuses = options.pop("refuses", "")
+        self.check = options.pop("check", None)
+        self.exact_numbers = options.pop("exact_numbers", False)
         self.opmath = options.pop("opmath", self.kind != "view")
         self.grad = options.pop("grad", None)
         self.method = options.pop("method", True)
@@ -175,9 +181,19 @@ class Op:
             return tuple(lift(item) for item in arg)
         return lift(arg)
 
-    def promoted(self, args: Sequence) -> list:
-        """Convert tensors and operands to their common dtype, as `promote` says."""
-        if self.promote is None:
+    def promoted(self, args: Sequence, widen: bool = False) -> list:
+        """Convert tensors and operands to their common dtype, as `promote` says.
+
+        Args:
+            widen: 16-bit floats will be computed in float32.
+
+        Raises:
+            NotImplementedError: the op refuses that dtype.
+        """
+        if self.check is not None:
+            self.check(*args)
+        promote = self.promote(*args) if callable(self.promote) else self.promote
+        if promote is None and not self.refuses:
             return list(args)
         group = []
         for param, arg in zip(self.params, args, strict=True):
@@ -185,13 +201,20 @@ class Op:
                 group.append(arg)
             elif param.role == "tensors":
                 group += arg
-        dtype = result_type(group)
-        if self.promote == "float" and dtype.is_integral:
+        dtype = result_type(group) if promote else group[0].dtype
+        if dtype.kind in self.refuses:
+            raise NotImplementedError(f"\"{self.name}_cpu\" not implemented for "
+                                      f"'{dtype.legacy.removesuffix('Tensor')}': convert the input "
+                                      "first, for example with .to(torch.float32)")
+        if promote is None:
+            return list(args)
+        if promote == "float" and dtype.is_integral:
             dtype = dtypes_default()
+        exact = widen and self.exact_numbers and dtype.is_reduced
         result = []
         for param, arg in zip(self.params, args, strict=True):
             if arg is not None and param.role in ("tensor", "operand"):
-                arg = convert(arg, dtype)
+                arg = convert(arg, dtypes.float32 if exact and arg.number else dtype)
             elif param.role == "tensors":
                 arg = tuple(convert(item, dtype) for item in arg)
             result.append(arg)

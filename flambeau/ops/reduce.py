@@ -204,7 +204,15 @@ all = _truth("all", p.reduce_min, "Are all elements non-zero?", np.all)
 any = _truth("any", p.reduce_max, "Is any element non-zero?", np.any)
 
 
-@op(samples=over(), differentiable=False)
+def _count_samples():
+    yield sample(Arr((3, 4), None, 0, 2))
+    yield sample(Arr((2, 3, 17), None, 0, 2), -1)
+    yield sample(Arr((2, 3, 17), None, 0, 2), (0, 2))
+    yield sample(Arr(()))
+    yield sample(Arr((3, 0)), 1)
+
+
+@op(samples=_count_samples, differentiable=False, oracle=np.count_nonzero)
 def count_nonzero(input: Tensor, dim: int | tuple | None = None):
     """How many elements are not zero."""
     dims = normalize_dims(dim, input.ndim)

@@ -164,7 +164,7 @@ def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
     return p.permute(input, [places[d] if d in places else next(rest) for d in range(input.ndim)])
 
 
-@view_op(samples=one(1, (1, 2)), public=("torch",), grad="ViewBackward0")
+@view_op(samples=one(1, (3, 1)), public=("torch",), grad="ViewBackward0")
 def unflatten(input: Tensor, dim: int, sizes: tuple):
     """Split dimension `dim` into `sizes`."""
     at = normalize_dim(dim, input.ndim)
@@ -237,7 +237,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int):
     return p.permute(windows, [*back, input.ndim])
 
 
-@view_op(samples=one(), public=("torch",), grad="AliasBackward0")
+@view_op(samples=one(), public=("torch",), differentiable=False)
 def detach(input: Tensor):
     """The same memory, outside the graph."""
     return p.stop_gradient(input)

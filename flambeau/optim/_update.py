@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.tensor.functions import ops
 
 __all__ = ["sgd_step_", "adam_step_", "rmsprop_step_", "adagrad_step_", "adadelta_step_",
            "adamax_step_", "nadam_step_", "radam_step_"]
@@ -16,79 +17,63 @@ __all__ = ["sgd_step_", "adam_step_", "rmsprop_step_", "adagrad_step_", "adadelt
 def sgd_step_(param: Tensor, grad: Tensor, momentum_buffer: Tensor | None, *, lr: float,
               momentum: float, dampening: float, weight_decay: float, nesterov: bool,
               maximize: bool, first: bool) -> None:
-    """g += decay * p; buffer = momentum * buffer + (1 - dampening) * g; p -= lr * buffer.
-
-    The first step sets the buffer to g. Nesterov: p -= lr * (g + momentum * buffer).
-    """
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
-    if momentum_buffer is not None:
-        if first:
-            momentum_buffer.copy_(grad)
-        else:
-            momentum_buffer.mul_(momentum).add_(grad, alpha=1 - dampening)
-        grad = grad.add(momentum_buffer, alpha=momentum) if nesterov else momentum_buffer
-    param.add_(grad, alpha=-lr)
+    """One step of SGD: `sgd_step` in the op table, or its form without momentum."""
+    if momentum_buffer is None:
+        ops.sgd_plain_step_(param, grad, lr=lr, weight_decay=weight_decay, maximize=maximize)
+    else:
+        ops.sgd_step_(param, grad, momentum_buffer, lr=lr, momentum=momentum,
+                      dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+                      maximize=maximize, first=first)
 
 
 def adam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
                max_exp_avg_sq: Tensor | None, step: Tensor, *, lr: float, beta1: float,
                beta2: float, eps: float, weight_decay: float, decoupled: bool,
                maximize: bool) -> None:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr / c1 * m / (sqrt(v / c2) + eps).
-
-    c1 = 1 - b1^t and c2 = 1 - b2^t correct the bias; `step` (t, float32 scalar) is counted up
-    first. With `max_exp_avg_sq`, the greatest v so far stands in the root (AMSGrad). `decoupled`
-    shrinks p by lr * decay instead of adding decay * p to g (AdamW).
-    """
-    step.add_(1)
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        if decoupled:
-            param.mul_(1 - lr * weight_decay)
-        else:
-            grad = grad.add(param, alpha=weight_decay)
-    exp_avg.lerp_(grad, 1 - beta1)
-    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-    count = step.item()
-    correction1 = 1 - beta1 ** count
-    root2 = (1 - beta2 ** count) ** 0.5
-    second = exp_avg_sq
-    if max_exp_avg_sq is not None:
-        max_exp_avg_sq.copy_(flambeau.maximum(max_exp_avg_sq, exp_avg_sq))
-        second = max_exp_avg_sq
-    denominator = (second.sqrt() / root2).add_(eps)
-    param.addcdiv_(exp_avg, denominator, value=-(lr / correction1))
+    """One step of Adam or AdamW (`decoupled`), with `max_exp_avg_sq` of AMSGrad."""
+    options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay,
+               "decoupled": decoupled, "maximize": maximize}
+    if max_exp_avg_sq is None:
+        ops.adam_step_(param, grad, exp_avg, exp_avg_sq, step, **options)
+    else:
+        ops.amsgrad_step_(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step, **options)
 
 
 def rmsprop_step_(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg: Tensor | None,
                   momentum_buffer: Tensor | None, step: Tensor, *, lr: float, alpha: float,
                   eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
-    """v = a v + (1 - a) g^2; p -= lr * g / (sqrt(v) + eps).
+    """One step of RMSprop.
 
     With `grad_avg` m (the centered form) the root is of v - m^2; with `momentum_buffer` the
     quotients are summed up and the sum is the direction. `step` is counted up.
     """
+    options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
+               "maximize": maximize}
+    if grad_avg is not None:
+        _centered_rmsprop(param, grad, square_avg, grad_avg, momentum_buffer, step,
+                          momentum=momentum, **options)
+    elif momentum_buffer is None:
+        ops.rmsprop_step_(param, grad, square_avg, step, **options)
+    else:
+        ops.rmsprop_momentum_step_(param, grad, square_avg, momentum_buffer, step,
+                                   momentum=momentum, **options)
+
+
+def _centered_rmsprop(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg: Tensor,
+                      momentum_buffer: Tensor | None, step: Tensor, *, lr: float, alpha: float,
+                      eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
     step.add_(1)
-    if maximize:
-        grad = -grad
+    grad = -grad if maximize else grad
     if weight_decay != 0:
         grad = grad.add(param, alpha=weight_decay)
     square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
-    if grad_avg is not None:
-        grad_avg.lerp_(grad, 1 - alpha)
-        root = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_()
+    grad_avg.lerp_(grad, 1 - alpha)
+    root = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_().add_(eps)
+    if momentum_buffer is None:
+        param.addcdiv_(grad, root, value=-lr)
     else:
-        root = square_avg.sqrt()
-    root = root.add_(eps)
-    if momentum_buffer is not None:
         momentum_buffer.mul_(momentum).addcdiv_(grad, root)
         param.add_(momentum_buffer, alpha=-lr)
-    else:
-        param.addcdiv_(grad, root, value=-lr)
 
 
 def adagrad_step_(param: Tensor, grad: Tensor, state_sum: Tensor, step: Tensor, *, lr: float,

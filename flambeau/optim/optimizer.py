@@ -12,6 +12,7 @@ from typing import Any
 import flambeau
 from flambeau.tensor import Tensor
 from flambeau.utils.hooks import RemovableHandle, add_hook
+from flambeau.utils.naming import typename
 
 __all__ = ["Optimizer", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
 
@@ -92,7 +93,7 @@ class Optimizer:
         self._set_hook_tables()
         if isinstance(params, Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of "
-                            f"Tensors or dicts, but got {flambeau.typename(params)}")
+                            f"Tensors or dicts, but got {typename(params)}")
         self.state: defaultdict = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
@@ -147,7 +148,7 @@ class Optimizer:
         for param in param_group["params"]:
             if not isinstance(param, Tensor):
                 raise TypeError("optimizer can only optimize Tensors, but one of the params is "
-                                + flambeau.typename(param))
+                                + typename(param))
             if not self.defaults.get("differentiable") and not (param.is_leaf
                                                                 or param.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")

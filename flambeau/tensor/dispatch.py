@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import errors
 from flambeau.core.dtypes import DType
 from flambeau.core.generated import define
@@ -458,15 +459,15 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
                    ) -> tuple[Launch, list, bool]:
     """(launch that computes the op into existing tensors, its flat arguments, elementwise?)."""
     record = function.record
-    key = (key_of(record, args), tuple(out._meta for out in outs))
     structure, flat = flatten(record, args)
+    same = tuple(next((j for j, a in enumerate(flat) if a is out), None) for out in outs)
+    key = (key_of(record, args), tuple(out._meta for out in outs), same)
     found = function.into.get(key)
     if found is None:
         call = OpCall(record, structure, [aval(a) for a in flat])
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
-        # the parts of a complex result are written one after the other, and need both of the operands
-        direct = is_elementwise(call.graph) and not any(o._meta.dtype.is_complex for o in outs)
+        direct = is_elementwise(call.graph) and not mixes_parts(call.graph)
         found = compile_call(call, metas_of(flat), [out._meta for out in outs]), direct
         function.into[key] = found
     return found[0], flat, found[1]
@@ -475,8 +476,8 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
 def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:
     for out in outs:
         check_no_self_overlap(out)
-    safe = all([no_partial_overlap(a, out, direct) for a in flat if isinstance(a, TensorBase)
-                for out in outs])
+    safe = all([a is out or no_partial_overlap(a, out, direct) for a in flat
+                if isinstance(a, TensorBase) for out in outs])
     if safe:
         launch.run_into(flat, outs)
         return

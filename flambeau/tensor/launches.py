@@ -6,7 +6,7 @@ all calls of equal structure, in memory and on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import node_type
@@ -217,8 +217,10 @@ def result_metas(graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
 
 
 def compile_call(call: Call, metas: Sequence[Meta | type],
-                 into: Sequence[Meta] | None = None) -> Launch:
-    """Compile `call` for inputs of these layouts, with new results or for writing `into` others."""
+                 into: Sequence[Meta] | None = None,
+                 aliases: Mapping[int, int] | None = None) -> Launch:
+    """Compile `call` for inputs of these layouts, with new results or for writing `into` others;
+    `aliases`: which result overwrites which input."""
     graph = call.graph
     if into is not None:
         graph = Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
@@ -227,7 +229,7 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
               for i, m in enumerate(metas)]
     outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(outs)]
-    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads())
+    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases)
     kinds = [m if isinstance(m, type) else None for m in metas]
     program = build_program(planned, kinds, len(outputs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)

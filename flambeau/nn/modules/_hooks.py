@@ -38,6 +38,8 @@ class _Tables:
         self.buffer_registration: OrderedDict = OrderedDict()
         self.module_registration: OrderedDict = OrderedDict()
         self.parameter_registration: OrderedDict = OrderedDict()
+        # Every hook that concerns calls: empty means that a call can go straight to forward().
+        self.any_call: OrderedDict = OrderedDict()
 
 
 tables = _Tables()
@@ -54,7 +56,7 @@ def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
 
     What it returns, unless None, replaces the positional arguments.
     """
-    return add_hook(tables.forward_pre, hook)
+    return add_hook(tables.forward_pre, hook, [tables.any_call])
 
 
 def register_module_forward_hook(hook: Callable, *, with_kwargs: bool = False,
@@ -64,19 +66,19 @@ def register_module_forward_hook(hook: Callable, *, with_kwargs: bool = False,
     What it returns, unless None, replaces the output. With `with_kwargs` the hook gets the keyword
     arguments after `args`; with `always_call` it also runs when forward raises.
     """
-    flags = [tables.forward_with_kwargs] * with_kwargs
+    flags = [tables.any_call] + [tables.forward_with_kwargs] * with_kwargs
     flags += [tables.forward_always_called] * always_call
     return add_hook(tables.forward, hook, flags)
 
 
 def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     """Call hook(module, grad_output) before the backward of every module."""
-    return add_hook(tables.backward_pre, hook)
+    return add_hook(tables.backward_pre, hook, [tables.any_call])
 
 
 def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
     """Call hook(module, grad_input, grad_output) after the backward of every module."""
-    return add_hook(tables.backward, hook)
+    return add_hook(tables.backward, hook, [tables.any_call])
 
 
 def register_module_backward_hook(hook: Callable) -> RemovableHandle:

@@ -8,10 +8,11 @@ from collections.abc import Container as _ContainerABC
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from flambeau.nn.modules._text import indent, type_name
+from flambeau.nn.modules._text import indent
 from flambeau.nn.modules.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.tensor import Tensor
+from flambeau.utils.naming import typename
 
 __all__ = ["Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"]
 
@@ -289,10 +290,10 @@ def _pairs(source: Any, owner: str, what: str) -> list[tuple[str, Any]]:
 def _describe(value: Any, style: str) -> str:
     """One parameter (or other value) of a parameter container, for its repr."""
     if not isinstance(value, Tensor):
-        return f"Object of type: {type_name(value)}"
+        return f"Object of type: {typename(value)}"
     size = "x".join(str(n) for n in value.size())
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
-    name = value.dtype if style == "dtype" else type_name(value)
+    name = value.dtype if style == "dtype" else typename(value)
     place = "" if value.device.type == "cpu" else f" ({value.device})"
     return f"{kind} containing: [{name} of size {size}{place}]"
 

@@ -64,7 +64,12 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight, self.bias)
+        own = self.__dict__["_parameters"]
+        try:  # half the time of `self.weight`, which comes here only by way of __getattr__
+            weight, bias = own["weight"], own["bias"]
+        except KeyError:  # a subclass or a parametrization holds them elsewhere
+            weight, bias = self.weight, self.bias
+        return F.linear(input, weight, bias)
 
     def extra_repr(self) -> str:
         return (f"in_features={self.in_features}, out_features={self.out_features}, "

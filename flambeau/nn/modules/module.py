@@ -24,9 +24,10 @@ from flambeau.nn.modules._hooks import (
 )
 from flambeau.nn.modules._notes import note_module
 from flambeau.nn.modules._state import ModuleState
-from flambeau.nn.modules._text import indent, type_name
+from flambeau.nn.modules._text import indent
 from flambeau.nn.parameter import Buffer, Parameter
 from flambeau.tensor import Tensor
+from flambeau.utils.naming import typename
 
 __all__ = [
     "Module", "register_module_backward_hook", "register_module_buffer_registration_hook",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound="Module")
+
+_global_call_hooks = tables.any_call
 
 _HOOK_TABLES = (
     "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs",
@@ -94,11 +97,16 @@ class Module(ModuleState, ModuleHooks):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # The tables are read one by one because code outside may fill them directly.
-        if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
-                or self._backward_pre_hooks or self._compiled_call_impl is not None
-                or tables.forward or tables.forward_pre or tables.backward
-                or tables.backward_pre):
+        # The attributes are read from the dict: `self.name` takes twice as long on a class that
+        # defines __getattr__. The tables are read one by one because code outside may fill them.
+        own = self.__dict__
+        try:
+            hooked = (own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"]
+                      or own["_backward_pre_hooks"] or _global_call_hooks)
+        except KeyError as missing:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute {missing}; does "
+                                 "its __init__ call super().__init__()?") from None
+        if hooked or "_compiled_call_impl" in own:
             call = self._compiled_call_impl or self._call_impl
         else:
             call = self.forward
@@ -159,7 +167,7 @@ class Module(ModuleState, ModuleHooks):
             self.register_parameter(name, value)
         elif parameters is not None and name in parameters:
             if value is not None:
-                raise TypeError(f"cannot assign '{type_name(value)}' as parameter '{name}' "
+                raise TypeError(f"cannot assign '{typename(value)}' as parameter '{name}' "
                                 "(torch.nn.Parameter or None expected)")
             self.register_parameter(name, value)
         elif isinstance(value, Module):
@@ -169,7 +177,7 @@ class Module(ModuleState, ModuleHooks):
             attributes["_modules"][name] = _module_registered(self, name, value)
         elif name in attributes.get("_modules", ()):
             if value is not None:
-                raise TypeError(f"cannot assign '{type_name(value)}' as child module '{name}' "
+                raise TypeError(f"cannot assign '{typename(value)}' as child module '{name}' "
                                 "(torch.nn.Module or None expected)")
             attributes["_modules"][name] = _module_registered(self, name, value)
         elif name in attributes.get("_buffers", ()) or is_tensor and isinstance(value, Buffer):
@@ -179,7 +187,7 @@ class Module(ModuleState, ModuleHooks):
 
     def _set_buffer(self, name: str, value: Any) -> None:
         if value is not None and not isinstance(value, Tensor):
-            raise TypeError(f"cannot assign '{type_name(value)}' as buffer '{name}' "
+            raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' "
                             "(torch.nn.Buffer, torch.Tensor or None expected)")
         buffers = self.__dict__.get("_buffers")
         if isinstance(value, Buffer):
@@ -232,7 +240,7 @@ class Module(ModuleState, ModuleHooks):
             raise AttributeError("cannot assign buffer before Module.__init__() call")
         _check_name(self, "buffer", name, self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{type_name(tensor)}' object to buffer '{name}' "
+            raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' "
                             "(torch Tensor or None required)")
         for hook in tables.buffer_registration.values():
             out = hook(self, name, tensor)
@@ -250,7 +258,7 @@ class Module(ModuleState, ModuleHooks):
         _check_name(self, "parameter", name, self._parameters)
         if param is not None:
             if not isinstance(param, Parameter):
-                raise TypeError(f"cannot assign '{type_name(param)}' object to parameter '{name}' "
+                raise TypeError(f"cannot assign '{typename(param)}' object to parameter '{name}' "
                                 "(torch.nn.Parameter or None required)")
             if param.grad_fn is not None:
                 raise ValueError(
@@ -266,9 +274,9 @@ class Module(ModuleState, ModuleHooks):
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a child module; None reserves the name."""
         if not isinstance(module, Module) and module is not None:
-            raise TypeError(f"{type_name(module)} is not a Module subclass")
+            raise TypeError(f"{typename(module)} is not a Module subclass")
         if not isinstance(name, str):
-            raise TypeError(f"module name should be a string. Got {type_name(name)}")
+            raise TypeError(f"module name should be a string. Got {typename(name)}")
         if hasattr(self, name) and name not in self._modules:
             raise KeyError(f"attribute '{name}' already exists")
         if "." in name:
@@ -635,7 +643,7 @@ def _parse_to(*args: Any, **kwargs: Any) -> tuple:
 
 def _check_name(module: Module, kind: str, name: Any, registry: dict) -> None:
     if not isinstance(name, str):
-        raise TypeError(f"{kind} name should be a string. Got {type_name(name)}")
+        raise TypeError(f"{kind} name should be a string. Got {typename(name)}")
     if "." in name:
         raise KeyError(f'{kind} name can\'t contain "."')
     if name == "":

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.utils.naming import typename
 
 __all__ = ["parameters_to_vector", "vector_to_parameters"]
 
@@ -35,7 +36,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         TypeError: `vec` is no tensor, or the parameters lie on different devices.
     """
     if not isinstance(vec, Tensor):
-        raise TypeError(f"expected torch.Tensor, but got: {flambeau.typename(vec)}")
+        raise TypeError(f"expected torch.Tensor, but got: {typename(vec)}")
     parameters = list(parameters)
     _common_device(parameters)
     position = 0

@@ -1,0 +1,586 @@
+"""Pooling: reductions over sliding windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from flambeau.core import dtypes
+from flambeau.ir.graph import Value, constant
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops.activation import FUNCTIONAL
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Tensor, op
+from flambeau.ops.samples import Arr, sample
+
+
+class _Windows:
+    """Sliding windows over the last `rank` dimensions of an input, checked.
+
+    Attributes:
+        kernel, stride, padding, dilation, size: one entry per dimension; size is the input's.
+        out: number of windows.
+        span: how much of the padded input the windows cover.
+    """
+
+    def __init__(self, name: str, rank: int, input: Value, kernel_size, stride, padding,
+                 dilation=1, ceil_mode: bool = False):
+        self.name, self.rank = name, rank
+        if input.ndim not in (rank + 1, rank + 2) or 0 in input.shape[-rank - 1:]:
+            raise RuntimeError(f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor "
+                               "with optional 0 dim batch size for input, but "
+                               f"got:{list(input.shape)}")
+        self.size = input.shape[-rank:]
+        self.kernel = self._sizes("kernel_size", kernel_size)
+        empty = stride is None or stride in ((), [])
+        self.stride = self.kernel if empty else self._sizes("stride", stride)
+        self.padding, self.dilation = self._sizes("padding", padding), self._sizes(
+            "dilation", dilation)
+        for what in ("kernel", "stride", "dilation"):
+            if min(getattr(self, what)) <= 0:
+                raise RuntimeError(f"{name}: {what} must be greater than zero, but got "
+                                   f"{list(getattr(self, what))}")
+        for q, k in zip(self.padding, self.kernel, strict=True):
+            if not 0 <= q <= k // 2:
+                raise RuntimeError(f"{name}: pad should be at most half of effective kernel size, "
+                                   f"but got pad={q}, kernel_size={k}")
+        self.reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+        self.out = tuple(self._count(d, ceil_mode) for d in range(rank))
+        if min(self.out) < 1:
+            given = input.shape[-rank - 1:]
+            raise RuntimeError(f"{name}: Given input size: ({_by(given)}). Calculated output "
+                               f"size: ({_by((given[0], *self.out))}). Output size is too small")
+        self.span = tuple((o - 1) * s + reach for o, s, reach in zip(
+            self.out, self.stride, self.reach, strict=True))
+
+    def _sizes(self, what: str, value) -> tuple[int, ...]:
+        if isinstance(value, int):
+            return (value,) * self.rank
+        if len(value) == 1:
+            return tuple(value) * self.rank
+        if len(value) != self.rank:
+            raise RuntimeError(f"{self.name}: {what} must be an int or a tuple of {self.rank} "
+                               f"ints, but got {tuple(value)}")
+        return tuple(value)
+
+    def _count(self, d: int, ceil_mode: bool) -> int:
+        """The last window must begin inside the input or its left padding."""
+        stride, padding = self.stride[d], self.padding[d]
+        room = self.size[d] + 2 * padding - self.reach[d]
+        count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+        if ceil_mode and (count - 1) * stride >= self.size[d] + padding:
+            count -= 1
+        return count
+
+    @property
+    def dims(self) -> range:
+        """The window dimensions of what `of` gives, counted from the end."""
+        return range(-self.rank, 0)
+
+    def of(self, x: Value, fill: float) -> Value:
+        """The windows of x: (..., *out, *kernel); `fill` stands outside."""
+        lead = x.ndim - self.rank
+        shape = (*x.shape[:lead], *self.span)
+        fits = [q == 0 and span <= size for q, span, size in zip(
+            self.padding, self.span, self.size, strict=True)]
+        if all(fits):
+            x = p.slice_(x, (0,) * x.ndim, (1,) * x.ndim, shape)
+        else:
+            x = p.spread(x, (0,) * lead + self.padding, (1,) * x.ndim, shape, fill)
+        return p.window(x, self.kernel, self.stride, self.dilation)
+
+    def back(self, g: Value, shape: Sequence[int]) -> Value:
+        """The transpose of `of`: sums window elements into an input of `shape`."""
+        lead = len(shape) - self.rank
+        reach = tuple(max(span, q + size) for span, q, size in zip(
+            self.span, self.padding, self.size, strict=True))
+        x = p.fold(g, self.kernel, self.stride, self.dilation, (*shape[:lead], *reach))
+        return p.slice_(x, (0,) * lead + self.padding, (1,) * len(shape), shape)
+
+    def reduced_dims(self, windows: Value) -> tuple[int, ...]:
+        return tuple(windows.ndim + d for d in self.dims)
+
+    def spread_out(self, y: Value) -> Value:
+        """One value per window, repeated for every element of the window."""
+        shape = (*y.shape, *self.kernel)
+        return p.expand(p.reshape(y, (*y.shape, *(1,) * self.rank)), shape)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _lowest(x: Value) -> float:
+    if x.dtype.kind == "f":
+        return -math.inf
+    return 0 if x.dtype.kind in "ub" else -(1 << (8 * x.dtype.itemsize - 1))
+
+
+# --------------------------------------------------------------------------- maximum
+def _argmax(windows: _Windows, x: Value) -> Value:
+    patches = windows.of(x, _lowest(x))
+    return p.reduce_arg(patches, windows.reduced_dims(patches), True)
+
+
+def _flat_index(windows: _Windows, at: Value) -> Value:
+    """The place of window element `at` in the input, counted row-major over the last dimensions."""
+    flat, rest, lead = None, at, at.ndim - windows.rank
+    places = []
+    for d in reversed(range(windows.rank)):
+        k = e.like(windows.kernel[d], at)
+        quotient = p.idiv(rest, k) if d else rest
+        tap = p.sub(rest, p.mul(quotient, k)) if d else rest
+        rest = quotient
+        start = p.sub(p.mul(p.iota(at.shape, lead + d), e.like(windows.stride[d], at)),
+                      e.like(windows.padding[d], at))
+        places.append(p.add(start, p.mul(tap, e.like(windows.dilation[d], at))))
+    for d, place in enumerate(reversed(places)):
+        flat = place if flat is None else p.add(p.mul(flat, e.like(windows.size[d], at)), place)
+    return flat
+
+
+def _max_pool(windows: _Windows, x: Value, return_indices: bool):
+    if x.dtype.kind == "b" or x.dtype.is_complex:
+        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{e._name(x)}'")
+    patches = windows.of(x, _lowest(x))
+    y = p.reduce_max(patches, windows.reduced_dims(patches))
+    return (y, _flat_index(windows, _argmax(windows, x))) if return_indices else y
+
+
+def _max_pool_vjp(windows: _Windows, g, x: Value) -> Value:
+    """The gradient goes to the first maximum of each window."""
+    g = g if isinstance(g, Value) else g[0]
+    at = windows.spread_out(_argmax(windows, x))
+    spot = None
+    for d in range(windows.rank):
+        tap = p.iota(at.shape, at.ndim - windows.rank + d)
+        spot = tap if spot is None else p.add(p.mul(spot, e.like(windows.kernel[d], at)), tap)
+    wide = windows.spread_out(g)
+    return windows.back(p.where(p.eq(spot, at), wide, p.zero_like(wide)), x.shape)
+
+
+def _max_samples(rank: int):
+    space = ((11,), (7, 8), (4, 5, 6))[rank - 1]
+
+    def samples():
+        x = Arr((2, 3, *space))
+        yield sample(x, 2)
+        yield sample(Arr((3, *space)), 3, 2)
+        yield sample(x, 3, 2, 1)
+        yield sample(x, (2, 3, 1)[:rank], (2, 1, 3)[:rank], (1, 0, 0)[:rank], 2)
+        yield sample(x, 2, ceil_mode=True)
+        yield sample(x, 3, 2, 1, return_indices=True, ceil_mode=True)
+        yield sample(Arr((0, 3, *space)), 2)
+
+    return samples
+
+
+def _max_grad(rank: int):
+    return "SqueezeBackward1" if rank == 1 else f"MaxPool{rank}DWithIndicesBackward0"
+
+
+def _options(grad, samples) -> dict:
+    return {"method": False, "out": False, "public": FUNCTIONAL, "grad": grad, "samples": samples}
+
+
+@op(**_options(_max_grad(1), _max_samples(1)))
+def max_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
+               return_indices: bool = False):
+    """The maximum of each window over (n, c, length); equal maxima: the first takes the gradient.
+
+    With `return_indices` also where each maximum lies in the last dimension.
+    """
+    windows = _Windows("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows, input, return_indices)
+
+
+@max_pool1d.vjp
+def max_pool1d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+    """See _max_pool_vjp."""
+    return _max_pool_vjp(_Windows("max_pool1d", 1, input, kernel_size, stride, padding, dilation,
+                                  ceil_mode), g, input)
+
+
+@op(**_options(_max_grad(2), _max_samples(2)))
+def max_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
+               return_indices: bool = False):
+    """The maximum of each window over (n, c, h, w); equal maxima: the first takes the gradient.
+
+    With `return_indices` also where each maximum lies, counted row-major over (h, w).
+    """
+    windows = _Windows("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows, input, return_indices)
+
+
+@max_pool2d.vjp
+def max_pool2d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+    """See _max_pool_vjp."""
+    return _max_pool_vjp(_Windows("max_pool2d", 2, input, kernel_size, stride, padding, dilation,
+                                  ceil_mode), g, input)
+
+
+@op(**_options(_max_grad(3), _max_samples(3)))
+def max_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
+               return_indices: bool = False):
+    """The maximum of each window over (n, c, d, h, w); equal maxima: the first takes the gradient.
+
+    With `return_indices` also where each maximum lies, counted row-major over (d, h, w).
+    """
+    windows = _Windows("max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool(windows, input, return_indices)
+
+
+@max_pool3d.vjp
+def max_pool3d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+    """See _max_pool_vjp."""
+    return _max_pool_vjp(_Windows("max_pool3d", 3, input, kernel_size, stride, padding, dilation,
+                                  ceil_mode), g, input)
+
+
+# --------------------------------------------------------------------------- mean
+def _divided(windows: _Windows, total: Value, include_pad: bool, divisor: int | None) -> Value:
+    """Window sums over the number of elements that count.
+
+    Padding counts if `include_pad`; what lies beyond it (ceil_mode) never does.
+    """
+    if divisor is not None:
+        if divisor == 0:
+            raise RuntimeError("divisor must be not zero")
+        return p.div(total, _number(divisor, total))
+    counts = None
+    for d in range(windows.rank):
+        size, pad = windows.size[d], windows.padding[d]
+        limit = size + pad if include_pad else size
+        low = -pad if include_pad else 0
+        if -pad >= low and windows.span[d] - pad <= limit:
+            count = _number(windows.kernel[d], total)
+        else:
+            shape = total.shape
+            at = p.iota(shape, total.ndim - windows.rank + d)
+            start = p.sub(p.mul(at, e.like(windows.stride[d], at)), e.like(pad, at))
+            end = p.minimum(p.add(start, e.like(windows.kernel[d], at)), e.like(limit, at))
+            count = convert(p.sub(end, p.maximum(start, e.like(low, at))), total.dtype)
+        counts = count if counts is None else p.mul(counts, count)
+    return p.div(total, counts)
+
+
+def _number(value: int, like: Value) -> Value:
+    return p.expand(constant(float(value), like.dtype, number=False), like.shape)
+
+
+def _avg_pool(windows: _Windows, x: Value, include_pad: bool, divisor: int | None) -> Value:
+    if x.dtype.is_integral and x.dtype is not dtypes.int64:
+        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{e._name(x)}'")
+    wide = convert(x, dtypes.float64) if x.dtype.is_integral else x
+    patches = windows.of(wide, 0)
+    total = p.reduce_sum(patches, windows.reduced_dims(patches))
+    return convert(_divided(windows, total, include_pad, divisor), x.dtype)
+
+
+def _avg_pool_vjp(windows: _Windows, g: Value, x: Value, include_pad: bool,
+                  divisor: int | None) -> Value:
+    share = _divided(windows, g, include_pad, divisor)
+    return windows.back(windows.spread_out(share), x.shape)
+
+
+def _avg_samples(rank: int):
+    space = ((11,), (7, 8), (4, 5, 6))[rank - 1]
+
+    def samples():
+        x = Arr((2, 3, *space))
+        yield sample(x, 2)
+        yield sample(Arr((3, *space)), 3, 2)
+        yield sample(x, 3, 2, 1)
+        yield sample(x, 3, 2, 1, True, False)
+        yield sample(x, 3, 2, 1, ceil_mode=True)
+        if rank > 1:
+            yield sample(x, 2, divisor_override=3)
+
+    return samples
+
+
+def _avg_grad(rank: int) -> str:
+    return "SqueezeBackward1" if rank == 1 else f"AvgPool{rank}DBackward0"
+
+
+@op(**_options(_avg_grad(1), _avg_samples(1)))
+def avg_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True):
+    """The mean of each window over (n, c, length)."""
+    windows = _Windows("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, input, count_include_pad, None)
+
+
+@avg_pool1d.vjp
+def avg_pool1d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad):
+    """See _avg_pool_vjp."""
+    windows = _Windows("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool_vjp(windows, g, input, count_include_pad, None)
+
+
+@op(**_options(_avg_grad(2), _avg_samples(2)))
+def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+               divisor_override: int | None = None):
+    """The mean of each window over (n, c, h, w); `divisor_override` replaces the count."""
+    windows = _Windows("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, input, count_include_pad, divisor_override)
+
+
+@avg_pool2d.vjp
+def avg_pool2d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                   divisor_override):
+    """See _avg_pool_vjp."""
+    windows = _Windows("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool_vjp(windows, g, input, count_include_pad, divisor_override)
+
+
+@op(**_options(_avg_grad(3), _avg_samples(3)))
+def avg_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
+               padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+               divisor_override: int | None = None):
+    """The mean of each window over (n, c, d, h, w); `divisor_override` replaces the count."""
+    windows = _Windows("avg_pool3d", 3, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool(windows, input, count_include_pad, divisor_override)
+
+
+@avg_pool3d.vjp
+def avg_pool3d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                   divisor_override):
+    """See _avg_pool_vjp."""
+    windows = _Windows("avg_pool3d", 3, input, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool_vjp(windows, g, input, count_include_pad, divisor_override)
+
+
+# --------------------------------------------------------------------------- adaptive
+def _adaptive_sizes(name: str, rank: int, x: Value, output_size) -> tuple[int, ...]:
+    if x.ndim not in (rank + 1, rank + 2):
+        raise RuntimeError(f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got "
+                           f"{list(x.shape)}")
+    if isinstance(output_size, int) or output_size is None:
+        output_size = (output_size,) * rank
+    if len(output_size) != rank:
+        raise RuntimeError(f"{name}: output_size must be {rank}, got {len(output_size)} sizes")
+    sizes = tuple(size if wanted is None else wanted
+                  for wanted, size in zip(output_size, x.shape[-rank:], strict=True))
+    if min(sizes) < 0:
+        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 "
+                           f"but received {list(output_size)}")
+    return sizes
+
+
+class _Bins:
+    """Windows of an adaptive pooling: bin i covers floor(i n / o) .. ceil((i + 1) n / o)."""
+
+    def __init__(self, x: Value, out: tuple[int, ...]):
+        self.rank, self.out, self.size = len(out), out, x.shape[-len(out):]
+        self.reach = tuple(
+            max((-(-(i + 1) * n // o) - i * n // o for i in range(o)), default=1)
+            for n, o in zip(self.size, out, strict=True))
+
+    @property
+    def regular(self) -> bool:
+        """Do all bins have one size, evenly spaced?"""
+        return all(o and n % o == 0 for n, o in zip(self.size, self.out, strict=True))
+
+    def _start(self, d: int, at: Value) -> Value:
+        return p.idiv(p.mul(at, e.like(self.size[d], at)), e.like(self.out[d], at))
+
+    def _end(self, d: int, at: Value) -> Value:
+        o = self.out[d]
+        after = p.mul(p.add(at, e.like(1, at)), e.like(self.size[d], at))
+        return p.idiv(p.add(after, e.like(o - 1, at)), e.like(o, at))
+
+    def coordinates(self, lead: int, shape) -> tuple[list, Value]:
+        """(coordinates in the input, whether they lie in the bin) of (..., *out, *reach)."""
+        coords: list = list(range(lead))
+        inside = None
+        for d in range(self.rank):
+            at, tap = p.iota(shape, lead + d), p.iota(shape, lead + self.rank + d)
+            place = p.add(self._start(d, at), tap)
+            valid = p.lt(place, self._end(d, at))
+            coords.append(p.minimum(place, e.like(self.size[d] - 1, place)))
+            inside = valid if inside is None else p.logical_and(inside, valid)
+        return coords, inside
+
+    def of(self, x: Value, fill: float) -> Value:
+        """The elements of the bins, (..., *out, *reach), with `fill` outside."""
+        lead = x.ndim - self.rank
+        shape = (*x.shape[:lead], *self.out, *self.reach)
+        coords, inside = self.coordinates(lead, shape)
+        elements = p.lookup(x, coords, shape)
+        return p.where(inside, elements, e.like(fill, elements))
+
+    def counts(self, y: Value) -> Value:
+        """The number of elements of every bin, like y."""
+        total = None
+        for d in range(self.rank):
+            at = p.iota(y.shape, y.ndim - self.rank + d)
+            count = convert(p.sub(self._end(d, at), self._start(d, at)), y.dtype)
+            total = count if total is None else p.mul(total, count)
+        return total
+
+
+def _even(name: str, bins: _Bins, x: Value) -> _Windows:
+    kernel = tuple(n // o for n, o in zip(bins.size, bins.out, strict=True))
+    return _Windows(name, bins.rank, x, kernel, kernel, 0)
+
+
+def _adaptive_avg(name: str, rank: int, x: Value, output_size) -> Value:
+    out = _adaptive_sizes(name, rank, x, output_size)
+    if x.dtype.is_integral:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{e._name(x)}'")
+    bins = _Bins(x, out)
+    if 0 in out:
+        return p.expand(constant(0.0, x.dtype, number=False), x.shape[:-rank] + out)
+    if bins.regular:
+        return _avg_pool(_even(name, bins, x), x, True, None)
+    elements = bins.of(x, 0)
+    total = p.reduce_sum(elements, range(elements.ndim - rank, elements.ndim))
+    return p.div(total, bins.counts(total))
+
+
+def _adaptive_max(name: str, rank: int, x: Value, output_size, return_indices: bool):
+    out = _adaptive_sizes(name, rank, x, output_size)
+    bins = _Bins(x, out)
+    if 0 in out:
+        y = p.expand(constant(0, x.dtype, number=False), x.shape[:-rank] + out)
+        return (y, convert(y, dtypes.int64)) if return_indices else y
+    if bins.regular:
+        return _max_pool(_even(name, bins, x), x, return_indices)
+    flat, shape = _bin_argmax(bins, x)
+    y = p.reshape(p.lookup(*_plane(bins, x, flat), flat.shape), shape)
+    return (y, p.reshape(flat, shape)) if return_indices else y
+
+
+def _bin_argmax(bins: _Bins, x: Value) -> tuple[Value, tuple[int, ...]]:
+    """(where each bin's first maximum lies in the input, row-major over a plane, as (..., bins);
+    shape of the result)."""
+    elements = bins.of(x, _lowest(x))
+    lead, rank = x.ndim - bins.rank, bins.rank
+    at = p.reduce_arg(elements, range(elements.ndim - rank, elements.ndim), True)
+    flat = None
+    for d in range(rank):  # the coordinates of the bin's element number `at`
+        tap = _digit(at, bins.reach, d)
+        place = p.add(bins._start(d, p.iota(at.shape, lead + d)), tap)
+        flat = place if flat is None else p.add(p.mul(flat, e.like(bins.size[d], at)), place)
+    return p.reshape(flat, (*x.shape[:lead], math.prod(bins.out))), at.shape
+
+
+def _plane(bins: _Bins, x: Value, flat: Value) -> tuple[Value, list]:
+    """(x with its last dimensions flattened, the coordinates of `flat` in it)."""
+    lead = x.ndim - bins.rank
+    return p.reshape(x, (*x.shape[:lead], math.prod(bins.size))), [*range(lead), flat]
+
+
+def _adaptive_max_vjp(name: str, rank: int, g, x: Value, output_size) -> Value:
+    g = g if isinstance(g, Value) else g[0]
+    bins = _Bins(x, _adaptive_sizes(name, rank, x, output_size))
+    if 0 in bins.out:
+        return p.zero_like(x)
+    if bins.regular:
+        return _max_pool_vjp(_even(name, bins, x), g, x)
+    flat, _ = _bin_argmax(bins, x)
+    plane, coords = _plane(bins, x, flat)
+    grad = p.scatter(p.zero_like(plane), coords, p.reshape(g, flat.shape), "add")
+    return p.reshape(grad, x.shape)
+
+
+def _digit(at: Value, sizes: Sequence[int], d: int) -> Value:
+    """Coordinate d of a row-major position in `sizes`."""
+    for size in reversed(sizes[d + 1:]):
+        at = p.idiv(at, e.like(size, at))
+    if d == 0:
+        return at
+    return p.irem(at, e.like(sizes[d], at))
+
+
+def _adaptive_samples(rank: int, *more):
+    space = ((12,), (8, 9), (4, 5, 6))[rank - 1]
+
+    def samples():
+        x = Arr((2, 3, *space))
+        yield sample(x, tuple(s // (2 if s % 2 == 0 else 1) for s in space))
+        yield sample(x, 3)
+        yield sample(Arr((3, *space)), 1)
+        yield sample(x, 5)
+        if rank > 1:
+            yield sample(x, (2, None, 3)[:rank])
+        for extra in more:
+            yield sample(x, 2, extra)
+            yield sample(x, 5, extra)
+
+    return samples
+
+
+def _adaptive_grad(rank: int):
+    def grad(call) -> str:
+        out = call._static("output_size")
+        if rank == 1:
+            return "SqueezeBackward1"
+        single = out == 1 or (isinstance(out, tuple) and set(out) == {1})
+        return "MeanBackward1" if single else f"AdaptiveAvgPool{rank}DBackward0"
+
+    return grad
+
+
+@op(**_options(_adaptive_grad(1), _adaptive_samples(1)))
+def adaptive_avg_pool1d(input: Tensor, output_size: int | tuple):
+    """The means of `output_size` bins that divide the last dimension as evenly as possible."""
+    return _adaptive_avg("adaptive_avg_pool1d", 1, input, output_size)
+
+
+@op(**_options(_adaptive_grad(2), _adaptive_samples(2)))
+def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple):
+    """The means of a grid of bins that divide (h, w) as evenly as possible; None keeps a size."""
+    return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
+
+
+@op(**_options(_adaptive_grad(3), _adaptive_samples(3)))
+def adaptive_avg_pool3d(input: Tensor, output_size: int | tuple):
+    """The means of a grid of bins that divide (d, h, w) as evenly as possible."""
+    return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
+
+
+def _adaptive_max_grad(rank: int) -> str:
+    return "SqueezeBackward1" if rank == 1 else f"AdaptiveMaxPool{rank}DBackward0"
+
+
+@op(**_options(_adaptive_max_grad(1), _adaptive_samples(1, True)))
+def adaptive_max_pool1d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
+    """The maxima of `output_size` bins of the last dimension, and where they lie if asked."""
+    return _adaptive_max("adaptive_max_pool1d", 1, input, output_size, return_indices)
+
+
+@adaptive_max_pool1d.vjp
+def adaptive_max_pool1d_vjp(g, input, output_size):
+    """See _adaptive_max_vjp."""
+    return _adaptive_max_vjp("adaptive_max_pool1d", 1, g, input, output_size)
+
+
+@op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)))
+def adaptive_max_pool2d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
+    """The maxima of a grid of bins of (h, w), and where they lie, row-major, if asked."""
+    return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
+
+
+@adaptive_max_pool2d.vjp
+def adaptive_max_pool2d_vjp(g, input, output_size):
+    """See _adaptive_max_vjp."""
+    return _adaptive_max_vjp("adaptive_max_pool2d", 2, g, input, output_size)
+
+
+@op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)))
+def adaptive_max_pool3d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
+    """The maxima of a grid of bins of (d, h, w), and where they lie, row-major, if asked."""
+    return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
+
+
+@adaptive_max_pool3d.vjp
+def adaptive_max_pool3d_vjp(g, input, output_size):
+    """See _adaptive_max_vjp."""
+    return _adaptive_max_vjp("adaptive_max_pool3d", 3, g, input, output_size)
