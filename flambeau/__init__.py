@@ -37,12 +37,12 @@ _HOMES = {
     "tensor.random": (
         "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
         "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-        "dropout"),
+        "dropout", "multinomial"),
     "tensor.overloads": (
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
         "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
         "result_type", "can_cast", "meshgrid", "tensor_split", "hstack", "vstack", "tile", "ravel",
-        "is_floating_point", "is_complex", "is_nonzero"),
+        "is_floating_point", "is_complex", "is_nonzero", "clone"),
     "tensor.complex_numbers": (
         "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),

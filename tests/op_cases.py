@@ -95,7 +95,8 @@ def _words(arg: Any) -> str:
 def _made(arg: Any, dtype: str, rng: np.random.Generator, floating: list[bool]) -> Any:
     if isinstance(arg, Arr):
         array = _array(arg, arg.dtype or dtype, rng)
-        floating.append(arg.requires_grad and array.dtype.kind in "fc")
+        floating.append(arg.requires_grad and arg.dtype in (None, dtype)
+                        and array.dtype.kind in "fc")
         return array
     if isinstance(arg, (tuple, list)):
         return tuple(_made(item, dtype, rng, floating) for item in arg)

@@ -15,7 +15,7 @@ from flambeau.ops import primitives as p
 __all__ = ["UNARY", "BINARY", "Pair"]
 
 Pair = tuple[Value, Value]
-LN2, LN10 = 0.6931471805599453, 2.302585092994046
+LN2, LN10, PI = 0.6931471805599453, 2.302585092994046, 3.141592653589793
 
 
 def _fill(value: float, like: Value) -> Value:
@@ -283,17 +283,19 @@ def atanh(a: Pair) -> Pair:
     """log((1 + a) / (1 - a)) / 2, by log1p where the quotient is near 1."""
     x, y = a
     one, half = _fill(1, x), _fill(0.5, x)
-    gap, reach = p.sub(one, x), p.add(one, x)
-    below = p.add(p.mul(gap, gap), p.mul(y, y))
+    gap, reach, square = p.sub(one, x), p.add(one, x), p.mul(y, y)
+    below, above = p.add(p.mul(gap, gap), square), p.add(p.mul(reach, reach), square)
     near = p.mul(_fill(0.25, x), p.log1p(p.div(p.mul(_fill(4, x), x), below)))
     pole = p.mul(half, p.sub(log_modulus((reach, y)), log_modulus((gap, y))))
+    re = p.where(p.lt(p.minimum(below, above), _fill(0.01, x)), pole, near)
     size = modulus(a)
-    far = p.div(p.div(x, size), size)
-    re = p.where(p.lt(below, _fill(0.01, x)), pole, near)
-    re = p.where(p.gt(size, _fill(1e9, x)), far, re)
-    # on the cut beyond 1 the side is that of the zero's sign
-    turn = p.sub(p.mul(gap, reach), p.mul(y, y))
-    return re, p.mul(half, p.atan2(p.mul(_fill(2, x), y), turn))
+    endless = _same(size, float("inf"))
+    far = p.where(endless, _fill(0, x), p.div(p.div(x, size), size))
+    re = p.where(p.gt(size, _fill(1e9, x)), p.copysign(far, x), re)
+    # on the cuts beyond 1 and -1 the side is that of the zero's sign
+    turn = p.atan2(p.mul(_fill(2, x), y), p.sub(p.mul(gap, reach), square))
+    turn = p.where(endless, p.copysign(_fill(PI, y), y), turn)
+    return re, p.mul(half, turn)
 
 
 def atan(a: Pair) -> Pair:

@@ -1,20 +1,22 @@
 """The functional interface: re-exports of the op table, and argument handling in plain Python.
 
-Lives here: names, legacy arguments, `inplace=`, checks that need no numerics. May not live here:
-maths; every value is computed by an op.
+Lives here: names, legacy arguments, `inplace=`, checks that need no numerics, dropout masks. May not
+live here: maths; every value is computed by an op.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import flambeau
-from flambeau.tensor import Tensor
+from flambeau.tensor import Tensor, public
 from flambeau.tensor.functions import ops
 from flambeau.tensor.random import dropout as dropout
 
-# Names that are exactly an op: resolved at first use, then plain attributes of this module.
+# Names that are exactly an op: those that the ops' records make public here, and these. They are
+# resolved at first use, then plain attributes of this module.
 _OPS = (
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
@@ -44,16 +46,19 @@ _DEFINED = (
     "relu", "relu6", "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
     "softmin", "threshold", "triplet_margin_loss",
 )
-__all__ = sorted((*_OPS, *_DEFINED))
+__all__ = sorted({*_DEFINED, *public.names("nn.functional"),
+                  *(name for name in _OPS if hasattr(ops, name))})
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OPS:
+    found = public.lookup("nn.functional", name)
+    if found is None and name in _OPS:
         found = getattr(ops, name, None)
-        if found is not None:
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}: not implemented yet, "
+                             "or no such name in PyTorch")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
@@ -183,22 +188,41 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
 
 
 # -- dropout -------------------------------------------------------------------------------------
-def _drop(name: str, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+_SELU_SATURATION = 1.7580993408473766  # -(scale * alpha) of SELU, with the sign turned
+
+
+def _drop(input: Tensor, p: float, training: bool, inplace: bool, *, features: bool,
+          alpha: bool) -> Tensor:
+    """Dropout of whole channels (`features`), or to SELU's saturation (`alpha`), or both."""
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return getattr(functions, name + "_" if inplace else name)(input, p, training)
+    if not training or p == 0 or input.numel() == 0:
+        return input
+    if p == 1:
+        return input.mul_(0.0) if inplace else input * 0.0
+    if features and input.dim() < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if features else input.shape
+    noise = flambeau.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+    if not alpha:
+        noise.div_(1 - p)
+        return input.mul_(noise) if inplace else input * noise
+    scale = 1.0 / math.sqrt((_SELU_SATURATION ** 2 * p + 1) * (1 - p))
+    shift = noise.add(-1).mul_(_SELU_SATURATION * scale).add_(_SELU_SATURATION * scale * p)
+    noise.mul_(scale)
+    return input.mul_(noise).add_(shift) if inplace else input * noise + shift
 
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
                   inplace: bool = False) -> Tensor:
     """Sets elements to SELU's negative saturation, keeping mean and variance, if training."""
-    return _drop("alpha_dropout", input, p, training, inplace)
+    return _drop(input, p, training, inplace, features=False, alpha=True)
 
 
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
                           inplace: bool = False) -> Tensor:
     """alpha_dropout of whole channels."""
-    return _drop("feature_alpha_dropout", input, p, training, inplace)
+    return _drop(input, p, training, inplace, features=True, alpha=True)
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True,
@@ -212,7 +236,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True,
     batched = input.dim() == 3
     if not batched:
         input = input.unsqueeze_(0) if inplace else input.unsqueeze(0)
-    result = _drop("feature_dropout", input, p, training, inplace)
+    result = _drop(input, p, training, inplace, features=True, alpha=False)
     if not batched:
         result = result.squeeze_(0) if inplace else result.squeeze(0)
     return result
@@ -235,7 +259,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True,
                       "to interpret the input as one without a batch dimension, i.e. shape "
                       "(C, H, W). To maintain the 1D channel-wise dropout behavior, please switch "
                       "to using dropout1d instead.", stacklevel=2)
-    return _drop("feature_dropout", input, p, training, inplace)
+    return _drop(input, p, training, inplace, features=True, alpha=False)
 
 
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True,
@@ -249,7 +273,7 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True,
         batched = True
     if not batched:
         input = input.unsqueeze_(0) if inplace else input.unsqueeze(0)
-    result = _drop("feature_dropout", input, p, training, inplace)
+    result = _drop(input, p, training, inplace, features=True, alpha=False)
     if not batched:
         result = result.squeeze_(0) if inplace else result.squeeze(0)
     return result

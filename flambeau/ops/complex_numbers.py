@@ -57,6 +57,16 @@ def view_as_complex(input: Tensor):
     return p.view_as_complex(input)
 
 
+@view_op(samples=lambda: iter([sample(Arr((6,), "complex128"), (2, 3), (4, 1), 1)]), public=(),
+         method=False, grad="AsStridedBackward0")
+def _as_strided_parts(input: Tensor, size: tuple, stride: tuple, storage_offset: int):
+    """`as_strided` on the memory of a complex tensor as reals, or of reals as complex numbers."""
+    if input.dtype.is_complex:
+        return p.as_strided(p.view_as_real(input), size, stride, storage_offset)
+    pairs = p.reshape(input, (input.numel // 2, 2))
+    return p.as_strided(p.view_as_complex(pairs), size, stride, storage_offset)
+
+
 # --------------------------------------------------------------------------- parts, conjugates
 @op(name="_complex", samples=_on((3, 4), (4,), dtype="float64"), method=False, public=(),
     out=False, grad="ComplexBackward0", opmath=False)

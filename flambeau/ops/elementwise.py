@@ -382,7 +382,7 @@ def _clamp_samples():
     yield sample(Arr((3, 4)), Arr((4,), None, -1, 0), Arr((3, 1), None, 0, 1))
 
 
-@op(promote="match", inplace=True, samples=_clamp_samples, aliases=("clip",))
+@op(promote="match", inplace=True, refuses="b", samples=_clamp_samples, aliases=("clip",))
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None):
     """input limited to [min, max]; where min > max the result is max."""
     if min is None and max is None:

@@ -98,7 +98,7 @@ def _attach_overloads() -> None:
     for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
                  "cauchy_", "geometric_"):
         setattr(Tensor, name, getattr(random, name))
-    Tensor.bernoulli = random.bernoulli
+    Tensor.bernoulli, Tensor.multinomial = random.bernoulli, random.multinomial
     for name in ("empty", "zeros", "ones"):
         setattr(Tensor, f"new_{name}", overloads.new_factory(name))
     Tensor.new_full, Tensor.new_tensor = overloads.new_full, overloads.new_tensor

@@ -13,7 +13,7 @@ from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
-    "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
+    "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
     "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "new_factory",
@@ -296,3 +296,9 @@ def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None,
     """`torch.tensor` with this tensor's dtype."""
     made = interop.from_data(data, dtype or self.dtype)
     return made.requires_grad_() if requires_grad else made
+
+
+def clone(input: Any, *, memory_format: Any = None) -> Any:
+    """A copy with its own memory."""
+    return input.clone(memory_format=memory_format)
+

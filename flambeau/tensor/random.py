@@ -21,7 +21,7 @@ from flambeau.tensor.tensor import Tensor
 
 __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
            "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-           "dropout", "uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
+           "dropout", "multinomial", "uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
            "cauchy_", "geometric_"]
 
 
@@ -228,6 +228,54 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     made = normal_(creation.empty(shape, dtype=tensors[0].dtype), generator=generator)
     made.mul_(std).add_(mean)
     return made if out is None else out.resize_(shape).copy_(made)
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
+                generator: Any = None, out: Any = None) -> Tensor:
+    """Indices drawn with the given weights: (categories,) -> (num_samples,), or row by row.
+
+    Raises:
+        RuntimeError: weights that are negative or not finite, or too few of them.
+    """
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: "
+                           f"{dispatch._scalar_name(input.dtype)}")
+    if input.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    weights = input.detach()
+    if not replacement and num_samples > input.shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    if not bool(ops.all(ops.isfinite(weights))) or weights.min().item() < 0:
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if bool(ops.any(ops.eq(ops.sum(weights, -1), 0))):
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if not replacement or num_samples == 1:
+        noise = exponential_(creation.empty_like(weights), generator=generator)
+        ratio = ops.div(weights, noise)
+        if num_samples == 1:
+            drawn = ops.argmax(ratio, -1, True)
+        elif hasattr(ops, "topk"):
+            drawn = ops.topk(ratio, num_samples, -1)[1]
+        else:
+            raise NotImplementedError("multinomial without replacement needs topk, which is not "
+                                      "implemented yet; pass replacement=True")
+    else:
+        drawn = _drawn_with_replacement(weights, num_samples, generator)
+    return drawn if out is None else out.resize_(drawn.shape).copy_(drawn)
+
+
+def _drawn_with_replacement(weights: Tensor, count: int, generator: Any) -> Tensor:
+    wide = weights.dtype is dtypes.float64
+    rows = weights.to(dtypes.float64 if wide else dtypes.float32).contiguous()
+    rows = rows.reshape(1, -1) if rows.ndim == 1 else rows
+    kind = "multinomial_float64" if wide else "multinomial_float32"
+    scratch = creation.empty_like(rows[0])
+    drawn = creation.empty(rows.shape[0], count, dtype=dtypes.int64)
+    for row, result in zip(rows.unbind(0), drawn.unbind(0), strict=True):
+        fill(result, kind, (row._ptr, rows.shape[1], scratch._ptr), generator)
+    return drawn.reshape(count) if weights.ndim == 1 else drawn
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -14,7 +14,7 @@ from flambeau.autograd.grad_mode import mode
 from flambeau.autograd.graph import Node, edge_of, next_order
 from flambeau.autograd.hooks import move_retain_grad
 from flambeau.core.errors import caller_location
-from flambeau.tensor import tape
+from flambeau.tensor import functions, tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import TensorBase
 
@@ -87,20 +87,22 @@ def _old_value(target: Any) -> Any:
 class CopySlices(Node):
     """The backward of writing to a part of `base` (or all of it) through a view."""
 
-    __slots__ = ("shape", "strides", "offset", "inner", "position")
+    __slots__ = ("shape", "strides", "offset", "inner", "position", "parts")
 
     @classmethod
     def of(cls, base: Any, view: Any, inner: Node, position: int | None) -> CopySlices:
         others = tuple(edge for i, edge in enumerate(inner.next_edges) if i != position)
         node = cls((edge_of(base), *others), (base._meta,))
         node.shape, node.strides = tuple(view._meta.shape), view._meta.strides
-        node.offset = (view._ptr - base._ptr) // base._meta.dtype.itemsize
+        node.offset = (view._ptr - base._ptr) // view._meta.dtype.itemsize
         node.inner, node.position = inner, position
+        node.parts = view._meta.dtype is not base._meta.dtype
         return node
 
     def apply(self, grads: Sequence) -> tuple:
         whole = grads[0].contiguous().clone()
-        part = whole.as_strided(self.shape, self.strides, self.offset)
+        strided = functions.ops._as_strided_parts if self.parts else functions.ops.as_strided
+        part = strided(whole, self.shape, self.strides, self.offset)
         results = list(self.inner.apply([part.clone()]))
         own = results.pop(self.position) if self.position is not None else None
         if own is None:
@@ -128,7 +130,7 @@ def refresh_view(view: Any) -> None:
     if view._view_version == view._storage.version or view._view_no_grad:
         return
     view._view_version = view._storage.version
-    offset = (view._ptr - base._ptr) // base._meta.dtype.itemsize
+    offset = (view._ptr - base._ptr) // view._meta.dtype.itemsize
     key = (base._meta, view._meta, offset)
     launch = _strided_views.get(key)
     if launch is None:
@@ -144,7 +146,9 @@ def _strided_launch(base: Any, view: Any, offset: int) -> Any:
 
     structure = [("input", 0), ("static", tuple(view._meta.shape)),
                  ("static", tuple(view._meta.strides)), ("static", offset)]
-    call = OpCall(REGISTRY["as_strided"], structure, [(tuple(base._meta.shape), base._meta.dtype)])
+    same = view._meta.dtype is base._meta.dtype
+    record = REGISTRY["as_strided" if same else "_as_strided_parts"]
+    call = OpCall(record, structure, [(tuple(base._meta.shape), base._meta.dtype)])
     return ViewLaunch(call, [base._meta])
 
 

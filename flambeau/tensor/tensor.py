@@ -487,7 +487,7 @@ class Tensor(TensorBase):
             result = ops._to_dtype(self, dtype)
         elif copy:
             result = ops.clone(self)
-        return result if memory_format is None else result.contiguous(memory_format=memory_format)
+        return result.contiguous(memory_format=memory_format) if _is_order(memory_format) else result
 
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The legacy type name, or the tensor converted to a dtype (also given by such a name)."""
@@ -509,6 +509,11 @@ class Tensor(TensorBase):
     def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
         as_device("cuda" if device is None else device)
         return self
+
+    def clone(self, *, memory_format: Any = None) -> Tensor:
+        """A copy with its own memory, in the same order unless a memory format is given."""
+        copied = ops.clone(self)
+        return copied.contiguous(memory_format=memory_format) if _is_order(memory_format) else copied
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a row-major copy."""
@@ -648,6 +653,12 @@ class Tensor(TensorBase):
         made = data.detach().as_subclass(cls)
         made._rg = bool(require_grad)
         return made
+
+
+def _is_order(memory_format: Any) -> bool:
+    from flambeau.tensor.creation import preserve_format
+
+    return memory_format is not None and memory_format is not preserve_format
 
 
 def _become(made: Any, other: Any) -> None:

@@ -169,7 +169,7 @@ def test_dtypes(name: str):
 # --------------------------------------------------------------------------- layouts
 def transposed(array: np.ndarray) -> np.ndarray:
     """The same elements, column-major in memory."""
-    return np.asfortranarray(array)
+    return np.array(array, order="F")
 
 
 def strided(array: np.ndarray) -> np.ndarray:

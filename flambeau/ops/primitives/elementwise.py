@@ -210,7 +210,7 @@ erf, erfc, erfinv = _math("erf", 14), _math("erfc", 20), _math("erfinv", 20)
 sigmoid, lgamma, digamma = _math("sigmoid", 14), _math("lgamma", 40), _math("digamma", 40)
 pow_, atan2, fmod = _math("pow", 30), _math("atan2", 24), _math("fmod", 20)
 
-LN2, LN10 = 0.6931471805599453, 2.302585092994046
+PI, LN2, LN10 = 3.141592653589793, 0.6931471805599453, 2.302585092994046
 TWO_OVER_SQRT_PI, SQRT_PI_OVER_2 = 1.1283791670955126, 0.886226925452758
 
 
@@ -344,6 +344,33 @@ def sigmoid_vjp(node, g):
 @lgamma.vjp
 def lgamma_vjp(node, g):
     return (mul(g, digamma(node.inputs[0])),)
+
+
+@digamma.vjp
+def digamma_vjp(node, g):
+    return (mul(g, trigamma(node.inputs[0])),)
+
+
+def trigamma(x: Value) -> Value:
+    """The second derivative of lgamma: recurrence up to x + 10, there the asymptotic series
+    (Abramowitz & Stegun 6.4.12, 6.4.6), and reflection below 1/2 (6.4.7)."""
+    half, one = filled(0.5, x), filled(1, x)
+    low = lt(x, half)
+    y = where(low, sub(one, x), x)
+    total = zero_like(x)
+    for k in range(10):
+        inverse = div(one, add(y, filled(k, x)))
+        total = add(total, mul(inverse, inverse))
+    inverse = div(one, add(y, filled(10, x)))
+    square = mul(inverse, inverse)
+    series = zero_like(x)
+    for bernoulli in (-691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6):
+        series = mul(square, add(series, filled(bernoulli, x)))
+    series = mul(inverse, add(add(one, mul(half, inverse)), series))
+    value = add(total, series)
+    inside = where(low, x, filled(0.25, x))  # keeps the unused side finite
+    ratio = div(filled(PI, x), sin(mul(filled(PI, x), inside)))
+    return where(low, sub(mul(ratio, ratio), value), value)
 
 
 @pow_.vjp

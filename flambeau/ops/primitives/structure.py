@@ -441,6 +441,57 @@ def reduce_sum_vjp(node, g):
     return (unreduce(g, node.inputs[0].shape, node.attrs[0]),)
 
 
+@REDUCE_PROD.vjp
+def reduce_prod_vjp(node, g):
+    """The product of the other elements, from those before and those after: no division, so zeros
+    are exact in every order."""
+    from flambeau.ops.primitives import elementwise as e
+
+    (x,), dims = node.inputs, node.attrs[0]
+    order = [d for d in range(x.ndim) if d not in dims] + list(dims)
+    moved = permute(x, order)
+    kept = [x.shape[d] for d in order[:x.ndim - len(dims)]]
+    flat = reshape(moved, [*kept, _count(x.shape, dims)])
+    others = e.mul(_products_before(flat, 1), _products_before(flat, -1))
+    back = sorted(range(x.ndim), key=order.__getitem__)
+    others = permute(reshape(others, moved.shape), back)
+    return (e.mul(unreduce(g, x.shape, dims), e.conj(others)),)
+
+
+def _count(shape, dims) -> int:
+    """How many elements lie along dims."""
+    count = 1
+    for d in dims:
+        count *= shape[d]
+    return count
+
+
+def _products_before(x: Value, direction: int) -> Value:
+    """The product of all elements before (direction 1) or after (-1) each one, along the last
+    dimension: shifted by one, then by doubling steps."""
+    from flambeau.ops.primitives import elementwise as e
+
+    size, step = x.shape[-1], 1
+    result = _shifted(x, direction)
+    while step < size:
+        result = e.mul(result, _shifted(result, direction * step))
+        step *= 2
+    return result
+
+
+def _shifted(x: Value, by: int) -> Value:
+    """The elements moved by `by` places along the last dimension; ones come in."""
+    from flambeau.ops.primitives import elementwise as e
+
+    last, size = x.ndim - 1, x.shape[-1]
+    if abs(by) >= size:
+        return e.filled(1, x)
+    ones = e.filled(1, slice_dim(x, last, 0, 1, abs(by)))
+    if by > 0:
+        return cat((ones, slice_dim(x, last, 0, 1, size - by)), last)
+    return cat((slice_dim(x, last, -by, 1, size + by), ones), last)
+
+
 def _extremum_vjp(node, g):
     """All elements equal to the extremum share the gradient (PyTorch's amax)."""
     from flambeau.ops.primitives import elementwise as e
