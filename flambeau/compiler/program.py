@@ -267,7 +267,7 @@ class _Arena:
             nbytes = temps[number].dtype.itemsize
             for size in temps[number].shape:
                 nbytes *= size
-        return (nbytes + 63) & -64
+        return max(64, (nbytes + 63) & -64)  # what is empty has an address too
 
 
 def buffer_for(kind: str, number: int, dtype: DType, shape: Sequence[int],

@@ -1,7 +1,7 @@
 """The pass that removes complex numbers: every complex value becomes a pair of real ones.
 
-A complex argument in memory is two real buffers on the same address: strides doubled, and the imaginary
-part one element further on. No kernel ever sees a complex dtype.
+A complex argument in memory is two real buffers on the same address: strides doubled, and the
+imaginary part one element further on. No kernel ever sees a complex dtype.
 """
 
 from __future__ import annotations

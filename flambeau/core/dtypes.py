@@ -117,7 +117,7 @@ def by_numpy(numpy_type: object) -> DType:
 
 
 # The lattice in which a promotion is a least upper bound. Each dtype lists the ones directly above;
-# the unsigned types wider than 8 bits meet only bool and the floating types (as in PyTorch).
+# the unsigned types wider than 8 bits meet only the floating types (as in PyTorch).
 _ABOVE = {
     "bool": ("uint8", "int8"),
     "uint8": ("int16",), "int8": ("int16",), "int16": ("int32",), "int32": ("int64",),
@@ -143,9 +143,7 @@ def _promote_names(a: str, b: str) -> str | None:
     barebones = {"uint16", "uint32", "uint64"}
     for one, other in ((a, b), (b, a)):
         if one in barebones:
-            if by_name(other).kind in "fc" or other == "bool":
-                return one if other == "bool" else other
-            return None
+            return other if by_name(other).kind == "f" else None
     common = _reachable(a) & _reachable(b)
     return min(common, key=lambda name: len(_reachable(name)) * -1)
 
@@ -181,7 +179,7 @@ class finfo:  # noqa: N801 - PyTorch's name
         self.max = float(info.max)
         self.min = float(info.min)
         self.tiny = self.smallest_normal = float(info.tiny)
-        self.resolution = float(info.resolution)
+        self.resolution = float(f"1e-{info.precision}")
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "

@@ -1,13 +1,14 @@
 """The functional interface: re-exports of the op table, and argument handling in plain Python.
 
-Lives here: names, legacy arguments, `inplace=`, checks that need no numerics, dropout masks. May not
-live here: maths; every value is computed by an op.
+Lives here: names, legacy arguments, `inplace=`, checks that need no numerics, dropout masks. May
+not live here: maths; every value is computed by an op.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import flambeau
@@ -33,7 +34,7 @@ _OPS = (
     "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "prelu", "relu_",
     "rms_norm", "rrelu_", "scaled_dot_product_attention", "selu_", "sigmoid", "softplus",
     "softshrink", "softsign", "tanh", "tanhshrink", "threshold_",
-    "triplet_margin_with_distance_loss", "unfold", "upsample", "upsample_bilinear",
+    "unfold", "upsample", "upsample_bilinear",
     "upsample_nearest",
 )
 _DEFINED = (
@@ -44,10 +45,14 @@ _DEFINED = (
     "log_softmax", "margin_ranking_loss", "mish", "mse_loss", "multi_margin_loss",
     "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
     "relu", "relu6", "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
-    "softmin", "threshold", "triplet_margin_loss",
+    "softmin", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 )
 __all__ = sorted({*_DEFINED, *public.names("nn.functional"),
                   *(name for name in _OPS if hasattr(ops, name))})
+
+
+class _NotYetError(AttributeError, NotImplementedError):
+    """A function of PyTorch that is missing: `hasattr` is False, a call is not implemented."""
 
 
 def __getattr__(name: str) -> Any:
@@ -55,8 +60,10 @@ def __getattr__(name: str) -> Any:
     if found is None and name in _OPS:
         found = getattr(ops, name, None)
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}: not implemented yet, "
-                             "or no such name in PyTorch")
+        message = f"module {__name__!r} has no attribute {name!r}"
+        if name in _OPS:
+            raise _NotYetError(f"{message}: it is not implemented yet")
+        raise AttributeError(message)
     globals()[name] = found
     return found
 
@@ -152,6 +159,8 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
           inplace: bool = False) -> Tensor:
     """Leaky ReLU with slopes drawn from [lower, upper) in training."""
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
     if inplace:
         return functions.rrelu_(input, lower, upper, training)
     return functions.rrelu(input, lower, upper, training)
@@ -551,3 +560,20 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
         raise ValueError(f"margin must be greater than 0, got {margin}")
     return functions.triplet_margin_loss(anchor, positive, negative, margin=margin, p=p, eps=eps,
                                          swap=swap, reduction=reduction)
+
+
+def triplet_margin_with_distance_loss(
+        anchor: Tensor, positive: Tensor, negative: Tensor, *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None, margin: float = 1.0,
+        swap: bool = False, reduction: str = "mean") -> Tensor:
+    """triplet_margin_loss with any distance; `pairwise_distance` if none is given."""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    distance = functions.pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = flambeau.minimum(far, distance(positive, negative))
+    loss = flambeau.clamp(margin + near - far, min=0)
+    if reduction == "none":
+        return loss
+    return loss.mean() if reduction == "mean" else loss.sum()

@@ -36,7 +36,7 @@ def _wide(x: Value | None) -> Value | None:
     return convert(x, dtypes.float32)
 
 
-# --------------------------------------------------------------------------- over trailing dimensions
+# --------------------------------------------------------------------------- trailing dimensions
 def _layer_samples():
     yield sample(Arr((3, 4)), (4,))
     yield sample(Arr((2, 3, 17)), (17,), Arr((17,)), Arr((17,)))
@@ -49,8 +49,8 @@ def _trailing(name: str, x: Value, normalized_shape, weight, bias=None) -> tuple
     """The dimensions that `normalized_shape` stands for, after checking everything."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape:
-        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing "
-                           "at least one element, but got normalized_shape = []")
+        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., "
+                           "containing at least one element, but got normalized_shape = []")
     for what, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != shape:
             raise RuntimeError(f"Expected {what} to be of same shape as normalized_shape, but got "
@@ -84,8 +84,8 @@ def layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = N
                bias: Tensor | None = None, eps: Number = 1e-5):
     """(input - mean) / sqrt(variance + eps) * weight + bias, over the last dimensions.
 
-    The variance is the biased one. `normalized_shape` names the sizes of those dimensions; weight and
-    bias have that shape.
+    The variance is the biased one. `normalized_shape` names the sizes of those dimensions; weight
+    and bias have that shape.
     """
     dims = _trailing("LayerNormKernelImpl", input, normalized_shape, weight, bias)
     return _affine(_standard(input, dims, eps)[0], weight, bias)
@@ -149,8 +149,8 @@ def _per_channel(value: Value, shape) -> Value:
 def _check_channels(x: Value, **values: Value | None) -> tuple[int, ...]:
     """All dimensions but the channels; checks that every value has one element per channel."""
     if x.ndim < 2:
-        raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1): the "
-                         f"input needs a channel dimension, got {list(x.shape)}")
+        raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1): "
+                         f"the input needs a channel dimension, got {list(x.shape)}")
     for name, value in values.items():
         if value is not None and value.numel != x.shape[1]:
             raise RuntimeError(f"{name} should contain {x.shape[1]} elements not {value.numel}")
@@ -267,7 +267,7 @@ def _towards(old: Value, new: Value, momentum: Value) -> Value:
     return p.add(new, p.mul(old, p.sub(e.like(1, rate), rate)))
 
 
-# --------------------------------------------------------------------------- over groups of channels
+# --------------------------------------------------------------------------- groups of channels
 def _group_samples():
     yield sample(Arr((2, 6)), 3)
     yield sample(Arr((2, 6, 5)), 3, Arr((6,)), Arr((6,)))
@@ -318,13 +318,13 @@ def _check_groups(x: Value, groups: int, weight: Value | None, bias: Value | Non
         raise RuntimeError("Expected at least 2 dimensions for input tensor but received "
                            f"{x.ndim}")
     if groups <= 0 or x.shape[1] % groups:
-        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, but "
-                           f"got input of shape {list(x.shape)} and num_groups={groups}")
+        raise RuntimeError("Expected number of channels in input to be divisible by num_groups, "
+                           f"but got input of shape {list(x.shape)} and num_groups={groups}")
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (x.shape[1],):
             raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of "
-                               f"channels in input, but got {name} of shape {list(value.shape)} and "
-                               f"input of shape {list(x.shape)}")
+                               f"channels in input, but got {name} of shape "
+                               f"{list(value.shape)} and input of shape {list(x.shape)}")
     floats_only("GroupNormKernelImpl", x)
 
 

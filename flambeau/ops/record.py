@@ -83,6 +83,7 @@ class Op:
         returns: names of the results, if there are several.
         mutates: names of parameters that the in-place form overwrites with the results, in order;
             those that are None are left out, as are their results.
+        dense: results are row-major even where an elementwise result would keep its operand's order.
         many: the results are a plain tuple, whatever their number (split, unbind).
         functional: also (or only) in torch.nn.functional.
         gradient: the override of the derived gradient, or None.
@@ -108,6 +109,7 @@ class Op:
         self.out = options.pop("out", self.kind != "view")
         self.returns = options.pop("returns", None)
         self.mutates = options.pop("mutates", ())
+        self.dense = options.pop("dense", False)
         self.many = options.pop("many", False)
         self.public = options.pop("public", ("torch",))
         self.aliases = options.pop("aliases", ())

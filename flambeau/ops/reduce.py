@@ -326,15 +326,15 @@ def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
     if ord in (float("inf"), float("-inf")):
         hit = convert(p.eq(size, norm), size.dtype)
         hits = p.unreduce(p.reduce_sum(hit, dims), x.shape, dims)
-        return p.mul(p.sign(x), p.mul(hit, p.div(g, hits)))
+        return p.mul(p.sign(x), convert(p.mul(hit, p.div(g, hits)), x.dtype))
     if ord == 1:
-        return p.mul(g, p.sign(x))
+        return p.mul(p.sign(x), convert(g, x.dtype))
     scale = p.where(p.eq(norm, zero), zero, p.div(g, norm))
     if ord == 2:
-        return p.mul(x, scale)
+        return p.mul(x, convert(scale, x.dtype))
     ratio = p.where(p.eq(norm, zero), zero, p.div(size, norm))
     power = p.where(p.eq(ratio, zero), zero, p.pow_(ratio, p.filled(ord - 1, ratio)))
-    return p.mul(p.sign(x), p.mul(g, power))
+    return p.mul(p.sign(x), convert(p.mul(g, power), x.dtype))
 
 
 @op(samples=_along)

@@ -21,7 +21,7 @@ def view(input: Tensor, size: tuple):
     return p.reshape(input, infer_size(size, input.numel))
 
 
-@op(samples=one((4, 6)), opmath=False, out=False, method=False, public=())
+@op(samples=one((4, 6)), opmath=False, out=False, method=False, public=(), dense=True)
 def _reshape_copy(input: Tensor, size: tuple):
     """The elements in another shape, copied."""
     return p.stop_copy(p.reshape(input, infer_size(size, input.numel)))

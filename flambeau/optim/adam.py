@@ -56,8 +56,7 @@ class Adam(ParameterwiseOptimizer):
         check_betas(betas)
         if not weight_decay >= 0.0:
             raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
-            raise ValueError("betas must be either both floats or both Tensors")
+        _check_tensor_betas(betas, capturable, foreach)
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
             "amsgrad": amsgrad, "maximize": maximize, "foreach": foreach,
@@ -99,3 +98,16 @@ class Adam(ParameterwiseOptimizer):
         if param.is_complex():
             tensors = as_real(*tensors)
         _update.adam_step_(*tensors, state["step"], **hyper)
+
+
+def _check_tensor_betas(betas: tuple, capturable: bool, foreach: bool | None) -> None:
+    if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+        raise ValueError("betas must be either both floats or both Tensors")
+    for index, beta in enumerate(betas):
+        if not isinstance(beta, Tensor):
+            continue
+        if foreach and not capturable:
+            raise ValueError(f"betas[{index}] as a Tensor is not supported for capturable=False "
+                             "and foreach=True")
+        if beta.numel() != 1:
+            raise ValueError(f"Tensor betas[{index}] must be 1-element")

@@ -105,8 +105,7 @@ class FlambeauTensors:
         return isinstance(value, self.tensor_type)
 
     def is_storage(self, value: object) -> bool:
-        module = type(value).__module__
-        return module == "flambeau.tensor.storage" and type(value).__name__.endswith("Storage")
+        return type(value) is importlib.import_module("flambeau.runtime.memory").Storage
 
     def describe(self, tensor: Any) -> TensorRecord:
         if tensor.device.type != "cpu":
@@ -120,12 +119,14 @@ class FlambeauTensors:
             offset=tensor.storage_offset(), requires_grad=tensor.requires_grad,
             is_parameter=is_parameter and cls is self.parameter_type,
             subclass=None if plain else cls,
-            attributes=dict(getattr(tensor, "__dict__", {})),
+            # what starts with an underscore is the tensor's own; the rest the user has set
+            attributes={name: value for name, value in tensor.__dict__.items()
+                        if not name.startswith("_")},
             conj=_flag(tensor, "is_conj"), neg=_flag(tensor, "is_neg"),
         )
 
     def foreign_storage(self, ptr: int, nbytes: int, owner: object) -> Any:
-        return importlib.import_module("flambeau.tensor.storage").foreign(ptr, nbytes, owner)
+        return importlib.import_module("flambeau.runtime.memory").foreign(ptr, nbytes, owner)
 
     def build_tensor(self, storage: Any, dtype: DType, shape: Sequence[int],
                      strides: Sequence[int], offset: int, requires_grad: bool) -> Any:

@@ -468,7 +468,8 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
         direct = is_elementwise(call.graph) and not mixes_parts(call.graph)
-        found = compile_call(call, metas_of(flat), [out._meta for out in outs]), direct
+        aliases = {number: j for number, j in enumerate(same) if j is not None}
+        found = compile_call(call, metas_of(flat), [o._meta for o in outs], aliases), direct
         function.into[key] = found
     return found[0], flat, found[1]
 

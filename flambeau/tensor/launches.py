@@ -208,9 +208,12 @@ def is_elementwise(graph: Graph) -> bool:
                for v in graph.order())
 
 
-def result_metas(graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
+def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
     """The layouts of the results: elementwise results follow their operands, others are row-major."""
     tensors = [m for m in metas if not isinstance(m, type)]
+    record = getattr(call, "record", None)
+    if record is not None and record.dense:
+        tensors = []
     if len(tensors) and not all(m.contiguous for m in tensors) and is_elementwise(graph):
         return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors)) for o in graph.outputs]
     return [contiguous_meta(o.dtype, o.shape) for o in graph.outputs]
@@ -225,7 +228,7 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     if into is not None:
         graph = Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
                                      zip(graph.outputs, into, strict=True)])
-    outs = result_metas(graph, metas) if into is None else list(into)
+    outs = result_metas(call, graph, metas) if into is None else list(into)
     inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
               for i, m in enumerate(metas)]
     outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(outs)]

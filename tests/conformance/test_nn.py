@@ -354,6 +354,8 @@ CrossEntropyLoss(label_smoothing=0.1, weight=torch.tensor([1.0, 2.0, 3.0])) | 5,
 CrossEntropyLoss() | 2,3,4 | i3:2,4
 BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0, 1.0])) | 3,4 | u3,4
 BCELoss() | u3,4 | u3,4
+TripletMarginWithDistanceLoss(swap=True, margin=0.5) | 3,4 | 3,4 | 3,4
+RReLU() | 3,4
 PixelShuffle(2) | 1,8,3,3
 ZeroPad2d(1) | 1,2,3,3
 ConstantPad1d((1, 2), 3.0) | 2,3

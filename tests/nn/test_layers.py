@@ -147,3 +147,4 @@ def test_functional_names(torch):
     assert functional.relu(torch.tensor([-1.0])).tolist() == [0.0]
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         _ = functional.nope
+    assert all(hasattr(functional, name) for name in functional.__all__)

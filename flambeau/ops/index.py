@@ -1,0 +1,511 @@
+"""Reading and writing at positions that tensors hold."""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import broadcast_shapes, normalize_dim
+from flambeau.ir.graph import Value
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops.activation import beside
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Index, Number, Operand, Tensor, Tensors, lift, op
+from flambeau.ops.samples import Arr, sample
+
+BEYOND = 1 << 62  # taken off negative indices where they are not allowed: then the check fails
+
+
+def positions(name: str, index: Value, negative: bool = False) -> Value:
+    """Indices as int64; negative ones count from the end if allowed, and else fail the range check.
+
+    Raises:
+        RuntimeError: `index` does not hold integers.
+    """
+    if index.dtype.kind not in "iu":
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index, got "
+                           f"{index.dtype.name}")
+    index = convert(index, dtypes.int64)
+    if negative:
+        return index
+    return p.where(p.lt(index, p.zero_like(index)), p.sub(index, e.like(BEYOND, index)), index)
+
+
+def _at_least_1d(x: Value) -> Value:
+    return x if x.ndim else p.reshape(x, (1,))
+
+
+def _index_arr(shape, high: int) -> Arr:
+    return Arr(shape, "int64", 0, high)
+
+
+# --------------------------------------------------------------------------- along one dimension
+def _along(dim: int, index: Value, rank: int) -> list:
+    """Coordinates that replace dimension `dim` by `index`, which has the result's shape."""
+    return [index if d == dim else d for d in range(rank)]
+
+
+def _check_gather(x: Value, index: Value, dim: int, src: Value | None = None) -> None:
+    if index.ndim != x.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as "
+                           f"{'self' if src is not None else 'input'} tensor; got index "
+                           f"{list(index.shape)} and input {list(x.shape)}")
+    small = all(i <= n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True))
+                if d != dim)
+    if src is None:
+        if not small:
+            wrong = next(d for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True))
+                         if d != dim and i > n)
+            raise RuntimeError(f"Size does not match at dimension {wrong} expected index "
+                               f"{list(index.shape)} to be no larger than self {list(x.shape)} apart "
+                               f"from dimension {dim}")
+        return
+    fits = src.ndim == index.ndim and all(
+        i <= n for i, n in zip(index.shape, src.shape, strict=True))
+    if not (small and fits):
+        raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self "
+                           f"{list(x.shape)} apart from dimension {dim} and to be no larger size "
+                           f"than src {list(src.shape)}")
+
+
+def _gather_samples():
+    yield sample(Arr((3, 4)), 0, _index_arr((2, 4), 3))
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((2, 2, 7), 5))
+    yield sample(Arr((5,)), 0, _index_arr((8,), 5))
+    yield sample(Arr(()), 0, _index_arr((), 1))
+
+
+@op(opmath=False, samples=_gather_samples)
+def gather(input: Tensor, dim: int, index: Index, *, sparse_grad: bool = False):
+    """result[i][j] = input[index[i][j]][j] for dim 0, and so on: along `dim` the index decides."""
+    if sparse_grad:
+        raise NotImplementedError("gather: sparse_grad=True is not implemented; use a dense "
+                                  "gradient")
+    at = normalize_dim(dim, input.ndim)
+    x, index_ = _at_least_1d(input), _at_least_1d(positions("gather", index))
+    _check_gather(x, index_, at)
+    return p.reshape(p.lookup(x, _along(at, index_, x.ndim), index_.shape), index.shape)
+
+
+def _take_along_samples():
+    yield sample(Arr((3, 4)), _index_arr((3, 2), 4), 1)
+    yield sample(Arr((3, 4)), _index_arr((1, 4), 3), 0)
+    yield sample(Arr((3, 4)), _index_arr((7,), 12))
+
+
+@op(opmath=False, samples=_take_along_samples, grad="GatherBackward0")
+def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
+    """`gather` with broadcasting of the other dimensions; over the flattened input without `dim`."""
+    if dim is None:
+        flat = p.reshape(input, (input.numel,))
+        return gather(flat, 0, p.reshape(indices, (indices.numel,)))
+    if input.ndim != indices.ndim:
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of "
+                           f"dimensions, but got {input.ndim} dimensions for input, and "
+                           f"{indices.ndim} dimensions for indices")
+    at = normalize_dim(dim, input.ndim)
+    rest = broadcast_shapes(*([1 if d == at else n for d, n in enumerate(x.shape)]
+                              for x in (input, indices)))
+    x = p.expand(input, [input.shape[at] if d == at else n for d, n in enumerate(rest)])
+    return gather(x, at, p.expand(indices, [indices.shape[at] if d == at else n
+                                            for d, n in enumerate(rest)]))
+
+
+def _vector(name: str, index: Value) -> Value:
+    if index.ndim > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector, got {list(index.shape)}")
+    return _at_least_1d(positions(name, index))
+
+
+def _spread_index(index: Value, dim: int, shape) -> Value:
+    """A vector of indices along `dim`, broadcast to `shape`."""
+    ones = [1] * len(shape)
+    ones[dim] = index.shape[0]
+    return p.expand(p.reshape(index, ones), shape)
+
+
+def _select_samples():
+    yield sample(Arr((3, 4)), 0, _index_arr((5,), 3))
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((2,), 5))
+    yield sample(Arr((3, 4)), 1, _index_arr((), 4))
+
+
+@op(opmath=False, samples=_select_samples)
+def index_select(input: Tensor, dim: int, index: Index):
+    """The slices of `dim` whose numbers are in the vector `index`."""
+    at = normalize_dim(dim, input.ndim)
+    x, index = _at_least_1d(input), _vector("index_select", index)
+    shape = [*x.shape[:at], index.shape[0], *x.shape[at + 1:]]
+    y = p.lookup(x, _along(at, _spread_index(index, at, shape), x.ndim), shape)
+    return y if input.ndim else p.reshape(y, ())
+
+
+# --------------------------------------------------------------------------- in row-major order
+@op(opmath=False, samples=lambda: iter([sample(Arr((3, 4)), _index_arr((2, 3), 12)),
+                                        sample(Arr((5,)), _index_arr((), 5))]))
+def take(input: Tensor, index: Index):
+    """Elements of the flattened input, in the shape of `index`."""
+    flat = p.reshape(input, (input.numel,))
+    return p.lookup(flat, [positions("take", index, True)], index.shape)
+
+
+@op(inplace=True, method=True, public=(), samples=lambda: iter([
+    sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
+    sample(Arr((5,)), Arr((3,), "int64", 2, 3), Arr((3,)))]))
+def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
+    """The input with source written (or added) at positions of the flattened input."""
+    if source.dtype is not input.dtype:
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
+                           f"self.dtype = {e._name(input)} and source.dtype = {e._name(source)}")
+    if source.numel != index.numel:
+        raise RuntimeError("put_(): Expected source and index to have the same number of elements, "
+                           f"but got source.numel() = {source.numel}, index.numel() = "
+                           f"{index.numel}")
+    flat = p.reshape(input, (input.numel,))
+    at = p.reshape(positions("put_", index, True), (index.numel,))
+    source = p.reshape(source, (source.numel,))
+    return p.reshape(p.scatter(flat, [at], source, "add" if accumulate else "set"), input.shape)
+
+
+# --------------------------------------------------------------------------- scatter
+def _scatter_samples():
+    yield sample(Arr((3, 4)), 0, Arr((1, 4), "int64", 0, 3), Arr((2, 5)))
+    yield sample(Arr((3, 4)), 1, Arr((3, 1), "int64", 0, 4), value=1.5)
+    yield sample(Arr((3, 4)), 1, _index_arr((3, 6), 4), Arr((3, 6), requires_grad=False),
+                 reduce="add")
+    yield sample(Arr(()), 0, _index_arr((), 1), Arr(()))
+
+
+def _scatter_grad(call) -> str:
+    return "ScatterBackward1" if isinstance(call.avals[-1], type) else "ScatterBackward0"
+
+
+@op(inplace=True, samples=_scatter_samples, grad=_scatter_grad)
+def scatter(input: Tensor, dim: int, index: Index, src: Operand | None = None, *,
+            value: Number | None = None, reduce: str | None = None):
+    """The input with src (or one value) written where `index` says along `dim`.
+
+    `reduce` "add" or "multiply" combines with what is there.
+    """
+    source = src if src is not None else value
+    if source is None:
+        raise TypeError("scatter() missing required argument 'src' or 'value'")
+    mode = {None: "set", "add": "add", "multiply": "mul"}.get(reduce)
+    if mode is None:
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    return _scattered("scatter", input, dim, index, lift(source), mode)
+
+
+def _scattered(name: str, input: Value, dim: int, index: Value, source: Value,
+               mode: str) -> Value:
+    at = normalize_dim(dim, input.ndim)
+    x, where = _at_least_1d(input), _at_least_1d(positions(name, index))
+    if source.number:
+        source = p.expand(convert(source, x.dtype), where.shape)
+    if source.dtype is not x.dtype:
+        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got "
+                           f"{x.dtype.name} and {source.dtype.name}")
+    source = _at_least_1d(source)
+    _check_gather(x, where, at, source)
+    source = p.slice_(source, (0,) * x.ndim, (1,) * x.ndim, where.shape)
+    return p.reshape(p.scatter(x, _along(at, where, x.ndim), source, mode), input.shape)
+
+
+def _add_samples():
+    yield sample(Arr((3, 4)), 0, _index_arr((5, 4), 3), Arr((5, 4)))
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((2, 2, 7), 5), Arr((2, 3, 8)))
+
+
+@op(inplace=True, samples=_add_samples)
+def scatter_add(input: Tensor, dim: int, index: Index, src: Tensor):
+    """The input with src added where `index` says along `dim`, in order."""
+    return _scattered("scatter_add", input, dim, index, src, "add")
+
+
+def _reduce_samples():
+    for how in ("sum", "mean", "amax", "amin"):
+        yield sample(Arr((3, 4)), 0, _index_arr((5, 4), 3), Arr((5, 4)), how)
+        yield sample(Arr((3, 4)), 1, _index_arr((3, 2), 4), Arr((3, 2)), how, include_self=False)
+    yield sample(Arr((3, 4), requires_grad=False), 1, _index_arr((3, 2), 4),
+                 Arr((3, 2), requires_grad=False), "prod")
+
+
+_MODES = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("max", -math.inf),
+          "amin": ("min", math.inf)}
+
+
+@op(inplace=True, samples=_reduce_samples)
+def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: str, *,
+                   include_self: bool = True):
+    """The input combined with src where `index` says along `dim`: "sum", "mean", "prod", "amax" or
+    "amin". Without `include_self`, the input counts only where nothing is written."""
+    if reduce not in _MODES:
+        raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin, got "
+                           f"{reduce}")
+    mode, neutral = _MODES[reduce]
+    if math.isinf(neutral) and input.dtype.kind != "f":
+        bits = 8 * input.dtype.itemsize - (input.dtype.kind == "i")
+        limits = (-(1 << bits) if input.dtype.kind == "i" else 0, (1 << bits) - 1)
+        neutral = limits[0] if mode == "max" else limits[1]
+    base = input
+    if not include_self:
+        base = p.where(_touched(input, dim, index), e.like(neutral, input), input)
+    result = _scattered("scatter_reduce", base, dim, index, src, mode)
+    if reduce != "mean":
+        return result
+    counts = _counts(input, dim, index, include_self)
+    return p.div(result, counts) if input.dtype.kind == "f" else p.idiv(result, counts)
+
+
+def _touched(x: Value, dim: int, index: Value) -> Value:
+    ones = e.like(True, convert(index, dtypes.bool_))
+    none = e.like(False, convert(x, dtypes.bool_))
+    return _scattered("scatter_reduce", none, dim, index, ones, "set")
+
+
+def _counts(x: Value, dim: int, index: Value, include_self: bool) -> Value:
+    """How many elements each result is made of, at least 1."""
+    ones = p.expand(convert(lift(1), x.dtype), index.shape)
+    counts = _scattered("scatter_reduce", e.like(1 if include_self else 0, x), dim, index, ones,
+                        "add")
+    return p.maximum(counts, e.like(1, counts))
+
+
+@scatter_reduce.vjp
+def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
+    """Sums pass g on, means share it, extrema share it among the equal."""
+    at = normalize_dim(dim, input.ndim)
+
+    def picked(x: Value) -> Value:
+        y = gather(x, at, index)
+        return p.spread(y, (0,) * y.ndim, (1,) * y.ndim, src.shape)
+
+    zero, counted = p.zero_like(g), None
+    if not include_self:
+        counted = _touched(input, dim, index)
+    if reduce in ("sum", "mean"):
+        if reduce == "mean":
+            g = p.div(g, _counts(input, dim, index, include_self))
+        return [g if counted is None else p.where(counted, zero, g), picked(g)]
+    if reduce == "prod":
+        raise NotImplementedError("the gradient of scatter_reduce with 'prod' is not implemented; "
+                                  "gather the factors and use prod()")
+    own = convert(p.eq(input, output), g.dtype)
+    if counted is not None:
+        own = p.where(counted, zero, own)
+    area = p.slice_(src, (0,) * src.ndim, (1,) * src.ndim, index.shape)
+    hit = convert(p.eq(area, gather(output, at, index)), g.dtype)
+    hits = _scattered("scatter_reduce", own, dim, index, hit, "add")
+    share = p.div(g, p.maximum(hits, e.like(1, hits)))
+    to_src = p.spread(p.mul(hit, gather(share, at, index)), (0,) * src.ndim, (1,) * src.ndim,
+                      src.shape)
+    to_input = p.mul(own, share)
+    return [to_input if counted is None else p.where(counted, to_input, g), to_src]
+
+
+# --------------------------------------------------------------------------- slices by number
+def _slices_samples(**kwargs):
+    def samples():
+        yield sample(Arr((3, 4)), 0, Arr((2,), "int64", 2, 3), Arr((2, 4)), **kwargs)
+        yield sample(Arr((2, 3, 5)), -1, Arr((1,), "int64", 0, 5), Arr((2, 3, 1)), **kwargs)
+
+    return samples
+
+
+def _written_slices(name: str, input: Value, dim: int, index: Value, source: Value,
+                    mode: str) -> Value:
+    at = normalize_dim(dim, input.ndim)
+    x, where = _at_least_1d(input), _vector(name, index)
+    source = _at_least_1d(source)
+    if source.dtype is not x.dtype:
+        raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got "
+                           f"(self) {e._name(x)} and (source) {e._name(source)}")
+    if source.ndim == x.ndim and source.shape[at] != where.shape[0]:
+        raise RuntimeError(f"{name}(): Number of indices ({where.shape[0]}) should be equal to "
+                           f"source.size(dim): ({source.shape[at]}), for dim: {at}")
+    if (*source.shape[:at], *source.shape[at + 1:]) != (*x.shape[:at], *x.shape[at + 1:]):
+        raise RuntimeError(f"{name}(): Source/destination tensor must have same slice shapes. "
+                           f"Destination shape: {list(x.shape)} and source shape: "
+                           f"{list(source.shape)}, apart from dimension {at}.")
+    coords = _along(at, _spread_index(where, at, source.shape), x.ndim)
+    return p.reshape(p.scatter(x, coords, source, mode), input.shape)
+
+
+def _index_add_samples():
+    yield sample(Arr((3, 4)), 0, _index_arr((5,), 3), Arr((5, 4)))
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((7,), 5), Arr((2, 3, 7)), alpha=0.5)
+
+
+@op(inplace=True, samples=_index_add_samples)
+def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: Number = 1):
+    """The input with alpha * source[i] added to slice index[i] of `dim`, in order."""
+    number = lift(alpha)
+    if number.prim.name != "constant" or number.attrs[0] != 1:
+        source = p.mul(source, beside(number, source))
+    return _written_slices("index_add", input, dim, index, source, "add")
+
+
+@op(inplace=True, samples=_slices_samples())
+def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):
+    """The input with slice index[i] of `dim` replaced by source[i]."""
+    return _written_slices("index_copy", input, dim, index, source, "set")
+
+
+def _fill_samples():
+    yield sample(Arr((3, 4)), 0, _index_arr((2,), 3), 1.5)
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((2,), 5), Arr(()))
+
+
+@op(inplace=True, samples=_fill_samples, grad=lambda call: "IndexFillBackward0" if isinstance(
+    call.avals[-1], type) else "IndexFillBackward1")
+def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
+    """The input with the slices of `dim` numbered in `index` set to `value`."""
+    if value.ndim:
+        raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor "
+                           f"with {value.ndim} dimension(s).")
+    at = normalize_dim(dim, input.ndim)
+    where = _vector("index_fill_", index)
+    ones = p.expand(convert(lift(True), dtypes.bool_), where.shape)
+    size = input.shape[at] if input.ndim else 1
+    marks = p.scatter(p.expand(convert(lift(False), dtypes.bool_), (size,)), [where], ones, "set")
+    shape = [1] * input.ndim
+    if input.ndim:
+        shape[at] = size
+    return p.where(p.expand(p.reshape(marks, shape), input.shape), beside(value, input), input)
+
+
+# --------------------------------------------------------------------------- tables
+def _embedding_samples():
+    yield sample(_index_arr((2, 3), 5), Arr((5, 4)))
+    yield sample(_index_arr((6,), 5), Arr((5, 4)), padding_idx=2)
+    yield sample(_index_arr((6,), 5), Arr((5, 17)), scale_grad_by_freq=True)
+    yield sample(_index_arr((), 5), Arr((5, 4)))
+
+
+@op(opmath=False, method=False, out=False, public=("nn.functional",), samples=_embedding_samples)
+def embedding(input: Index, weight: Tensor, padding_idx: int | None = None,
+              scale_grad_by_freq: bool = False, sparse: bool = False):
+    """Rows of `weight` (n, d) by number: (...) -> (..., d). Row `padding_idx` takes no gradient.
+
+    `scale_grad_by_freq` divides gradients by how often the row occurs.
+    """
+    if sparse:
+        raise NotImplementedError("embedding: sparse gradients are not implemented; use "
+                                  "sparse=False")
+    if weight.ndim != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    if input.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following "
+                           f"scalar types: Long, Int; but got torch.{input.dtype.legacy} instead "
+                           "(while checking arguments for embedding)")
+    shape = (*input.shape, weight.shape[1])
+    return p.lookup(weight, _rows(input, shape), shape)
+
+
+def _rows(index: Value, shape) -> list:
+    index = positions("embedding", index)
+    return [p.expand(p.reshape(index, (*index.shape, 1)), shape), len(shape) - 1]
+
+
+@embedding.vjp
+def embedding_vjp(g, input, weight, padding_idx, scale_grad_by_freq):
+    """g added up by row, in float32 for 16-bit floats."""
+    g = convert(g, dtypes.float32) if g.dtype.is_reduced else g
+    if padding_idx is not None:
+        padding = padding_idx % weight.shape[0]
+        skip = p.eq(input, e.like(padding, input))
+        skip = p.expand(p.reshape(skip, (*input.shape, 1)), g.shape)
+        g = p.where(skip, p.zero_like(g), g)
+    if scale_grad_by_freq:
+        at = positions("embedding", input)
+        ones = p.expand(convert(lift(1.0), g.dtype), at.shape)
+        none = p.expand(convert(lift(0.0), g.dtype), weight.shape[:1])
+        count = p.lookup(p.scatter(none, [at], ones, "add"), [at], at.shape)
+        g = p.div(g, p.expand(p.reshape(count, (*at.shape, 1)), g.shape))
+    zero = p.expand(convert(lift(0.0), g.dtype), weight.shape)
+    return p.scatter(zero, _rows(input, g.shape), g, "add")
+
+
+@op(method=False, out=False, public=("nn.functional",), differentiable=False,
+    samples=lambda: iter([sample(_index_arr((2, 3), 5), 5), sample(_index_arr((), 5), 7)]))
+def one_hot(tensor: Index, num_classes: int):
+    """1 at the position that each element names, 0 elsewhere: (...) -> (..., num_classes)."""
+    if tensor.dtype is not dtypes.int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if num_classes <= 0:
+        raise RuntimeError("num_classes should be positive")
+    zero = p.expand(convert(lift(0), dtypes.int64), (*tensor.shape, num_classes))
+    at = positions("one_hot", tensor)
+    ones = e.like(1, at)
+    return p.scatter(zero, [*range(tensor.ndim), at], ones, "set")
+
+
+# --------------------------------------------------------------------------- advanced indexing
+def _advanced(x: Value, indices, where: tuple[int, ...]) -> tuple[list, tuple[int, ...]]:
+    """(coordinates in x, shape of the result) of x[..., indices[0], ..., indices[1], ...].
+
+    The dimensions of the broadcast indices stand where the indices stand if these are neighbours,
+    else in front.
+    """
+    try:
+        common = broadcast_shapes(*(index.shape for index in indices))
+    except RuntimeError:
+        shapes = ", ".join(str(list(index.shape)) for index in indices)
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with "
+                         f"shapes {shapes}") from None
+    neighbours = where[-1] - where[0] + 1 == len(where)
+    front = where[0] if neighbours else 0
+    rest = [d for d in range(x.ndim) if d not in where]
+    shape = (*(x.shape[d] for d in rest[:front]), *common, *(x.shape[d] for d in rest[front:]))
+    coords: list = [None] * x.ndim
+    for place, d in enumerate(rest):
+        coords[d] = place if place < front else place + len(common)
+    for d, index in zip(where, indices, strict=True):
+        index = p.expand(positions("index", index, True), common)
+        padded = (1,) * front + common + (1,) * (len(shape) - front - len(common))
+        coords[d] = p.expand(p.reshape(index, padded), shape)
+    return coords, shape
+
+
+def _index_samples():
+    yield sample(Arr((3, 4)), (_index_arr((5,), 3),), (0,))
+    yield sample(Arr((3, 4, 5)), (_index_arr((2, 1), 4), Arr((3,), "int64", -5, 5)), (1, 2))
+    yield sample(Arr((3, 4, 5)), (_index_arr((2,), 3), _index_arr((2,), 5)), (0, 2))
+    yield sample(Arr((3, 4, 5)), (_index_arr((2, 2), 4),), (1,))
+    yield sample(Arr((3,)), (_index_arr((), 3),), (0,))
+
+
+@op(name="_index", opmath=False, method=False, out=False, public=(), samples=_index_samples,
+    grad="IndexBackward0")
+def _index(input: Tensor, indices: Tensors, where: tuple):
+    """input[..., indices[0], ...]: index tensors stand at the dimensions `where`, in order."""
+    coords, shape = _advanced(input, indices, where)
+    return p.lookup(input, coords, shape)
+
+
+def _put_samples():
+    yield sample(Arr((3, 4)), (Arr((1,), "int64", 0, 3),), Arr((4,)), (0,))
+    yield sample(Arr((3, 4, 5)), (_index_arr((2, 1), 4), Arr((3,), "int64", -5, 5)), Arr((3, 2, 3)),
+                 (1, 2), True)
+    yield sample(Arr((3, 4, 5)), (_index_arr((2,), 3), _index_arr((2,), 5)), Arr(()), (0, 2), True)
+
+
+@op(name="_index_put", inplace=True, method=False, out=False, public=(), samples=_put_samples,
+    grad="IndexPutBackward0")
+def _index_put(input: Tensor, indices: Tensors, values: Tensor, where: tuple,
+               accumulate: bool = False):
+    """The input with values (broadcast) written, or added, at input[..., indices[0], ...]."""
+    if values.dtype is not input.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{e._name(input)} for the destination and {e._name(values)} for the "
+                           "source.")
+    coords, shape = _advanced(input, indices, where)
+    try:
+        fits = broadcast_shapes(values.shape, shape) == tuple(shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be "
+                           f"broadcast to indexing result of shape {list(shape)}")
+    return p.scatter(input, coords, p.expand(values, shape), "add" if accumulate else "set")
