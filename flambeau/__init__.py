@@ -30,9 +30,10 @@ _HOMES = {
     "tensor.creation": (
         "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
         "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "linspace",
-        "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "strided",
-        "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format", "channels_last",
-        "channels_last_3d"),
+        "logspace", "eye", "tril_indices", "triu_indices", "frombuffer"),
+    "tensor.formats": (
+        "strided", "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format",
+        "channels_last", "channels_last_3d"),
     "tensor.interop": ("from_numpy", "from_dlpack"),
     "tensor.random": (
         "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
@@ -60,7 +61,7 @@ _HOMES = {
 
 _RENAMED = {
     "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
-    "memory_format": ("tensor.creation", "MemoryFormat"), "layout": ("tensor.creation", "Layout"),
+    "memory_format": ("tensor.formats", "MemoryFormat"), "layout": ("tensor.formats", "Layout"),
     "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
     "min": ("tensor.overloads", "min_"), "complex": ("tensor.complex_numbers", "complex_"),
 }

@@ -27,7 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {"autograd"},
     {"tensor"},
     {""},
-    {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func"},
+    {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
+     "linalg", "special", "random", "cuda", "backends", "testing", "types"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

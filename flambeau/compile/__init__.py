@@ -29,14 +29,19 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         CaptureError: while capturing, for what a program cannot hold: reading a value computed inside
             (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a rewrite.
     """
-    from flambeau.compile.compiled import compiled
+    from flambeau.compile.compiled import Compiled
+    from flambeau.compile.module import OptimizedModule
+    from flambeau.nn.modules.module import Module
 
     if model is None:
         def decorate(function: Any) -> Any:
             return compile(function, fullgraph=fullgraph, options=options, disable=disable)
 
         return decorate
-    return model if disable else compiled(model, bool((options or {}).get("exact")))
+    if disable:
+        return model
+    exact = bool((options or {}).get("exact"))
+    return OptimizedModule(model, exact) if isinstance(model, Module) else Compiled(model, exact)
 
 
 def __getattr__(name: str) -> Any:

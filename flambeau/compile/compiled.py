@@ -18,20 +18,9 @@ from flambeau.runtime.executable import build_program
 from flambeau.tensor import dispatch, launches, tape
 from flambeau.tensor.meta import contiguous_meta
 
-__all__ = ["Compiled", "compiled"]
+__all__ = ["Compiled"]
 
 ATTEMPTS = 3  # runs that may leave new state behind before a function is taken to be unsteady
-
-
-def compiled(function: Any, exact: bool = False) -> Any:
-    """Wrap a function, or a module's forward."""
-    if hasattr(function, "forward") and hasattr(function, "_parameters"):
-        from flambeau.compile.module import OptimizedModule
-
-        return OptimizedModule(function, exact)
-    made = Compiled(function, exact)
-    functools.update_wrapper(made, function)
-    return made
 
 
 class Compiled:
@@ -40,6 +29,7 @@ class Compiled:
     def __init__(self, function: Any, exact: bool = False):
         self.function = function
         self.exact = exact
+        functools.update_wrapper(self, function)
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
 

@@ -26,7 +26,7 @@ def nest_name(key: tuple) -> str:
     return "nest_" + hashlib.sha256(repr(key).encode()).hexdigest()[:24]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def emit_nest(key: tuple, target: Target) -> str:
     """The LLVM module that holds the kernel of this canonical nest."""
     lanes, outer, phases = key

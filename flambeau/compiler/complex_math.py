@@ -1,9 +1,10 @@
 """Complex arithmetic on pairs of real values: what `split_complex` replaces complex primitives by.
 
 A pair is (real part, imaginary part), two Values of one shape and real dtype. Every function takes
-and returns pairs; none overflows or loses all digits where the result itself is representable. Branch
-cuts and signed zeros follow C99 annex G (which PyTorch and NumPy follow, too), but not all of its
-rules for infinite arguments of the trigonometric functions. The inverse functions are W. Kahan's ("Branch cuts for complex elementary functions", 1987).
+and returns pairs; none overflows or loses all digits where the result itself is representable.
+Branch cuts and signed zeros follow C99 annex G (as PyTorch's and NumPy's do), but not all of its
+rules for infinite arguments of trigonometric functions. The inverse functions are W. Kahan's
+("Branch cuts for complex elementary functions", 1987).
 """
 
 from __future__ import annotations

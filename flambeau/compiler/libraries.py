@@ -5,6 +5,8 @@ from __future__ import annotations
 from flambeau.compiler import conv, gemm
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.schedule import batch_stride
+from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
 __all__ = ["step"]
@@ -29,9 +31,6 @@ def _layout(rows: int, columns: int, row_stride: int, column_stride: int) -> str
 
 
 def _dot(library, target: Target, threads: int):
-    from flambeau.compiler.program import Step
-    from flambeau.compiler.schedule import batch_stride
-
     a, b = library.sources
     c = library.target
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -60,7 +59,6 @@ def _dot(library, target: Target, threads: int):
 
 def _random(library, target: Target, threads: int):
     """A stream is sequential: one chunk. The generator's state is where it always is."""
-    from flambeau.compiler.program import Step
     from flambeau.compiler.random import random_kernel
 
     kind, _, dtype, params, generator = library.attrs
@@ -81,7 +79,6 @@ _CONV_ROLES = {  # kind; then which of input, weight, output the sources and the
 
 
 def _conv(library, target: Target, threads: int):
-    from flambeau.compiler.program import Step
 
     kind, *roles = _CONV_ROLES[library.kind]
     bias = library.sources[2] if len(library.sources) == 3 else None

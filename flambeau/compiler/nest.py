@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 
 from flambeau.compiler.expression import Buffer, Expr, Index
-from flambeau.core.dtypes import DType
 
 __all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "walk"]
 

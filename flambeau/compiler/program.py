@@ -7,14 +7,15 @@ blocks that can run in parallel and round alike on any number of threads), canon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, walk
-from flambeau.compiler.schedule import LibraryStep, Schedule, schedule
+from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.split_complex import has_complex, split_complex
+from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
@@ -27,16 +28,6 @@ BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
 GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
 MAX_CHUNKS = 64
-
-
-@dataclasses.dataclass
-class Step:
-    """One kernel call: `slots` holds Pointer, Number, Float and int entries."""
-
-    name: str
-    text: Callable[[], str]
-    slots: list
-    nchunks: int
 
 
 @dataclasses.dataclass
@@ -224,7 +215,7 @@ def _same_row(writer: Phase, reader: Phase, index: Index) -> bool:
     for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
         reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
         low, high = low + min(reach, 0), high + max(reach, 0)
-    return 0 <= low and high < min(steps)
+    return low >= 0 and high < min(steps)
 
 
 # ---------------------------------------------------------------------- memory

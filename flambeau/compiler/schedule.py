@@ -17,8 +17,7 @@ from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides
 from flambeau.ir.graph import Graph, Value, constant, sort
-from flambeau.ops.primitives.structure import _coords as coordinates
-from flambeau.ops.primitives.structure import expand
+from flambeau.ops.primitives.structure import coordinates, expand
 
 __all__ = ["Schedule", "LibraryStep", "schedule"]
 
@@ -80,7 +79,6 @@ class _Scheduler:
     # ------------------------------------------------------------------ what gets a buffer
     def _find_shared(self) -> set[Value]:
         """Inlined values that several buffers are computed from and that are dear to compute."""
-        readers: dict[Value, int] = {}
         cost: dict[Value, int] = {}
         result: set[Value] = set()
         for value in self.order:
@@ -242,7 +240,7 @@ class _Scheduler:
                     position=position)
 
     def _place_fold(self, value: Value, buffer: Buffer) -> None:
-        (x,), (kernel, stride, dilation, shape) = value.inputs, value.attrs
+        kernel, stride, dilation, shape = value.attrs
         rank = len(kernel)
         if all(k <= s and d == 1 for k, s, d in zip(kernel, stride, dilation, strict=True)):
             self._fold_apart(value, buffer)

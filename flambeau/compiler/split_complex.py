@@ -31,7 +31,7 @@ BY_PARTS = ("add", "sub", "neg", "where", "cast", "copy", "stop_gradient", "boun
 
 
 def mixes_parts(graph: Graph) -> bool:
-    """May a real part of an elementwise result need an imaginary part of an operand, or the reverse?
+    """May a real part of an elementwise result need an imaginary part of an operand, or vice versa?
     Then the result must not be written over the operand: one part is stored before the other."""
     return any(value.dtype.is_complex and value.inputs and value.prim.name not in BY_PARTS
                for value in graph.order())
@@ -39,8 +39,8 @@ def mixes_parts(graph: Graph) -> bool:
 
 def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
                   aliases: Mapping[int, int], effects: Sequence[Value]) -> tuple:
-    """The same program over real values: (graph, inputs, outputs, aliases, effects), as `plan` takes
-    them.
+    """The same program over real values: (graph, inputs, outputs, aliases, effects), as `plan`
+    takes them.
 
     Raises:
         NotImplementedError: an operation that is not defined for complex numbers.
@@ -81,7 +81,7 @@ def split_complex(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequen
             results += [p.boundary(part) for part in pair] if number in aliases else pair
             targets += [_part(buffer, 0), _part(buffer, 1)]
         if number in aliases:
-            renumbered |= {place: aliases[number] for place in range(first, len(results))}
+            renumbered |= dict.fromkeys(range(first, len(results)), aliases[number])
     given += [value for value, _ in later]
     buffers += [buffer for _, buffer in later]
     done = [part for value in effects
@@ -97,7 +97,7 @@ def _part(buffer: Buffer, which: int) -> Buffer:
 
 
 class _Splitter:
-    """Rewrites values in order; `real` holds the new real values, `pairs` the split complex ones."""
+    """Rewrites values in order; `real` holds the new real ones, `pairs` the split complex ones."""
 
     def __init__(self) -> None:
         self.real: dict[Value, Value] = {}
@@ -131,8 +131,8 @@ class _Splitter:
         dtype = next(v.dtype for v in (*value.inputs, value) if v.dtype.is_complex)
         name = dtype.legacy.removesuffix("Tensor")
         return NotImplementedError(f'"{value.prim.name}_cpu" not implemented for \'{name}\': it is '
-                                   "not defined for complex numbers; work on .real, .imag, .abs() or "
-                                   ".angle()")
+                                   "not defined for complex numbers; work on .real, .imag, .abs() "
+                                   "or .angle()")
 
     def _parts(self, value: Value, which: int) -> list[Value]:
         """The inputs of `value` with complex ones replaced by one of their parts."""

@@ -163,7 +163,7 @@ def promote_types(a: DType, b: DType) -> DType:
     return result
 
 
-class finfo:  # noqa: N801 - PyTorch's name
+class finfo:
     """Numeric limits of a floating or complex dtype: bits, eps, max, min, tiny, resolution."""
 
     def __init__(self, dtype: DType | None = None):
@@ -187,7 +187,7 @@ class finfo:  # noqa: N801 - PyTorch's name
                 f"dtype={self.dtype})")
 
 
-class iinfo:  # noqa: N801 - PyTorch's name
+class iinfo:
     """Numeric limits of an integer dtype: bits, max, min."""
 
     def __init__(self, dtype: DType):

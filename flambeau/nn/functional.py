@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flambeau
-from flambeau.tensor import Tensor, public
+from flambeau.tensor import Tensor, functions, public
 from flambeau.tensor.functions import ops
 from flambeau.tensor.random import dropout as dropout
 
@@ -70,20 +70,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return list(__all__)
-
-
-class _Functions:
-    """The ops; one that does not exist yet says so."""
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(ops, name, None)
-        if found is None:
-            raise NotImplementedError(f"nn.functional has no {name} yet")
-        setattr(self, name, found)
-        return found
-
-
-functions = _Functions()
 
 
 # -- activations ---------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ def beside(number: object, x: Value) -> Value:
 def floats_only(kernel: str, x: Value) -> None:
     """Refuse integers as PyTorch does, naming its kernel."""
     if x.dtype.is_integral:
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{e._name(x)}': the input must "
-                                  "be floating point, convert it with .to(torch.float32)")
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{e._name(x)}': the input "
+                                  "must be floating point, convert it with .to(torch.float32)")
 
 
 def _between(x: Value, low: Value, high: Value) -> Value:
@@ -49,6 +49,7 @@ def relu(input: Tensor):
 
 @relu.vjp
 def relu_vjp(g, output):
+    """g where the output is positive (or NaN)."""
     return p.where(p.le(output, p.zero_like(output)), p.zero_like(g), g)
 
 
@@ -63,6 +64,7 @@ def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0):
 
 @hardtanh.vjp
 def hardtanh_vjp(g, input, min_val, max_val):
+    """g between the limits."""
     return _pass(_between(input, beside(min_val, input), beside(max_val, input)), g)
 
 
@@ -75,6 +77,7 @@ def relu6(input: Tensor):
 
 @relu6.vjp
 def relu6_vjp(g, input):
+    """g between 0 and 6."""
     return hardtanh_vjp(g, input, 0.0, 6.0)
 
 
@@ -95,7 +98,7 @@ def _prelu_samples():
 
 @op(samples=_prelu_samples, out=False, public=BOTH, grad="PreluKernelBackward0")
 def prelu(input: Tensor, weight: Tensor):
-    """input where it is positive, weight * input elsewhere; one weight, or one per channel (dim 1)."""
+    """input where it is positive, weight * input elsewhere; one weight, or one per channel."""
     if weight.ndim > 1:
         raise RuntimeError("prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
                            f"{weight.ndim}")
@@ -132,6 +135,7 @@ def hardsigmoid(input: Tensor):
 
 @hardsigmoid.vjp
 def hardsigmoid_vjp(g, input):
+    """g / 6 between -3 and 3."""
     inside = _between(input, e.like(-3, input), e.like(3, input))
     return _pass(inside, p.mul(g, e.like(1 / 6, g)))
 
@@ -147,6 +151,7 @@ def hardswish(input: Tensor):
 
 @hardswish.vjp
 def hardswish_vjp(g, input):
+    """g (x / 3 + 1 / 2) between -3 and 3, and 0 and g beyond."""
     three = e.like(3, input)
     slope = p.add(p.div(input, three), e.like(0.5, input))
     below, above = p.le(input, p.neg(three)), p.ge(input, three)
@@ -175,6 +180,7 @@ def softshrink(input: Tensor, lambd: Number = 0.5):
 
 @softshrink.vjp
 def softshrink_vjp(g, input, lambd):
+    """g outside [-lambd, lambd]."""
     return p.where(_within(input, lambd), p.zero_like(g), g)
 
 
@@ -206,6 +212,7 @@ def elu(input: Tensor, alpha: Number = 1.0):
 
 @elu.vjp
 def elu_vjp(g, input, alpha):
+    """alpha exp(x) where x <= 0."""
     return _elu_vjp(g, input, alpha, 1.0, 1.0)
 
 
@@ -218,6 +225,7 @@ def selu(input: Tensor):
 
 @selu.vjp
 def selu_vjp(g, input):
+    """See _elu_vjp."""
     return _elu_vjp(g, input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
@@ -233,6 +241,7 @@ def celu(input: Tensor, alpha: Number = 1.0):
 
 @celu.vjp
 def celu_vjp(g, input, alpha):
+    """exp(x / alpha) where x <= 0."""
     return _elu_vjp(g, input, alpha, 1.0, _inverse(alpha, input))
 
 
@@ -313,6 +322,7 @@ def softplus(input: Tensor, beta: Number = 1.0, threshold: Number = 20.0):
 
 @softplus.vjp
 def softplus_vjp(g, input, beta, threshold):
+    """g sigmoid(beta x), and g beyond the threshold."""
     scaled = p.mul(input, beside(beta, input))
     return p.where(p.gt(scaled, beside(threshold, input)), g, p.mul(g, p.sigmoid(scaled)))
 
@@ -326,6 +336,7 @@ def logsigmoid(input: Tensor):
 
 @logsigmoid.vjp
 def logsigmoid_vjp(g, input):
+    """g sigmoid(-x)."""
     return p.mul(g, p.sigmoid(p.neg(input)))
 
 
@@ -426,4 +437,5 @@ def softmin(input: Tensor, dim: int, dtype: object = None):
 
 @softmin.vjp
 def softmin_vjp(g, output, dim):
+    """-y (g - <g, y>)"""
     return p.neg(softmax_vjp(g, output, dim))

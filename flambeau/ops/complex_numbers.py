@@ -38,7 +38,7 @@ def _imag_part(input: Tensor):
 
 @view_op(samples=_on((3, 4)))
 def view_as_real(input: Tensor):
-    """The memory of a complex tensor as reals: (...) -> (..., 2), the parts in the last dimension."""
+    """The memory of a complex tensor as reals: (...) -> (..., 2), with the parts last."""
     if not input.dtype.is_complex:
         raise RuntimeError("view_as_real is only supported for complex tensors")
     return p.view_as_real(input)
@@ -46,10 +46,10 @@ def view_as_real(input: Tensor):
 
 @view_op(samples=_on((3, 4, 2), dtype="float64"))
 def view_as_complex(input: Tensor):
-    """The memory of a float tensor (..., 2) as complex numbers (...); the inverse of view_as_real."""
+    """The memory of a float tensor (..., 2) as complex numbers (...): undoes view_as_real."""
     if input.dtype not in (dtypes.float32, dtypes.float64):
-        raise RuntimeError("view_as_complex is only supported for half, float and double tensors, but "
-                           f"got a tensor of scalar type: {e._name(input)}")
+        raise RuntimeError("view_as_complex is only supported for half, float and double tensors, "
+                           f"but got a tensor of scalar type: {e._name(input)}")
     if input.ndim == 0:
         raise RuntimeError("Input tensor must have one or more dimensions")
     if input.shape[-1] != 2:

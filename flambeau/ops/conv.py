@@ -69,7 +69,8 @@ class _Call:
         x, shape = self.x.shape, weight.shape
         if shape[0] % groups:
             raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by "
-                               f"{groups} at dimension 0, but got weight of size [{list(shape)}] instead")
+                               f"{groups} at dimension 0, but got weight of size "
+                               f"{list(shape)} instead")
         if shape[0] < groups:
             raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at "
                                f"dimension 0, but got weight of size {list(shape)} instead")
@@ -77,7 +78,8 @@ class _Call:
         channels = shape[0] if transposed else shape[1] * groups
         if x[1] != channels:
             raise RuntimeError(f"Given {kind}, weight of size {list(shape)}, expected "
-                               f"input{list(x)} to have {channels} channels, but got {x[1]} channels instead")
+                               f"input{list(x)} to have {channels} channels, but got {x[1]} "
+                               "channels instead")
         outputs = shape[1] * groups if transposed else shape[0]
         if bias is not None and bias.shape != (outputs,):
             given = "transposed=1, " if transposed else ""
@@ -309,8 +311,8 @@ def _pad_constant(x: Value, pairs: list, value: float) -> Value:
 def _extend(x: Value, dim: int, before: int, after: int, mode: str) -> Value:
     size = x.shape[dim]
     if mode == "reflect" and max(before, after) >= size:
-        raise RuntimeError("Padding size should be less than the corresponding input dimension, but "
-                           f"got: padding ({before}, {after}) at dimension {dim} of input "
+        raise RuntimeError("Padding size should be less than the corresponding input dimension, "
+                           f"but got: padding ({before}, {after}) at dimension {dim} of input "
                            f"{list(x.shape)}")
     if mode == "circular" and max(before, after) > size:
         raise RuntimeError("Padding value causes wrapping around more than once.")
@@ -403,8 +405,8 @@ def col2im(input: Tensor, output_size: int | tuple, kernel_size: int | tuple,
     geometry = _Patches(_two(output_size), kernel_size, dilation, padding, stride)
     area, count = math.prod(geometry.kernel), math.prod(geometry.blocks)
     if x.shape[1] % area:
-        raise RuntimeError(f"Expected size of input's dimension 1 to be divisible by the product of "
-                           f"kernel_size, but got input.size(1)={x.shape[1]} and kernel_size="
+        raise RuntimeError(f"Expected size of input's dimension 1 to be divisible by the product "
+                           f"of kernel_size, but got input.size(1)={x.shape[1]} and kernel_size="
                            f"{geometry.kernel}.")
     if x.shape[2] != count or min(geometry.blocks) < 1:
         raise RuntimeError(f"Given output_size={geometry.size}, {geometry.settings}, "

@@ -49,9 +49,9 @@ class Call:
 
     def rule(self, inputs, outputs, grads):
         """An override of the gradient: one per input (None allowed), or None for the derived one."""
-        return None
+        return
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - calls live as long as their launch records
+    @functools.cache  # noqa: B019 - calls live as long as their launch records
     def backward(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> BackwardCall:
         """The gradient with respect to the `wanted` inputs; `given` says which outputs have one."""
         return BackwardCall(self, wanted, given)

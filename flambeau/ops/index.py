@@ -58,8 +58,8 @@ def _check_gather(x: Value, index: Value, dim: int, src: Value | None = None) ->
             wrong = next(d for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True))
                          if d != dim and i > n)
             raise RuntimeError(f"Size does not match at dimension {wrong} expected index "
-                               f"{list(index.shape)} to be no larger than self {list(x.shape)} apart "
-                               f"from dimension {dim}")
+                               f"{list(index.shape)} to be no larger than self {list(x.shape)} "
+                               f"apart from dimension {dim}")
         return
     fits = src.ndim == index.ndim and all(
         i <= n for i, n in zip(index.shape, src.shape, strict=True))
@@ -96,13 +96,13 @@ def _take_along_samples():
 
 @op(opmath=False, samples=_take_along_samples, grad="GatherBackward0")
 def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
-    """`gather` with broadcasting of the other dimensions; over the flattened input without `dim`."""
+    """`gather` that broadcasts the other dimensions; of the flattened input without `dim`."""
     if dim is None:
         flat = p.reshape(input, (input.numel,))
         return gather(flat, 0, p.reshape(indices, (indices.numel,)))
     if input.ndim != indices.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of "
-                           f"dimensions, but got {input.ndim} dimensions for input, and "
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number "
+                           f"of dimensions, but got {input.ndim} dimensions for input, and "
                            f"{indices.ndim} dimensions for indices")
     at = normalize_dim(dim, input.ndim)
     rest = broadcast_shapes(*([1 if d == at else n for d, n in enumerate(x.shape)]
@@ -170,7 +170,8 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
 
 # --------------------------------------------------------------------------- scatter
 def _scatter_samples():
-    yield sample(Arr((3, 4)), 0, Arr((1, 4), "int64", 0, 3), Arr((2, 5)))
+    yield sample(Arr((3, 4)), 0, Arr((1, 4), "int64", 0, 3),
+                 Arr((2, 5), requires_grad=False))
     yield sample(Arr((3, 4)), 1, Arr((3, 1), "int64", 0, 4), value=1.5)
     yield sample(Arr((3, 4)), 1, _index_arr((3, 6), 4), Arr((3, 6), requires_grad=False),
                  reduce="add")
@@ -214,7 +215,8 @@ def _scattered(name: str, input: Value, dim: int, index: Value, source: Value,
 
 def _add_samples():
     yield sample(Arr((3, 4)), 0, _index_arr((5, 4), 3), Arr((5, 4)))
-    yield sample(Arr((2, 3, 5)), -1, _index_arr((2, 2, 7), 5), Arr((2, 3, 8)))
+    yield sample(Arr((2, 3, 5)), -1, _index_arr((2, 2, 7), 5),
+                 Arr((2, 3, 8), requires_grad=False))
 
 
 @op(inplace=True, samples=_add_samples)

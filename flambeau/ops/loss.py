@@ -17,12 +17,11 @@ from flambeau.ops.activation import (
     shifted,
     softplus_of,
 )
+from flambeau.ops.index import BEYOND, positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, op
 from flambeau.ops.reduce import size_constant
 from flambeau.ops.samples import Arr, sample
-
-BEYOND = 1 << 62  # taken off a negative class, so that the checked lookup refuses it too
 
 
 def check_reduction(reduction: str, allowed: tuple = ("none", "mean", "sum")) -> None:
@@ -223,8 +222,7 @@ class _Classes:
         zero = p.zero_like(target)
         self.valid = p.ne(target, e.like(ignore_index, target))
         index = p.where(self.valid, target, zero)
-        negative = p.lt(index, zero)
-        self.index = p.where(negative, p.sub(index, e.like(BEYOND, index)), index)
+        self.index = positions("nll_loss", index)
         one = p.expand(convert(e.lift(1.0), input.dtype), self.shape)
         share = one if weight is None else p.lookup(weight, [self.index], self.shape)
         self.share = p.where(self.valid, share, p.zero_like(share))
@@ -535,7 +533,8 @@ def _kl_grad(call) -> str:
         "reduction") != "batchmean" else "DivBackward0"
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_kl_samples, grad=_kl_grad)
+@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_kl_samples, grad=_kl_grad,
+    refuses="bui")
 def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False):
     """target (log(target) - input): the divergence of exp(input) from target, term by term.
 
@@ -565,7 +564,7 @@ def _poisson_grad(call) -> str:
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_poisson_samples,
-    grad=_poisson_grad)
+    grad=_poisson_grad, refuses="bui")
 def poisson_nll_loss(input: Tensor, target: Tensor, *, log_input: bool = True, full: bool = False,
                      eps: float = 1e-8, reduction: str = "mean"):
     """exp(input) - target input, or input - target log(input + eps) without `log_input`.
@@ -600,7 +599,7 @@ def _gaussian_grad(call) -> str:
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_gaussian_samples,
-    grad=_gaussian_grad)
+    grad=_gaussian_grad, refuses="bui")
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Operand, full: bool = False,
                       eps: float = 1e-6, reduction: str = "mean"):
     """(log(var) + (input - target)^2 / var) / 2; var counts as at least eps.
@@ -636,7 +635,7 @@ def _sign_samples(*shapes, **kwargs):
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4)),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"))
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), refuses="bui")
 def hinge_embedding_loss(input: Tensor, target: Tensor, *, margin: float = 1.0,
                          reduction: str = "mean"):
     """input where target is 1, max(0, margin - input) where it is -1."""
@@ -655,7 +654,7 @@ def _at_least_zero(x: Value) -> Value:
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL,
-    samples=_sign_samples((3, 4), (3, 4)), grad="SoftMarginLossBackward0")
+    samples=_sign_samples((3, 4), (3, 4)), grad="SoftMarginLossBackward0", refuses="bui")
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean"):
     """log(1 + exp(-target input))."""
     x, t = e.broadcast(input, target)
@@ -674,7 +673,7 @@ def soft_margin_loss_vjp(g, input, target, reduction):
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4), (3, 4), margin=0.3),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"))
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), refuses="bui")
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, *, margin: float = 0.0,
                         reduction: str = "mean"):
     """max(0, margin - target (input1 - input2))."""
@@ -698,7 +697,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8):
 
     def unit(x: Value) -> Value:
         square = p.reduce_sum(p.mul(x, x), (at,) if x.ndim else ())
-        norm = p.sqrt(p.maximum(square, e.like(eps * eps, square)))
+        zero = p.eq(square, p.zero_like(square))  # where the root has no gradient
+        root = p.sqrt(p.where(zero, e.like(1, square), square))
+        norm = p.where(zero, p.zero_like(root), root)
+        lift = p.sub(p.maximum(norm, e.like(eps, norm)), norm)
+        norm = p.add(norm, p.stop_gradient(lift))  # the limit does not change the gradient
         return p.div(x, p.unreduce(norm, x.shape, (at,)))
 
     return p.reduce_sum(p.mul(unit(a), unit(b)), (at,) if a.ndim else ())
@@ -712,7 +715,7 @@ def _cosine_samples():
 
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=_cosine_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"))
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), refuses="bui")
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Index, *, margin: float = 0.0,
                           reduction: str = "mean"):
     """1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1."""
@@ -801,10 +804,10 @@ def _multi_samples():
     yield sample(Arr((4,)), Arr((), "int64", 0, 4))
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_multi_samples)
+@op(method=False, out=False, public=FUNCTIONAL, samples=_multi_samples, refuses="bui")
 def multi_margin_loss(input: Tensor, target: Index, *, p: int = 1, margin: float = 1.0,
                       weight: Index | None = None, reduction: str = "mean"):
-    """sum over other classes i of max(0, margin - x[target] + x[i])^p, over the number of classes."""
+    """The mean over classes of max(0, margin - x[target] + x[i])^p, the target itself left out."""
     return _multi_margin(input, target, p, margin, weight, reduction)
 
 
@@ -832,7 +835,7 @@ def _multilabel_samples():
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_multilabel_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "DivBackward0"))
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "DivBackward0"), refuses="bui")
 def multilabel_soft_margin_loss(input: Tensor, target: Tensor, *, weight: Tensor | None = None,
                                 reduction: str = "mean"):
     """binary_cross_entropy_with_logits averaged over the last dimension."""

@@ -169,7 +169,7 @@ def _batch_samples():
     yield sample(Arr((5, 3)))
     yield sample(Arr((2, 3, 17)), Arr((3,)), Arr((3,)))
     yield sample(Arr((4, 3, 5, 6)), Arr((3,)), Arr((3,)), 0.1)
-    yield sample(Arr((2, 3, 4)), None, Arr((3,)))
+    yield sample(Arr((2, 3, 4)), Arr((3,)))
 
 
 @op(name="batch_norm_train", returns=("output", "mean", "var"), opmath=False, method=False,
@@ -247,7 +247,8 @@ def _running_samples():
     yield sample(Arr((3,)), Arr((3,), None, 0.1, 2), Arr((3,)), Arr((3,), None, 0.1, 2), 10, 0.1)
 
 
-@op(name="_running_statistics", returns=("running_mean", "running_var"), method=False, out=False,
+@op(name="_running_statistics", returns=("running_mean", "running_var"),
+    mutates=("running_mean", "running_var"), method=False, out=False,
     public=(), samples=_running_samples, differentiable=False)
 def _running_statistics(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor,
                         count: int, momentum: Number):
@@ -272,7 +273,7 @@ def _group_samples():
     yield sample(Arr((2, 6)), 3)
     yield sample(Arr((2, 6, 5)), 3, Arr((6,)), Arr((6,)))
     yield sample(Arr((2, 6, 4, 5)), 2, Arr((6,)), Arr((6,)), 0.1)
-    yield sample(Arr((2, 6, 4)), 6, None, Arr((6,)))
+    yield sample(Arr((2, 6, 4)), 6, Arr((6,)))
 
 
 class _Groups:
@@ -400,7 +401,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
                         k: float = 1.0):
     """input / (k + alpha * mean of squares over `size` neighbouring channels)^beta."""
     if input.ndim < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)")
+        raise ValueError("Expected 3D or higher dimensionality input (got "
+                         f"{input.ndim} dimensions)")
     last = (0, *range(2, input.ndim), 1)  # channels last: windows run over the last dimension
     squares = p.permute(p.mul(input, input), last)
     channels, front = input.shape[1], size // 2

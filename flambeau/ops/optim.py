@@ -79,7 +79,7 @@ def _step_samples(tensors: int, counted: bool, **options):
 
 
 def _update_op(returns: tuple, tensors: int, counted: bool = True, **options):
-    return op(returns=returns, mutates=returns, method=False, public=(), out=False,
+    return op(returns=returns, mutates=returns, method=False, public=(), out=False, refuses="bui",
               differentiable=False, samples=_step_samples(tensors, counted, **options))
 
 

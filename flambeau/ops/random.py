@@ -8,7 +8,7 @@ from flambeau.ops.record import Index, Number, Tensor, lift, op
 from flambeau.ops.samples import Arr, sample
 
 
-@op(method=False, public=(), out=False, grad="MulBackward0",
+@op(method=False, public=(), out=False, grad="MulBackward0", refuses="bui",
     samples=lambda: iter([sample(Arr((3, 4)), Arr((3, 4), "float32", 0, 1), 0.5)]))
 def _dropout(input: Tensor, mask: Index, keep: Number):
     """input * (mask / keep)."""

@@ -275,7 +275,7 @@ def combine_categories(dims: DType | None, zero: DType | None, number: DType | N
                 result = dtypes.promote_types(result, dtypes.complex64) if (
                     result.itemsize == 8) else dtypes.complex64
             else:
-                result = lower
+                result = dtypes.promote_types(result, lower)
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from flambeau.core.shapes import infer_size, normalize_dim, normalize_dims
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p

@@ -1,7 +1,7 @@
 """Complex numbers as users see them: `real` and `imag` are views where there is something to view.
 
-PyTorch conjugates lazily, by a bit on a view; here `conj` computes a copy, so that no other operation
-has to know of it. What is written to the result does not reach the original.
+PyTorch conjugates lazily, by a bit on a view; here `conj` computes a copy, so that no other
+operation has to know of it. What is written to the result does not reach the original.
 """
 
 from __future__ import annotations

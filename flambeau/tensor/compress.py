@@ -14,7 +14,8 @@ from flambeau.tensor import dispatch, launches
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import contiguous_meta
 
-__all__ = ["nonzero_positions", "nonzero", "masked_select", "argwhere"]
+__all__ = ["nonzero_positions", "nonzero", "masked_select", "argwhere",
+           "nonzero_columns"]
 
 
 @functools.cache
@@ -37,10 +38,19 @@ def nonzero_positions(tensor: Any) -> Any:
     return out
 
 
+def nonzero_columns(mask: Any) -> list:
+    """For each dimension of `mask`, the positions of its true elements (row-major order)."""
+    flat = nonzero_positions(mask)
+    columns, step = [], 1
+    for size in reversed(mask.shape):
+        column = flat if step == 1 else ops.floor_divide(flat, step)
+        columns.append(ops.remainder(column, size) if size else column)
+        step *= size
+    return columns[::-1]
+
+
 def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
     """The indices of the non-zero elements: an (n, dims) int64 tensor, or one tensor per dimension."""
-    from flambeau.tensor.indexing import nonzero_columns
-
     if input.ndim == 0:
         columns = nonzero_columns(input.reshape(1))
         return tuple(columns) if as_tuple else columns[0].reshape(-1, 1)[:, :0]

@@ -15,63 +15,19 @@ from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
 from flambeau.ops.record import dtypes_default
 from flambeau.tensor import interop, launches
+from flambeau.tensor.formats import (
+    channels_last_strides,
+    is_channels_last,
+    preserve_format,
+    strided,
+)
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, contiguous_meta, like_order, meta_of
 from flambeau.tensor.tensor import Tensor, shape_of
 
 __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
            "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "range_",
-           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "MemoryFormat",
-           "Layout", "strided", "contiguous_format", "preserve_format", "channels_last",
-           "channels_last_3d", "is_channels_last", "channels_last_strides", "checked"]
-
-
-class _Constant:
-    """A named constant of the API, for example `torch.strided`."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"torch.{self.name}"
-
-    def __reduce__(self) -> str:
-        return self.name
-
-
-class Layout(_Constant):
-    """How a tensor's elements are stored; only `torch.strided` exists."""
-
-
-class MemoryFormat(_Constant):
-    """The order of the dimensions in memory."""
-
-
-strided, sparse_coo, sparse_csr = Layout("strided"), Layout("sparse_coo"), Layout("sparse_csr")
-contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
-channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
-
-
-def is_channels_last(memory_format: Any) -> bool:
-    """Is this `torch.channels_last`?
-
-    Raises:
-        NotImplementedError: channels_last_3d.
-    """
-    if memory_format is channels_last_3d:
-        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use the "
-                                  "contiguous format")
-    return memory_format is channels_last
-
-
-def channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of an (n, c, h, w) tensor whose channels are innermost."""
-    if len(shape) != 4:
-        raise RuntimeError("required rank 4 tensor to use channels_last format")
-    n, c, h, w = shape
-    return (h * w * c, 1, w * c, c)
+           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "checked"]
 
 
 def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from flambeau.ops.record import REGISTRY
+from flambeau.tensor import launches
 from flambeau.tensor.dispatch import make_function, make_inplace, make_mutating
 
 __all__ = ["FAMILIES", "ops"]
@@ -17,7 +18,7 @@ FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "n
             "complex_numbers")
 """The modules of flambeau.ops that define ops."""
 
-ops = SimpleNamespace()
+ops = launches.late.ops = SimpleNamespace()
 """Every op by its short name, and its in-place form with an underscore."""
 
 
@@ -43,8 +44,10 @@ def __getattr__(name: str) -> Any:
             module = importlib.import_module(f"flambeau.tensor.{home}")
             if name in module.__all__:
                 return getattr(module, name)
+    if found is None and name.startswith("__"):
+        raise AttributeError(name)
     if found is None:
-        raise AttributeError(f"there is no operation {name!r}")
+        raise NotImplementedError(f"the operation {name!r} is not implemented yet")
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
 from flambeau.tensor import dispatch, interop
+from flambeau.tensor.compress import nonzero_columns
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
@@ -166,16 +167,3 @@ def _expanded(view: Any, advanced: dict[int, Any]) -> tuple[tuple, tuple]:
                          f"shapes {shapes}") from None
     indices = tuple(ops.expand(i, shape) if tuple(i.shape) != shape else i for _, i in pairs)
     return tuple(dim for dim, _ in pairs), indices
-
-
-def nonzero_columns(mask: Any) -> list:
-    """For each dimension of `mask`, the positions of its true elements (row-major order)."""
-    from flambeau.tensor.compress import nonzero_positions
-
-    flat = nonzero_positions(mask)
-    columns, step = [], 1
-    for size in reversed(mask.shape):
-        column = flat if step == 1 else ops.floor_divide(flat, step)
-        columns.append(ops.remainder(column, size) if size else column)
-        step *= size
-    return columns[::-1]

@@ -31,6 +31,7 @@ class _Late:
     tensor: type = TensorBase
     op_node: type = object
     launch: Callable = None  # type: ignore[assignment]
+    ops: Any = None
     observers: list = []
 
 

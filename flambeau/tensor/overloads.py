@@ -13,7 +13,7 @@ from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
-    "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
+    "batch_norm", "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
     "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "new_factory",
@@ -302,3 +302,20 @@ def clone(input: Any, *, memory_format: Any = None) -> Any:
     """A copy with its own memory."""
     return input.clone(memory_format=memory_format)
 
+
+
+def batch_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+               bias: Any = None, training: bool = False, momentum: float = 0.1,
+               eps: float = 1e-5) -> Any:
+    """Normalise each channel: by the batch's statistics in training (moving the running ones towards
+    them), by the running statistics otherwise."""
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
+        return ops.batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
+    result, mean, var = ops.batch_norm_train(input, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        count = input.numel() // max(1, input.shape[1])
+        ops._running_statistics_(running_mean, running_var, mean.detach(), var.detach(), count,
+                                 momentum)
+    return result

@@ -14,9 +14,12 @@ from flambeau.autograd.grad_mode import mode
 from flambeau.autograd.graph import Node, edge_of, next_order
 from flambeau.autograd.hooks import move_retain_grad
 from flambeau.core.errors import caller_location
-from flambeau.tensor import functions, tape
+from flambeau.ops.derive import OpCall
+from flambeau.ops.record import REGISTRY
+from flambeau.tensor import launches, tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.viewing import ViewLaunch
 
 __all__ = ["History", "CopySlices", "rebase", "refresh_view"]
 
@@ -101,7 +104,7 @@ class CopySlices(Node):
 
     def apply(self, grads: Sequence) -> tuple:
         whole = grads[0].contiguous().clone()
-        strided = functions.ops._as_strided_parts if self.parts else functions.ops.as_strided
+        strided = launches.late.ops._as_strided_parts if self.parts else launches.late.ops.as_strided
         part = strided(whole, self.shape, self.strides, self.offset)
         results = list(self.inner.apply([part.clone()]))
         own = results.pop(self.position) if self.position is not None else None
@@ -140,10 +143,6 @@ def refresh_view(view: Any) -> None:
 
 
 def _strided_launch(base: Any, view: Any, offset: int) -> Any:
-    from flambeau.ops.derive import OpCall
-    from flambeau.ops.record import REGISTRY
-    from flambeau.tensor.dispatch import ViewLaunch
-
     structure = [("input", 0), ("static", tuple(view._meta.shape)),
                  ("static", tuple(view._meta.strides)), ("static", offset)]
     same = view._meta.dtype is base._meta.dtype

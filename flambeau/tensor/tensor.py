@@ -15,6 +15,12 @@ from flambeau.core.shapes import Size, contiguous_strides
 from flambeau.runtime import memory
 from flambeau.tensor import dispatch, indexing, interop, launches, rewriting, tape
 from flambeau.tensor.display import tensor_repr
+from flambeau.tensor.formats import (
+    channels_last_strides,
+    is_channels_last,
+    preserve_format,
+    strided,
+)
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, contiguous_meta, meta_of
 
@@ -96,8 +102,6 @@ class Tensor(TensorBase):
 
     @property
     def layout(self) -> Any:
-        from flambeau.tensor.creation import strided
-
         return strided
 
     @property
@@ -154,8 +158,6 @@ class Tensor(TensorBase):
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
         """Row-major without gaps?"""
-        from flambeau.tensor.creation import channels_last_strides, is_channels_last
-
         if is_channels_last(memory_format):
             meta = self._meta
             return meta.strides == channels_last_strides(meta.shape) or meta.numel == 0
@@ -517,8 +519,6 @@ class Tensor(TensorBase):
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a row-major copy."""
-        from flambeau.tensor.creation import is_channels_last
-
         if is_channels_last(memory_format):
             if self.is_contiguous(memory_format):
                 return self
@@ -656,8 +656,6 @@ class Tensor(TensorBase):
 
 
 def _is_order(memory_format: Any) -> bool:
-    from flambeau.tensor.creation import preserve_format
-
     return memory_format is not None and memory_format is not preserve_format
 
 

@@ -129,6 +129,8 @@ def test_sixteen_bits_are_rounded_once(name: str, dtype: str):
         for mine, expected in zip(narrow, reference, strict=True):
             if expected.dtype == np.float32 and mine.dtype is not torch.float32:
                 assert mine.dtype is getattr(torch, dtype), case.label
+            if mine.is_complex():
+                continue
             found = to_array(torch, mine).astype(np.float32)
             np.testing.assert_allclose(found, expected, step, 1e-7, err_msg=case.label)
 
@@ -162,7 +164,8 @@ def test_dtypes(name: str):
             continue
         wanted = expected_dtype(record, dtype)
         for result in results(run(record, case)):
-            if result.dtype.kind == dtype.kind == "f" and record.differentiable:
+            if result.dtype.kind == dtype.kind == "f" and record.differentiable and (
+                    not private(record)):
                 assert result.dtype is wanted, case.label
 
 

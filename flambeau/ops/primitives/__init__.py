@@ -5,6 +5,7 @@ elementwise, how to emit itself. All operands of an elementwise primitive have o
 `where` and `cast`, one dtype: ops broadcast and promote before they get here.
 """
 
+from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
 from flambeau.ops.primitives.structure import *  # noqa: F403

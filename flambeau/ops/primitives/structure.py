@@ -223,7 +223,7 @@ def spread(x: Value, starts, steps, shape, fill: float = 0) -> Value:
 def spread_vjp(node, g):
     starts, steps, _, _ = node.attrs
     shape = node.inputs[0].shape
-    inside = all(0 <= start and 0 <= start + (size - 1) * step < out for start, step, size, out
+    inside = all(start >= 0 and 0 <= start + (size - 1) * step < out for start, step, size, out
                  in zip(starts, steps, shape, node.shape, strict=True))
     if inside:
         return (slice_(g, starts, steps, shape),)
@@ -260,19 +260,6 @@ def take_diagonal(x: Value, row: int, column: int, length: int) -> Value:
     return DIAGONAL(x, attrs=(row, column, length))
 
 
-@DIAGONAL.vjp
-def diagonal_vjp(node, g):
-    row, column, length = node.attrs
-    (x,) = node.inputs
-    zero = expand(constant(0, x.dtype, number=False), x.shape)
-    at = iota(g.shape, g.ndim - 1)
-    from flambeau.ops.primitives import elementwise as e
-
-    rows = e.add(at, e.filled(row, at))
-    columns = e.add(at, e.filled(column, at))
-    return (scatter(zero, [*range(g.ndim - 1), rows, columns], g, "add"),)
-
-
 # --------------------------------------------------------------------------- as_strided
 def _infer_strided(inputs, attrs):
     return attrs[0], inputs[0].dtype
@@ -292,19 +279,6 @@ AS_STRIDED = _movement("as_strided", _infer_strided, _map_strided, _layout_strid
 def as_strided(x: Value, shape, strides, offset: int) -> Value:
     """Any view of the memory of `x`, which lies row-major; offset counts from its first element."""
     return AS_STRIDED(x, attrs=(tuple(shape), tuple(strides), offset))
-
-
-@AS_STRIDED.vjp
-def as_strided_vjp(node, g):
-    from flambeau.ops.primitives import elementwise as e
-
-    (x,), (shape, strides, offset) = node.inputs, node.attrs
-    place = expand(constant(offset, dtypes.int64, number=False), shape)
-    for d, stride in enumerate(strides):
-        at = iota(shape, d)
-        place = e.add(place, e.mul(at, e.filled(stride, at)))
-    zero = expand(constant(0, x.dtype, number=False), (x.numel,))
-    return (reshape(scatter(zero, [place], g, "add"), x.shape),)
 
 
 # --------------------------------------------------------------------------- window and fold
@@ -441,72 +415,6 @@ def reduce_sum_vjp(node, g):
     return (unreduce(g, node.inputs[0].shape, node.attrs[0]),)
 
 
-@REDUCE_PROD.vjp
-def reduce_prod_vjp(node, g):
-    """The product of the other elements, from those before and those after: no division, so zeros
-    are exact in every order."""
-    from flambeau.ops.primitives import elementwise as e
-
-    (x,), dims = node.inputs, node.attrs[0]
-    order = [d for d in range(x.ndim) if d not in dims] + list(dims)
-    moved = permute(x, order)
-    kept = [x.shape[d] for d in order[:x.ndim - len(dims)]]
-    flat = reshape(moved, [*kept, _count(x.shape, dims)])
-    others = e.mul(_products_before(flat, 1), _products_before(flat, -1))
-    back = sorted(range(x.ndim), key=order.__getitem__)
-    others = permute(reshape(others, moved.shape), back)
-    return (e.mul(unreduce(g, x.shape, dims), e.conj(others)),)
-
-
-def _count(shape, dims) -> int:
-    """How many elements lie along dims."""
-    count = 1
-    for d in dims:
-        count *= shape[d]
-    return count
-
-
-def _products_before(x: Value, direction: int) -> Value:
-    """The product of all elements before (direction 1) or after (-1) each one, along the last
-    dimension: shifted by one, then by doubling steps."""
-    from flambeau.ops.primitives import elementwise as e
-
-    size, step = x.shape[-1], 1
-    result = _shifted(x, direction)
-    while step < size:
-        result = e.mul(result, _shifted(result, direction * step))
-        step *= 2
-    return result
-
-
-def _shifted(x: Value, by: int) -> Value:
-    """The elements moved by `by` places along the last dimension; ones come in."""
-    from flambeau.ops.primitives import elementwise as e
-
-    last, size = x.ndim - 1, x.shape[-1]
-    if abs(by) >= size:
-        return e.filled(1, x)
-    ones = e.filled(1, slice_dim(x, last, 0, 1, abs(by)))
-    if by > 0:
-        return cat((ones, slice_dim(x, last, 0, 1, size - by)), last)
-    return cat((slice_dim(x, last, -by, 1, size + by), ones), last)
-
-
-def _extremum_vjp(node, g):
-    """All elements equal to the extremum share the gradient (PyTorch's amax)."""
-    from flambeau.ops.primitives import elementwise as e
-
-    (x,), dims = node.inputs, node.attrs[0]
-    hit = e.eq(x, unreduce(node, x.shape, dims))
-    hits = e.cast(hit, attrs=(x.dtype,))
-    share = e.div(g, reduce_sum(hits, dims))
-    return (e.mul(hits, unreduce(share, x.shape, dims)),)
-
-
-REDUCE_MAX.vjp(_extremum_vjp)
-REDUCE_MIN.vjp(_extremum_vjp)
-
-
 # --------------------------------------------------------------------------- lookup and scatter
 def _infer_lookup(inputs, attrs):
     return attrs[1], inputs[0].dtype
@@ -545,7 +453,7 @@ def scatter(base: Value, coords, source: Value, mode: str) -> Value:
     return SCATTER(base, source, *indices, attrs=(pattern, mode))
 
 
-def _coords(pattern, indices):
+def coordinates(pattern, indices):
     remaining = iter(indices)
     return [next(remaining) if c is None else c for c in pattern]
 
@@ -554,20 +462,5 @@ def _coords(pattern, indices):
 def lookup_vjp(node, g):
     x, *indices = node.inputs
     zero = expand(constant(0, x.dtype, number=False), x.shape)
-    grad = scatter(zero, _coords(node.attrs[0], indices), g, "add")
+    grad = scatter(zero, coordinates(node.attrs[0], indices), g, "add")
     return (grad,) + (None,) * len(indices)
-
-
-@SCATTER.vjp
-def scatter_vjp(node, g):
-    from flambeau.ops.primitives import elementwise as e
-
-    base, source, *indices = node.inputs
-    coords, mode = _coords(node.attrs[0], indices), node.attrs[1]
-    if mode == "add":
-        return (g, lookup(g, coords, source.shape)) + (None,) * len(indices)
-    if mode == "set":
-        kept = scatter(g, coords, e.zero_like(source), "set")
-        return (kept, lookup(g, coords, source.shape)) + (None,) * len(indices)
-    raise NotImplementedError(f"the gradient of a scatter with reduction {mode!r} is not "
-                              "implemented; use 'sum', or gather and reduce explicitly")

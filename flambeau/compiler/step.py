@@ -1,0 +1,18 @@
+"""One kernel call of a program."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+__all__ = ["Step"]
+
+
+@dataclasses.dataclass
+class Step:
+    """One kernel call: `slots` holds Pointer, Number, Float and int entries."""
+
+    name: str
+    text: Callable[[], str]
+    slots: list
+    nchunks: int

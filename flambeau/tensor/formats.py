@@ -1,0 +1,58 @@
+"""Layouts and memory formats: the named constants of the API, and channels_last strides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Layout", "MemoryFormat", "strided", "sparse_coo", "sparse_csr", "contiguous_format",
+           "preserve_format", "channels_last", "channels_last_3d", "is_channels_last",
+           "channels_last_strides"]
+
+
+class _Constant:
+    """A named constant of the API, for example `torch.strided`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+class Layout(_Constant):
+    """How a tensor's elements are stored; only `torch.strided` exists."""
+
+
+class MemoryFormat(_Constant):
+    """The order of the dimensions in memory."""
+
+
+strided, sparse_coo, sparse_csr = Layout("strided"), Layout("sparse_coo"), Layout("sparse_csr")
+contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
+channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
+
+
+def is_channels_last(memory_format: Any) -> bool:
+    """Is this `torch.channels_last`?
+
+    Raises:
+        NotImplementedError: channels_last_3d.
+    """
+    if memory_format is channels_last_3d:
+        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use the "
+                                  "contiguous format")
+    return memory_format is channels_last
+
+
+def channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of an (n, c, h, w) tensor whose channels are innermost."""
+    if len(shape) != 4:
+        raise RuntimeError("required rank 4 tensor to use channels_last format")
+    n, c, h, w = shape
+    return (h * w * c, 1, w * c, c)
