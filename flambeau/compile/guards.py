@@ -82,7 +82,9 @@ def find_objects(function: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _ours(function: types.FunctionType) -> bool:
-    return (function.__module__ or "").split(".")[0] == "flambeau"
+    """Functions of the package hold no state of the user's program; the recipes in cli/ are programs."""
+    module = function.__module__ or ""
+    return module.split(".")[0] == "flambeau" and not module.startswith("flambeau.cli")
 
 
 def _engine(item: Any) -> bool:
@@ -90,7 +92,7 @@ def _engine(item: Any) -> bool:
     module = type(item).__module__ or ""
     return module.split(".")[0] in ("numpy", "threading", "weakref", "logging", "ctypes") or (
         module.startswith("flambeau.") and not module.startswith(
-            ("flambeau.nn", "flambeau.optim")))
+            ("flambeau.nn", "flambeau.optim", "flambeau.cli")))
 
 
 def number_sources(objects: list[tuple[str, Any]]) -> dict[int, tuple[Any, Any]]:

@@ -115,6 +115,8 @@ class _Phase:
     def emit(self) -> None:
         if self.reduce is None:
             self._emit_map(0)
+        elif self.reduce.startswith("scan_"):
+            self._emit_scan(self.reduce.removeprefix("scan_"))
         elif self.lane_reduced or not self.has_lane:
             self._emit_horizontal()
         else:
@@ -302,6 +304,46 @@ class _Phase:
             self._store(spot.get() if spot is not None else best.get(), self.lanes)
 
         self._lane_loop(body)
+
+    # ------------------------------------------------------------------ scans
+    def _emit_scan(self, rule: str) -> None:
+        """Walk the inner loop in order and store every intermediate result. Sums and products of
+        floats are carried in double precision."""
+        dtype = self._dtype(self.value)
+        wide = dtypes.float64 if dtype is dtypes.float32 and self.position is None else dtype
+        start = {"sum": 0, "prod": 1, "logsumexp": float("-inf")}.get(rule)
+        if start is None:
+            start = self.k.identity(rule, dtype)
+        carried = self.f.var(vector(self.lanes, register_type(wide)), start)
+        spot = self.f.var(vector(self.lanes, "i64"), 0) if self.position is not None else None
+        self._evaluate(self._open_places(0), 1)
+        places = self._open_places(1) | ({self.lane_place} if self.has_lane else set())
+
+        def row(part: int) -> None:
+            carried.set(start)
+            self._evaluate(places - {self.outer_count}, self.lanes)
+            saved = dict(self.values)
+            with self.f.loop(0, self._extent(0)) as i:
+                self.indices[self.outer_count] = i
+                self._evaluate(places, self.lanes)
+                value = self.k.splat(self.values[self.value], self.lanes)
+                if spot is None:
+                    total = self.k.scan_step(rule, wide, carried.get(),
+                                             self.k.convert(value, dtype, wide))
+                    carried.set(total)
+                    self._store(self.k.convert(total, wide, dtype), self.lanes)
+                else:
+                    at = self.k.splat(self.values[self.position], self.lanes)
+                    better = self.k.extends(rule, dtype, carried.get(), value)
+                    carried.set(self.f.select(better, value, carried.get()))
+                    spot.set(self.f.select(better, at, spot.get()))
+                    self._store(spot.get(), self.lanes)
+                self.values = dict(saved)
+
+        if self.has_lane:
+            self._lane_loop(row)
+        else:
+            row(0)
 
     # ------------------------------------------------------------------ lines
     def _line(self, line: tuple, lanes: int) -> Value:

@@ -83,7 +83,8 @@ class Index:
     def unspread(self, start: int, step: int, size: int) -> tuple[Index, list[Expr]]:
         """The p with start + p * step == self, and the conditions under which it exists."""
         moved = self.shifted(-start)
-        if step == 1:
+        if step in (1, -1):
+            moved = moved.scaled(step)
             return moved, [Expr("inside", dtypes.bool_, (), (moved, size))]
         quotient = Expr("quotient", dtypes.int64, (), (moved, step))
         position = Index({}, 0, ((quotient, 1),))

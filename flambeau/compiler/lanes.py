@@ -180,6 +180,29 @@ class Lanes:
         return f.intrinsic(f"llvm.{word}imum" if sign == "imum" else f"llvm.{sign}{word}",
                            a.type, a, b)
 
+    def scan_step(self, rule: str, dtype: DType, total: Value, x: Value) -> Value:
+        """The next intermediate result of a scan; "logsumexp" is log(exp(total) + exp(x))."""
+        if rule != "logsumexp":
+            return self.combine(rule, dtype, total, x)
+        f = self.f
+        high = f.intrinsic("llvm.maximum", x.type, total, x)
+        low = f.intrinsic("llvm.minimum", x.type, total, x)
+        grown = f.fadd(high, self.math("log1p", self.math("exp", f.fsub(low, high))))
+        return f.select(f.cmp("oeq", low, high), self._doubled(high), grown)
+
+    def _doubled(self, x: Value) -> Value:
+        """log(2 exp(x)), also of infinities."""
+        return self.f.fadd(x, 0.6931471805599453)
+
+    def extends(self, rule: str, dtype: DType, best: Value, x: Value) -> Value:
+        """Does `x`, the next element, take over as extremum of a scan? Ties and NaN do; nothing
+        else follows a NaN."""
+        f, top = self.f, rule == "argmax"
+        if dtype.kind != "f":
+            return f.cmp(f"{'s' if dtype.kind == 'i' else 'u'}{'ge' if top else 'le'}", x, best)
+        wins = f.and_(f.cmp("oge" if top else "ole", x, best), f.cmp("ord", best, best))
+        return f.or_(wins, f.cmp("uno", x, x))
+
     def better(self, rule: str, dtype: DType, a: Value, ai: Value, b: Value, bi: Value) -> Value:
         """argmax/argmin: does (b, position bi) beat (a, ai)? NaN beats all; ties go to the first."""
         f = self.f

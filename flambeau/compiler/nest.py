@@ -32,7 +32,8 @@ class Phase:
         outer: loops whose iterations are independent; chunks of their product run in parallel.
         inner: loops that run in order inside (reduced, or feeding a scatter).
         lane: the loop whose iterations are vector lanes; a member of neither list.
-        reduce: None, or the combining rule: "sum", "prod", "max", "min", "argmax", "argmin".
+        reduce: None, or the combining rule: "sum", "prod", "max", "min", "argmax", "argmin". With
+            "scan_" before it every intermediate result is stored, along the only inner loop.
         lane_reduced: the lanes are combined (horizontal) rather than kept (vertical).
         value: what is stored or reduced; `position`: for argmax/argmin, the counted position.
         target, where: the buffer stored to, and the element index there.
@@ -80,6 +81,15 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
     loads = [expr.data[1] for expr in exprs if expr.kind == "load"]
     kept = _merge(sorted((loop for loop in kept if loop.extent != 1),
                          key=lambda loop: -phase.where.terms.get(loop.var, 0)), indices)
+    if phase.reduce is not None and phase.reduce.startswith("scan_"):
+        # lanes are neighbours in memory that are scanned side by side, or there are none: gathering
+        # others only pays where a step is dear
+        dear = phase.reduce == "scan_logsumexp"
+        phase.lane = next((loop for loop in kept[::-1] if loop.extent >= 4 and (
+            dear or phase.where.terms.get(loop.var) == 1)), None)
+        phase.outer = [loop for loop in kept if loop is not phase.lane]
+        phase.inner = reduced
+        return phase
     main = max(loads, key=lambda index: len(index.terms), default=phase.where)
     reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
                             key=lambda loop: -main.terms.get(loop.var, 0)), indices)

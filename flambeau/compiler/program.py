@@ -1,7 +1,8 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: split complex numbers into parts, schedule, group (phases over the same rows become one nest), split (long loops are cut into
-blocks that can run in parallel and round alike on any number of threads), canonicalise, plan memory.
+The passes, in order: take complex numbers apart, schedule, group (phases over the same rows become one
+nest), split (long loops are cut into blocks that can run in parallel and round alike on any number of
+threads), canonicalise, plan memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from flambeau.ir.graph import Graph, Value
 __all__ = ["Step", "Plan", "plan"]
 
 BLOCK_MAP = 16384  # elements of a block of a long elementwise loop
+BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
 GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
@@ -130,12 +132,16 @@ class _Planner:
             return [[phase]]
         if phase.reduce.startswith("arg"):
             return [[phase]]
+        if phase.reduce.startswith("scan_"):
+            if phase.lane.extent > 2 * BLOCK_SCAN:
+                self._split_lane(phase, BLOCK_SCAN)
+            return [[phase]]
         return self._split_reduce(phase)
 
-    def _split_lane(self, phase: Phase) -> None:
+    def _split_lane(self, phase: Phase, block: int = BLOCK_MAP) -> None:
         var = self._var()
-        self.splits[var] = (phase.lane.var, BLOCK_MAP)
-        blocks, phase.lane = split(phase.lane, BLOCK_MAP, var)
+        self.splits[var] = (phase.lane.var, block)
+        blocks, phase.lane = split(phase.lane, block, var)
         phase.outer.append(blocks)
 
     def _split_reduce(self, phase: Phase) -> list[list[Phase]]:

@@ -239,6 +239,20 @@ class _Scheduler:
         self._phase(kept, reduced, self.read(x, index, ()), buffer, where, reduce=rule,
                     position=position)
 
+    def _place_scan(self, value: Value, buffer: Buffer) -> None:
+        (x,), (dim, reverse) = value.inputs, value.attrs
+        if not x.numel:
+            return
+        loops = self._loops(x.shape)
+        index = [loop_index(loop.var) for loop in loops]
+        if reverse:
+            index[dim] = index[dim].scaled(-1).shifted(x.shape[dim] - 1)
+        rule = value.prim.name.removeprefix("cum")
+        position = Expr("index", dtypes.int64, (), index[dim]) if rule.startswith("arg") else None
+        kept = loops[:dim] + loops[dim + 1:]
+        self._phase(kept, [loops[dim]], self.read(x, tuple(index), ()), buffer, buffer.index(index),
+                    reduce=f"scan_{rule}", position=position)
+
     def _place_fold(self, value: Value, buffer: Buffer) -> None:
         kernel, stride, dilation, shape = value.attrs
         rank = len(kernel)

@@ -274,6 +274,25 @@ class _Splitter:
             count = half + count % 2
         return p.reshape(pair[0], value.shape), p.reshape(pair[1], value.shape)
 
+    def _cumsum(self, value: Value) -> Pair:
+        return self._both(value)
+
+    def _cumprod(self, value: Value) -> Pair:
+        """By doubling: each element times what lies 1, 2, 4, ... places before it."""
+        dim, reverse = value.attrs
+        pair, size = self.pairs[value.inputs[0]], value.shape[dim]
+        starts, steps = [0] * value.ndim, [1] * value.ndim
+        shift = 1
+        while shift < size:
+            earlier = []
+            starts[dim] = 0 if reverse else shift
+            for part, one in zip(pair, (1.0, 0.0), strict=True):
+                kept = p.slice_dim(part, dim, shift if reverse else 0, 1, size - shift)
+                earlier.append(p.spread(kept, starts, steps, value.shape, one))
+            pair = tuple(p.boundary(part) for part in complex_math.mul(pair, earlier))
+            shift *= 2
+        return pair
+
     def _dot(self, value: Value) -> Pair:
         """(a + bi)(c + di) for anything bilinear; a third operand (a bias) is added to it."""
         (a, b), (c, d), *bias = (self.pairs[v] for v in value.inputs)

@@ -343,8 +343,8 @@ def logsigmoid_vjp(g, input):
 @op(method=False, out=False, public=FUNCTIONAL, samples=unary(), grad="DivBackward0")
 def softsign(input: Tensor):
     """input / (1 + |input|)."""
-    x = e.default_float(input)
-    return p.div(x, p.add(e.like(1, x), p.abs_(x)))
+    x, size = e.default_float(input), p.abs_(e.default_float(input))
+    return e.true_divide(x, p.add(e.like(1, size), size))
 
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=unary(), grad="SubBackward0")

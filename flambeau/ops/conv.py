@@ -304,7 +304,7 @@ def _pad_constant(x: Value, pairs: list, value: float) -> Value:
             raise RuntimeError(f"The input size {x.shape[d]}, plus negative padding {before} and "
                                f"{after} resulted in a negative output size, which is invalid. "
                                f"Check dimension {d} of your input.")
-    fill = value if x.dtype.kind == "f" else int(value)
+    fill = int(value) if x.dtype.is_integral else value
     return p.stop_copy(p.spread(x, starts, (1,) * x.ndim, shape, fill))
 
 

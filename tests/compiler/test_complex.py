@@ -15,7 +15,8 @@ FUNCTIONS = ["neg", "sqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "si
              "angle", "reciprocal", "square", "conj", "real", "imag", "isreal", "isnan", "isfinite"]
 SMOOTH = ["exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan",
           "asinh", "acosh", "atanh", "sgn", "abs", "angle", "reciprocal", "rsqrt", "sigmoid",
-          "log1p", "expm1", "log2", "log10", "prod", "std", "view_as_real", "real", "imag", "conj", "mean"]
+          "log1p", "expm1", "log2", "log10", "prod", "std", "view_as_real", "real", "imag", "conj",
+          "mean"]
 
 
 def numbers(*shape: int, seed: int = 0, low: float = -2.0) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The primitives: elementwise maths, structure (movement, reduction, lookup), contraction.
+"""The primitives: elementwise maths, structure (movement, reduction, lookup), contraction,
+scans.
 
 Every primitive states its shape and dtype rule, its gradient in terms of primitives, and, if it is
 elementwise, how to emit itself. All operands of an elementwise primitive have one shape and, but for
@@ -8,4 +9,5 @@ elementwise, how to emit itself. All operands of an elementwise primitive have o
 from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
+from flambeau.ops.primitives.scan import *  # noqa: F403
 from flambeau.ops.primitives.structure import *  # noqa: F403

@@ -1,0 +1,108 @@
+"""Scans: cumulative sums, products, extrema, log-sum-exp; differences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import normalize_dim
+from flambeau.ir.graph import Value, constant
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Tensor, op
+from flambeau.ops.samples import Arr, sample
+
+
+def _samples(low: float = -2.0, high: float = 2.0):
+    def samples():
+        for shape, dim in (((5,), 0), ((3, 4), 1), ((3, 40), 0), ((2, 17, 3), -2), ((), 0),
+                           ((3, 0), 1), ((0, 3), 1)):
+            yield sample(Arr(shape, None, low, high), dim)
+
+    return samples
+
+
+def _prepared(x: Value, dtype) -> Value:
+    if dtype is not None:
+        return convert(x, dtype)
+    return convert(x, dtypes.int64) if x.dtype.is_integral else x
+
+
+def _copy(x: Value) -> Value:
+    return p.stop_copy(x)
+
+
+@op(samples=_samples(), inplace=True, oracle=np.cumsum)
+def cumsum(input: Tensor, dim: int, *, dtype: object = None):
+    """The sum of all elements up to and including each, along dim; integers add up in int64."""
+    x = _prepared(input, dtype)
+    at = normalize_dim(dim, x.ndim)
+    return p.cumsum(x, at) if x.ndim else _copy(x)
+
+
+@op(samples=_samples(0.5, 1.5), inplace=True, oracle=np.cumprod)
+def cumprod(input: Tensor, dim: int, *, dtype: object = None):
+    """The product of all elements up to and including each, along dim."""
+    x = _prepared(input, dtype)
+    at = normalize_dim(dim, x.ndim)
+    return p.cumprod(x, at) if x.ndim else _copy(x)
+
+
+def _extremum(name: str, x: Value, dim: int, largest: bool) -> tuple[Value, Value]:
+    if x.dtype.is_complex:
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{e._name(x)}\'')
+    at = normalize_dim(dim, x.ndim)
+    if x.ndim == 0:
+        return _copy(x), p.expand(constant(0, dtypes.int64, number=False), ())
+    plain = convert(x, dtypes.uint8) if x.dtype.kind == "b" else x
+    index = p.cumarg(plain, at, largest)
+    coords = [index if d == at else d for d in range(x.ndim)]
+    return p.lookup(x, coords, x.shape), index
+
+
+@op(samples=_samples(), returns=("values", "indices"), opmath=False)
+def cummax(input: Tensor, dim: int):
+    """The largest of all elements up to and including each, along dim, and where it last is."""
+    return _extremum("cummax", input, dim, True)
+
+
+@op(samples=_samples(), returns=("values", "indices"), opmath=False)
+def cummin(input: Tensor, dim: int):
+    """The smallest of all elements up to and including each, along dim, and where it last is."""
+    return _extremum("cummin", input, dim, False)
+
+
+@op(samples=_samples())
+def logcumsumexp(input: Tensor, dim: int):
+    """log(cumsum(exp(input))) along dim, without overflow."""
+    if input.dtype.kind != "f":
+        raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
+                                  f"'{e._name(input)}'")
+    at = normalize_dim(dim, input.ndim)
+    return p.cumlogsumexp(input, at) if input.ndim else _copy(input)
+
+
+def _diff_samples():
+    yield sample(Arr((5,)))
+    yield sample(Arr((3, 4)), 2, 0)
+    yield sample(Arr((3, 4)), 1, 1, Arr((3, 2)), Arr((3, 1)))
+
+
+@op(samples=_diff_samples, promote="match", opmath=False)
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
+         append: Tensor | None = None):
+    """The n-th differences of neighbours along dim, after joining `prepend` and `append`."""
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    at = normalize_dim(dim, input.ndim)
+    x = p.cat([v for v in (prepend, input, append) if v is not None], at)
+    if n == 0:
+        return _copy(x)
+    for _ in range(min(n, x.shape[at])):
+        size = max(x.shape[at] - 1, 0)
+        low, high = (p.slice_dim(x, at, start, 1, size) for start in (0, 1))
+        x = p.bitwise_xor(high, low) if x.dtype.kind == "b" else p.sub(high, low)
+    return x
