@@ -24,7 +24,7 @@ from flambeau.ir.graph import Graph, Value
 
 __all__ = ["Step", "Plan", "plan"]
 
-BLOCK_MAP = 16384  # elements of a block of a long elementwise loop
+BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
 BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
@@ -80,14 +80,18 @@ class _Planner:
     def run(self) -> Plan:
         groups: list = []
         for step in self.scheduled.steps:
-            if isinstance(step, Phase) and groups and isinstance(groups[-1], list) and _joins(
-                    groups[-1], step):
+            if not isinstance(step, Phase):
+                groups.append(step)
+                continue
+            self._split_map(step)
+            if groups and isinstance(groups[-1], list) and self._joins(groups[-1], step):
                 groups[-1].append(step)
             else:
-                groups.append([step] if isinstance(step, Phase) else step)
+                groups.append([step])
         cut: list = []
         for group in groups:
-            cut += self._split(group[0]) if isinstance(group, list) and len(group) == 1 else [group]
+            alone = isinstance(group, list) and len(group) == 1
+            cut += self._split_reduce(group[0]) if alone else [group]
         steps = [self._nest(step) if isinstance(step, list) else
                  libraries.step(step, self.target, self.threads) for step in cut]
         self.total_work += sum(work for _, work in steps)
@@ -101,9 +105,7 @@ class _Planner:
         lanes = max(1, min(self._lanes(phase) for phase in phases))
         key, slots = canonical(phases, self.splits, lanes)
         work = sum(long_elements(phase) * len(walk(phase.roots())) for phase in phases)
-        iterations = 1
-        for loop in phases[0].outer:
-            iterations *= loop.extent
+        iterations = _iterations(phases[0])
         sequential = any(phase.mode != "set" and not phase.outer for phase in phases)
         nchunks = 1 if sequential or self.threads == 1 else max(
             1, min(iterations, work // GRAIN, MAX_CHUNKS))
@@ -119,33 +121,63 @@ class _Planner:
         self.next_var += 1
         return self.next_var
 
-    # ------------------------------------------------------------------ cutting long loops
-    def _split(self, phase: Phase) -> list[list[Phase]]:
-        iterations = 1
-        for loop in phase.outer:
-            iterations *= loop.extent
-        if iterations >= FEW or phase.lane is None:
-            return [[phase]]
-        if phase.reduce is None:
-            if phase.lane.extent > 2 * BLOCK_MAP:
-                self._split_lane(phase)
-            return [[phase]]
-        if phase.reduce.startswith("arg"):
-            return [[phase]]
-        if phase.reduce.startswith("scan_"):
-            if phase.lane.extent > 2 * BLOCK_SCAN:
-                self._split_lane(phase, BLOCK_SCAN)
-            return [[phase]]
-        return self._split_reduce(phase)
+    # ------------------------------------------------------------------ grouping
+    def _joins(self, group: list[Phase], phase: Phase) -> bool:
+        """May `phase` run row by row together with `group`? Then rows stay in the nearest cache."""
+        first = group[0]
+        if not phase.outer or len(phase.outer) != len(first.outer) or any(
+                a.extent != b.extent for a, b in zip(phase.outer, first.outer, strict=True)):
+            return False
+        if phase.mode != "set" or phase.where.dynamic or any(
+                p.mode != "set" or p.where.dynamic for p in group):
+            return False
+        written = {(p.target.kind, p.target.number): p for p in group}
+        target = (phase.target.kind, phase.target.number)
+        if target in written or any((expr.data[0].kind, expr.data[0].number) == target
+                                    for p in group for expr in _loads(p)):
+            return False
+        return all(self._same_row(written[buffer.kind, buffer.number], phase, index)
+                   for buffer, index in (expr.data[:2] for expr in _loads(phase))
+                   if (buffer.kind, buffer.number) in written)
 
-    def _split_lane(self, phase: Phase, block: int = BLOCK_MAP) -> None:
+    def _factor(self, index: Index, loop: Loop) -> int:
+        """How far an index moves with one iteration of a loop, which may count blocks of another."""
+        owner, times = self.splits.get(loop.var, (None, 0))
+        return index.terms.get(loop.var, 0) + index.terms.get(owner, 0) * times
+
+    def _same_row(self, writer: Phase, reader: Phase, index: Index) -> bool:
+        """Does each outer iteration of `reader` read only what that iteration of `writer` wrote?"""
+        if index.dynamic:
+            return False
+        steps = []
+        for a, b in zip(writer.outer, reader.outer, strict=True):
+            step = self._factor(writer.where, a)
+            if step <= 0 or self._factor(index, b) != step:
+                return False
+            steps.append(step)
+        low = high = index.const - writer.where.const
+        for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
+            reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        return 0 <= low and high < min(steps)
+
+    # ------------------------------------------------------------------ cutting long loops
+    def _split_map(self, phase: Phase) -> None:
+        """Cut a long elementwise loop into blocks, for threads and for the cache."""
+        lane = phase.lane
+        if phase.reduce is not None or lane is None or lane.extent <= 2 * BLOCK_MAP or (
+                _iterations(phase) >= FEW):
+            return
         var = self._var()
-        self.splits[var] = (phase.lane.var, block)
-        blocks, phase.lane = split(phase.lane, block, var)
+        self.splits[var] = (lane.var, BLOCK_MAP)
+        blocks, phase.lane = split(lane, BLOCK_MAP, var)
         phase.outer.append(blocks)
 
     def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
         """Reduce blocks into partial results, then those: the same tree on any number of threads."""
+        if phase.reduce is None or phase.reduce.startswith("arg") or phase.lane is None or (
+                _iterations(phase) >= FEW):
+            return [[phase]]
         reduced = phase.inner + ([phase.lane] if phase.lane_reduced else [])
         count = 1
         for loop in reduced:
@@ -184,44 +216,15 @@ class _Planner:
         return [[first], [second]]
 
 
-# ---------------------------------------------------------------------- grouping
-def _joins(group: list[Phase], phase: Phase) -> bool:
-    """May `phase` run row by row together with `group`? Then rows stay in the first-level cache."""
-    first = group[0]
-    if not phase.outer or len(phase.outer) != len(first.outer) or any(
-            a.extent != b.extent for a, b in zip(phase.outer, first.outer, strict=True)):
-        return False
-    if phase.mode != "set" or phase.where.dynamic or any(
-            p.mode != "set" or p.where.dynamic for p in group):
-        return False
-    written = {(p.target.kind, p.target.number): p for p in group}
-    target = (phase.target.kind, phase.target.number)
-    if target in written or any((expr.data[0].kind, expr.data[0].number) == target
-                                for p in group for expr in walk(p.roots()) if expr.kind == "load"):
-        return False
-    return all(_same_row(written[buffer.kind, buffer.number], phase, index)
-               for buffer, index in _loads(phase) if (buffer.kind, buffer.number) in written)
+def _iterations(phase: Phase) -> int:
+    count = 1
+    for loop in phase.outer:
+        count *= loop.extent
+    return count
 
 
-def _loads(phase: Phase):
-    return [(expr.data[0], expr.data[1]) for expr in walk(phase.roots()) if expr.kind == "load"]
-
-
-def _same_row(writer: Phase, reader: Phase, index: Index) -> bool:
-    """Does each outer iteration of `reader` read only what that iteration of `writer` wrote?"""
-    if index.dynamic:
-        return False
-    steps = []
-    for a, b in zip(writer.outer, reader.outer, strict=True):
-        step = writer.where.terms.get(a.var, 0)
-        if step <= 0 or index.terms.get(b.var, 0) != step:
-            return False
-        steps.append(step)
-    low = high = index.const - writer.where.const
-    for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
-        reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
-        low, high = low + min(reach, 0), high + max(reach, 0)
-    return low >= 0 and high < min(steps)
+def _loads(phase: Phase) -> list[Expr]:
+    return [expr for expr in walk(phase.roots()) if expr.kind == "load"]
 
 
 # ---------------------------------------------------------------------- memory

@@ -29,7 +29,7 @@ class LibraryStep:
     """A contraction done by a generated library kernel.
 
     Attributes:
-        kind: "dot", "conv", "conv_grad_input", "conv_grad_weight", or a random stream.
+        kind: "dot", "conv", "conv_grad_input", "conv_grad_weight", "argsort", or a random stream.
         attrs: the primitive's static attributes.
         sources: operand buffers; `target`: the result's buffer.
     """
@@ -331,6 +331,14 @@ class _Scheduler:
 
     def _place_random(self, value: Value, buffer: Buffer) -> None:
         self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
+
+    def _place_sort(self, value: Value, buffer: Buffer) -> None:
+        source = self.view(value.inputs[0])
+        if source.strides != contiguous_strides(source.shape):
+            dense = self.temporary(value.inputs[0])
+            self._copy(source, dense)
+            source = dense
+        self._library(value, (source,), buffer)
 
     def _library(self, value: Value, sources: tuple[Buffer, ...], buffer: Buffer) -> None:
         if not value.numel:

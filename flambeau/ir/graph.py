@@ -69,7 +69,7 @@ class Primitive:
     Attributes:
         name: unique.
         kind: "source", "elementwise", "movement", "reduce", "lookup", "scatter", "dot", "conv",
-            "fold", "cat", "scan", "random" or "external": how the scheduler treats it.
+            "fold", "cat", "scan", "sort", "random" or "external": how the scheduler treats it.
         infer: (inputs, attrs) -> (shape, dtype).
         vjp: (node, g) -> one gradient Value or None per input, or None if it has no gradient.
         emit: elementwise only: (k, dtype, *registers) -> register; `k` is the code generator.

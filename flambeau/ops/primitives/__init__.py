@@ -1,5 +1,5 @@
 """The primitives: elementwise maths, structure (movement, reduction, lookup), contraction,
-scans.
+scans, order.
 
 Every primitive states its shape and dtype rule, its gradient in terms of primitives, and, if it is
 elementwise, how to emit itself. All operands of an elementwise primitive have one shape and, but for
@@ -9,5 +9,6 @@ elementwise, how to emit itself. All operands of an elementwise primitive have o
 from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
+from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.scan import *  # noqa: F403
 from flambeau.ops.primitives.structure import *  # noqa: F403
