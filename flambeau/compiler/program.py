@@ -163,20 +163,21 @@ class _Planner:
 
     # ------------------------------------------------------------------ cutting long loops
     def _split_map(self, phase: Phase) -> None:
-        """Cut a long elementwise loop into blocks, for threads and for the cache."""
+        """Cut a long loop of independent elements into blocks, for threads and for the cache."""
         lane = phase.lane
-        if phase.reduce is not None or lane is None or lane.extent <= 2 * BLOCK_MAP or (
-                _iterations(phase) >= FEW):
+        scans = phase.reduce is not None and phase.reduce.startswith("scan_")
+        block = BLOCK_SCAN if scans else BLOCK_MAP
+        if (phase.reduce is not None and not scans) or lane is None or lane.extent <= 2 * block or _iterations(phase) >= FEW:
             return
         var = self._var()
-        self.splits[var] = (lane.var, BLOCK_MAP)
-        blocks, phase.lane = split(lane, BLOCK_MAP, var)
+        self.splits[var] = (lane.var, block)
+        blocks, phase.lane = split(lane, block, var)
         phase.outer.append(blocks)
 
     def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
         """Reduce blocks into partial results, then those: the same tree on any number of threads."""
-        if phase.reduce is None or phase.reduce.startswith("arg") or phase.lane is None or (
-                _iterations(phase) >= FEW):
+        if phase.reduce is None or phase.reduce.startswith(("arg", "scan_")) or (
+                phase.lane is None or _iterations(phase) >= FEW):
             return [[phase]]
         reduced = phase.inner + ([phase.lane] if phase.lane_reduced else [])
         count = 1
