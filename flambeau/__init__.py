@@ -46,6 +46,8 @@ _HOMES = {
         "is_floating_point", "is_complex", "is_nonzero", "clone"),
     "tensor.complex_numbers": (
         "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
+    "tensor.sorting": (
+        "median", "nanmedian", "quantile", "nanquantile", "unique", "unique_consecutive"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
     "tensor.settings": (
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",

@@ -1,8 +1,8 @@
 """The sorting kernel: for every row the permutation that sorts it, stable, NaN last.
 
-Each element becomes one unsigned word, (order-preserving key) << bits | position, so that words are all
-different and comparing them is all there is to do. Short rows are sorted by merging runs, long rows by
-least significant digits first, 8 bits a pass; passes in which all keys agree are skipped.
+Each element becomes one unsigned word, (order-preserving key) << bits | position, so that all words
+differ and comparing them is all there is to do. Short rows are sorted by merging runs, long rows by
+digits of 8 bits, the least significant first; digits in which all keys agree are skipped.
 """
 
 from __future__ import annotations

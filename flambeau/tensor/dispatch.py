@@ -670,15 +670,54 @@ def call_mutating(function: Function, bound: Sequence) -> None:
     args = normalised(record, bound)
     names = [p.name for p in record.params]
     targets = [args[names.index(name)] for name in record.mutates]
-    targets = [t for t in targets if t is not None]
     for target in targets:
         check_writable(target, record.name + "_")
     launch, flat, direct = _prepare_write(function, args, targets)
     _run_write(launch, flat, targets, direct)
     for target in targets:
-        target._storage.version += 1
+        bump_version(target)
     if observers:
         observers[-1].wrote(launch, flat, targets)
+    elif not launch.checked:
+        pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
+        places = tuple(names.index(name) for name in record.mutates)
+        key = (pattern, places, launch.arena is not None)
+        if key not in _GO_MUTATING:
+            _GO_MUTATING[key] = _compile_go_mutating(*key)
+        launch.go = _GO_MUTATING[key]
+        function.warm[key_of(record, args)] = launch
+
+
+_GO_MUTATING: dict[tuple, Callable] = {}
+
+
+def _compile_go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
+    """A function of (launch, *args) that runs the launch over its targets, or returns False where the
+    general path must look closer: when autograd watches, or memory is or may be shared."""
+    names = [f"a{i}" for i in range(len(pattern))]
+    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
+    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
+    targets = [names[i] for i in places]
+    watched = " or ".join(f"{n}._rg" for n in targets)
+    owned = " or ".join(f"s{n}.owner is not None" for n in tensors)
+    lines = [f"def go(launch, {', '.join(names)}):",
+             f"    if ({watched}) and mode() & 3 == 1:",
+             "        return False",
+             *(f"    s{n} = {n}._storage" for n in tensors),
+             f"    if {owned} or len({{{', '.join('s' + n for n in tensors)}}}) < {len(tensors)}:",
+             "        return False"]
+    argv += [f"{n}._ptr" for n in targets]
+    if arena:
+        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
+        argv.append("arena.ptr")
+    lines += [f"    late.launch(launch.address, {', '.join(argv)})",
+              "    where = caller_location(3)",
+              *(f"    s{n}.version += 1" for n in targets),
+              *(f"    note_write(s{n}, where)" for n in targets),
+              "    return True"]
+    space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
+             "caller_location": errors.caller_location}
+    return define("go", "\n".join(lines), f"<flambeau go_ {pattern} {places}>", space)
 
 
 def make_mutating(record: Op) -> Callable:
@@ -687,6 +726,14 @@ def make_mutating(record: Op) -> Callable:
     short = record.name.split(".")[-1]
     everything = ", ".join(p.name for p in record.params)
     source = (f"def {short}_({_signature(record)}):\n"
-              f"    return call_mutating(function, ({everything},))\n")
+              "    if not ACTIVE:\n"
+              "        try:\n"
+              f"            launch = warm[{_key_source(record)}]\n"
+              "        except (KeyError, AttributeError, TypeError):\n"
+              "            launch = None\n"
+              f"        if launch is not None and launch.go(launch, {everything}):\n"
+              "            return\n"
+              f"    call_mutating(function, ({everything},))\n")
     return _derived(record, short, source,
-                    {"function": function, "call_mutating": call_mutating})
+                    {"function": function, "call_mutating": call_mutating, "ACTIVE": ACTIVE,
+                     "warm": function.warm, "TENSORS": TENSOR_CLASSES})

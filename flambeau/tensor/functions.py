@@ -15,7 +15,7 @@ __all__ = ["FAMILIES", "ops"]
 
 FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool", "conv",
             "index", "optim", "creation", "random",
-            "complex_numbers", "scan")
+            "complex_numbers", "scan", "sort")
 """The modules of flambeau.ops that define ops."""
 
 ops = launches.late.ops = SimpleNamespace()

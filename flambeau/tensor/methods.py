@@ -6,7 +6,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor import complex_numbers, compress, overloads, random
+from flambeau.tensor import complex_numbers, compress, overloads, random, sorting
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor, shape_of
 
@@ -95,6 +95,8 @@ def _attach_overloads() -> None:
     Tensor.max, Tensor.min = overloads.max_, overloads.min_
     Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
     Tensor.argwhere = compress.argwhere
+    for name in sorting.__all__:
+        setattr(Tensor, name, getattr(sorting, name))
     for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
                  "cauchy_", "geometric_"):
         setattr(Tensor, name, getattr(random, name))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 __all__ = ["result_class"]
 
-_PUBLIC = {"max_dim": "max", "min_dim": "min"}
+_PUBLIC = {"max_dim": "max", "min_dim": "min", "median_dim": "median",
+           "nanmedian_dim": "nanmedian"}
 
 
 @functools.cache

@@ -1,0 +1,407 @@
+"""Images resampled: interpolation to a new size, and at places that a grid gives.
+
+All are lookups at computed coordinates, weighted: nothing between input and result is stored.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
+from flambeau.ir.graph import Value
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops.activation import FUNCTIONAL, floats_only
+from flambeau.ops.matmul import product
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Tensor, op
+from flambeau.ops.samples import Arr, sample
+
+CUBIC = -0.75  # slope of the cubic kernel at 1 (Keys 1981 uses -0.5; PyTorch and OpenCV this)
+CUBIC_SMOOTH = -0.5  # the same with antialiasing, as Pillow
+
+
+# --------------------------------------------------------------------------- one dimension
+class _Axis:
+    """How one spatial dimension of `size` places becomes one of `out` places.
+
+    Attributes:
+        ratio: places of the input per place of the result.
+        dtype: what coordinates are computed in.
+    """
+
+    def __init__(self, dim: int, size: int, out: int, factor: float | None, corners: bool,
+                 dtype: DType):
+        self.dim, self.size, self.out, self.corners = dim, size, out, corners
+        self.dtype = dtype if dtype.kind == "f" else dtypes.float32
+        if corners:
+            ratio = (size - 1) / (out - 1) if out > 1 else 0.0
+        else:
+            ratio = 1 / factor if factor else size / out
+        self.ratio = float(np.float32(ratio)) if self.dtype is not dtypes.float64 else ratio
+
+    def _at(self, shape) -> Value:
+        return convert(p.iota(shape, self.dim), self.dtype)
+
+    def _clipped(self, index: Value) -> Value:
+        low, high = p.zero_like(index), e.like(self.size - 1, index)
+        return p.minimum(p.maximum(index, low), high)
+
+    def nearest(self, shape, exact: bool) -> Value:
+        """The index of the place that stands in for each place of the result."""
+        at = self._at(shape)
+        if exact:
+            at = p.add(at, e.like(0.5, at))
+        return self._clipped(convert(p.floor(p.mul(at, e.like(self.ratio, at))), dtypes.int64))
+
+    def source(self, shape) -> Value:
+        """Where each place of the result lies in the input."""
+        at = self._at(shape)
+        if self.corners:
+            return p.mul(at, e.like(self.ratio, at))
+        half = e.like(0.5, at)
+        return p.sub(p.mul(p.add(at, half), e.like(self.ratio, at)), half)
+
+    def linear(self, shape) -> list[tuple[Value, Value]]:
+        """(index, weight) of the two neighbours."""
+        source = self.source(shape)
+        source = p.maximum(source, p.zero_like(source))
+        low = self._clipped(convert(p.floor(source), dtypes.int64))
+        high = p.minimum(p.add(low, e.like(1, low)), e.like(self.size - 1, low))
+        share = p.sub(source, convert(low, source.dtype))
+        share = p.minimum(share, e.like(1, share))
+        return [(low, p.sub(e.like(1, share), share)), (high, share)]
+
+    def cubic(self, shape) -> list[tuple[Value, Value]]:
+        """(index, weight) of the four nearest places."""
+        source = self.source(shape)
+        floor = p.floor(source)
+        first = convert(floor, dtypes.int64)
+        return [(self._clipped(p.add(first, e.like(tap - 1, first))), weight)
+                for tap, weight in enumerate(cubic_weights(p.sub(source, floor)))]
+
+
+def cubic_weights(share: Value) -> list[Value]:
+    """Weights of the places at -1, 0, 1 and 2 for a point `share` after place 0."""
+    one = e.like(1, share)
+    rest = p.sub(one, share)
+    return [_cubic_far(p.add(share, one)), _cubic_near(share), _cubic_near(rest),
+            _cubic_far(p.add(rest, one))]
+
+
+def _cubic_near(x: Value, a: float = CUBIC) -> Value:
+    """((a + 2) x - (a + 3)) x^2 + 1, for x in [0, 1]"""
+    inner = p.sub(p.mul(e.like(a + 2, x), x), e.like(a + 3, x))
+    return p.add(p.mul(p.mul(inner, x), x), e.like(1, x))
+
+
+def _cubic_far(x: Value, a: float = CUBIC) -> Value:
+    """((a x - 5 a) x + 8 a) x - 4 a, for x in [1, 2]"""
+    inner = p.sub(p.mul(e.like(a, x), x), e.like(5 * a, x))
+    inner = p.add(p.mul(inner, x), e.like(8 * a, x))
+    return p.sub(p.mul(inner, x), e.like(4 * a, x))
+
+
+# --------------------------------------------------------------------------- sizes
+def _axes(name: str, x: Value, size: tuple, factors: tuple | None, corners: bool,
+          dtype: DType | None = None) -> list[_Axis]:
+    rank = x.ndim - 2
+    if len(size) != rank:
+        raise RuntimeError(f"It is expected output_size equals to {rank}, but got size {len(size)}")
+    if 0 in x.shape[1:] or min(size) <= 0:
+        raise RuntimeError("Input and output sizes should be greater than 0, but got input "
+                           f"{list(x.shape)} and output size {list(size)}")
+    return [_Axis(2 + d, x.shape[2 + d], size[d], factors[d] if factors else None, corners,
+                  dtype or x.dtype) for d in range(rank)]
+
+
+def _weighted_lookups(x: Value, shape, taps: Sequence[list[tuple[Value, Value]]]) -> Value:
+    """The sum over all combinations of taps of x there, times the weights."""
+    total = None
+    for corner in itertools.product(*taps):
+        found = p.lookup(x, [0, 1, *(index for index, _ in corner)], shape)
+        for _, weight in reversed(corner):
+            found = p.mul(found, weight)
+        total = found if total is None else p.add(total, found)
+    return total
+
+
+def _resize_grad(kind: str):
+    def grad(call) -> str:
+        rank = len(call.avals[0][0]) - 2
+        exact = "Exact" if call._static("exact") else ""
+        word = {"nearest": "Nearest" + exact, "cubic": "Bicubic"}.get(
+            kind, {1: "Linear", 2: "Bilinear", 3: "Trilinear"}[rank])
+        return f"Upsample{word}{rank}DBackward0"
+
+    return grad
+
+
+def _resize_samples(*more, ranks=(1, 2, 3)):
+    def samples():
+        for rank in ranks:
+            x = Arr((2, 3, *(5, 4, 3)[:rank]))
+            for extra in more:
+                yield sample(x, (7, 9, 2)[:rank], None, *extra)
+                yield sample(x, (2, 3, 5)[:rank], (0.5, 0.9, 1.9)[:rank], *extra)
+
+    return samples
+
+
+@op(method=False, out=False, public=(), grad=_resize_grad("nearest"),
+    samples=_resize_samples((False,), (True,)))
+def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: bool = False):
+    """Each place takes the value of one place of the input; `exact` the one at its centre."""
+    axes = _axes("upsample_nearest", input, size, factors, False, dtypes.float32)
+    shape = (*input.shape[:2], *size)
+    return p.lookup(input, [0, 1, *(axis.nearest(shape, exact) for axis in axes)], shape)
+
+
+@op(method=False, out=False, public=(), grad=_resize_grad("linear"),
+    samples=_resize_samples((False,), (True,)))
+def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
+    """Linear interpolation in every spatial dimension."""
+    floats_only("compute_indices_weights_linear", input)
+    axes = _axes("upsample_linear", input, size, factors, align_corners)
+    shape = (*input.shape[:2], *size)
+    return _weighted_lookups(input, shape, [axis.linear(shape) for axis in axes])
+
+
+@op(method=False, out=False, public=(), grad=_resize_grad("cubic"),
+    samples=_resize_samples((False,), (True,), ranks=(2,)))
+def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
+    """Cubic convolution in both spatial dimensions (Keys 1981)."""
+    floats_only("compute_indices_weights_cubic", input)
+    axes = _axes("upsample_bicubic2d", input, size, factors, align_corners)
+    shape = (*input.shape[:2], *size)
+    return _weighted_lookups(input, shape, [axis.cubic(shape) for axis in axes])
+
+
+@op(method=False, out=False, public=(), grad="UpsampleBilinear2DAaBackward0",
+    samples=_resize_samples((False, False), (True, True), ranks=(2,)))
+def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool,
+                        cubic: bool = False):
+    """Interpolation by a kernel as wide as the places it shrinks (as Pillow resizes)."""
+    floats_only("upsample_antialias", input)
+    axes = _axes("upsample_antialias", input, size, factors, align_corners)
+    result = input
+    for axis in reversed(axes):
+        result = _smoothed(result, axis, cubic)
+    return result
+
+
+def _smoothed(x: Value, axis: _Axis, cubic: bool) -> Value:
+    """x resized along one axis; taps lie along a new last dimension, which is summed."""
+    stretch = max(axis.ratio, 1.0)
+    support = (2 if cubic else 1) * stretch
+    shape = [*x.shape, math.ceil(support) * 2 + 1]
+    shape[axis.dim] = axis.out
+    at = convert(p.iota(shape, axis.dim), axis.dtype)
+    half = e.like(0.5, at)
+    centre = p.mul(p.add(at, half), e.like(axis.ratio, at))
+    reach = e.like(support, at)
+    first = convert(p.add(p.sub(centre, reach), half), dtypes.int64)
+    first = p.maximum(first, p.zero_like(first))
+    last = convert(p.add(p.add(centre, reach), half), dtypes.int64)
+    last = p.minimum(last, e.like(axis.size, last))
+    place = p.add(first, p.iota(shape, len(shape) - 1))
+    gap = p.sub(p.add(convert(place, axis.dtype), half), centre)
+    weight = _kernel(p.abs_(p.div(gap, e.like(stretch, gap))), cubic)
+    weight = p.where(p.lt(place, last), weight, p.zero_like(weight))
+    coords: list = list(range(x.ndim))
+    coords[axis.dim] = p.minimum(place, e.like(axis.size - 1, place))
+    taps = (len(shape) - 1,)
+    total = p.reduce_sum(p.mul(p.lookup(x, coords, shape), weight), taps)
+    return p.div(total, p.reduce_sum(weight, taps))
+
+
+def _kernel(x: Value, cubic: bool) -> Value:
+    """The weight of a place at distance x."""
+    zero, one = p.zero_like(x), e.like(1, x)
+    if not cubic:
+        return p.maximum(p.sub(one, x), zero)
+    far = p.where(p.lt(x, e.like(2, x)), _cubic_far(x, CUBIC_SMOOTH), zero)
+    return p.where(p.lt(x, one), _cubic_near(x, CUBIC_SMOOTH), far)
+
+
+# --------------------------------------------------------------------------- grids
+def _affine_samples():
+    for corners in (False, True):
+        yield sample(Arr((2, 2, 3)), (2, 3, 4, 5), corners)
+        yield sample(Arr((2, 3, 4)), (2, 3, 2, 4, 5), corners)
+
+
+@op(method=False, out=False, public=FUNCTIONAL, samples=_affine_samples,
+    grad="AffineGridGeneratorBackward0")
+def affine_grid(theta: Tensor, size: tuple, align_corners: bool | None = None):
+    """Sampling places of an affine map: theta (n, 2, 3) or (n, 3, 4) -> (n, *space, 2 or 3).
+
+    Coordinates run from -1 to 1 over the image: centre to centre of its outermost places with
+    `align_corners`, else edge to edge; x comes first.
+    """
+    rank = len(size) - 2
+    floats_only("affine_grid", theta)
+    if rank not in (2, 3):
+        raise NotImplementedError("affine_grid only supports 4D and 5D sizes, for 2D and 3D affine "
+                                  f"transforms, respectively. Got size {list(size)}")
+    if theta.ndim != 3 or theta.shape[1:] != (rank, rank + 1):
+        raise ValueError(f"Expected a batch of {rank}D affine matrices of shape Nx{rank}x{rank + 1}"
+                         f" for size {list(size)}. Got {list(theta.shape)}.")
+    if min(size) <= 0:
+        raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
+    n, space = theta.shape[0], tuple(size[2:])
+    shape = (n, *space, rank + 1)
+    axis = p.iota(shape, rank + 1)
+    places = e.like(1, convert(axis, theta.dtype))
+    for d, places_along in enumerate(space):
+        at = convert(p.iota(shape, 1 + d), theta.dtype)
+        step = 2 / (places_along - 1 if align_corners and places_along > 1 else places_along)
+        start = 1.0 if align_corners else 1 - 1 / places_along
+        along = p.sub(p.mul(at, e.like(step, at)), e.like(start, at))
+        if align_corners and places_along <= 1:
+            along = p.zero_like(at)
+        places = p.where(p.eq(axis, e.like(rank - 1 - d, axis)), along, places)
+    flat = p.reshape(places, (n, math.prod(space), rank + 1))
+    grid = product(flat, p.permute(theta, (0, 2, 1)))
+    return p.reshape(grid, (n, *space, rank))
+
+
+class _Grid:
+    """Coordinates of a grid in places of the input, by dimension (the last of the grid first)."""
+
+    def __init__(self, x: Value, grid: Value, padding: str, corners: bool):
+        self.x, self.rank, self.corners = x, x.ndim - 2, corners
+        self.padding = padding
+        self.shape = (*x.shape[:2], *grid.shape[1:-1])
+        self.size = x.shape[2:]
+        self.raw = [self._coordinate(grid, d) for d in range(self.rank)]
+
+    def _coordinate(self, grid: Value, d: int) -> Value:
+        """Where the grid points along spatial dimension d, in places of the input."""
+        one = p.slice_dim(grid, grid.ndim - 1, self.rank - 1 - d, 1, 1)
+        one = p.reshape(one, (grid.shape[0], 1, *grid.shape[1:-1]))
+        one = p.expand(one, self.shape)
+        size, half = self.size[d], e.like(0.5, one)
+        if self.corners:
+            return p.mul(p.mul(p.add(one, e.like(1, one)), half), e.like(size - 1, one))
+        return p.mul(p.sub(p.mul(p.add(one, e.like(1, one)), e.like(size, one)), e.like(1, one)),
+                     half)
+
+    def padded(self, at: Value, d: int) -> Value:
+        """A coordinate brought into the image as the padding mode says."""
+        if self.padding == "zeros":
+            return at
+        if self.padding == "reflection":
+            at = self._reflected(at, d)
+        return self._bounded(at, d)
+
+    def _bounded(self, at: Value, d: int) -> Value:
+        return p.minimum(p.maximum(at, p.zero_like(at)), e.like(self.size[d] - 1, at))
+
+    def _reflected(self, at: Value, d: int) -> Value:
+        low, high = (0.0, self.size[d] - 1.0) if self.corners else (-0.5, self.size[d] - 0.5)
+        span = high - low
+        if span == 0:
+            return p.zero_like(at)
+        distance = p.abs_(p.sub(at, e.like(low, at)))
+        flips = p.floor(p.div(distance, e.like(span, at)))
+        rest = p.sub(distance, p.stop_gradient(p.mul(flips, e.like(span, at))))
+        half = p.mul(flips, e.like(0.5, flips))
+        even = p.eq(half, p.floor(half))
+        return p.where(even, p.add(rest, e.like(low, at)), p.sub(e.like(high, at), rest))
+
+    def fetch(self, indices: Sequence[Value]) -> Value:
+        """x at whole coordinates (as floats); zero outside."""
+        inside, coords = None, [0, 1]
+        for d, at in enumerate(indices):
+            top = e.like(self.size[d] - 1, at)
+            valid = p.logical_and(p.ge(at, p.zero_like(at)), p.le(at, top))
+            inside = valid if inside is None else p.logical_and(inside, valid)
+            safe = p.where(valid, at, p.zero_like(at))
+            coords.append(convert(safe, dtypes.int64))
+        found = p.lookup(self.x, coords, self.shape)
+        return p.where(inside, found, p.zero_like(found))
+
+
+
+def _grid_samples():
+    for mode, padding, corners in itertools.product(
+            ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True)):
+        yield sample(Arr((2, 3, 4, 5)), Arr((2, 3, 2, 2), None, -1.3, 1.3), mode, padding, corners)
+    yield sample(Arr((1, 2, 3, 4, 5)), Arr((1, 2, 3, 4, 3), None, -1.2, 1.2))
+
+
+def _grid_grad(call) -> str:
+    return f"GridSampler{len(call.avals[0][0]) - 2}DBackward0"
+
+
+@op(method=False, out=False, public=FUNCTIONAL, samples=_grid_samples, grad=_grid_grad)
+def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
+                align_corners: bool | None = None):
+    """The input (n, c, *space) at the places of grid (n, *out, 2 or 3): (n, c, *out).
+
+    Coordinates are those of `affine_grid`. `padding_mode` says what lies outside: "zeros",
+    "border" (the nearest place) or "reflection".
+    """
+    _check_grid(input, grid, mode, padding_mode)
+    places = _Grid(input, grid, padding_mode, bool(align_corners))
+    if mode == "nearest":
+        return places.fetch([p.round_(places.padded(at, d)) for d, at in enumerate(places.raw)])
+    taps = [(_cubic_taps if mode == "bicubic" else _linear_taps)(places, at, d)
+            for d, at in enumerate(places.raw)]
+    total = None
+    for corner in itertools.product(*taps):
+        found = places.fetch([index for index, _ in corner])
+        found = p.mul(found, functools.reduce(p.mul, [weight for _, weight in corner]))
+        total = found if total is None else p.add(total, found)
+    return total
+
+
+def _linear_taps(places: _Grid, at: Value, d: int) -> list[tuple[Value, Value]]:
+    at = places.padded(at, d)
+    low = p.stop_gradient(p.floor(at))
+    one = e.like(1, at)
+    share = p.sub(at, low)
+    return [(low, p.sub(one, share)), (p.add(low, one), share)]
+
+
+def _cubic_taps(places: _Grid, at: Value, d: int) -> list[tuple[Value, Value]]:
+    """Padding applies to each tap: the weights come from the unpadded coordinate."""
+    low = p.stop_gradient(p.floor(at))
+    return [(p.stop_gradient(places.padded(p.add(low, e.like(tap - 1, low)), d)), weight)
+            for tap, weight in enumerate(cubic_weights(p.sub(at, low)))]
+
+
+def _check_grid(x: Value, grid: Value, mode: str, padding: str) -> None:
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError("nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' "
+                         f"or 'bicubic', but got: '{mode}'")
+    if padding not in ("zeros", "border", "reflection"):
+        raise ValueError("nn.functional.grid_sample(): expected padding_mode to be 'zeros', "
+                         f"'border', or 'reflection', but got: '{padding}'")
+    if x.ndim not in (4, 5) or grid.ndim != x.ndim:
+        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of "
+                           f"dimensions, but got input with sizes {list(x.shape)} and grid with "
+                           f"sizes {list(grid.shape)}")
+    if grid.shape[-1] != x.ndim - 2:
+        raise RuntimeError(f"grid_sampler(): expected grid to have size {x.ndim - 2} in last "
+                           f"dimension, but got grid with sizes {list(grid.shape)}")
+    if grid.shape[0] != x.shape[0]:
+        raise RuntimeError("grid_sampler(): expected grid and input to have same batch size, but "
+                           f"got input with sizes {list(x.shape)} and grid with sizes "
+                           f"{list(grid.shape)}")
+    if 0 in x.shape[2:]:
+        raise RuntimeError("grid_sampler(): expected input to have non-empty spatial dimensions, "
+                           f"but input has sizes {list(x.shape)}")
+    if mode == "bicubic" and x.ndim == 5:
+        raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
+    if grid.dtype is not x.dtype:
+        raise RuntimeError("grid_sampler(): expected input and grid to have same dtype, but input "
+                           f"has {x.dtype!r} and grid has {grid.dtype!r}")
+    floats_only("grid_sampler_2d_cpu", x)

@@ -1,0 +1,153 @@
+"""Built on sorting: functions with overloaded arguments, and those whose result's shape depends on the
+data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.core import dtypes
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["median", "nanmedian", "quantile", "nanquantile", "unique", "unique_consecutive"]
+
+
+def median(input: Any, dim: Any = None, keepdim: bool = False, *, out: Any = None) -> Any:
+    """The lower of the middle elements; with `dim` the (values, indices) along it. NaN if there is
+    one."""
+    if dim is None:
+        return ops.median_all(input)
+    found = ops.median_dim(input, dim, keepdim)
+    return found if out is None else _into(found, out)
+
+
+def nanmedian(input: Any, dim: Any = None, keepdim: bool = False, *, out: Any = None) -> Any:
+    """The median of what is not NaN."""
+    if dim is None:
+        return ops.nanmedian_all(input)
+    found = ops.nanmedian_dim(input, dim, keepdim)
+    return found if out is None else _into(found, out)
+
+
+def _into(found: Any, out: Any) -> Any:
+    for target, result in zip(out, found, strict=True):
+        target.resize_(result.shape).copy_(result)
+    return out
+
+
+def _quantile(name: str, input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, out: Any,
+              ignore_nan: bool) -> Any:
+    from flambeau.tensor.creation import tensor
+
+    if input.dtype not in (dtypes.float32, dtypes.float64):
+        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint "
+                           f"or nearest, but got {interpolation}")
+    if not isinstance(q, TensorBase):
+        if not 0 <= q <= 1:
+            raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")
+        q = tensor(q, dtype=dtypes.float64)
+    else:
+        if q.ndim > 1:
+            raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
+        if q.dtype is not input.dtype:
+            raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
+        if not bool(((q >= 0) & (q <= 1)).all()):
+            raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+    if input.numel() == 0:
+        raise RuntimeError(f"{name}() input tensor must be non-empty")
+    found = ops._quantile(input, q, dim, keepdim, interpolation, ignore_nan)
+    return found if out is None else out.resize_(found.shape).copy_(found)
+
+
+def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *,
+             interpolation: str = "linear", out: Any = None) -> Any:
+    """The values below which the fractions `q` of the elements along dim lie.
+
+    Args:
+        q: a number, or a vector of numbers in [0, 1] (its dimension comes first in the result).
+        interpolation: "linear", "lower", "higher", "midpoint" or "nearest" between neighbours.
+    """
+    return _quantile("quantile", input, q, dim, keepdim, interpolation, out, False)
+
+
+def nanquantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *,
+                interpolation: str = "linear", out: Any = None) -> Any:
+    """`quantile` of what is not NaN."""
+    return _quantile("nanquantile", input, q, dim, keepdim, interpolation, out, True)
+
+
+# ---------------------------------------------------------------------- distinct values
+def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
+           return_counts: bool = False, dim: int | None = None) -> Any:
+    """The distinct elements in order; with `dim` the distinct slices along it.
+
+    Returns:
+        The distinct elements; then, if asked for, for every element the index of its like among them,
+        and how often each occurs.
+    """
+    flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
+    order = _row_order(flat)
+    new = _is_new(flat[order])
+    return _distinct(input, flat, order, new, return_inverse, return_counts, dim)
+
+
+def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
+                       dim: int | None = None) -> Any:
+    """Each run of equal elements (of equal slices along `dim`) as one. Returns as `unique`."""
+    flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
+    return _distinct(input, flat, None, _is_new(flat), return_inverse, return_counts, dim)
+
+
+def _rows(input: Any, dim: int) -> Any:
+    moved = input.movedim(dim, 0)
+    return moved.reshape(moved.shape[0], -1)
+
+
+def _row_order(flat: Any) -> Any:
+    """The permutation that sorts a vector, or the rows of a matrix lexicographically."""
+    if flat.ndim == 1:
+        return ops.argsort(flat)
+    from flambeau.tensor.creation import arange
+
+    order = arange(flat.shape[0])
+    for column in range(flat.shape[1] - 1, -1, -1):  # stable: the last column counts least
+        order = order[ops.argsort(flat[order, column])]
+    return order
+
+
+def _is_new(flat: Any) -> Any:
+    if flat.ndim == 2 and flat.shape[1] and flat.shape[0]:
+        return ops._new_rows(flat)
+    return ops._new_in_order(flat if flat.ndim == 1 else flat[:, 0])
+
+
+def _distinct(input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,
+              return_counts: bool, dim: int | None) -> Any:
+    from flambeau.tensor.compress import nonzero_positions
+    from flambeau.tensor.creation import empty
+
+    size = flat.shape[0]
+    first = nonzero_positions(new)
+    chosen = flat[first if order is None else order[first]]
+    if dim is None:
+        values = chosen
+    else:
+        moved = input.movedim(dim, 0)
+        values = chosen.reshape(chosen.shape[0], *moved.shape[1:]).movedim(0, dim)
+    results = [values]
+    if return_inverse:
+        group = ops.cumsum(new, 0) - 1
+        if order is None:
+            inverse = group
+        else:
+            inverse = empty(size, dtype=dtypes.int64)
+            inverse[order] = group
+        results.append(inverse.reshape(input.shape) if dim is None else inverse)
+    if return_counts:
+        end = empty(first.shape[0] + 1, dtype=dtypes.int64)
+        end[:-1] = first
+        end[-1] = size
+        results.append(end[1:] - end[:-1])
+    return results[0] if len(results) == 1 else tuple(results)
