@@ -118,32 +118,48 @@ class _Scheduler:
         return Schedule(self.steps, self.temps)
 
     def _store_late(self, updates: list[tuple[Value, Buffer, int]]) -> None:
-        """Overwrite inputs. An update that reads an input which another one has overwritten already, or
-        its own at another place, goes through a temporary."""
+        """Overwrite inputs, after everything else. An update that would read an input which another one
+        has overwritten, or its own at another place, is computed into a temporary before them all."""
+        before = len(self.steps), dict(self.placed), dict(self.final), len(self.temps)
+        staged: list[int] = []
+        while True:
+            conflict = self._try_updates(updates, staged)
+            if conflict is None:
+                return
+            staged.append(conflict)
+            steps, self.placed, self.final, temps = (before[0], dict(before[1]), dict(before[2]),
+                                                     before[3])
+            del self.steps[steps:]
+            del self.temps[temps:]
+            self.memo.clear()
+
+    def _try_updates(self, updates: list[tuple[Value, Buffer, int]], staged: list[int]
+                     ) -> int | None:
+        """Emit the updates, those of `staged` through temporaries; the first that conflicts, or None."""
+        copies = []
+        for number in staged:
+            value, buffer, _ = updates[number]
+            temp = self.temporary(value)
+            self._emit_map(value, temp, root=value not in self.placed
+                           and value not in self.numbers)
+            self.placed.setdefault(value, temp)
+            copies.append((temp, buffer))
         overwritten: set[int] = set()
-        copies: list[tuple[Buffer, Buffer]] = []
-        for value, buffer, source in updates:
-            before = len(self.steps)
-            known = dict(self.placed)
+        for number, (value, buffer, source) in enumerate(updates):
+            if number in staged:
+                continue
+            first = len(self.steps)
             if value in self.placed or value in self.numbers:
                 self._emit_map(value, buffer)
             else:
                 self.final[value] = buffer
                 self.place(value)
-            if any(_conflicts(step, source, overwritten) for step in self.steps[before:]):
-                del self.steps[before:]
-                self.placed = known
-                self.memo.clear()
-                self.final.pop(value, None)
-                temp = self.temporary(value)
-                self._emit_map(value, temp, root=value not in self.placed
-                               and value not in self.numbers)
-                self.placed[value] = temp
-                copies.append((temp, buffer))
-            else:
-                overwritten.add(source)
+            if any(_conflicts(step, source, overwritten) for step in self.steps[first:]):
+                return number
+            overwritten.add(source)
         for temp, buffer in copies:
             self._copy(temp, buffer)
+        return None
 
     def _is_stored(self, value: Value) -> bool:
         return (value.prim.kind not in ("elementwise", "movement", "spread", "source")

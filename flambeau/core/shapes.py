@@ -7,7 +7,8 @@ import operator
 from collections.abc import Iterable, Sequence
 
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
-           "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order"]
+           "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
+           "check_expand"]
 
 
 class Size(tuple):
@@ -76,7 +77,14 @@ def dense_order(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]
 
 
 def required_span(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Elements from the first to one past the last that a (shape, strides) view touches."""
+    """Elements from the first to one past the last that a (shape, strides) view touches.
+
+    Raises:
+        RuntimeError: there is not one stride for each size.
+    """
+    if len(shape) != len(strides):
+        raise RuntimeError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of "
+                           f"strides ({len(strides)})")
     if 0 in shape:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -104,6 +112,24 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+def check_expand(shape: Sequence[int], target: Sequence[int]) -> None:
+    """Raise if a tensor of `shape` does not broadcast to `target`.
+
+    Raises:
+        RuntimeError: names both shapes and the dimension.
+    """
+    lead = len(target) - len(shape)
+    if lead < 0:
+        raise RuntimeError(f"expand: the number of sizes provided ({len(target)}) must be greater or "
+                           f"equal to the number of dimensions in the tensor ({len(shape)}).  "
+                           f"Target sizes: {list(target)}.  Tensor sizes: {list(shape)}")
+    for d, size in enumerate(shape):
+        if size != 1 and size != target[lead + d]:
+            raise RuntimeError(f"The expanded size of the tensor ({target[lead + d]}) must match the "
+                               f"existing size ({size}) at non-singleton dimension {lead + d}.  "
+                               f"Target sizes: {list(target)}.  Tensor sizes: {list(shape)}")
+
+
 def normalize_dim(dim: int, rank: int) -> int:
     """`dim` counted from the front.
 
@@ -124,7 +150,7 @@ def normalize_dims(dims: int | Iterable[int] | None, rank: int,
     """Several dimensions counted from the front; None (or an empty list) means all of them."""
     if dims is None:
         return tuple(range(rank))
-    if isinstance(dims, int):
+    if hasattr(dims, "__index__"):
         dims = (dims,)
     result = tuple(normalize_dim(dim, rank) for dim in dims)
     if not result and empty_means_all:
@@ -146,7 +172,8 @@ def infer_size(shape: Sequence[int], numel: int) -> tuple[int, ...]:
     shape = tuple(operator.index(size) for size in shape)
     holes = [d for d, size in enumerate(shape) if size == -1]
     if any(size < -1 for size in shape):
-        raise RuntimeError(f"invalid shape dimension {min(shape)}")
+        at, wrong = next((d, size) for d, size in enumerate(shape) if size < -1)
+        raise RuntimeError(f"invalid shape dimension {wrong} at index {at} of shape {list(shape)}")
     known = math.prod(size for size in shape if size != -1)
     if len(holes) > 1:
         raise RuntimeError("only one dimension can be inferred")

@@ -7,7 +7,7 @@ import builtins
 import numpy as np
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import broadcast_shapes
+from flambeau.core.shapes import broadcast_shapes, check_expand
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
@@ -37,6 +37,15 @@ def elementwise(prim, *values: Value) -> Value:
 def like(value: float, x: Value) -> Value:
     """A constant with the dtype of `x`, for use beside it."""
     return p.filled(value, x)
+
+
+def _by_other(name: str):
+    """Nodes are called 0 if the other operand is a number, 1 if it is a tensor."""
+
+    def grad(call) -> str:
+        return name + ("1" if len(call.avals) > 1 and not isinstance(call.avals[1], type) else "0")
+
+    return grad
 
 
 # --------------------------------------------------------------------------- arithmetic
@@ -70,7 +79,8 @@ def sub(input: Operand, other: Operand, *, alpha: Number = 1):
     return elementwise(p.sub, input, _scaled(other, alpha))
 
 
-@op(promote="match", grad="RsubBackward1", samples=binary(), check=_no_bool_difference)
+@op(promote="match", grad=_by_other("RsubBackward"), samples=binary(), method=False,
+    check=_no_bool_difference)
 def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
     """other - alpha * input."""
     return elementwise(p.sub, other, _scaled(input, alpha))
@@ -139,7 +149,8 @@ def _signs_differ(a: Value, b: Value) -> Value:
     return p.ne(p.lt(a, like(0, a)), p.lt(b, like(0, b)))
 
 
-@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.remainder)
+@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.remainder,
+    grad=_by_other("RemainderBackward"))
 def remainder(input: Operand, other: Operand):
     """input - other * floor(input / other): the remainder with the divisor's sign."""
     a, b = broadcast(input, other)
@@ -161,15 +172,16 @@ def reduced(g: Value, operand: Value) -> Value:
     return p.sum_to_shape(g, operand.shape)
 
 
-@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.fmod)
+@op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.fmod,
+    grad=_by_other("FmodBackward"))
 def fmod(input: Operand, other: Operand):
     """The remainder of input / other with the dividend's sign, as C's fmod."""
     a, b = broadcast(input, other)
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
 
 
-@op(promote="match", inplace=True, refuses="b", grad=lambda call: "PowBackward1" if len(call.avals) == 2 and not
-    isinstance(call.avals[1], type) else "PowBackward0", samples=binary(0.5, 2.0, number=3),
+@op(promote="match", inplace=True, refuses="b", grad=_by_other("PowBackward"),
+    samples=binary(0.5, 2.0, number=3),
     oracle=np.power)
 def pow(input: Operand, exponent: Operand):
     """input ** exponent."""
@@ -221,7 +233,7 @@ def neg(input: Tensor):
     return p.neg(input)
 
 
-@op(inplace=True, samples=unary(), differentiable=True)
+@op(samples=unary())
 def positive(input: Tensor):
     """The input itself."""
     if input.dtype.kind == "b":
@@ -255,7 +267,7 @@ def reciprocal_vjp(g, output):
     return p.neg(p.mul(g, p.conj(p.mul(output, output))))
 
 
-@op(inplace=True, samples=unary(), oracle=np.square)
+@op(inplace=True, samples=unary(), oracle=np.square, grad="PowBackward0")
 def square(input: Tensor):
     """input * input."""
     if input.dtype.kind == "b":
@@ -282,7 +294,8 @@ expm1 = _maths("expm1", p.expm1, -3, 3, np.expm1, "exp(input) - 1, accurate near
 log = _maths("log", p.log, 0.1, 5, np.log, "The natural logarithm.")
 log2 = _maths("log2", p.log2, 0.1, 5, np.log2, "The logarithm to base 2.")
 log10 = _maths("log10", p.log10, 0.1, 5, np.log10, "The logarithm to base 10.")
-log1p = _maths("log1p", p.log1p, -0.9, 5, np.log1p, "log(1 + input), accurate near 0.")
+log1p = _maths("log1p", p.log1p, -0.9, 5, np.log1p, "log(1 + input), accurate near 0.",
+               grad="Log1PBackward0")
 sqrt = _maths("sqrt", p.sqrt, 0.1, 5, np.sqrt, "The square root.")
 sin = _maths("sin", p.sin, -6, 6, np.sin, "The sine, of radians.")
 cos = _maths("cos", p.cos, -6, 6, np.cos, "The cosine, of radians.")
@@ -375,6 +388,11 @@ def minimum(input: Tensor, other: Tensor):
     return elementwise(p.minimum, input, other)
 
 
+def _clamp_node(call) -> str:
+    tensors = [a for a in call.avals[1:] if not isinstance(a, type)]
+    return "ClampBackward0" if tensors else "ClampBackward1"
+
+
 def _clamp_samples():
     yield sample(Arr((3, 4)), -0.5, 0.5)
     yield sample(Arr((17,)), min=-0.5)
@@ -382,7 +400,8 @@ def _clamp_samples():
     yield sample(Arr((3, 4)), Arr((4,), None, -1, 0), Arr((3, 1), None, 0, 1))
 
 
-@op(promote="match", inplace=True, refuses="b", samples=_clamp_samples, aliases=("clip",))
+@op(promote="match", inplace=True, refuses="b", samples=_clamp_samples, aliases=("clip",),
+    grad=_clamp_node)
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None):
     """input limited to [min, max]; where min > max the result is max."""
     if min is None and max is None:
@@ -535,8 +554,9 @@ def logical_not(input: Tensor):
 
 def _integers_only(name: str, x: Value) -> None:
     if not x.dtype.is_integral:
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'{_name(x)}\': bitwise operations '
-                           "take integer or bool tensors")
+        name = name.removeprefix("bitwise_left_").removeprefix("bitwise_right_")
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{_name(x)}\': bitwise '
+                                  "operations take integer or bool tensors")
 
 
 def _bitwise(name: str, prim, doc: str, shift: bool = False):
@@ -665,6 +685,8 @@ def _to_dtype(input: Tensor, dtype: object):
     samples=lambda: iter([sample(Arr((3, 4)), Arr((4,)))]))
 def copy(input: Tensor, src: Tensor, non_blocking: bool = False):
     """src broadcast to the shape of input and converted to its dtype."""
+    if broadcast_shapes(input.shape, src.shape) != tuple(input.shape):
+        check_expand(src.shape, input.shape)
     return p.expand(convert(src, input.dtype), input.shape)
 
 

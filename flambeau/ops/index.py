@@ -32,6 +32,58 @@ def positions(name: str, index: Value, negative: bool = False) -> Value:
     return p.where(p.lt(index, p.zero_like(index)), p.sub(index, e.like(BEYOND, index)), index)
 
 
+def _shape_of(call, name: str) -> list[int]:
+    """The shape of the tensor argument `name` of a call."""
+    for param, (kind, what) in zip(call.record.params, call.structure, strict=True):
+        if param.name == name and kind == "input":
+            return list(call.avals[what][0])
+    return []
+
+
+def along_dim(index: int, call) -> Exception:
+    """An index beyond the dimension `dim` of `input`."""
+    shape = _shape_of(call, "input") or [1]
+    dim = normalize_dim(call._static("dim") or 0, len(shape))
+    return RuntimeError(f"index {index} is out of bounds for dimension {dim} with size {shape[dim]} "
+                        f"({call.name}: the input has shape {shape}; negative indices are not "
+                        "taken)")
+
+
+def along_dim_as_index_error(index: int, call) -> Exception:
+    """The same where PyTorch raises IndexError."""
+    return IndexError(f"{call.name}_(): {along_dim(index, call)}" if call.name == "index_copy"
+                      else str(along_dim(index, call)))
+
+
+def in_self(index: int, call) -> Exception:
+    """An index beyond the table that it addresses."""
+    table = _shape_of(call, "weight") or _shape_of(call, "input") or [1]
+    dim = normalize_dim(call._static("dim") or 0, len(table))
+    return IndexError(f"index out of range in self: {call.name} got index {index}, but dimension "
+                      f"{dim} of {table} allows 0 to {table[dim] - 1}")
+
+
+def _flat_error(index: int, call) -> Exception:
+    shape = _shape_of(call, "input")
+    return IndexError(f"out of range: tried to access index {index} on a tensor of "
+                      f"{math.prod(shape)} elements. (shape {shape})")
+
+
+def _advanced_error(index: int, call) -> Exception:
+    shape = _shape_of(call, "input")
+    dim = next((d for d in call._static("where") if not -shape[d] <= index < shape[d]), 0)
+    return IndexError(f"index {index} is out of bounds for dimension {dim} with size {shape[dim]} "
+                      f"(the indexed tensor has shape {shape})")
+
+
+def _class_error(index: int, call) -> Exception:
+    classes = call._static("num_classes")
+    if index < 0:
+        return RuntimeError(f"Class values must be non-negative. Got {index}")
+    return RuntimeError(f"Class values must be smaller than num_classes. Got {index}, with "
+                        f"num_classes={classes}")
+
+
 def _at_least_1d(x: Value) -> Value:
     return x if x.ndim else p.reshape(x, (1,))
 
@@ -76,7 +128,7 @@ def _gather_samples():
     yield sample(Arr(()), 0, _index_arr((), 1))
 
 
-@op(opmath=False, samples=_gather_samples)
+@op(opmath=False, samples=_gather_samples, index_error=along_dim)
 def gather(input: Tensor, dim: int, index: Index, *, sparse_grad: bool = False):
     """result[i][j] = input[index[i][j]][j] for dim 0, and so on: along `dim` the index decides."""
     if sparse_grad:
@@ -94,7 +146,7 @@ def _take_along_samples():
     yield sample(Arr((3, 4)), _index_arr((7,), 12))
 
 
-@op(opmath=False, samples=_take_along_samples, grad="GatherBackward0")
+@op(opmath=False, samples=_take_along_samples, grad="GatherBackward0", index_error=along_dim)
 def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
     """`gather` that broadcasts the other dimensions; of the flattened input without `dim`."""
     if dim is None:
@@ -131,7 +183,7 @@ def _select_samples():
     yield sample(Arr((3, 4)), 1, _index_arr((), 4))
 
 
-@op(opmath=False, samples=_select_samples)
+@op(opmath=False, samples=_select_samples, index_error=in_self)
 def index_select(input: Tensor, dim: int, index: Index):
     """The slices of `dim` whose numbers are in the vector `index`."""
     at = normalize_dim(dim, input.ndim)
@@ -142,15 +194,16 @@ def index_select(input: Tensor, dim: int, index: Index):
 
 
 # --------------------------------------------------------------------------- in row-major order
-@op(opmath=False, samples=lambda: iter([sample(Arr((3, 4)), _index_arr((2, 3), 12)),
-                                        sample(Arr((5,)), _index_arr((), 5))]))
+@op(opmath=False, index_error=_flat_error, samples=lambda: iter([
+    sample(Arr((3, 4)), _index_arr((2, 3), 12)),
+    sample(Arr((5,)), _index_arr((), 5))]))
 def take(input: Tensor, index: Index):
     """Elements of the flattened input, in the shape of `index`."""
     flat = p.reshape(input, (input.numel,))
     return p.lookup(flat, [positions("take", index, True)], index.shape)
 
 
-@op(inplace=True, method=True, public=(), samples=lambda: iter([
+@op(inplace=True, method=True, public=(), index_error=_flat_error, samples=lambda: iter([
     sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
     sample(Arr((5,)), Arr((1,), "int64", 2, 3), Arr((1,)))]))
 def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
@@ -182,7 +235,7 @@ def _scatter_grad(call) -> str:
     return "ScatterBackward1" if isinstance(call.avals[-1], type) else "ScatterBackward0"
 
 
-@op(inplace=True, samples=_scatter_samples, grad=_scatter_grad)
+@op(inplace=True, samples=_scatter_samples, grad=_scatter_grad, index_error=along_dim)
 def scatter(input: Tensor, dim: int, index: Index, src: Operand | None = None, *,
             value: Number | None = None, reduce: str | None = None):
     """The input with src (or one value) written where `index` says along `dim`.
@@ -219,7 +272,7 @@ def _add_samples():
                  Arr((2, 3, 8), requires_grad=False))
 
 
-@op(inplace=True, samples=_add_samples)
+@op(inplace=True, samples=_add_samples, index_error=along_dim)
 def scatter_add(input: Tensor, dim: int, index: Index, src: Tensor):
     """The input with src added where `index` says along `dim`, in order."""
     return _scattered("scatter_add", input, dim, index, src, "add")
@@ -237,7 +290,7 @@ _MODES = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("m
           "amin": ("min", math.inf)}
 
 
-@op(inplace=True, samples=_reduce_samples)
+@op(inplace=True, samples=_reduce_samples, index_error=along_dim)
 def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: str, *,
                    include_self: bool = True):
     """The input combined with src where `index` says along `dim`: "sum", "mean", "prod", "amax" or
@@ -339,7 +392,7 @@ def _index_add_samples():
     yield sample(Arr((2, 3, 5)), -1, _index_arr((7,), 5), Arr((2, 3, 7)), alpha=0.5)
 
 
-@op(inplace=True, samples=_index_add_samples)
+@op(inplace=True, samples=_index_add_samples, index_error=in_self)
 def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: Number = 1):
     """The input with alpha * source[i] added to slice index[i] of `dim`, in order."""
     number = lift(alpha)
@@ -348,7 +401,7 @@ def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: N
     return _written_slices("index_add", input, dim, index, source, "add")
 
 
-@op(inplace=True, samples=_slices_samples())
+@op(inplace=True, samples=_slices_samples(), index_error=along_dim_as_index_error)
 def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):
     """The input with slice index[i] of `dim` replaced by source[i]."""
     return _written_slices("index_copy", input, dim, index, source, "set")
@@ -359,7 +412,7 @@ def _fill_samples():
     yield sample(Arr((2, 3, 5)), -1, _index_arr((2,), 5), Arr(()))
 
 
-@op(inplace=True, samples=_fill_samples, grad=lambda call: "IndexFillBackward0" if isinstance(
+@op(inplace=True, samples=_fill_samples, index_error=along_dim_as_index_error, grad=lambda call: "IndexFillBackward0" if isinstance(
     call.avals[-1], type) else "IndexFillBackward1")
 def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
     """The input with the slices of `dim` numbered in `index` set to `value`."""
@@ -385,7 +438,8 @@ def _embedding_samples():
     yield sample(_index_arr((), 5), Arr((5, 4)))
 
 
-@op(opmath=False, method=False, out=False, public=("nn.functional",), samples=_embedding_samples)
+@op(opmath=False, method=False, out=False, public=("nn.functional",), samples=_embedding_samples,
+    index_error=in_self)
 def embedding(input: Index, weight: Tensor, padding_idx: int | None = None,
               scale_grad_by_freq: bool = False, sparse: bool = False):
     """Rows of `weight` (n, d) by number: (...) -> (..., d). Row `padding_idx` takes no gradient.
@@ -430,6 +484,7 @@ def embedding_vjp(g, input, weight, padding_idx, scale_grad_by_freq):
 
 
 @op(method=False, out=False, public=("nn.functional",), differentiable=False,
+    index_error=_class_error,
     samples=lambda: iter([sample(_index_arr((2, 3), 5), 5), sample(_index_arr((), 5), 7)]))
 def one_hot(tensor: Index, num_classes: int):
     """1 at the position that each element names, 0 elsewhere: (...) -> (..., num_classes)."""
@@ -479,7 +534,7 @@ def _index_samples():
 
 
 @op(name="_index", opmath=False, method=False, out=False, public=(), samples=_index_samples,
-    grad="IndexBackward0")
+    grad="IndexBackward0", index_error=_advanced_error)
 def _index(input: Tensor, indices: Tensors, where: tuple):
     """input[..., indices[0], ...]: index tensors stand at the dimensions `where`, in order."""
     coords, shape = _advanced(input, indices, where)
@@ -494,7 +549,7 @@ def _put_samples():
 
 
 @op(name="_index_put", inplace=True, method=False, out=False, public=(), samples=_put_samples,
-    grad="IndexPutBackward0")
+    grad="IndexPutBackward0", index_error=_advanced_error)
 def _index_put(input: Tensor, indices: Tensors, values: Tensor, where: tuple,
                accumulate: bool = False):
     """The input with values (broadcast) written, or added, at input[..., indices[0], ...]."""

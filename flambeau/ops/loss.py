@@ -194,6 +194,15 @@ def _check_classes(input: Value, target: Value, weight: Value | None) -> int:
     return dim
 
 
+def _target_error(index: int, call) -> Exception:
+    """A class index that the input does not have."""
+    shape = list(call.avals[0][0])
+    classes = shape[0] if len(shape) == 1 else shape[1]
+    return IndexError(f"Target {index} is out of bounds. The input of shape {shape} has {classes} "
+                      f"classes, 0 to {classes - 1}, and ignore_index is "
+                      f"{call._static('ignore_index')}")
+
+
 def _check_weight(weight: Value | None, input: Value, dim: int) -> None:
     classes = input.shape[dim]
     if weight is None:
@@ -274,7 +283,8 @@ def _nll_grad(call) -> str:
         rank, "ViewBackward0" if call._static("reduction") == "none" else "NllLoss2DBackward0")
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_class_samples, grad=_nll_grad)
+@op(method=False, out=False, public=FUNCTIONAL, samples=_class_samples, grad=_nll_grad,
+    index_error=_target_error)
 def nll_loss(input: Tensor, target: Index, weight: Index | None = None, *,
              ignore_index: int = -100, reduction: str = "mean"):
     """-input[n, target[n]]; classes lie along dimension 1 (0 for 1-D input).
@@ -322,7 +332,8 @@ def _cross_grad(call) -> str:
     return "AddBackward0" if call._static("label_smoothing") else _nll_grad(call)
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_cross_samples, grad=_cross_grad)
+@op(method=False, out=False, public=FUNCTIONAL, samples=_cross_samples, grad=_cross_grad,
+    index_error=_target_error)
 def cross_entropy(input: Tensor, target: Tensor, weight: Index | None = None, *,
                   ignore_index: int = -100, reduction: str = "mean",
                   label_smoothing: float = 0.0):
@@ -446,16 +457,26 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
                          reduction: str = "mean"):
     """-(target log(input) + (1 - target) log(1 - input)); the logarithms end at -100.
 
-    The input holds probabilities; outside [0, 1] the result is NaN.
+    Raises:
+        RuntimeError: the input holds something else than probabilities.
     """
     _same_size(input, target, "Using a target size ({target}) that is different to the input size "
                               "({input}) is deprecated. Please ensure they have the same size.")
     floats_only("binary_cross_entropy", input)
-    one, floor = e.like(1, input), e.like(-100, input)
+    one = e.like(1, input)
+    # a table of one entry: the position 1, that of inputs outside [0, 1] and NaN, is out of range
+    inside = p.logical_and(p.ge(input, e.like(0, input)), p.le(input, one))
+    table = p.expand(convert(lift(-100.0), input.dtype), (1,))
+    floor = p.lookup(table, [convert(p.bitwise_not(inside), dtypes.int64)], input.shape)
     yes = p.maximum(p.log(input), floor)
     no = p.maximum(p.log1p(p.neg(input)), floor)
     loss = p.neg(p.add(p.mul(target, yes), p.mul(p.sub(one, target), no)))
     return reduced(_times(loss, weight), reduction)
+
+
+def _not_probabilities(index: int, call) -> Exception:
+    return RuntimeError("all elements of input should be between 0 and 1: pass probabilities (apply "
+                        "torch.sigmoid), or logits to binary_cross_entropy_with_logits")
 
 
 def _times(loss: Value, weight: Value | None) -> Value:

@@ -183,7 +183,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1,
     return _weighted(input, bmm(batch1, batch2), beta, alpha)
 
 
-@op(samples=_pairs(((3,), (4,))), oracle=np.outer, aliases=("ger",))
+@op(samples=_pairs(((3,), (4,))), oracle=np.outer, aliases=("ger",), grad="MulBackward0")
 def outer(input: Tensor, vec2: Tensor):
     """The products of all pairs of elements of two vectors."""
     if input.ndim != 1 or vec2.ndim != 1:

@@ -89,6 +89,7 @@ class Op:
         gradient: the override of the derived gradient, or None.
         oracle: a NumPy function with the same result, for tests.
         samples: a function that yields `samples.Sample`s.
+        index_error: the exception for an index out of range, a function of (the index, the call).
     """
 
     def __init__(self, body: Callable, **options: Any):
@@ -115,6 +116,7 @@ class Op:
         self.aliases = options.pop("aliases", ())
         self.samples = options.pop("samples", None)
         self.oracle = options.pop("oracle", None)
+        self.index_error = options.pop("index_error", out_of_range)
         self.differentiable = options.pop("differentiable", True)
         self.gradient: Callable | None = None
         if options:
@@ -221,6 +223,13 @@ class Op:
                 arg = tuple(convert(item, dtype) for item in arg)
             result.append(arg)
         return result
+
+
+def out_of_range(index: int, call: Any) -> Exception:
+    """An index out of range, for ops that say nothing more precise."""
+    shapes = [list(aval[0]) for aval in call.avals if not isinstance(aval, type)]
+    return IndexError(f"{call.name}: index {index} is out of range for the dimension it addresses "
+                      f"(shapes of the arguments: {shapes})")
 
 
 _default = [dtypes.float32]

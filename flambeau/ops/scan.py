@@ -12,6 +12,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.samples import Arr, sample
+from flambeau.ops.views import cat
 
 
 def _samples(low: float = -2.0, high: float = 2.0):
@@ -33,7 +34,14 @@ def _copy(x: Value) -> Value:
     return p.stop_copy(x)
 
 
-@op(samples=_samples(), inplace=True, oracle=np.cumsum)
+def _oracle(accumulate):
+    def along(x, axis, **options):
+        return accumulate(x, axis, **options) if x.ndim else x
+
+    return along
+
+
+@op(samples=_samples(), inplace=True, oracle=_oracle(np.cumsum))
 def cumsum(input: Tensor, dim: int, *, dtype: object = None):
     """The sum of all elements up to and including each, along dim; integers add up in int64."""
     x = _prepared(input, dtype)
@@ -41,7 +49,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: object = None):
     return p.cumsum(x, at) if x.ndim else _copy(x)
 
 
-@op(samples=_samples(0.5, 1.5), inplace=True, oracle=np.cumprod)
+@op(samples=_samples(0.5, 1.5), inplace=True, oracle=_oracle(np.cumprod))
 def cumprod(input: Tensor, dim: int, *, dtype: object = None):
     """The product of all elements up to and including each, along dim."""
     x = _prepared(input, dtype)
@@ -89,7 +97,7 @@ def _diff_samples():
     yield sample(Arr((3, 4)), 1, 1, Arr((3, 2)), Arr((3, 1)))
 
 
-@op(samples=_diff_samples, promote="match", opmath=False)
+@op(samples=_diff_samples, promote="match", opmath=False, grad="SubBackward0")
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
          append: Tensor | None = None):
     """The n-th differences of neighbours along dim, after joining `prepend` and `append`."""
@@ -98,7 +106,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     at = normalize_dim(dim, input.ndim)
-    x = p.cat([v for v in (prepend, input, append) if v is not None], at)
+    x = cat([v for v in (prepend, input, append) if v is not None], at)
     if n == 0:
         return _copy(x)
     for _ in range(min(n, x.shape[at])):

@@ -84,7 +84,7 @@ def _legacy(x: Value) -> str:
     return f"torch.{x.dtype.legacy}"
 
 
-@view_op(samples=one((3, 4), shape=(4,)))
+@view_op(samples=one((3, 4), shape=(4,)), grad="ExpandBackward0")
 def broadcast_to(input: Tensor, size: tuple):
     """Broadcast to `size` without copying."""
     return expand(input, size)
@@ -133,7 +133,7 @@ def slice_(input: Tensor, dim: int = 0, start: int | None = None, end: int | Non
     return p.slice_dim(input, at, first, step, max(0, -(-(last - first) // step)))
 
 
-@view_op(samples=one(1, 1, 2))
+@view_op(samples=one(1, 1, 2), grad="SliceBackward0")
 def narrow(input: Tensor, dim: int, start: int, length: int):
     """`length` elements of dimension `dim` from `start` on."""
     at = normalize_dim(dim, input.ndim)
@@ -149,7 +149,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int):
     return p.slice_dim(input, at, start, 1, length)
 
 
-@view_op(samples=one(0, 2))
+@view_op(samples=one(0, 2), grad="PermuteBackward0",
+         aliases=("moveaxis",))
 def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
     """Move dimensions to new positions; the others keep their order."""
     take = normalize_dims(source, input.ndim, False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from flambeau.optim.optimizer import Optimizer
 from flambeau.tensor import Tensor
+from flambeau.tensor.dispatch import host_action
 
 __all__ = ["LRScheduler", "copy_value", "scaled", "format_value", "callable_state",
            "restore_callable"]
@@ -114,6 +115,7 @@ class LRScheduler:
         Args:
             epoch: deprecated: the epoch to jump to.
         """
+        host_action("stepping a learning rate scheduler")
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`: call them in "

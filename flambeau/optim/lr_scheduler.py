@@ -21,6 +21,7 @@ from flambeau.optim._schedule import (
     scaled,
 )
 from flambeau.optim.optimizer import Optimizer
+from flambeau.tensor.dispatch import host_action
 
 __all__ = [
     "LambdaLR", "MultiplicativeLR", "StepLR", "MultiStepLR", "ConstantLR", "LinearLR",
@@ -375,6 +376,7 @@ class SequentialLR(_Composed):
 
     def step(self) -> None:
         """Step the schedule whose turn it is."""
+        host_action("stepping a learning rate scheduler")
         self.last_epoch += 1
         index = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[index]
@@ -406,6 +408,7 @@ class ChainedScheduler(_Composed):
 
     def step(self) -> None:
         """Step every schedule."""
+        host_action("stepping a learning rate scheduler")
         for scheduler in self._schedulers:
             scheduler.step()
         self._last_lr = self._lrs()

@@ -49,6 +49,12 @@ def unobserve(observer: Any) -> None:
     ACTIVE.remove(observer)
 
 
+def host_action(what: str) -> None:
+    """Say that Python state is about to change in a way that replaying operations would not repeat."""
+    if observers:
+        observers[-1].host(what)
+
+
 class Function:
     """Everything dispatch knows of one op at run time.
 

@@ -16,7 +16,9 @@ from flambeau.core.dtypes import DType
 from flambeau.core.generated import define
 from flambeau.ir.graph import Graph, Value
 from flambeau.ops.derive import Call
+from flambeau.ops.index import BEYOND
 from flambeau.ops.primitives.elementwise import convert
+from flambeau.ops.record import out_of_range
 from flambeau.runtime import launch as launching
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
@@ -180,10 +182,11 @@ def _compile_runner(pattern: str, results: int, arena: bool, checked: bool) -> C
 def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> None:
     """Turn a kernel's status into an exception in the user's terms."""
     code, value = failure
-    shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
+    record = getattr(launch.call, "record", None)
     if code == 1:
-        raise IndexError(f"{launch.call.name}: index {value} is out of range for the dimension it "
-                         f"addresses (shapes of the arguments: {shapes})")
+        index = value + BEYOND if value < -BEYOND // 2 else value
+        raise (out_of_range if record is None else record.index_error)(index, launch.call)
+    shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
     raise RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or remainder by "
                        f"zero (shapes of the arguments: {shapes})")
 

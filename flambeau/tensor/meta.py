@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.core.dtypes import DType
-from flambeau.core.shapes import Size, contiguous_strides, is_contiguous
+from flambeau.core.shapes import Size, contiguous_strides, dense_order, is_contiguous
 
 __all__ = ["Meta", "meta_of", "contiguous_meta", "TensorBase", "like_order"]
 
@@ -62,6 +62,8 @@ def like_order(shape: Sequence[int], operands: Sequence[Meta]) -> tuple[int, ...
     full = [m for m in operands if tuple(m.shape) == tuple(shape)]
     if not full or all(m.contiguous for m in full) or 0 in shape:
         return contiguous_strides(shape)
+    if all(m.strides == full[0].strides for m in full) and dense_order(shape, full[0].strides):
+        return full[0].strides
     rank = len(shape)
     order = list(range(rank))
 

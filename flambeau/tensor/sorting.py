@@ -1,5 +1,4 @@
-"""Built on sorting: functions with overloaded arguments, and those whose result's shape depends on the
-data."""
+"""Built on sorting: functions with overloaded arguments, or results of data-dependent shape."""
 
 from __future__ import annotations
 
@@ -84,8 +83,8 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
     """The distinct elements in order; with `dim` the distinct slices along it.
 
     Returns:
-        The distinct elements; then, if asked for, for every element the index of its like among them,
-        and how often each occurs.
+        The distinct elements; then, if asked for, for every element the index of its like among
+        them, and how often each occurs.
     """
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
     order = _row_order(flat)

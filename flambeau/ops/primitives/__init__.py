@@ -7,6 +7,7 @@ elementwise, how to emit itself. All operands of an elementwise primitive have o
 """
 
 from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules
+from flambeau.ops.primitives.bits import *  # noqa: F403
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flambeau.ir.graph import Primitive, Value
-from flambeau.ops.primitives.structure import permute, reduce_sum
+from flambeau.ops.primitives.structure import permute, reduce_sum, slice_
 
 
 def _infer_dot(inputs, attrs):
@@ -84,14 +84,20 @@ def conv_vjp(node, g):
 def conv_grad_input_vjp(node, h):
     g, w = node.inputs
     geometry = node.attrs[:4]
-    return conv(h, w, *geometry), conv_grad_weight(g, h, geometry, w.shape)
+    return _cropped(conv(h, w, *geometry), g.shape), conv_grad_weight(g, h, geometry, w.shape)
+
+
+def _cropped(y: Value, shape) -> Value:
+    """Without the places that a transposed convolution's output padding made."""
+    return slice_(y, (0,) * y.ndim, (1,) * y.ndim, shape)
 
 
 @CONV_GRAD_WEIGHT.vjp
 def conv_grad_weight_vjp(node, h):
     g, x = node.inputs
     geometry = node.attrs[:4]
-    return conv(x, h, *geometry), conv_grad_input(g, h, geometry, x.shape)
+    return (_cropped(conv(x, h, *geometry), g.shape),
+            conv_grad_input(g, h, geometry, x.shape))
 
 
 # --------------------------------------------------------------------------- random streams

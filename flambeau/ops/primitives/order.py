@@ -17,6 +17,6 @@ ARGSORT.differentiable = False
 
 
 def argsort(x: Value, descending: bool) -> Value:
-    """For every row (the last dimension) the positions of its elements in order. Equal elements stay
-    in theirs; NaN is larger than everything."""
+    """For every row (the last dimension) the positions of its elements in order. Equal elements
+    keep theirs; NaN is larger than everything."""
     return ARGSORT(x, attrs=(descending,))

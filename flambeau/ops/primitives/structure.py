@@ -9,7 +9,7 @@ of the input's memory, or None if it is not a view (eager tensors share memory t
 from __future__ import annotations
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import reshape_strides
+from flambeau.core.shapes import check_expand, reshape_strides
 from flambeau.ir.graph import Primitive, Value, constant
 
 
@@ -32,6 +32,7 @@ def iota(shape, dim: int) -> Value:
 
 # --------------------------------------------------------------------------- expand
 def _infer_expand(inputs, attrs):
+    check_expand(inputs[0].shape, attrs[0])
     return attrs[0], inputs[0].dtype
 
 
@@ -342,6 +343,9 @@ def fold_vjp(node, g):
 def _infer_cat(inputs, attrs):
     dim = attrs[0]
     shape = list(inputs[0].shape)
+    for value in inputs[1:]:
+        assert len(value.shape) == len(shape) and all(
+            a == b for d, (a, b) in enumerate(zip(value.shape, shape, strict=True)) if d != dim)
     shape[dim] = sum(value.shape[dim] for value in inputs)
     return tuple(shape), inputs[0].dtype
 

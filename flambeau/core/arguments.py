@@ -1,0 +1,57 @@
+"""What is wrong with the arguments of a call, in the caller's terms."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["NUMPY_NAMES", "kind_of", "near", "need_int", "renamed", "unexpected_keyword"]
+
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input",
+               "x2": "other"}
+"""NumPy's names of arguments, which PyTorch's functions also take."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """"; did you mean 'dim'?" if a known word is close to `word`, else nothing."""
+    found = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def unexpected_keyword(name: str, word: str, known: Sequence[str]) -> TypeError:
+    """The error for `name(word=...)`, with the nearest name that exists."""
+    return TypeError(f"{name}() got an unexpected keyword argument {word!r}"
+                     f"{near(word, known) or '; it takes ' + ', '.join(known)}")
+
+
+def renamed(name: str, extra: Mapping[str, Any], given: dict[str, Any], missing: Any) -> None:
+    """Take keywords under NumPy's names into `given` (argument -> value, `missing` if absent).
+
+    Raises:
+        TypeError: a name that the function does not know, or an argument given twice.
+    """
+    for word, value in extra.items():
+        own = NUMPY_NAMES.get(word, word)
+        if own not in given:
+            own = {"dim": "dims"}.get(own, own)
+        if own == word or own not in given:
+            raise unexpected_keyword(name, word, list(given))
+        given[own] = value
+
+
+def kind_of(value: Any) -> str:
+    """The type of an argument as messages name it: "int", "numpy.ndarray"."""
+    cls = type(value)
+    plain = cls.__module__ in ("builtins", "flambeau") or cls.__module__.startswith("flambeau.")
+    return cls.__name__ if plain else f"{cls.__module__}.{cls.__name__}"
+
+
+def need_int(name: str, argument: str, value: Any) -> None:
+    """Raise if `value` cannot serve as an integer.
+
+    Raises:
+        TypeError: names the function, the argument, and what was given.
+    """
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name}(): argument {argument!r} must be int, not {kind_of(value)}")

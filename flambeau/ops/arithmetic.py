@@ -1,0 +1,282 @@
+"""Elementwise arithmetic beyond the operators: extrema that skip NaN, hypotenuse, sums of exponentials,
+signs, the parts of floats, common divisors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.ir.graph import Value
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Operand, Tensor, op
+from flambeau.ops.samples import Arr, binary, sample, unary
+
+
+def no_complex(name: str, *values: Value) -> None:
+    """Raise RuntimeError if any value is complex."""
+    if any(value.dtype.is_complex for value in values):
+        raise RuntimeError(f"{name} is not implemented for complex tensors; use the real and "
+                           "imaginary parts")
+
+
+# --------------------------------------------------------------------------- extrema
+def _either(a: Value, b: Value, prim) -> Value:
+    """The extremum of two; if one is NaN the other."""
+    a, b = e.broadcast(a, b)
+    return p.where(p.ne(a, a), b, p.where(p.ne(b, b), a, prim(a, b)))
+
+
+def _first_wins(g: Value, a: Value, b: Value, compare) -> tuple[Value, Value]:
+    """The gradient goes to one operand: the first if it wins, ties, or the second is NaN."""
+    x, y = e.broadcast(a, b)
+    first, zero = p.logical_or(compare(x, y), p.ne(y, y)), e.like(0, g)
+    return e.reduced(p.where(first, g, zero), a), e.reduced(p.where(first, zero, g), b)
+
+
+@op(promote="match", refuses="c", samples=binary(number=None), oracle=np.fmax)
+def fmax(input: Tensor, other: Tensor):
+    """The larger of two; a number wins over NaN."""
+    return _either(input, other, p.maximum)
+
+
+@fmax.vjp
+def fmax_vjp(g, input, other):
+    return _first_wins(g, input, other, p.ge)
+
+
+@op(promote="match", refuses="c", samples=binary(number=None), oracle=np.fmin)
+def fmin(input: Tensor, other: Tensor):
+    """The smaller of two; a number wins over NaN."""
+    return _either(input, other, p.minimum)
+
+
+@fmin.vjp
+def fmin_vjp(g, input, other):
+    return _first_wins(g, input, other, p.le)
+
+
+# --------------------------------------------------------------------------- sizes, exponentials
+@op(promote="match", refuses="buic", inplace=True, samples=binary(0.5, 2.0, number=None),
+    oracle=np.hypot)
+def hypot(input: Tensor, other: Tensor):
+    """sqrt(input**2 + other**2) without overflow on the way."""
+    a, b = (p.abs_(value) for value in e.broadcast(input, other))
+    high, low = p.maximum(a, b), p.minimum(a, b)
+    zero, infinite = e.like(0, a), e.like(math.inf, a)
+    ratio = p.div(low, p.where(p.eq(high, zero), e.like(1, a), high))
+    size = p.mul(high, p.sqrt(p.add(e.like(1, a), p.mul(ratio, ratio))))
+    return p.where(p.logical_or(p.eq(a, infinite), p.eq(b, infinite)), infinite, size)
+
+
+@hypot.vjp
+def hypot_vjp(g, output, input, other):
+    a, b = e.broadcast(input, other)
+    return (e.reduced(p.mul(g, p.div(a, output)), input),
+            e.reduced(p.mul(g, p.div(b, output)), other))
+
+
+def _log_of_sum(a: Value, b: Value, correction) -> Value:
+    """max + correction(-|a - b|), and the operands themselves if they are equal infinities."""
+    a, b = e.broadcast(a, b)
+    gap = p.neg(p.abs_(p.sub(a, b)))
+    same = p.logical_and(p.eq(a, b), p.eq(p.abs_(a), e.like(math.inf, a)))
+    return p.where(same, a, p.add(p.maximum(a, b), correction(gap)))
+
+
+@op(promote="match", refuses="bui", samples=binary(number=None), oracle=np.logaddexp)
+def logaddexp(input: Tensor, other: Tensor):
+    """log(exp(input) + exp(other)) without overflow."""
+    if input.dtype.is_complex:
+        return p.log(e.elementwise(p.add, p.exp(input), p.exp(other)))
+    return _log_of_sum(input, other, lambda gap: p.log1p(p.exp(gap)))
+
+
+@logaddexp.vjp
+def logaddexp_vjp(g, input, other):
+    """Each operand's share is its part of the sum."""
+    share = p.sigmoid(e.elementwise(p.sub, input, other))
+    rest = p.sigmoid(e.elementwise(p.sub, other, input))
+    return e.reduced(p.mul(g, p.conj(share)), input), e.reduced(p.mul(g, p.conj(rest)), other)
+
+
+@op(promote="match", refuses="buic", samples=binary(number=None), oracle=np.logaddexp2)
+def logaddexp2(input: Tensor, other: Tensor):
+    """log2(2**input + 2**other) without overflow."""
+    def correction(gap: Value) -> Value:
+        return p.div(p.log1p(p.exp2(gap)), e.like(math.log(2), gap))
+
+    return _log_of_sum(input, other, correction)
+
+
+@logaddexp2.vjp
+def logaddexp2_vjp(g, input, other):
+    gap = e.elementwise(p.sub, input, other)
+    gap = p.mul(gap, e.like(math.log(2), gap))
+    return (e.reduced(p.mul(g, p.sigmoid(gap)), input),
+            e.reduced(p.mul(g, p.sigmoid(p.neg(gap))), other))
+
+
+# --------------------------------------------------------------------------- signs and steps
+@op(promote="float", refuses="c", inplace=True, samples=binary(), oracle=np.copysign)
+def copysign(input: Tensor, other: Operand):
+    """The size of input with the sign of other (also of -0.0)."""
+    return e.elementwise(p.copysign, input, other)
+
+
+def _one_dtype(input: Value, values: Value) -> None:
+    no_complex("heaviside", input, values)
+    if input.dtype is not values.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes: "
+                           f"{input.dtype.name} and {values.dtype.name}")
+
+
+@op(check=_one_dtype, inplace=True, samples=binary(number=None), oracle=np.heaviside,
+    differentiable=False)
+def heaviside(input: Tensor, values: Tensor):
+    """0 where input is negative, 1 where it is positive, `values` where it is 0."""
+    x, at_zero = e.broadcast(input, values)
+    zero = e.like(0, x)
+    step = convert(p.gt(x, zero), x.dtype)
+    return p.where(p.eq(x, zero), at_zero, step)
+
+
+@op(samples=unary(), oracle=np.signbit, differentiable=False)
+def signbit(input: Tensor):
+    """Is the element negative (or -0.0)?"""
+    no_complex("signbit", input)
+    if input.dtype.kind == "f":
+        one = e.like(1, input)
+        return p.lt(p.copysign(one, input), e.like(0, input))
+    return p.lt(input, e.like(0, input))
+
+
+@op(samples=unary(), oracle=np.isposinf, differentiable=False)
+def isposinf(input: Tensor):
+    """Is the element +inf?"""
+    return _is_infinity("isposinf", input, math.inf)
+
+
+@op(samples=unary(), oracle=np.isneginf, differentiable=False)
+def isneginf(input: Tensor):
+    """Is the element -inf?"""
+    return _is_infinity("isneginf", input, -math.inf)
+
+
+def _is_infinity(name: str, x: Value, infinity: float) -> Value:
+    if x.dtype.is_complex:
+        raise RuntimeError(f"{name} does not support complex inputs.")
+    return p.ne(x, x) if x.dtype.is_integral else p.eq(x, e.like(infinity, x))
+
+
+@op(opmath=False, inplace=True, samples=lambda: iter([
+    sample(Arr((3, 4))), sample(Arr((5,)), 1.0, 2.0, -2.0)]), oracle=np.nan_to_num)
+def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
+               neginf: float | None = None):
+    """NaN and infinities replaced: by 0 and the largest and smallest finite number, unless given."""
+    if input.dtype.is_integral:
+        return p.stop_copy(input)
+    if input.dtype.is_complex:
+        return p.complex_(*(nan_to_num.body(part, nan, posinf, neginf)
+                            for part in (p.real(input), p.imag(input))))
+    limits = dtypes.finfo(input.dtype)
+    result = p.where(p.ne(input, input), e.like(0.0 if nan is None else nan, input), input)
+    for given, infinity, default in ((posinf, math.inf, limits.max), (neginf, -math.inf, limits.min)):
+        fill = e.like(default if given is None else given, input)
+        result = p.where(p.eq(input, e.like(infinity, input)), fill, result)
+    return result
+
+
+# --------------------------------------------------------------------------- angles, powers
+@op(promote="float", refuses="c", inplace=True, samples=unary(-180, 180), oracle=np.deg2rad)
+def deg2rad(input: Tensor):
+    """Degrees as radians."""
+    return p.mul(input, e.like(math.pi / 180, input))
+
+
+@op(promote="float", refuses="c", inplace=True, samples=unary(-3, 3), oracle=np.rad2deg)
+def rad2deg(input: Tensor):
+    """Radians as degrees."""
+    return p.mul(input, e.like(180 / math.pi, input))
+
+
+def _double_samples():
+    yield sample(Arr((3, 4), None, 0.5, 2), Arr((4,), None, 0.5, 2))
+    yield sample(Arr((5,), "float64", 0.5, 2), 2.5)
+    yield sample(2.5, Arr((5,), None, 0.5, 2))
+
+
+@op(opmath=False, inplace=True, samples=_double_samples, grad="PowBackward1",
+    oracle=np.float_power)
+def float_power(input: Operand, exponent: Operand):
+    """input ** exponent in double precision."""
+    double = dtypes.complex128 if input.dtype.is_complex or exponent.dtype.is_complex else (
+        dtypes.float64)
+    return e.pow(convert(input, double), convert(exponent, double))
+
+
+@op(inplace=True, samples=lambda: iter([sample(Arr((3, 4)), Arr((4,), "int32", -3, 4)),
+                                        sample(Arr((5,)), Arr((5,)))]),
+    grad="MulBackward0")
+def ldexp(input: Tensor, other: Operand):
+    """input * 2**other."""
+    return e.mul(input, e.pow(2.0, other))
+
+
+# --------------------------------------------------------------------------- parts of floats
+@op(returns=("mantissa", "exponent"), opmath=False, samples=unary(), method=True)
+def frexp(input: Tensor):
+    """(m, e) with input == m * 2**e and 1/2 <= |m| < 1; e is int32."""
+    if input.dtype.kind != "f":
+        raise RuntimeError("torch.frexp() only supports floating-point dtypes")
+    exponent = p.stop_gradient(p.exponent_of(input))
+    return _times_power(input, p.neg(exponent)), exponent
+
+
+@frexp.vjp
+def frexp_vjp(g, output):
+    mantissa = g[0] if isinstance(g, tuple) else g
+    return _times_power(mantissa, p.neg(output[1]))
+
+
+def _times_power(x: Value, exponent: Value) -> Value:
+    """x * 2**exponent in two steps, neither of which overflows."""
+    half = p.shift_right(exponent, p.filled(1, exponent))
+    rest = p.sub(exponent, half)
+    return p.mul(p.mul(x, p.exp2(convert(half, x.dtype))), p.exp2(convert(rest, x.dtype)))
+
+
+@op(promote="match", refuses="buic", opmath=False, inplace=True, samples=binary(number=None),
+    oracle=np.nextafter, differentiable=False)
+def nextafter(input: Tensor, other: Tensor):
+    """The next float after input in the direction of other."""
+    if input.dtype is dtypes.float16:
+        raise NotImplementedError("\"nextafter_cpu\" not implemented for 'Half': convert the input "
+                                  "first, for example with .to(torch.float32)")
+    return e.elementwise(p.nextafter, input, other)
+
+
+# --------------------------------------------------------------------------- integers
+def _integer_pairs():
+    yield sample(Arr((17,), "int64", -40, 40), Arr((17,), "int64", -40, 40))
+    yield sample(Arr((3, 4), "int32", -40, 40), Arr((4,), "int32", 1, 40))
+
+
+@op(promote="match", refuses="bfc", inplace=True, samples=_integer_pairs, oracle=np.gcd,
+    differentiable=False)
+def gcd(input: Tensor, other: Tensor):
+    """The greatest common divisor, not negative; gcd(0, 0) is 0."""
+    return e.elementwise(p.gcd, input, other)
+
+
+@op(promote="match", refuses="bfc", inplace=True, samples=_integer_pairs, oracle=np.lcm,
+    differentiable=False)
+def lcm(input: Tensor, other: Tensor):
+    """The least common multiple, not negative."""
+    a, b = e.broadcast(input, other)
+    divisor = p.gcd(a, b)
+    zero = e.like(0, a)
+    return p.abs_(p.mul(p.idiv(a, p.where(p.eq(divisor, zero), e.like(1, a), divisor)), b))

@@ -1,0 +1,174 @@
+"""Sorting against NumPy: dtypes, lengths around thresholds, layouts, NaN, stability, gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flambeau as torch
+from flambeau.autograd.gradcheck import gradcheck
+
+DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
+SIZES = [1, 2, 15, 16, 17, 33, 100, 599, 600, 1499, 1500, 5000]
+SPECIAL = np.array([0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 2, -5, 1e-7, -1e-7])
+
+
+def values(dtype: str, *shape: int, seed: int = 0) -> np.ndarray:
+    """Few enough different values for ties."""
+    found = np.random.default_rng(seed).integers(-100, 100, shape) * 0.75
+    return found > 0 if dtype == "bool" else found.astype(dtype)
+
+
+def order(array: np.ndarray, dim: int, descending: bool = False) -> np.ndarray:
+    """The stable permutation; NaN is the largest."""
+    if not descending:
+        return np.argsort(array, dim, kind="stable")
+    backwards = np.flip(array, dim)
+    found = np.flip(np.argsort(backwards, dim, kind="stable"), dim)
+    return array.shape[dim] - 1 - found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("descending", [False, True])
+def test_rows_of_every_length(dtype: str, descending: bool) -> None:
+    for size in SIZES:
+        array = values(dtype, 3, size, seed=size)
+        found = torch.sort(torch.tensor(array), 1, descending, stable=True)
+        expected = order(array, 1, descending)
+        np.testing.assert_array_equal(found.indices.numpy(), expected)
+        np.testing.assert_array_equal(found.values.numpy(),
+                                      np.take_along_axis(array, expected, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("size", [40, 3000])
+@pytest.mark.parametrize("descending", [False, True])
+def test_nan_is_largest_and_zeros_are_equal(dtype: str, size: int, descending: bool) -> None:
+    array = np.random.default_rng(1).choice(SPECIAL, size).astype(dtype)
+    found = torch.sort(torch.tensor(array), descending=descending)
+    np.testing.assert_array_equal(found.indices.numpy(), order(array, 0, descending))
+
+
+def test_bfloat16_sorts_by_value() -> None:
+    x = torch.tensor(np.random.default_rng(2).choice(SPECIAL, 50)).to(torch.bfloat16)
+    expected = np.argsort(x.float().numpy(), kind="stable")
+    np.testing.assert_array_equal(torch.argsort(x).numpy(), expected)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((3, 40), 0), ((2, 17, 3), 1), ((700, 2), 0),
+                                            ((0, 3), 0), ((3, 0), 1), ((0, 3), 1)])
+def test_dimensions_and_layouts(shape: tuple, dim: int) -> None:
+    array = values("float32", *shape)
+    for x, a in ((torch.tensor(array), array), (torch.tensor(array).transpose(0, 1), None)):
+        a = np.swapaxes(array, 0, 1) if a is None else a
+        np.testing.assert_array_equal(torch.argsort(x, dim).numpy(), order(a, dim))
+        np.testing.assert_array_equal(torch.msort(x).numpy(), np.sort(a, 0))
+    strided = torch.tensor(values("float32", 30, 20))[:, ::2]
+    np.testing.assert_array_equal(torch.sort(strided)[0].numpy(), np.sort(strided.numpy(), 1))
+
+
+def test_all_keys_equal_and_large_integers() -> None:
+    assert torch.argsort(torch.zeros(2000)).tolist() == list(range(2000))
+    big = np.array([2**63 - 1, -2**63, 0, -1, 2**62] * 400)
+    np.testing.assert_array_equal(torch.sort(torch.tensor(big))[0].numpy(), np.sort(big))
+    with pytest.raises(RuntimeError, match="complex"):
+        torch.sort(torch.tensor([1j]))
+
+
+def test_selection() -> None:
+    array = np.random.default_rng(3).permutation(360).reshape(4, 90).astype("float32")
+    x = torch.tensor(array)
+    ascending = np.sort(array, 1)
+    found = torch.topk(x, 7)
+    np.testing.assert_array_equal(found.values.numpy(), ascending[:, ::-1][:, :7])
+    np.testing.assert_array_equal(np.take_along_axis(array, found.indices.numpy(), 1),
+                                  found.values.numpy())
+    np.testing.assert_array_equal(x.topk(2, 0, False)[0].numpy(), np.sort(array, 0)[:2])
+    np.testing.assert_array_equal(torch.kthvalue(x, 5)[0].numpy(), ascending[:, 4])
+    np.testing.assert_array_equal(torch.median(x, 1, True)[0].numpy(), ascending[:, 44:45])
+    assert x.median().item() == np.sort(array.ravel())[179]
+    for bad in (lambda: torch.topk(x, 91), lambda: torch.kthvalue(x, 0)):
+        with pytest.raises(RuntimeError, match="out of range"):
+            bad()
+
+
+def test_medians_and_nan() -> None:
+    array = values("float64", 4, 9)
+    array[1, 3] = array[2, :] = np.nan
+    x = torch.tensor(array)
+    found = torch.median(x, 1)
+    assert np.isnan(found.values.numpy()).tolist() == [False, True, True, False]
+    assert found.indices.tolist()[1:3] == [3, 0]
+    kept = np.sort(array[1][~np.isnan(array[1])])
+    assert torch.nanmedian(x, 1).values[1].item() == kept[3]
+    assert np.isnan(torch.median(x).item()) and not np.isnan(torch.nanmedian(x).item())
+
+
+@pytest.mark.parametrize("how", ["linear", "lower", "higher", "midpoint", "nearest"])
+def test_quantiles(how: str) -> None:
+    array = np.random.default_rng(4).normal(size=(4, 9))
+    x = torch.tensor(array)
+    q = [0.0, 0.1, 0.37, 0.5, 1.0]
+    found = torch.quantile(x, torch.tensor(q, dtype=torch.float64), 1, interpolation=how)
+    np.testing.assert_allclose(found.numpy(), np.quantile(array, q, 1, method=how), 1e-12)
+    found = torch.quantile(x, 0.3, keepdim=True, interpolation=how)
+    np.testing.assert_allclose(found.numpy(), np.quantile(array, 0.3, method=how, keepdims=True))
+    array[0, 0] = np.nan
+    x = torch.tensor(array)
+    np.testing.assert_allclose(torch.quantile(x, 0.3, 0, interpolation=how).numpy(),
+                               np.quantile(array, 0.3, 0, method=how))
+    np.testing.assert_allclose(torch.nanquantile(x, 0.3, 0, interpolation=how).numpy(),
+                               np.nanquantile(array, 0.3, 0, method=how), 1e-12)
+
+
+def test_the_most_frequent_value() -> None:
+    x = torch.tensor([[3, 1, 3, 1, 0], [2, 2, 1, 0, 5], [4, 4, 4, 4, 4]])
+    found = torch.mode(x, 1)
+    assert found.values.tolist() == [1, 2, 4]
+    assert found.indices.tolist() == [3, 1, 4]
+    assert torch.mode(x, 0, True).values.tolist() == [[2, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+def test_distinct_elements(dtype: str) -> None:
+    array = values(dtype, 6, 11) if dtype != "int64" else values("int64", 6, 11) % 7
+    found = torch.unique(torch.tensor(array), return_inverse=True, return_counts=True)
+    expected = np.unique(array, return_inverse=True, return_counts=True)
+    np.testing.assert_array_equal(found[0].numpy(), expected[0])
+    np.testing.assert_array_equal(found[1].numpy(), expected[1].reshape(array.shape))
+    np.testing.assert_array_equal(found[2].numpy(), expected[2])
+    assert torch.unique(torch.zeros(0)).shape == (0,)
+
+
+def test_distinct_rows_and_runs() -> None:
+    array = np.array([[1, 2], [0, 5], [1, 2], [0, 4], [1, 2]])
+    x = torch.tensor(array)
+    found = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
+    assert [part.tolist() for part in found] == [[[0, 4], [0, 5], [1, 2]], [2, 1, 2, 0, 2],
+                                                 [1, 1, 3]]
+    runs = torch.unique_consecutive(torch.tensor([1, 1, 2, 2, 2, 1]), return_inverse=True,
+                                    return_counts=True)
+    assert [part.tolist() for part in runs] == [[1, 2, 1], [0, 0, 1, 1, 1, 2], [2, 3, 1]]
+    assert torch.unique_consecutive(x, dim=0).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: torch.sort(x, 1)[0], lambda x: torch.sort(x, 0, True)[0],
+    lambda x: torch.topk(x, 2)[0], lambda x: torch.kthvalue(x, 2)[0],
+    lambda x: torch.median(x, 0)[0], lambda x: torch.median(x),
+    lambda x: torch.quantile(x, 0.4, 1), lambda x: torch.msort(x), lambda x: torch.mode(x)[0]])
+def test_gradients(function) -> None:
+    array = np.random.default_rng(5).permutation(12).reshape(3, 4) * 0.3
+    assert gradcheck(function, (torch.tensor(array).requires_grad_(),))
+
+
+def test_the_median_of_everything_shares_its_gradient() -> None:
+    x = torch.tensor([1.0, 2.0, 2.0, 3.0]).requires_grad_()
+    x.median().backward()
+    assert x.grad.tolist() == [0, 0.5, 0.5, 0]
+
+
+def test_scalars() -> None:
+    x = torch.tensor(3.0)
+    assert x.sort().indices.item() == 0 and x.topk(1).values.item() == 3
+    assert x.median().item() == 3 and torch.argsort(x).item() == 0
