@@ -10,15 +10,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.core.dtypes import int64
+from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
 from flambeau.ir.graph import Value, constant, number_input, tensor_input
 from flambeau.ops.primitives.contraction import random_fill
-from flambeau.ops.primitives.elementwise import add, boundary, convert, filled, mul
+from flambeau.ops.primitives.elementwise import (
+    add,
+    boundary,
+    convert,
+    filled,
+    mul,
+    view_as_complex,
+    view_as_real,
+)
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Capture", "CaptureError", "Memory"]
+
+
+def _reinterpreted(root: Value, dtype: DType) -> Value:
+    """The memory of complex numbers as reals, or the reverse."""
+    if root.dtype is dtype:
+        return root
+    if root.dtype.is_complex:
+        return view_as_real(root)
+    return view_as_complex(reshape(root, (root.numel // 2, 2)))
+
 
 
 class CaptureError(NotImplementedError):
@@ -110,8 +128,9 @@ class Capture:
         if region == self._region(memory.tensor):
             return memory.value
         if region not in memory.views:
-            memory.views[region] = as_strided(self._dense(memory), tensor._meta.shape,
-                                              tensor._meta.strides, self._offset(memory, tensor))
+            root = _reinterpreted(self._dense(memory), tensor._meta.dtype)
+            memory.views[region] = as_strided(root, tensor._meta.shape, tensor._meta.strides,
+                                              self._offset(memory, tensor))
         return memory.views[region]
 
     def _dense(self, memory: Memory) -> Value:
@@ -127,8 +146,11 @@ class Capture:
         offset, rest = divmod(tensor._ptr - memory.tensor._ptr, itemsize)
         reach = offset + sum((n - 1) * s for n, s in zip(tensor._meta.shape, tensor._meta.strides,
                                                          strict=True))
-        if (rest or offset < 0 or (tensor._meta.numel and reach >= memory.tensor._meta.numel)
-                or tensor._meta.dtype is not memory.tensor._meta.dtype):
+        root = memory.tensor._meta
+        parts = tensor._meta.dtype.to_complex() is root.dtype.to_complex() and (
+            "c" in tensor._meta.dtype.kind + root.dtype.kind)  # complex numbers and their parts
+        if (rest or offset < 0 or tensor._meta.numel and (reach + 1) * itemsize > root.nbytes
+                or tensor._meta.dtype is not root.dtype and not parts):
             raise refuse("memory that is used through tensors of different dtypes or extents",
                          "Use one base tensor, and views of it made inside the function.")
         return offset
@@ -141,13 +163,15 @@ class Capture:
             memory.value = value
             memory.views.clear()
             return
-        root = self._dense(memory)
+        root = _reinterpreted(self._dense(memory), tensor._meta.dtype)
         flat = reshape(root, (root.numel,))
         place = expand(constant(self._offset(memory, tensor), int64, number=False), value.shape)
         for d, stride in enumerate(tensor._meta.strides):
             at = iota(value.shape, d)
             place = add(place, mul(at, filled(stride, at)))
-        memory.value = reshape(scatter(flat, [place], value, "set"), root.shape)
+        written = reshape(scatter(flat, [place], value, "set"), root.shape)
+        memory.value = reshape(_reinterpreted(written, memory.tensor._meta.dtype),
+                               memory.tensor._meta.shape)
         memory.views.clear()
         memory.views[region] = value
 

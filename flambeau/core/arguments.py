@@ -25,8 +25,9 @@ def unexpected_keyword(name: str, word: str, known: Sequence[str]) -> TypeError:
                      f"{near(word, known) or '; it takes ' + ', '.join(known)}")
 
 
-def renamed(name: str, extra: Mapping[str, Any], given: dict[str, Any], missing: Any) -> None:
-    """Take keywords under NumPy's names into `given` (argument -> value, `missing` if absent).
+def renamed(name: str, extra: Mapping[str, Any], given: dict[str, Any],
+            defaults: Mapping[str, Any]) -> None:
+    """Take keywords under NumPy's names into `given` (argument -> value).
 
     Raises:
         TypeError: a name that the function does not know, or an argument given twice.
@@ -37,6 +38,8 @@ def renamed(name: str, extra: Mapping[str, Any], given: dict[str, Any], missing:
             own = {"dim": "dims"}.get(own, own)
         if own == word or own not in given:
             raise unexpected_keyword(name, word, list(given))
+        if given[own] is not defaults[own]:
+            raise TypeError(f"{name}() got multiple values for argument {own!r} (as {word!r} too)")
         given[own] = value
 
 

@@ -87,12 +87,20 @@ def _log_of_sum(a: Value, b: Value, correction) -> Value:
     return p.where(same, a, p.add(p.maximum(a, b), correction(gap)))
 
 
+def _natural_correction(gap: Value) -> Value:
+    return p.log1p(p.exp(gap))
+
+
+def _binary_correction(gap: Value) -> Value:
+    return p.div(p.log1p(p.exp2(gap)), e.like(math.log(2), gap))
+
+
 @op(promote="match", refuses="bui", samples=binary(number=None), oracle=np.logaddexp)
 def logaddexp(input: Tensor, other: Tensor):
     """log(exp(input) + exp(other)) without overflow."""
     if input.dtype.is_complex:
         return p.log(e.elementwise(p.add, p.exp(input), p.exp(other)))
-    return _log_of_sum(input, other, lambda gap: p.log1p(p.exp(gap)))
+    return _log_of_sum(input, other, _natural_correction)
 
 
 @logaddexp.vjp
@@ -106,10 +114,7 @@ def logaddexp_vjp(g, input, other):
 @op(promote="match", refuses="buic", samples=binary(number=None), oracle=np.logaddexp2)
 def logaddexp2(input: Tensor, other: Tensor):
     """log2(2**input + 2**other) without overflow."""
-    def correction(gap: Value) -> Value:
-        return p.div(p.log1p(p.exp2(gap)), e.like(math.log(2), gap))
-
-    return _log_of_sum(input, other, correction)
+    return _log_of_sum(input, other, _binary_correction)
 
 
 @logaddexp2.vjp

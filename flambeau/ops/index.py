@@ -76,14 +76,6 @@ def _advanced_error(index: int, call) -> Exception:
                       f"(the indexed tensor has shape {shape})")
 
 
-def _class_error(index: int, call) -> Exception:
-    classes = call._static("num_classes")
-    if index < 0:
-        return RuntimeError(f"Class values must be non-negative. Got {index}")
-    return RuntimeError(f"Class values must be smaller than num_classes. Got {index}, with "
-                        f"num_classes={classes}")
-
-
 def _at_least_1d(x: Value) -> Value:
     return x if x.ndim else p.reshape(x, (1,))
 
@@ -428,74 +420,6 @@ def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
     if input.ndim:
         shape[at] = size
     return p.where(p.expand(p.reshape(marks, shape), input.shape), beside(value, input), input)
-
-
-# --------------------------------------------------------------------------- tables
-def _embedding_samples():
-    yield sample(_index_arr((2, 3), 5), Arr((5, 4)))
-    yield sample(_index_arr((6,), 5), Arr((5, 4)), padding_idx=2)
-    yield sample(_index_arr((6,), 5), Arr((5, 17)), scale_grad_by_freq=True)
-    yield sample(_index_arr((), 5), Arr((5, 4)))
-
-
-@op(opmath=False, method=False, out=False, public=("nn.functional",), samples=_embedding_samples,
-    index_error=in_self)
-def embedding(input: Index, weight: Tensor, padding_idx: int | None = None,
-              scale_grad_by_freq: bool = False, sparse: bool = False):
-    """Rows of `weight` (n, d) by number: (...) -> (..., d). Row `padding_idx` takes no gradient.
-
-    `scale_grad_by_freq` divides gradients by how often the row occurs.
-    """
-    if sparse:
-        raise NotImplementedError("embedding: sparse gradients are not implemented; use "
-                                  "sparse=False")
-    if weight.ndim != 2:
-        raise RuntimeError("'weight' must be 2-D")
-    if input.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following "
-                           f"scalar types: Long, Int; but got torch.{input.dtype.legacy} instead "
-                           "(while checking arguments for embedding)")
-    shape = (*input.shape, weight.shape[1])
-    return p.lookup(weight, _rows(input, shape), shape)
-
-
-def _rows(index: Value, shape) -> list:
-    index = positions("embedding", index)
-    return [p.expand(p.reshape(index, (*index.shape, 1)), shape), len(shape) - 1]
-
-
-@embedding.vjp
-def embedding_vjp(g, input, weight, padding_idx, scale_grad_by_freq):
-    """g added up by row, in float32 for 16-bit floats."""
-    g = convert(g, dtypes.float32) if g.dtype.is_reduced else g
-    if padding_idx is not None:
-        padding = padding_idx % weight.shape[0]
-        skip = p.eq(input, e.like(padding, input))
-        skip = p.expand(p.reshape(skip, (*input.shape, 1)), g.shape)
-        g = p.where(skip, p.zero_like(g), g)
-    if scale_grad_by_freq:
-        at = positions("embedding", input)
-        ones = p.expand(convert(lift(1.0), g.dtype), at.shape)
-        none = p.expand(convert(lift(0.0), g.dtype), weight.shape[:1])
-        count = p.lookup(p.scatter(none, [at], ones, "add"), [at], at.shape)
-        g = p.div(g, p.expand(p.reshape(count, (*at.shape, 1)), g.shape))
-    zero = p.expand(convert(lift(0.0), g.dtype), weight.shape)
-    return p.scatter(zero, _rows(input, g.shape), g, "add")
-
-
-@op(method=False, out=False, public=("nn.functional",), differentiable=False,
-    index_error=_class_error,
-    samples=lambda: iter([sample(_index_arr((2, 3), 5), 5), sample(_index_arr((), 5), 7)]))
-def one_hot(tensor: Index, num_classes: int):
-    """1 at the position that each element names, 0 elsewhere: (...) -> (..., num_classes)."""
-    if tensor.dtype is not dtypes.int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if num_classes <= 0:
-        raise RuntimeError("num_classes should be positive")
-    zero = p.expand(convert(lift(0), dtypes.int64), (*tensor.shape, num_classes))
-    at = positions("one_hot", tensor)
-    ones = e.like(1, at)
-    return p.scatter(zero, [*range(tensor.ndim), at], ones, "set")
 
 
 # --------------------------------------------------------------------------- advanced indexing

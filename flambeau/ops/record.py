@@ -205,6 +205,8 @@ class Op:
                 group.append(arg)
             elif param.role == "tensors":
                 group += arg
+        if not group:  # an empty list of tensors: the body says what is wrong
+            return list(args)
         dtype = result_type(group) if promote else group[0].dtype
         if dtype.kind in self.refuses:
             raise NotImplementedError(f"\"{self.name}_cpu\" not implemented for "

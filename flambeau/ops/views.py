@@ -295,19 +295,23 @@ def _list_samples(*shapes, **kwargs):
 def cat(tensors: Tensors, dim: int = 0):
     """Join tensors along an existing dimension."""
     if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     kept = [t for t in tensors if t.shape != (0,)] or list(tensors[:1])
     first = kept[0]
     if first.ndim == 0:
         raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
     at = normalize_dim(dim, first.ndim)
+    for t in kept:
+        if t.ndim != first.ndim:
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {first.ndim} and "
+                               f"{t.ndim} (shapes {list(first.shape)} and {list(t.shape)})")
     for position, t in enumerate(kept[1:], 1):
-        same = t.ndim == first.ndim and all(
-            a == b for d, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if d != at)
-        if not same:
-            raise RuntimeError(f"Sizes of tensors must match except in dimension {at}. Expected "
-                               f"sizes like {list(first.shape)} but got {list(t.shape)} for tensor "
-                               f"number {position} in the list.")
+        for d, (size, wanted) in enumerate(zip(t.shape, first.shape, strict=True)):
+            if d != at and size != wanted:
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {at}. Expected size {wanted} "
+                    f"but got size {size} for tensor number {position} in the list. (the first has "
+                    f"shape {list(first.shape)}, this one {list(t.shape)})")
     return p.cat([t for t in kept if t.shape[at]] or kept[:1], at)
 
 
@@ -332,10 +336,14 @@ def repeat(input: Tensor, repeats: tuple):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
                            "dimensions of tensor")
     shape = (1,) * (len(repeats) - input.ndim) + input.shape
+    tiled_shape = [r * s for r, s in zip(repeats, shape, strict=True)]
+    if any(n < 0 for n in repeats):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(tiled_shape)}: "
+                           f"{tiled_shape}")
     spread = [n for size in zip(repeats, shape, strict=True) for n in size]
     units = [n for size in shape for n in (1, size)]
     tiled = p.expand(p.reshape(input, units), spread)
-    return p.stop_copy(p.reshape(tiled, [r * s for r, s in zip(repeats, shape, strict=True)]))
+    return p.stop_copy(p.reshape(tiled, tiled_shape))
 
 
 @op(opmath=False, samples=one(), grad="TrilBackward0", inplace=True)

@@ -7,6 +7,7 @@ errors, capture, `__torch_function__`) takes the general path below.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import errors
+from flambeau.core.arguments import kind_of, need_int, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.generated import define
 from flambeau.ops.derive import OpCall
-from flambeau.ops.record import Op
+from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import launches, rewriting, tape
 from flambeau.tensor.launches import Launch, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
@@ -35,6 +37,7 @@ TENSOR_CLASSES: set[type] = set()
 """Exact classes whose instances the warm path may treat as plain tensors."""
 
 _NUMBERS = (bool, int, float, complex)
+MISSING = inspect.Parameter.empty
 observers = launches.late.observers
 
 
@@ -82,7 +85,15 @@ def clear_caches() -> None:
         function.warm.clear()
 
 
-FUNCTIONS: dict[str, Function] = {}
+class _Functions(dict):
+    """Function by the op's name, made when it is first needed."""
+
+    def __missing__(self, name: str) -> Function:
+        made = self[name] = Function(REGISTRY[name])
+        return made
+
+
+FUNCTIONS: dict[str, Function] = _Functions()
 
 
 # ---------------------------------------------------------------------- arguments
@@ -96,7 +107,9 @@ def normalised(record: Op, bound: Sequence) -> list:
     for param, arg in zip(record.params, bound, strict=True):
         role = param.role
         if role == "static":
-            result.append(_static(arg))
+            arg = _static(arg)
+            _check_static(record, param, arg)
+            result.append(arg)
         elif isinstance(arg, TensorBase):
             if role == "number":
                 result.append(arg.item() if arg._meta.numel == 1 else _refuse(record, param, arg))
@@ -116,6 +129,30 @@ def normalised(record: Op, bound: Sequence) -> list:
         else:
             result.append(_refuse(record, param, arg))
     return result
+
+
+def _check_static(record: Op, param: Any, arg: Any) -> None:
+    """Raise TypeError if `arg` does not fit the annotation of a static parameter."""
+    kinds = _STATIC.get(param.annotation)
+    if kinds is None or arg is param.default or arg is None and "None" in param.annotation:
+        return
+    if isinstance(arg, tuple) and "tuple" in param.annotation:
+        if "int" in kinds:
+            for place, item in enumerate(arg):
+                if not hasattr(item, "__index__"):
+                    raise TypeError(f"{record.name}(): argument {param.name!r} (position "
+                                    f"{record.params.index(param) + 1}) must be tuple of ints, but "
+                                    f"found element of type {kind_of(item)} at pos {place}")
+        return
+    able = {"int": "__index__", "float": "__float__", "str": "splitlines"}
+    if not any(hasattr(arg, able[kind]) for kind in kinds):
+        _refuse(record, param, arg)
+
+
+_STATIC = {"int": ("int",), "int | None": ("int",), "int | tuple": ("int",),
+           "int | tuple | None": ("int",), "float": ("float",), "float | None": ("float",),
+           "str": ("str",), "str | None": ("str",), "tuple": ()}
+"""What a static argument may be, by annotation, apart from None and tuples."""
 
 
 def _static(arg: Any) -> Any:
@@ -140,16 +177,17 @@ def _sequence(record: Op, param: Any, arg: Any) -> tuple:
 
 def _refuse(record: Op, param: Any, arg: Any) -> Any:
     position = record.params.index(param) + 1
-    wanted = {"number": "Number", "operand": "Tensor or Number",
-              "tensors": "tuple of Tensors"}.get(param.role, "Tensor")
+    if arg is MISSING:
+        raise TypeError(f'{record.name}() missing 1 required positional arguments: "{param.name}"')
+    wanted = {"number": "Number", "operand": "Tensor or Number", "tensors": "tuple of Tensors",
+              "static": param.annotation.replace("tuple", "tuple of ints")}.get(param.role, "Tensor")
     hint = ""
     if isinstance(arg, np.ndarray):
         hint = "; convert it with torch.from_numpy(array) (shares memory) or torch.tensor(array)"
-    elif isinstance(arg, (list, tuple)) and param.role != "tensors":
+    elif isinstance(arg, (list, tuple)) and param.role not in ("tensors", "static"):
         hint = "; convert it with torch.tensor(...)"
     raise TypeError(f"{record.name}(): argument {param.name!r} (position {position}) must be "
-                    f"{wanted}, not {type(arg).__module__}.{type(arg).__name__}{hint}"
-                    .replace("builtins.", ""))
+                    f"{wanted}, not {kind_of(arg)}{hint}")
 
 
 def key_of(record: Op, args: Sequence) -> tuple:
@@ -525,14 +563,19 @@ def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[
 
 def make_function(record: Op) -> Callable:
     """The public function of an op."""
-    function = FUNCTIONS[record.name] = Function(record)
+    function = FUNCTIONS[record.name]
     short = record.name.split(".")[-1]
     out = ["out=None"] if record.out else []
-    positional = [_parameter(p) for p in record.params if not p.keyword_only]
+    lenient = any(p.role == "static" and p.name in ("dim", "dims") for p in record.params)
+    positional = [_parameter(p, lenient) for p in record.params if not p.keyword_only]
     named = [_parameter(p) for p in record.params if p.keyword_only] + out
     signature = ", ".join(positional + (["*", *named] if named else []))
     everything = ", ".join(p.name for p in record.params)
-    lines = [f"def {short}({signature}):"]
+    lines = [f"def {short}({signature}{', **extra' if lenient else ''}):"]
+    if lenient:
+        lines += ["    if extra:",
+                  f"        return call_renamed(function, ({everything},), "
+                  f"{'out' if record.out else 'None'}, extra)"]
     if record.out:
         lines += ["    if out is not None:",
                   f"        return call_out(function, ({everything},), out)"]
@@ -558,6 +601,7 @@ def make_function(record: Op) -> Callable:
                   f"        return call_op(function, ({everything},))",
                   f"    return go(launch, {everything})"]
     space = {"function": function, "cache": function.cache, "call_op": call_op,
+             "call_renamed": call_renamed, "MISSING": MISSING,
              "call_out": call_out, "ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES,
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
@@ -568,8 +612,20 @@ def make_function(record: Op) -> Callable:
     return made
 
 
-def _parameter(param: Any) -> str:
-    return param.name if param.required else f"{param.name}=_default_{param.name}"
+def call_renamed(function: Function, bound: Sequence, out: Any, extra: dict) -> Any:
+    """A call with keywords that the op does not have: NumPy's names for its own, or mistakes."""
+    params = function.record.params
+    given = {param.name: arg for param, arg in zip(params, bound, strict=True)}
+    unset = {p.name: p.default for p in params}
+    renamed(function.record.name, extra, given, unset)
+    bound = tuple(given.values())
+    return call_op(function, bound) if out is None else call_out(function, bound, out)
+
+
+def _parameter(param: Any, lenient: bool = False) -> str:
+    if param.required:
+        return f"{param.name}=MISSING" if lenient else param.name
+    return f"{param.name}=_default_{param.name}"
 
 
 def _key_source(record: Op) -> str:

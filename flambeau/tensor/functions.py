@@ -4,7 +4,6 @@ overloads in ways that a single signature cannot express."""
 from __future__ import annotations
 
 import importlib
-from types import SimpleNamespace
 from typing import Any
 
 from flambeau.ops.record import REGISTRY
@@ -14,26 +13,33 @@ from flambeau.tensor.dispatch import make_function, make_inplace, make_mutating
 __all__ = ["FAMILIES", "ops"]
 
 FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool", "conv",
-            "index", "optim", "creation", "random",
+            "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
+            "attention", "optim", "creation", "random",
             "complex_numbers", "scan", "sort")
 """The modules of flambeau.ops that define ops."""
 
-ops = launches.late.ops = SimpleNamespace()
-"""Every op by its short name, and its in-place form with an underscore."""
+
+class _Ops:
+    """Every op by its short name, and its in-place form with an underscore. A function is made when it
+    is first asked for: making them all would take longer than the import of the package may."""
+
+    def __getattr__(self, name: str) -> Any:
+        record = _records.get(name)
+        if record is not None:
+            made = make_function(record)
+        elif name.endswith("_") and (record := _records.get(name[:-1])) is not None and (
+                record.mutates or record.inplace):
+            made = make_mutating(record) if record.mutates else make_inplace(record)
+        else:
+            raise AttributeError(f"there is no operation {name!r}")
+        setattr(self, name, made)
+        return made
 
 
-def _load() -> None:
-    import importlib.util
-    for family in FAMILIES:
-        if not importlib.util.find_spec(f"flambeau.ops.{family}"): continue  # TEMPORARY
-        importlib.import_module(f"flambeau.ops.{family}")
-    for name, record in REGISTRY.items():
-        short = name.split(".")[-1]
-        setattr(ops, short, make_function(record))
-        if record.mutates:
-            setattr(ops, short + "_", make_mutating(record))
-        elif record.inplace:
-            setattr(ops, short + "_", make_inplace(record))
+for _family in FAMILIES:
+    importlib.import_module(f"flambeau.ops.{_family}")
+_records = {name.split(".")[-1]: record for name, record in REGISTRY.items()}
+ops = launches.late.ops = _Ops()
 
 
 def __getattr__(name: str) -> Any:
@@ -50,5 +56,3 @@ def __getattr__(name: str) -> Any:
         raise NotImplementedError(f"the operation {name!r} is not implemented yet")
     return found
 
-
-_load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.core import dtypes
@@ -13,17 +14,43 @@ from flambeau.tensor.tensor import Tensor, shape_of
 __all__: list[str] = []
 
 
+class _Lazy:
+    """A method that is made when it is first looked up, and then takes this object's place."""
+
+    __slots__ = ("name", "make")
+
+    def __init__(self, name: str, make: Callable[[], Any]):
+        self.name = name
+        self.make = make
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        function = self.make()
+        if Tensor.__dict__.get(self.name) is self:
+            setattr(Tensor, self.name, function)
+        return function if instance is None else function.__get__(instance, owner)
+
+
+def _set(name: str, make: Callable[[], Any]) -> None:
+    setattr(Tensor, name, _Lazy(name, make))
+
+
+def _op_getter(name: str) -> Callable[[], Any]:
+    def get() -> Any:
+        return getattr(ops, name)
+
+    return get
+
+
 def _attach() -> None:
     for record in REGISTRY.values():
         short = record.name.split(".")[-1]
-        if record.method and not short.startswith("_") and short not in Tensor.__dict__:
-            setattr(Tensor, short, getattr(ops, short))
-            for alias in record.aliases:
-                setattr(Tensor, alias, getattr(ops, short))
-        if record.inplace and not short.startswith("_") and short + "_" not in Tensor.__dict__:
-            setattr(Tensor, short + "_", getattr(ops, short + "_"))
-            for alias in record.aliases:
-                setattr(Tensor, alias + "_", getattr(ops, short + "_"))
+        if short.startswith("_"):
+            continue
+        for form, wanted in ((short, record.method), (short + "_", record.inplace)):
+            if wanted and form not in Tensor.__dict__:
+                suffix = form[len(short):]
+                for name in (form, *(alias + suffix for alias in record.aliases)):
+                    _set(name, _op_getter(form))
 
 
 def _swapped(function: Any) -> Any:
@@ -73,19 +100,28 @@ _INPLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or
             "rshift")
 
 
+def _operator_getter(name: str, wrap: Callable[[Any], Any]) -> Callable[[], Any]:
+    def get() -> Any:
+        return wrap(getattr(ops, name))
+
+    return get
+
+
 def _attach_operators() -> None:
     for word, name in _BINARY.items():
-        setattr(Tensor, f"__{word}__", _operator(getattr(ops, name)))
+        _set(f"__{word}__", _operator_getter(name, _operator))
     for word in _REFLECTED:
-        function = ops.rsub if word == "sub" else getattr(ops, _BINARY[word])
-        reflected = _operator(function) if word == "sub" else _swapped(function)
-        setattr(Tensor, f"__r{word}__", reflected)
+        if word == "sub":
+            _set("__rsub__", _operator_getter("rsub", _operator))
+        else:
+            _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped))
     for word in _COMMUTING:
-        setattr(Tensor, f"__r{word}__", _operator(getattr(ops, _BINARY[word])))
+        _set(f"__r{word}__", _operator_getter(_BINARY[word], _operator))
     for word in _INPLACE:
-        setattr(Tensor, f"__i{word}__", _operator(getattr(ops, _BINARY[word] + "_")))
-    Tensor.__neg__, Tensor.__pos__ = ops.neg, ops.positive
-    Tensor.__abs__, Tensor.__invert__ = ops.abs, ops.bitwise_not
+        _set(f"__i{word}__", _operator_getter(_BINARY[word] + "_", _operator))
+    for word, name in (("neg", "neg"), ("pos", "positive"), ("abs", "abs"),
+                       ("invert", "bitwise_not")):
+        _set(f"__{word}__", _op_getter(name))
 
 
 def _attach_overloads() -> None:

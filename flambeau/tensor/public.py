@@ -12,22 +12,24 @@ __all__ = ["lookup", "names"]
 
 
 @functools.cache
-def _table(namespace: str) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _table(namespace: str) -> dict[str, str]:
+    """Public name -> name in `ops`."""
+    table: dict[str, str] = {}
     for record in REGISTRY.values():
         if namespace not in record.public:
             continue
         short = record.name.split(".")[-1]
         for name in (short, *record.aliases):
-            table[name] = getattr(ops, short)
+            table[name] = short
             if record.inplace:
-                table[name + "_"] = getattr(ops, short + "_")
+                table[name + "_"] = short + "_"
     return table
 
 
 def lookup(namespace: str, name: str) -> Any:
     """The function called `name` in a public namespace ("torch", "nn.functional", ...), or None."""
-    return _table(namespace).get(name)
+    short = _table(namespace).get(name)
+    return None if short is None else getattr(ops, short)
 
 
 def names(namespace: str) -> list[str]:

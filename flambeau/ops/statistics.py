@@ -1,0 +1,316 @@
+"""Reductions beyond the plain ones: those that skip NaN, distances, covariance, integrals by
+trapezoids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.shapes import broadcast_shapes, normalize_dim, normalize_dims
+from flambeau.ir.graph import Value
+from flambeau.ops import elementwise as e
+from flambeau.ops import primitives as p
+from flambeau.ops import reduce as r
+from flambeau.ops.primitives import convert
+from flambeau.ops.record import Index, Tensor, op
+from flambeau.ops.samples import Arr, sample
+
+
+# --------------------------------------------------------------------------- without NaN
+def _numbers(x: Value) -> Value:
+    """Which elements are numbers."""
+    return p.eq(x, x)
+
+
+@op(samples=r.over(), oracle=np.nansum)
+def nansum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
+           dtype: object = None):
+    """The sum over dim of all elements that are not NaN; integers add up in int64."""
+    if input.dtype.is_complex:
+        raise RuntimeError("nansum does not support complex inputs")
+    x = input
+    if x.dtype.kind == "f":
+        x = p.where(_numbers(x), x, e.like(0, x))
+    return r.sum.body(x, dim, keepdim, dtype=dtype)
+
+
+@op(samples=r.over(empty=False), oracle=np.nanmean)
+def nanmean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
+            dtype: object = None):
+    """The mean over dim of all elements that are not NaN."""
+    if input.dtype.is_integral:
+        raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but "
+                           f"got {e._name(input)}")
+    x = input if dtype is None else convert(input, dtype)
+    real = x.dtype.to_real()
+    counted = p.logical_and(_numbers(p.real(x)), _numbers(p.imag(x))) if x.dtype.is_complex else (
+        _numbers(x))
+    total = r.sum.body(p.where(counted, x, e.like(0, x)), dim, keepdim)
+    count = r.sum.body(convert(counted, real), dim, keepdim)
+    return p.div(total, convert(count, x.dtype))
+
+
+# --------------------------------------------------------------------------- both extrema
+@op(returns=("min", "max"), samples=lambda: iter([
+    sample(Arr((3, 4))), sample(Arr((3, 4)), dim=1), sample(Arr((2, 3, 17)), dim=-1, keepdim=True)]))
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False):
+    """The smallest and the largest element, over dim or all."""
+    dims = normalize_dims(dim, input.ndim)
+    if input.numel == 0 and r.count_of(input, dims) == 0:
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the "
+                           "operation has no identity.")
+    if input.dtype.is_complex:
+        raise NotImplementedError("\"aminmax_cpu\" not implemented for complex numbers; take the "
+                                  "extrema of input.abs()")
+    low, high = p.reduce_min(input, dims), p.reduce_max(input, dims)
+    return r.kept(low, input, dims, keepdim), r.kept(high, input, dims, keepdim)
+
+
+# --------------------------------------------------------------------------- distances
+@op(promote="match", refuses="bui", samples=lambda: iter([
+    sample(Arr((3, 4)), Arr((4,))), sample(Arr((5,)), Arr((5,)), 1),
+    sample(Arr((5,)), Arr((5,)), float("inf"))]))
+def dist(input: Tensor, other: Tensor, p: float = 2):
+    """The norm of order p of input - other."""
+    return _norm_of(e.sub(input, other), p)
+
+
+def _norm_of(gap: Value, order: float) -> Value:
+    return norm(gap, order, None, False)
+
+
+def norm(x: Value, order: float, dim, keepdim: bool) -> Value:
+    """The vector norm, written so that its derived gradient is 0 where the norm is."""
+    dims = normalize_dims(dim, x.ndim)
+    size = p.abs_(x)
+    if order in (float("inf"), float("-inf")):
+        result = (p.reduce_max if order > 0 else p.reduce_min)(size, dims)
+    elif order == 0:
+        result = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), dims)
+    elif order == 1:
+        result = p.reduce_sum(size, dims)
+    else:
+        zero = p.eq(size, p.zero_like(size))
+        safe = p.where(zero, p.filled(1, size), size)
+        power = p.mul(safe, safe) if order == 2 else p.pow_(safe, p.filled(order, safe))
+        total = p.reduce_sum(p.where(zero, p.zero_like(size), power), dims)
+        nothing = p.eq(total, p.zero_like(total))
+        safe = p.where(nothing, p.filled(1, total), total)
+        root = p.sqrt(safe) if order == 2 else p.pow_(safe, p.filled(1 / order, safe))
+        result = p.where(nothing, p.zero_like(total), root)
+    return r.kept(result, x, dims, keepdim)
+
+
+@op(method=False, out=False, samples=lambda: iter([
+    sample(Arr((3, 4)), Arr((5, 4))), sample(Arr((2, 3, 4)), Arr((5, 4)), 1.0),
+    sample(Arr((3, 4)), Arr((2, 4)), float("inf"))]), refuses="bui")
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0,
+          compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"):
+    """The distances of all pairs of rows: (..., n, m) and (..., k, m) -> (..., n, k)."""
+    return _pair_distances(x1, x2, p)
+
+
+def _pair_distances(x1: Value, x2: Value, order: float) -> Value:
+    for name, x in (("X1", x1), ("X2", x2)):
+        if x.ndim < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
+        if x.dtype.kind != "f":
+            raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: "
+                               f"{e._name(x)}")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError("X1 and X2 must have the same number of columns. X1: "
+                           f"{x1.shape[-1]} X2: {x2.shape[-1]}")
+    if order < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    batch = broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+    rows, columns, width = x1.shape[-2], x2.shape[-2], x1.shape[-1]
+    shape = (*batch, rows, columns, width)
+    a = p.expand(p.reshape(x1, (*x1.shape[:-1], 1, width)), shape)
+    b = p.expand(p.reshape(x2, (*x2.shape[:-2], 1, columns, width)), shape)
+    return norm(p.sub(a, b), order, -1, False)
+
+
+@op(inplace=True, refuses="bui", samples=lambda: iter([sample(Arr((3, 4)), 2, 0, 1.5),
+                                                      sample(Arr((3, 4, 2)), 1, -1, 0.5)]))
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float):
+    """input with every slice along dim scaled down to a norm of at most maxnorm."""
+    return _renormed(input, p, dim, maxnorm)
+
+
+def _renormed(x: Value, order: float, dim: int, limit: float) -> Value:
+    if order <= 0:
+        raise RuntimeError("renorm: non-positive-norm not supported")
+    if limit < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {limit}")
+    if x.ndim < 2:
+        raise RuntimeError("renorm: input needs at least 2 dimensions, got "
+                           f"{x.ndim} dimensions")
+    at = normalize_dim(dim, x.ndim)
+    rest = tuple(d for d in range(x.ndim) if d != at)
+    size = norm(x, order, rest, True)
+    top = p.filled(limit, size)
+    scale = p.where(p.gt(size, top), p.div(top, p.add(size, p.filled(1e-7, size))),
+                    p.filled(1, size))
+    return p.mul(x, convert(p.expand(scale, x.shape), x.dtype))
+
+
+# --------------------------------------------------------------------------- covariance
+def _covariance_samples():
+    yield sample(Arr((3, 5)))
+    yield sample(Arr((3, 5)), correction=0)
+    yield sample(Arr((4,)))
+    yield sample(Arr((2, 4)), fweights=Arr((4,), "int64", 1, 4), aweights=Arr((4,), None, 0.5, 2))
+
+
+@op(out=False, samples=_covariance_samples)
+def cov(input: Tensor, *, correction: int = 1, fweights: Index | None = None,
+        aweights: Tensor | None = None):
+    """The covariance of variables (rows) over observations (columns), which may be weighted."""
+    if input.ndim > 2:
+        raise RuntimeError("cov(): expected input to have two or fewer dimensions but got an input "
+                           f"with {input.ndim} dimensions")
+    if input.dtype.kind == "b":
+        raise RuntimeError("cov(): bool dtype is not supported for input")
+    x = e.default_float(p.reshape(input, (1, input.numel)) if input.ndim < 2 else input)
+    count = x.shape[1]
+    weights = _observation_weights(fweights, aweights, count, x.dtype.to_real())
+    if weights is None:
+        total = p.filled(count, p.reduce_sum(p.real(x) if x.dtype.is_complex else x, (0, 1)))
+        average = p.div(p.reduce_sum(x, (1,)), p.filled(max(count, 1), p.reduce_sum(x, (1,))))
+        weighted = None
+    else:
+        total = p.reduce_sum(weights, (0,))
+        weighted = convert(p.expand(weights, x.shape), x.dtype)
+        sums = p.reduce_sum(p.mul(x, weighted), (1,))
+        average = p.div(sums, convert(p.expand(total, sums.shape), x.dtype))
+    centred = p.sub(x, p.unreduce(average, x.shape, (1,)))
+    right = centred if weighted is None else p.mul(centred, weighted)
+    products = _outer_products(centred, p.conj(right))
+    freedom = _freedom(total, weights, fweights, aweights, correction)
+    result = p.div(products, convert(p.expand(freedom, products.shape), products.dtype))
+    return p.reshape(result, ()) if input.ndim < 2 else result
+
+
+def _outer_products(a: Value, b: Value) -> Value:
+    """a @ b.T, by elementwise products: exact for every dtype."""
+    rows, count = a.shape
+    shape = (rows, rows, count)
+    left = p.expand(p.reshape(a, (rows, 1, count)), shape)
+    right = p.expand(p.reshape(b, (1, rows, count)), shape)
+    return p.reduce_sum(p.mul(left, right), (2,))
+
+
+def _observation_weights(fweights, aweights, count: int, dtype) -> Value | None:
+    weights = None
+    for name, given in (("fweights", fweights), ("aweights", aweights)):
+        if given is None:
+            continue
+        if given.ndim > 1:
+            raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got "
+                               f"{name} with {given.ndim} dimensions")
+        if (name == "fweights") != (given.dtype.kind in "ui"):
+            kind = "integral" if name == "fweights" else "floating point"
+            raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with "
+                               f"{e._name(given)} dtype")
+        if given.numel != count:
+            raise RuntimeError(f"cov(): expected {name} to have the same numel as there are "
+                               f"observations in the input but got {given.numel} != {count}")
+        flat = convert(p.reshape(given, (count,)), dtype)
+        weights = flat if weights is None else p.mul(weights, flat)
+    return weights
+
+
+def _freedom(total: Value, weights, fweights, aweights, correction: int) -> Value:
+    """What the sums of products are divided by."""
+    if weights is None or correction == 0:
+        lost = p.filled(correction, total)
+    elif aweights is None:
+        lost = p.filled(correction, total)
+    else:
+        flat = convert(p.reshape(aweights, weights.shape), weights.dtype)
+        lost = p.mul(p.div(p.reduce_sum(p.mul(weights, flat), (0,)), total),
+                     p.filled(correction, total))
+    return p.maximum(p.sub(total, lost), p.zero_like(total))
+
+
+@op(out=False, samples=lambda: iter([sample(Arr((3, 5))), sample(Arr((4,)))]))
+def corrcoef(input: Tensor):
+    """The correlations of variables (rows) over observations (columns)."""
+    if input.ndim > 2:
+        raise RuntimeError("corrcoef(): expected input to have two or fewer dimensions but got an "
+                           f"input with {input.ndim} dimensions")
+    products = cov.body(input)
+    if products.ndim == 0:
+        return p.div(products, products)
+    spread = p.take_diagonal(products, 0, 0, products.shape[0])
+    spread = p.sqrt(p.real(spread) if spread.dtype.is_complex else spread)
+    spread = convert(spread, products.dtype)
+    n = products.shape[0]
+    for shape in ((n, 1), (1, n)):
+        products = p.div(products, p.expand(p.reshape(spread, shape), products.shape))
+    if products.dtype.is_complex:
+        return p.complex_(_within_one(p.real(products)), _within_one(p.imag(products)))
+    return _within_one(products)
+
+
+def _within_one(x: Value) -> Value:
+    one = p.filled(1, x)
+    return p.where(p.gt(x, one), one, p.where(p.lt(x, p.neg(one)), p.neg(one), x))
+
+
+# --------------------------------------------------------------------------- trapezoids
+def _trapezoid_samples():
+    yield sample(Arr((5,)))
+    yield sample(Arr((3, 4)), dx=0.5, dim=0)
+    yield sample(Arr((3, 4)), Arr((4,)))
+    yield sample(Arr((3, 4)), Arr((3, 4)), dim=0)
+
+
+@op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",))
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1):
+    """The integral along dim by the trapezoidal rule, over places x or steps of dx."""
+    areas, at = _areas("trapezoid", y, x, dx, dim)
+    return p.reduce_sum(areas, (at,))
+
+
+@op(out=False, method=False, samples=_trapezoid_samples)
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None,
+                         dim: int = -1):
+    """The integrals along dim up to each place but the first, by the trapezoidal rule."""
+    areas, at = _areas("cumulative_trapezoid", y, x, dx, dim)
+    return p.cumsum(areas, at)
+
+
+def _areas(name: str, y: Value, x: Value | None, dx: float | None, dim: int) -> tuple[Value, int]:
+    """(the areas of the trapezoids, the dimension they follow each other in)."""
+    if y.dtype.kind == "b":
+        raise RuntimeError(f"{name}: received a bool input for `y`, but bool is not supported")
+    if x is not None and dx is not None:
+        raise TypeError(f"{name}() takes either x or dx, not both")
+    at = normalize_dim(dim, y.ndim)
+    if x is None:
+        scale = 1.0 if dx is None else dx
+        kind = dtypes.float32 if isinstance(scale, float) else dtypes.int64
+        both = _neighbours(y, at)
+        total = e.mul(p.add(*both), _halved(scale, kind))
+        return total, at
+    if x.dtype.kind == "b":
+        raise RuntimeError(f"{name}: received a bool input for `x`, but bool is not supported")
+    if x.ndim == 1:
+        if x.shape[0] != y.shape[at]:
+            raise RuntimeError(f"{name}: There must be one `x` value for each sample point")
+        x = p.reshape(x, [x.shape[0] if d == at else 1 for d in range(y.ndim)])
+    low, high = _neighbours(x, normalize_dim(dim, x.ndim) if x.ndim > 1 else x.ndim - y.ndim + at)
+    left, right = _neighbours(y, at)
+    return e.div(e.mul(e.sub(high, low), p.add(left, right)), 2.0), (
+        max(x.ndim, y.ndim) - y.ndim + at)
+
+
+def _halved(scale: float, kind) -> float:
+    return scale / 2
+
+
+def _neighbours(x: Value, at: int) -> tuple[Value, Value]:
+    """(all but the last, all but the first) along a dimension."""
+    size = max(x.shape[at] - 1, 0)
+    return p.slice_dim(x, at, 0, 1, size), p.slice_dim(x, at, min(1, x.shape[at]), 1, size)
