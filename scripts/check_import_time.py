@@ -7,6 +7,7 @@ goes on to use tensors, modules and optimizers. Both have to stay within the bud
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -33,7 +34,9 @@ print(json.dumps([seconds, [name for name in sys.argv[1:] if name in sys.modules
 def measure(statement: str) -> tuple[float, list[str]]:
     """Seconds of a statement in a fresh interpreter, and the forbidden modules it brought along."""
     command = [sys.executable, "-c", PROGRAM.format(statement=statement), *FORBIDDEN]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    # warm means: with bytecode on disk, whatever the environment says of writing it
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     seconds, loaded = json.loads(result.stdout)
     return seconds, loaded
 

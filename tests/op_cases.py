@@ -154,5 +154,4 @@ def to_array(torch: ModuleType, tensor: Any) -> np.ndarray:
     tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.to(torch.float32)
-    return tensor.resolve_conj().resolve_neg().numpy() if hasattr(
-        tensor, "resolve_conj") else tensor.numpy()
+    return tensor.numpy(force=True)

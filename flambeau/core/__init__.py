@@ -2,3 +2,5 @@
 
 Nothing here may import another layer of Flambeau.
 """
+
+__all__: list[str] = []

@@ -3,3 +3,5 @@
 Programs are directed acyclic graphs of `Value`s with concrete shapes. Nothing here knows machine
 code (compiler/), memory (runtime/) or users' tensors (tensor/).
 """
+
+__all__: list[str] = []

@@ -4,3 +4,5 @@
 functions over `ir.Value`s: what users call on tensors is derived from these records by tensor/.
 Nothing here may know tensors, memory or machine code (a primitive's `emit` is handed the generator).
 """
+
+__all__: list[str] = []

@@ -99,6 +99,7 @@ def _prelu_samples():
 @op(samples=_prelu_samples, out=False, public=BOTH, grad="PreluKernelBackward0")
 def prelu(input: Tensor, weight: Tensor):
     """input where it is positive, weight * input elsewhere; one weight, or one per channel."""
+    floats_only("prelu_cpu", input)
     if weight.ndim > 1:
         raise RuntimeError("prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
                            f"{weight.ndim}")
@@ -122,6 +123,8 @@ def prelu(input: Tensor, weight: Tensor):
     samples=lambda: iter([sample(Arr((3, 17)), 0.1, 20.0), sample(Arr(()), -1, 0)]))
 def threshold(input: Tensor, threshold: Number, value: Number):
     """input where it is above threshold, value elsewhere."""
+    if input.dtype.kind == "b":
+        floats_only("threshold_cpu", input)
     return p.where(p.le(input, beside(threshold, input)), beside(value, input), input)
 
 

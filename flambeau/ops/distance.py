@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 
+from flambeau.core import dtypes
 from flambeau.core.shapes import normalize_dim
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
+from flambeau.ops.activation import BOTH, floats_only
+from flambeau.ops.matmul import product
+from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.samples import Arr, sample
+
+
+def _floats(a: Value, b: Value, *rest: object) -> None:
+    """cosine_similarity is one of few functions that do not take integers."""
+    if a.dtype.is_integral and b.dtype.is_integral:
+        raise RuntimeError("expected common dtype to be floating point, yet common dtype is "
+                           f"{e._name(a)}; convert one input with .to(torch.float32)")
 
 
 def _similarity_samples():
@@ -18,8 +29,8 @@ def _similarity_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), dim=0, eps=0.5)
 
 
-@op(promote="float", out=False, method=False, public=("torch", "nn.functional"),
-    samples=_similarity_samples, grad="SumBackward1")
+@op(promote="match", out=False, method=False, public=BOTH, samples=_similarity_samples,
+    grad="SumBackward1", check=_floats)
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8):
     """<x1, x2> / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
     a, b = e.broadcast(x1, x2)
@@ -43,6 +54,12 @@ def _distance_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), 3.0)
 
 
+def _no_bool_pair(a: Value, b: Value, *rest: object) -> None:
+    if a.dtype.kind == b.dtype.kind == "b":
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
+                           "Convert them with .to(torch.float32).")
+
+
 def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     """(sum |a - b + eps|^degree)^(1 / degree) over the last dimension."""
     a, b = e.broadcast(a, b)
@@ -59,8 +76,8 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     return p.pow_(total, e.like(1 / degree, total))
 
 
-@op(promote="float", method=False, out=False, public=("torch", "nn.functional"),
-    samples=_distance_samples, grad="NormBackward1")
+@op(promote="float", method=False, out=False, public=BOTH, samples=_distance_samples,
+    grad="NormBackward1", check=_no_bool_pair)
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
                       keepdim: bool = False):
     """The p-norm of x1 - x2 + eps along the last dimension."""
@@ -70,3 +87,104 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 
 def _kept_last(x: Value) -> Value:
     return p.reshape(x, (*x.shape, 1))
+
+
+# --------------------------------------------------------------------------- all pairs
+def _pdist_samples():
+    for degree in (2.0, 1.0, 3.0, math.inf):
+        yield sample(Arr((5, 4)), degree)
+    yield sample(Arr((1, 4)))
+
+
+@op(method=False, out=False, public=BOTH, samples=_pdist_samples)
+def pdist(input: Tensor, p: float = 2.0):
+    """The p-norm distances of all pairs of rows, (0, 1), (0, 2), ...: (n, m) -> (n (n - 1) / 2,)."""
+    return _pairs(input, float(p))
+
+
+def _pairs(x: Value, degree: float) -> Value:
+    if x.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {x.ndim}D")
+    floats_only("pdist", x)
+    if degree < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    n, m = x.shape
+    shape = (n * (n - 1) // 2, m)
+    if 0 in shape:
+        return p.expand(constant(0.0, x.dtype, number=False), shape[:1])
+    first, second = _pair_numbers(n, shape)
+    gap = p.sub(p.lookup(x, [first, 1], shape), p.lookup(x, [second, 1], shape))
+    return norm_along(gap, degree)
+
+
+def _pair_numbers(n: int, shape) -> tuple[Value, Value]:
+    """The two rows of each pair. Row i comes first in the pairs from i (2 n - i - 1) / 2 on: its number
+    is a root, rounded in float64, and put right by one comparison each way."""
+    k = p.iota(shape, 0)
+    wide = convert(k, dtypes.float64)
+    b = e.like(n - 0.5, wide)
+    inside = p.maximum(p.sub(p.mul(b, b), p.add(wide, wide)), p.zero_like(wide))
+    first = convert(p.floor(p.sub(b, p.sqrt(inside))), dtypes.int64)
+    one = e.like(1, k)
+    first = p.where(p.gt(_pairs_before(first, n), k), p.sub(first, one), first)
+    after = p.add(first, one)
+    first = p.where(p.le(_pairs_before(after, n), k), after, first)
+    return first, p.add(p.sub(k, _pairs_before(first, n)), p.add(first, one))
+
+
+def _pairs_before(row: Value, n: int) -> Value:
+    """How many pairs begin with an earlier row: row (2 n - row - 1) / 2."""
+    return p.idiv(p.mul(row, p.sub(e.like(2 * n - 1, row), row)), e.like(2, row))
+
+
+def norm_along(gap: Value, degree: float) -> Value:
+    """The norm of order `degree` along the last dimension; its gradient at 0 is 0."""
+    last, size = (gap.ndim - 1,), p.abs_(gap)
+    if degree == 1:
+        return p.reduce_sum(size, last)
+    if degree == math.inf:
+        return p.reduce_max(size, last)
+    if degree == 0:
+        return p.reduce_sum(convert(p.ne(gap, p.zero_like(gap)), gap.dtype), last)
+    zero = p.eq(size, p.zero_like(size))
+    power = p.mul(gap, gap) if degree == 2 else p.where(
+        zero, p.zero_like(size), p.pow_(p.where(zero, e.like(1, size), size), e.like(degree, size)))
+    total = p.reduce_sum(power, last)
+    nil = p.eq(total, p.zero_like(total))
+    safe = p.where(nil, e.like(1, total), total)
+    root = p.sqrt(safe) if degree == 2 else p.pow_(safe, e.like(1 / degree, safe))
+    return p.where(nil, p.zero_like(root), root)
+
+
+def _bilinear_samples():
+    yield sample(Arr((3, 4)), Arr((3, 5)), Arr((2, 4, 5)), Arr((2,)))
+    yield sample(Arr((2, 3, 4)), Arr((2, 3, 5)), Arr((2, 4, 5)))
+    yield sample(Arr((4,)), Arr((5,)), Arr((2, 4, 5)))
+
+
+@op(method=False, out=False, public=BOTH, samples=_bilinear_samples,
+    grad=lambda call: "AddBackward0" if len(call.avals) == 4 else "TrilinearBackward0")
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None):
+    """x1^T A_o x2 + b_o for every output o: (..., n), (..., m), weight (o, n, m) -> (..., o)."""
+    if input1.ndim != input2.ndim:
+        raise RuntimeError("bilinear(): input dimensions do not match: got "
+                           f"{input1.ndim} and {input2.ndim}")
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError(f"bilinear(): input batch dimensions do not match: got "
+                           f"{list(input1.shape)} and {list(input2.shape)}")
+    if weight.ndim != 3 or (input1.shape[-1], input2.shape[-1]) != weight.shape[1:]:
+        raise RuntimeError(f"bilinear(): inputs of size {input1.shape[-1]} and {input2.shape[-1]} "
+                           f"do not match weight of size {list(weight.shape)}")
+    outputs, n, m = weight.shape
+    if bias is not None and bias.shape != (outputs,):
+        raise RuntimeError(f"bilinear(): bias size does not match weight size: got "
+                           f"{list(bias.shape)} but expected {[outputs]}")
+    lead = input1.shape[:-1]
+    rows = math.prod(lead)
+    table = p.reshape(p.permute(weight, (1, 0, 2)), (n, outputs * m))
+    half = p.reshape(product(p.reshape(input1, (rows, n)), table), (rows, outputs, m))
+    other = p.reshape(input2, (rows, 1, m))
+    result = p.reduce_sum(p.mul(half, p.expand(other, half.shape)), (2,))
+    if bias is not None:
+        result = p.add(result, p.expand(bias, result.shape))
+    return p.reshape(result, (*lead, outputs))

@@ -39,11 +39,12 @@ def like(value: float, x: Value) -> Value:
     return p.filled(value, x)
 
 
-def _by_other(name: str):
-    """Nodes are called 0 if the other operand is a number, 1 if it is a tensor."""
+def _by_other(name: str, number: int = 0, tensor: int = 1):
+    """How the node is called if the other operand is a number, or a tensor."""
 
     def grad(call) -> str:
-        return name + ("1" if len(call.avals) > 1 and not isinstance(call.avals[1], type) else "0")
+        tensors = len(call.avals) > 1 and not isinstance(call.avals[1], type)
+        return f"{name}{tensor if tensors else number}"
 
     return grad
 
@@ -79,7 +80,7 @@ def sub(input: Operand, other: Operand, *, alpha: Number = 1):
     return elementwise(p.sub, input, _scaled(other, alpha))
 
 
-@op(promote="match", grad=_by_other("RsubBackward"), samples=binary(), method=False,
+@op(promote="match", grad=_by_other("RsubBackward", 1, 0), samples=binary(), method=False,
     check=_no_bool_difference)
 def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
     """other - alpha * input."""

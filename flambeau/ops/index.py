@@ -204,7 +204,7 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
         raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
                            f"self.dtype = {e._name(input)} and source.dtype = {e._name(source)}")
     if source.numel != index.numel:
-        raise RuntimeError("put_(): Expected source and index to have the same number of elements, "
+        raise IndexError("put_(): Expected source and index to have the same number of elements, "
                            f"but got source.numel() = {source.numel}, index.numel() = "
                            f"{index.numel}")
     flat = p.reshape(input, (input.numel,))
@@ -302,7 +302,8 @@ def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: s
     if reduce != "mean":
         return result
     counts = _counts(input, dim, index, include_self)
-    return p.div(result, counts) if input.dtype.kind == "f" else p.idiv(result, counts)
+    return p.div(result, counts) if input.dtype.kind == "f" else (
+        e.floor_divide(result, counts))
 
 
 def _touched(x: Value, dim: int, index: Value) -> Value:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import normalize_dim
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
@@ -17,7 +16,7 @@ from flambeau.ops.activation import (
     shifted,
     softplus_of,
 )
-from flambeau.ops.index import BEYOND, positions
+from flambeau.ops.index import positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, lift, op
 from flambeau.ops.reduce import size_constant
@@ -39,6 +38,9 @@ def reduced(loss: Value, reduction: str, weight: Value | None = None) -> Value:
     total = p.reduce_sum(loss, range(loss.ndim))
     if reduction == "sum":
         return total
+    if loss.dtype.is_integral:
+        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
+                           f"floating point or complex dtype. Got: {e._name(loss)}")
     if weight is not None:
         return p.div(total, p.reduce_sum(weight, range(weight.ndim)))
     return p.div(total, size_constant(loss.numel, total))
@@ -113,8 +115,7 @@ def _l1_grad(call) -> str:
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
             weight: Tensor | None = None):
     """|input - target|."""
-    floats_only("l1_cpu", input)
-    return _weighted(p.abs_(e.elementwise(p.sub, input, target)), reduction, weight)
+    return _weighted(p.abs_(e.sub(input, target)), reduction, weight)
 
 
 def _smooth_samples():
@@ -580,13 +581,21 @@ def _poisson_samples():
                  log_input=False, full=True)
 
 
+def _no_bool(*args: object) -> None:
+    """PyTorch has no difference of bools."""
+    for arg in args:
+        if isinstance(arg, Value) and arg.dtype.kind == "b":
+            raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported."
+                               " Convert the bool tensor with .to(torch.float32).")
+
+
 def _poisson_grad(call) -> str:
     none = "AddBackward0" if call._static("full") else "SubBackward0"
     return _by_reduction("MeanBackward0", "SumBackward0", none)(call)
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_poisson_samples,
-    grad=_poisson_grad, refuses="bui")
+@op(promote="float", method=False, out=False, public=FUNCTIONAL, samples=_poisson_samples,
+    grad=_poisson_grad, check=_no_bool)
 def poisson_nll_loss(input: Tensor, target: Tensor, *, log_input: bool = True, full: bool = False,
                      eps: float = 1e-8, reduction: str = "mean"):
     """exp(input) - target input, or input - target log(input + eps) without `log_input`.

@@ -13,6 +13,8 @@ from flambeau.ops.loss import (
     _as_target,
     _by_reduction,
     _Classes,
+    _no_bool,
+    _target_error,
     _times,
     _unreduced,
     reduced,
@@ -36,7 +38,7 @@ def _sign_samples(*shapes, **kwargs):
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4)),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), refuses="bui")
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), check=_no_bool)
 def hinge_embedding_loss(input: Tensor, target: Tensor, *, margin: float = 1.0,
                          reduction: str = "mean"):
     """input where target is 1, max(0, margin - input) where it is -1."""
@@ -72,9 +74,9 @@ def soft_margin_loss_vjp(g, input, target, reduction):
             e.reduced(p.neg(p.mul(part, p.mul(x, likely))), target)]
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL,
+@op(promote="float", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4), (3, 4), margin=0.3),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), refuses="bui")
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=_no_bool)
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, *, margin: float = 0.0,
                         reduction: str = "mean"):
     """max(0, margin - target (input1 - input2))."""
@@ -91,7 +93,7 @@ def _cosine_samples():
 
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=_cosine_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), refuses="bui")
+    promote="float", grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"))
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Index, *, margin: float = 0.0,
                           reduction: str = "mean"):
     """1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1."""
@@ -122,7 +124,7 @@ def _triplet_samples():
 
 
 @op(promote="float", method=False, out=False, public=FUNCTIONAL, samples=_triplet_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"))
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=_no_bool)
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 1.0,
                         p: float = 2.0, eps: float = 1e-6, swap: bool = False,
                         reduction: str = "mean"):
@@ -145,7 +147,8 @@ def _multi_samples():
     yield sample(Arr((4,)), Arr((), "int64", 0, 4))
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_multi_samples, refuses="bui")
+@op(method=False, out=False, public=FUNCTIONAL, samples=_multi_samples, refuses="bui",
+    index_error=_target_error)
 def multi_margin_loss(input: Tensor, target: Index, *, p: int = 1, margin: float = 1.0,
                       weight: Index | None = None, reduction: str = "mean"):
     """The mean over classes of max(0, margin - x[target] + x[i])^p, the target itself left out."""
@@ -153,9 +156,18 @@ def multi_margin_loss(input: Tensor, target: Index, *, p: int = 1, margin: float
 
 
 def _multi_margin(input, target, degree, margin, weight, reduction) -> Value:
-    if input.ndim not in (1, 2) or target.dtype is not dtypes.int64:
+    if input.ndim == 0:
+        input = p.reshape(input, (1,))
+    if input.ndim > 2 or input.shape[-1] == 0 or target.dtype is not dtypes.int64:
         raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size and "
                            f"int64 targets, but got: {list(input.shape)}, {target.dtype!r}")
+    rows = input.shape[0] if input.ndim == 2 else 1
+    if target.ndim > 1 or target.numel != rows:
+        raise RuntimeError(f"inconsistent target size, expected {rows} targets, but got "
+                           f"{list(target.shape)}")
+    if weight is not None and weight.shape != (input.shape[-1],):
+        raise RuntimeError(f"inconsistent weight size, expected {input.shape[-1]} but got "
+                           f"{list(weight.shape)}")
     classes = _Classes(input, target, weight, -BEYOND)
     dim = (classes.dim,)
     gap = p.add(p.sub(input, p.unreduce(classes.pick(input), input.shape, dim)),

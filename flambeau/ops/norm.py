@@ -395,7 +395,7 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
     return p.div(x, p.unreduce(norm, x.shape, dims))
 
 
-@op(method=False, out=False, public=FUNCTIONAL, grad="DivBackward0", refuses="bui",
+@op(method=False, out=False, public=FUNCTIONAL, grad="DivBackward0", promote="float",
     samples=lambda: iter([sample(Arr((2, 5, 4)), 2), sample(Arr((2, 5, 3, 4)), 3, 0.5, 0.5, 2.0)]))
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75,
                         k: float = 1.0):

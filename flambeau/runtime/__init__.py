@@ -13,3 +13,5 @@ Here live addresses, bytes and threads. What does not: dtypes, shapes, operators
 (those are above), and the making of IR for kernels (that is the compiler's). llvmlite is imported
 with the first kernel, not with this package.
 """
+
+__all__: list[str] = []

@@ -134,6 +134,8 @@ def normalised(record: Op, bound: Sequence) -> list:
 def _check_static(record: Op, param: Any, arg: Any) -> None:
     """Raise TypeError if `arg` does not fit the annotation of a static parameter."""
     kinds = _STATIC.get(param.annotation)
+    if arg is MISSING:
+        _refuse(record, param, arg)
     if kinds is None or arg is param.default or arg is None and "None" in param.annotation:
         return
     if isinstance(arg, tuple) and "tuple" in param.annotation:

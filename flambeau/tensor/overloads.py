@@ -300,6 +300,8 @@ def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None,
 
 def clone(input: Any, *, memory_format: Any = None) -> Any:
     """A copy with its own memory."""
+    if not isinstance(input, TensorBase):
+        return ops.clone(input)  # raises, naming the argument
     return input.clone(memory_format=memory_format)
 
 
