@@ -43,7 +43,7 @@ _HOMES = {
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
         "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
         "result_type", "can_cast", "meshgrid", "tensor_split", "hstack", "vstack", "tile", "ravel",
-        "is_floating_point", "is_complex", "is_nonzero", "clone"),
+        "is_floating_point", "is_complex", "is_nonzero", "clone", "as_strided"),
     "tensor.complex_numbers": (
         "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
     "tensor.sorting": (
@@ -51,10 +51,12 @@ _HOMES = {
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
     "tensor.settings": (
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
-        "get_num_interop_threads", "set_num_interop_threads", "are_deterministic_algorithms_enabled",
-        "use_deterministic_algorithms", "get_default_device", "set_default_device"),
+        "get_num_interop_threads", "set_num_interop_threads",
+        "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
+        "get_default_device", "set_default_device"),
     "tensor.display": ("set_printoptions",),
     "runtime.generator": ("Generator", "default_generator"),
+    "runtime.memory": ("OutOfMemoryError",),
     "autograd.grad_mode": (
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
         "is_inference_mode_enabled"),
@@ -111,8 +113,10 @@ def _op(name: str) -> Any:
 
 
 class _Table(types.ModuleType):
-    """`tensor` and `compile` name a folder and a function: users get the function, and importing the
-    folder does not put the module in its place."""
+    """`tensor` and `compile` name a folder and a function: users get the function.
+
+    Importing the folder does not put the module in its place.
+    """
 
     @property
     def tensor(self) -> Any:

@@ -1,4 +1,7 @@
-"""`torch.backends`: switches of libraries that Flambeau does not use. They exist so that scripts run."""
+"""`torch.backends`: switches of libraries that Flambeau does not use.
+
+They exist so that scripts run.
+"""
 
 from __future__ import annotations
 

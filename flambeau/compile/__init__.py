@@ -16,18 +16,19 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
             disable: bool = False) -> Any:
     """A function (or module) that runs as one native call after it has been captured.
 
-    The first calls run eagerly, for real, and are captured; as soon as a run leaves no new state behind
-    (an optimizer makes its state in its first step) the program is compiled, and later calls with
-    the same layouts replay it. What can change between calls is an input (tensors, learning rates)
-    or guarded (other Python values); a new situation is captured anew.
+    The first calls run eagerly, for real, and are captured; as soon as a run leaves no new state
+    behind (an optimizer makes its state in its first step) the program is compiled, and later calls
+    with the same layouts replay it. What can change between calls is an input (tensors, learning
+    rates) or guarded (other Python values); a new situation is captured anew.
 
     Args:
         options: {"exact": True} stores the result of every operation, so that the program rounds
             exactly as eager runs do; by default operations are fused.
 
     Raises:
-        CaptureError: while capturing, for what a program cannot hold: reading a value computed inside
-            (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a rewrite.
+        CaptureError: while capturing, for what a program cannot hold: reading a value computed
+            inside (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a
+            rewrite.
     """
     from flambeau.compile.compiled import Compiled
     from flambeau.compile.module import OptimizedModule

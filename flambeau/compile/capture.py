@@ -1,8 +1,8 @@
 """Capture: watches a run through dispatch and writes it down as one functional program.
 
-Memory is followed by storage: each storage has a *root* value (all of its elements, row-major) that in-place
-writes replace; views are read from the root of the moment. What existed before the run becomes an
-input, and what the run has written to becomes an output that overwrites it.
+Memory is followed by storage: each storage has a *root* value (all of its elements, row-major) that
+in-place writes replace; views are read from the root of the moment. What existed before the run
+becomes an input, and what the run has written to becomes an output that overwrites it.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class Recording:
         self.numbers = [n for n in capture.numbers if n[0] in used]
         placeholders = [v for v, _, _ in self.inputs] + [v for v, _, _ in self.numbers]
         self.graph = Graph(placeholders, values)
-        self.effects = [v for v in capture.randoms.values()]
+        self.effects = list(capture.randoms.values())
 
     def read_anew(self) -> dict[int, set]:
         anew: dict[int, set] = {}
@@ -153,7 +153,7 @@ class Recording:
         return anew
 
     def escaped(self) -> list:
-        """Shapes of tensors that the run has made and that live on in Python, but for its results."""
+        """Shapes of tensors that the run made and that live on in Python, but for its results."""
         known = {id(t) for t in self.outputs} | {id(g) for _, g in self.gradients}
         capture = self.capture
         made = {id(capture._owner(m.tensor)): m for m in capture.memories.values()

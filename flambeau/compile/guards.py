@@ -51,8 +51,11 @@ def rebuild(key: Any, leaves: list) -> Any:
 
 
 def find_objects(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, object) of everything that a function reaches by itself: what it is bound to, closes over,
-    names globally or has as defaults; functions among those are followed."""
+    """(name, object) of everything that a function reaches by itself.
+
+    That is what it is bound to, closes over, names globally or has as defaults; functions among
+    those are followed.
+    """
     seen: set[int] = set()
     stack: list[tuple[str, Any]] = [("", function)]
     while stack:
@@ -76,13 +79,18 @@ def find_objects(function: Any) -> Iterator[tuple[str, Any]]:
             stack += [(f"{name}[{i}]", x) for i, x in enumerate(item)]
         elif isinstance(item, dict) and len(item) < 1000:
             stack += [(f"{name}[{key!r}]", x) for key, x in item.items()]
-        elif hasattr(item, "__dict__") and not isinstance(
-                item, (types.ModuleType, type, types.FunctionType, TensorBase)) and not _engine(item):
+        elif _holds_state(item):
             stack += [(f"{name}.{key}", x) for key, x in vars(item).items()]
 
 
+def _holds_state(item: Any) -> bool:
+    """Whether an object's attributes may be state of the user's program."""
+    return (hasattr(item, "__dict__") and not _engine(item) and not isinstance(
+        item, (types.ModuleType, type, types.FunctionType, TensorBase)))
+
+
 def _ours(function: types.FunctionType) -> bool:
-    """Functions of the package hold no state of the user's program; the recipes in cli/ are programs."""
+    """Functions of the package hold no state of the user's program; cli/'s recipes are programs."""
     module = function.__module__ or ""
     return module.split(".")[0] == "flambeau" and not module.startswith("flambeau.cli")
 
@@ -96,7 +104,7 @@ def _engine(item: Any) -> bool:
 
 
 def number_sources(objects: list[tuple[str, Any]]) -> dict[int, tuple[Any, Any]]:
-    """id of a float option of an optimizer -> (its group, its key): those are inputs of programs."""
+    """id of a float option of an optimizer -> (its group, its key): such are inputs of programs."""
     found: dict[int, tuple[Any, Any]] = {}
     for _, item in objects:
         groups = getattr(item, "param_groups", None)
@@ -159,8 +167,7 @@ def _scalars(objects: list[tuple[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
                 value = item.__globals__.get(name)
                 if isinstance(value, _PLAIN) and name in item.__globals__:
                     yield item.__globals__.get, name, value
-        elif hasattr(item, "__dict__") and not isinstance(
-                item, (types.ModuleType, type, TensorBase, types.FunctionType)) and not _engine(item):
+        elif _holds_state(item):
             for name, value in vars(item).items():
                 if isinstance(value, _PLAIN) and name != "training":
                     yield vars(item).get, name, value

@@ -76,8 +76,8 @@ class _Nest:
 class _Phase:
     """One phase of a kernel.
 
-    Lines are evaluated in *scopes*: a line is emitted in the outermost loop body in which its operands
-    are known, so that what does not change in the innermost loop is computed outside of it.
+    Lines are evaluated in *scopes*: a line is emitted in the outermost loop body in which its
+    operands are known, so that what does not change in the innermost loop is computed outside it.
     """
 
     def __init__(self, nest: _Nest, phase: tuple, outer_indices: list[Value]):
@@ -231,10 +231,13 @@ class _Phase:
         self._accumulate(accumulator, value, spot)
 
     def _emit_horizontal(self) -> None:
-        """Lanes run along a reduced loop; one scalar per iteration of the outer loops. Each run of the
-        innermost loop is summed on its own and then added: error grows with the run, not the whole."""
+        """Lanes run along a reduced loop; one scalar per iteration of the outer loops.
+
+        Each run of the innermost loop is summed on its own and then added: the error grows with the
+        run, not with the whole.
+        """
         total = self._accumulators(1, self.lanes)[0]
-        unroll = UNROLL_REDUCE if self.has_lane else 1  # whatever is summed: the tree must not differ
+        unroll = UNROLL_REDUCE if self.has_lane else 1  # for every rule: the tree must not differ
         run = self._accumulators(unroll, self.lanes) if self.has_lane else []
 
         def descend(depth: int) -> None:
@@ -473,7 +476,7 @@ class _Phase:
             rule = {"add": "sum", "mul": "prod"}.get(self.mode, self.mode)
             value = k.combine(rule, dtype, old, value)
         raw = k.narrow(value, dtype)
-        base, lane_factor, dynamic = self._parts(index)
+        _, lane_factor, dynamic = self._parts(index)
         if lanes == 1:
             f.store(raw, f.gep(pointer, self._offset(index, 1), type_))
         elif not dynamic and lane_factor == 1 or dynamic and lane_factor == 1 and all(

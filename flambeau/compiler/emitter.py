@@ -6,8 +6,8 @@
     with f.loop(0, n) as i:
         f.store(f.fmul(f.load("float", x, i), 2.0), x, i)
 
-Values are typed (`Value.type`); a Python int or float beside a Value becomes a constant of its type.
-Mutable variables (`f.var`) are stack slots that LLVM's SROA pass turns into registers.
+Values are typed (`Value.type`); a Python int or float beside a Value becomes a constant of its
+type. Mutable variables (`f.var`) are stack slots that LLVM's SROA pass turns into registers.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ def vector(lanes: int, scalar: str) -> str:
 
 
 def lanes_of(type_: str) -> int:
+    """How many elements a value of an LLVM type holds."""
     found = _VECTOR.fullmatch(type_)
     return int(found[1]) if found else 1
 
 
 def scalar_of(type_: str) -> str:
+    """The type of one element of an LLVM type."""
     found = _VECTOR.fullmatch(type_)
     return found[2] if found else type_
 
@@ -40,16 +42,18 @@ def scalar_of(type_: str) -> str:
 def float_literal(value: float, scalar: str) -> str:
     """LLVM's hexadecimal spelling of a floating constant, rounded to the precision of `scalar`."""
     if scalar == "half":
-        return "0xH%04X" % struct.unpack("<H", struct.pack("<e", value))[0]
+        bits = struct.unpack("<H", struct.pack("<e", value))[0]
+        return f"0xH{bits:04X}"
     if scalar == "bfloat":
         bits = struct.unpack("<I", struct.pack("<f", value))[0]
-        return "0xR%04X" % ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+        return f"0xR{(bits + 0x7FFF + ((bits >> 16) & 1)) >> 16:04X}"
     if scalar == "float":
         try:
             value = struct.unpack("<f", struct.pack("<f", value))[0]
         except OverflowError:
             value = float("inf") if value > 0 else float("-inf")
-    return "0x%016X" % struct.unpack("<Q", struct.pack("<d", value))[0]
+    bits = struct.unpack("<Q", struct.pack("<d", value))[0]
+    return f"0x{bits:016X}"
 
 
 class Value:
@@ -209,7 +213,8 @@ class Function:
     def op(self, name: str, a, b, flags: str = "") -> Value:
         """A two-operand instruction: op("fadd", a, b, "contract")."""
         a, b = self._pair(a, b)
-        return self.emit(a.type, f"{name} {flags + ' ' if flags else ''}{a.type} {a.name}, {b.name}")
+        word = f"{name} {flags}" if flags else name
+        return self.emit(a.type, f"{word} {a.type} {a.name}, {b.name}")
 
     def _index(self, name: str, a, b, fold) -> Value | int:
         if isinstance(a, int) and isinstance(b, int):
@@ -295,7 +300,7 @@ class Function:
         return self.intrinsic("llvm.fma", type_, a, b, c)
 
     def cmp(self, predicate: str, a, b) -> Value:
-        """Compare: "eq ne slt sle sgt sge ult ..." for integers, "oeq ogt uno une ..." for floats."""
+        """Compare: "eq ne slt sle sgt ult ..." for integers, "oeq ogt uno une ..." for floats."""
         a, b = self._pair(a, b)
         floating = scalar_of(a.type) in ("float", "double", "half", "bfloat")
         word = "fcmp" if floating else "icmp"
@@ -331,7 +336,8 @@ class Function:
             return a
         type_ = vector(lanes, a.type)
         one = self.emit(type_, f"insertelement {type_} poison, {a}, i32 0")
-        return self.emit(type_, f"shufflevector {one}, {type_} poison, <{lanes} x i32> zeroinitializer")
+        mask = f"<{lanes} x i32> zeroinitializer"
+        return self.emit(type_, f"shufflevector {one}, {type_} poison, {mask}")
 
     def extract(self, a: Value, lane: int) -> Value:
         if lanes_of(a.type) == 1:

@@ -1,4 +1,4 @@
-"""What a loop nest computes: index expressions over loop variables, and scalar expressions over loads.
+"""What a loop nest computes: indices over loop variables, and scalar expressions over loads.
 
 An `Index` is an affine function of loop variables plus data-dependent terms. Everything here holds
 concrete numbers; `nest.canonical` later replaces them by run-time parameters.
@@ -96,16 +96,17 @@ ZERO = Index({})
 
 
 def loop_index(var: int) -> Index:
+    """The index that is the loop variable itself."""
     return Index({var: 1})
 
 
 class Expr:
     """One scalar computation inside a nest; immutable and hashable by structure.
 
-    Kinds: "load" data=(buffer, index, conditions) · "op" data=primitive · "cast" · "const" data=value
-    · "number" data=argument number · "index" data=index (as int64) · "inside" data=(index, size):
-    0 <= index < size · "divides", "quotient" data=(index, step) · "wrap" data=size: a user's index,
-    checked and made non-negative.
+    Kinds: "load" data=(buffer, index, conditions) · "op" data=primitive · "cast" · "const"
+    data=value · "number" data=argument number · "index" data=index (as int64) · "inside"
+    data=(index, size): 0 <= index < size · "divides", "quotient" data=(index, step) · "wrap"
+    data=size: a user's index, checked and made non-negative.
     """
 
     __slots__ = ("kind", "dtype", "args", "data", "_hash")

@@ -1,7 +1,7 @@
 """Registers of lanes: memory formats, conversions and the operations that primitives emit with.
 
-A register holds one value per lane: bool as i1, float16 and bfloat16 widened to float, everything else
-as stored. `Lanes` is the `k` that a primitive's `emit` receives.
+A register holds one value per lane: bool as i1, float16 and bfloat16 widened to float, everything
+else as stored. `Lanes` is the `k` that a primitive's `emit` receives.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class Lanes:
             return self.round_to(made, target) if target.is_reduced else made
         if source.kind == "f":
             word = "fptoui" if target is dtypes.uint64 else "fptosi"
-            wide = vector(count, "i64" if target.itemsize == 8 or target is dtypes.uint32 else "i32")
+            needs_64 = target.itemsize == 8 or target is dtypes.uint32
+            wide = vector(count, "i64" if needs_64 else "i32")
             return f.cast("trunc", f.cast(word, x, wide), to)
         if target.itemsize < source.itemsize:
             return f.cast("trunc", x, to)
@@ -204,7 +205,7 @@ class Lanes:
         return f.or_(wins, f.cmp("uno", x, x))
 
     def better(self, rule: str, dtype: DType, a: Value, ai: Value, b: Value, bi: Value) -> Value:
-        """argmax/argmin: does (b, position bi) beat (a, ai)? NaN beats all; ties go to the first."""
+        """argmax/argmin: does (b, at bi) beat (a, at ai)? NaN beats all; ties go to the first."""
         f = self.f
         top = rule == "argmax"
         if dtype.kind == "f":

@@ -1,9 +1,9 @@
 """Loop nests: phases, their normal form, and the canonical text that kernels are cached by.
 
-A *phase* computes one buffer from others over a domain of loops. `normalise` drops and merges loops,
-orders them by memory, and picks the loop whose iterations become vector lanes. `canonical` replaces
-every size, stride, offset and constant by a slot number: what is left is the kernel's identity, and
-the slots' contents are the launch's arguments.
+A *phase* computes one buffer from others over a domain of loops. `normalise` drops and merges
+loops, orders them by memory, and picks the loop whose iterations become vector lanes. `canonical`
+replaces every size, stride, offset and constant by a slot number: what is left is the kernel's
+identity, and the slots' contents are the launch's arguments.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _merge(loops: list[Loop], indices: set[Index]) -> list[Loop]:
 
 
 def _bound_vars(phase: Phase) -> set[int]:
-    """Loop variables that a scatter's destination depends on through data: they must run in order."""
+    """Loop variables that a scatter's place depends on through data: they must run in order."""
     roots = [expr for expr, _ in phase.where.dynamic]
     return {var for expr in walk(roots) for index in expr.indices() for var in index.terms}
 
@@ -136,8 +136,11 @@ def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> 
 
 
 def split(loop: Loop, block: int, var: int) -> tuple[Loop, Loop]:
-    """Cut a loop into (blocks, elements of a block); `var` is the new variable of the blocks. An index
-    advances by `block` of the old variable's steps for each step of the new one: see `splits`."""
+    """Cut a loop into (blocks, elements of a block); `var` is the new variable of the blocks.
+
+    An index advances by `block` of the old variable's steps for each step of the new one: see
+    `splits`.
+    """
     return Loop(var, -(-loop.extent // block)), Loop(loop.var, block, clip=(var, loop.extent))
 
 
@@ -189,9 +192,11 @@ LITERALS = (0, 1, -1, 2, 0.5, -0.5, True, False)
 
 def canonical(phases: list[Phase], splits: dict[int, tuple[int, int]], lanes: int
               ) -> tuple[tuple, list]:
-    """(key, slot contents) of the nest that runs `phases` one after the other for each iteration of
-    their common outer loops. `splits` maps the variable of a loop over blocks to (the variable that was
-    cut, the block's size)."""
+    """(key, slot contents) of the nest that runs `phases` in turn for each outer iteration.
+
+    The outer loops are common to the phases. `splits` maps the variable of a loop over blocks to
+    (the variable that was cut, the block's size).
+    """
     slots = _Slots()
     outer = phases[0].outer
     key = (lanes, tuple(slots.add(loop.extent) for loop in outer),
@@ -229,7 +234,8 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
         return tuple(terms), const, dynamic
 
     def pointer(buffer: Buffer, index: Index) -> int:
-        return slots.shared(Pointer(buffer.kind, buffer.number, index.const * buffer.dtype.itemsize))
+        offset = index.const * buffer.dtype.itemsize
+        return slots.shared(Pointer(buffer.kind, buffer.number, offset))
 
     lines = []
     for expr in walk(phase.roots()):

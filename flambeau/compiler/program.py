@@ -1,8 +1,8 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, schedule, group (phases over the same rows become one
-nest), split (long loops are cut into blocks that can run in parallel and round alike on any number of
-threads), canonicalise, plan memory.
+The passes, in order: take complex numbers apart, schedule, group (phases over the same rows become
+one nest), split (long loops are cut into blocks that can run in parallel and round alike on any
+number of threads), canonicalise, plan memory.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class _Planner:
                    if (buffer.kind, buffer.number) in written)
 
     def _factor(self, index: Index, loop: Loop) -> int:
-        """How far an index moves with one iteration of a loop, which may count blocks of another."""
+        """How far an index moves with one step of a loop, which may count blocks of another."""
         owner, times = self.splits.get(loop.var, (None, 0))
         return index.terms.get(loop.var, 0) + index.terms.get(owner, 0) * times
 
@@ -159,7 +159,7 @@ class _Planner:
         for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
             reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
             low, high = low + min(reach, 0), high + max(reach, 0)
-        return 0 <= low and high < min(steps)
+        return low >= 0 and high < min(steps)
 
     # ------------------------------------------------------------------ cutting long loops
     def _split_map(self, phase: Phase) -> None:
@@ -167,7 +167,9 @@ class _Planner:
         lane = phase.lane
         scans = phase.reduce is not None and phase.reduce.startswith("scan_")
         block = BLOCK_SCAN if scans else BLOCK_MAP
-        if (phase.reduce is not None and not scans) or lane is None or lane.extent <= 2 * block or _iterations(phase) >= FEW:
+        if phase.reduce is not None and not scans:
+            return
+        if lane is None or lane.extent <= 2 * block or _iterations(phase) >= FEW:
             return
         var = self._var()
         self.splits[var] = (lane.var, block)
@@ -175,7 +177,7 @@ class _Planner:
         phase.outer.append(blocks)
 
     def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
-        """Reduce blocks into partial results, then those: the same tree on any number of threads."""
+        """Reduce blocks into partial results, then those: one tree for any number of threads."""
         if phase.reduce is None or phase.reduce.startswith(("arg", "scan_")) or (
                 phase.lane is None or _iterations(phase) >= FEW):
             return [[phase]]
@@ -230,7 +232,7 @@ def _loads(phase: Phase) -> list[Expr]:
 
 # ---------------------------------------------------------------------- memory
 class _Arena:
-    """Places temporaries and workspaces in one block; what does not live at the same time may share."""
+    """Places temporaries and workspaces in one block; what lives at different times may share."""
 
     def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step]):
         self.size = 0

@@ -1,8 +1,8 @@
 """Scheduling: a graph of primitives -> a list of steps over buffers.
 
 Elementwise and movement primitives are inlined into the loop nests that read them. Reductions,
-contractions, scatters and concatenations get buffers of their own, and so does what several nests read
-and would be dear to compute twice. The result is concrete: `program.py` turns it into kernels.
+contractions, scatters and concatenations get buffers of their own, and so does what several nests
+read and would be dear to compute twice. The result is concrete: `program.py` turns it into kernels.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Bu
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, inputs: Sequence[Buffer | None], effects: Sequence[Value] = ()):
+    def __init__(self, graph: Graph, inputs: Sequence[Buffer | None],
+                 effects: Sequence[Value] = ()):
         self.graph = graph
         self.order = sort([*graph.outputs, *effects])
         self.placed: dict[Value, Buffer] = {}
@@ -118,8 +119,11 @@ class _Scheduler:
         return Schedule(self.steps, self.temps)
 
     def _store_late(self, updates: list[tuple[Value, Buffer, int]]) -> None:
-        """Overwrite inputs, after everything else. An update that would read an input which another one
-        has overwritten, or its own at another place, is computed into a temporary before them all."""
+        """Overwrite inputs, after everything else.
+
+        An update that would read an input which another one has overwritten, or its own at another
+        place, is computed into a temporary before them all.
+        """
         before = len(self.steps), dict(self.placed), dict(self.final), len(self.temps)
         staged: list[int] = []
         while True:
@@ -135,7 +139,8 @@ class _Scheduler:
 
     def _try_updates(self, updates: list[tuple[Value, Buffer, int]], staged: list[int]
                      ) -> int | None:
-        """Emit the updates, those of `staged` through temporaries; the first that conflicts, or None."""
+        """Emit the updates, `staged` ones through temporaries; the first that conflicts, or None.
+        """
         copies = []
         for number in staged:
             value, buffer, _ = updates[number]
@@ -470,7 +475,7 @@ class _Scheduler:
 
 
 def _conflicts(step: Phase | LibraryStep, own: int, overwritten: set[int]) -> bool:
-    """Does `step` read an input that is overwritten: by an earlier update, or by itself elsewhere?"""
+    """Does `step` read an overwritten input: by an earlier update, or by itself elsewhere?"""
     if isinstance(step, LibraryStep):
         return any(b.kind == "in" and b.number in overwritten | {own} for b in step.sources)
     for expr in walk(step.roots()):

@@ -1,8 +1,9 @@
-"""The sorting kernel: for every row the permutation that sorts it, stable, NaN last.
+"""The sorting kernel: for every row the positions of its elements in order, stable, NaN last.
 
 Each element becomes one unsigned word, (order-preserving key) << bits | position, so that all words
 differ and comparing them is all there is to do. Short rows are sorted by merging runs, long rows by
-digits of 8 bits, the least significant first; digits in which all keys agree are skipped.
+digits of 8 bits, the least significant first; digits in which all keys agree are skipped. If only
+the first few of a long row are wanted, others are sieved out by the leading bits beforehand.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from flambeau.core.dtypes import DType
 
 __all__ = ["SORT_SLOTS", "SortPlan", "sort_kernel", "sort_plan"]
 
-SORT_SLOTS = ("x", "out", "work", "work_stride", "rows", "n", "passes")
+SORT_SLOTS = ("x", "out", "work", "work_stride", "rows", "n", "limit")
 RUN = 16  # elements that are sorted by counting who is smaller
 RADIX_FROM = {4: 600, 8: 1500}  # row length, by bytes of the key, from which digits beat merging
+SIEVE_BITS = 12  # leading bits of (key - smallest key) by which candidates are chosen
+SIEVE_FROM = 2048  # row length from which that pays if no more than a quarter is wanted
 GRAIN = 2000  # elements below which a chunk is not worth another thread
 MAX_CHUNKS = 64
 
@@ -29,13 +32,11 @@ class SortPlan:
     """How a sort is cut up.
 
     Attributes:
-        radix: by digits instead of by merging.
-        passes: how often runs are merged.
+        method: "merge", "radix" or "sieve".
         work_stride, work_bytes: scratch memory of a thread, and of all.
     """
 
-    radix: bool
-    passes: int
+    method: str
     work_stride: int
     work_bytes: int
     nchunks: int
@@ -45,20 +46,22 @@ def _key_bytes(dtype: DType) -> int:
     return 8 if dtype.itemsize == 8 else 4
 
 
-def sort_plan(dtype: DType, rows: int, n: int, threads: int) -> SortPlan:
-    """The plan for `rows` rows of `n` elements."""
+def sort_plan(dtype: DType, rows: int, n: int, limit: int, threads: int) -> SortPlan:
+    """The plan for `rows` rows of `n` elements of which the first `limit` in order are wanted."""
     stride = (2 * n * 2 * _key_bytes(dtype) + 63) & -64
-    passes = max(0, (-(-n // RUN) - 1).bit_length())
     nchunks = 1 if threads == 1 else max(1, min(rows, rows * n // GRAIN, MAX_CHUNKS))
-    return SortPlan(n >= RADIX_FROM[_key_bytes(dtype)], passes, stride, stride * threads, nchunks)
+    method = "radix" if n >= RADIX_FROM[_key_bytes(dtype)] else "merge"
+    if n >= SIEVE_FROM and limit <= n // 4:
+        method = "sieve"
+    return SortPlan(method, stride, stride * threads, nchunks)
 
 
-def sort_kernel(dtype: DType, descending: bool, radix: bool, target: Target) -> tuple[str, str]:
+def sort_kernel(dtype: DType, descending: bool, method: str, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel: out[row, k] = position of the k-th element of row in order."""
-    name = f"sort_{dtype.name}_{'down' if descending else 'up'}_{'radix' if radix else 'merge'}"
+    name = f"sort_{dtype.name}_{'down' if descending else 'up'}_{method}"
     module = Module(target.attributes)
     f = module.function(name, KERNEL_ARGS)
-    _Sort(f, dtype, descending).emit(radix)
+    _Sort(f, dtype, descending).emit(method)
     return name, module.text()
 
 
@@ -73,32 +76,30 @@ class _Sort:
                               f.gep(f.args["args"], place, "i64"))
                  for place, name in enumerate(SORT_SLOTS)}
         self.x, self.out = slots["x"], slots["out"]
-        self.rows, self.n, self.passes = slots["rows"], slots["n"], slots["passes"]
+        self.rows, self.n, self.limit = slots["rows"], slots["n"], slots["limit"]
         thread = f.cast("zext", f.args["thread"], "i64")
         self.front = f.gep(slots["work"], f.mul(thread, slots["work_stride"]), "i8")
         self.back = f.gep(self.front, self.n, self.word)
 
-    def emit(self, radix: bool) -> None:
+    def emit(self, method: str) -> None:
         f = self.f
         chunk = f.cast("zext", f.args["chunk"], "i64")
         count = f.cast("zext", f.args["nchunks"], "i64")
-        if radix:
-            self.counts = f.array("i64", 256 * (self.bits // 8))
-        source, target = f.var("ptr", self.front), f.var("ptr", self.back)
+        self.counts = f.array("i64", 256 * (self.bits // 8))
+        self.bins = f.array("i64", 1 << SIEVE_BITS) if method == "sieve" else None
+        source, target = f.var("ptr"), f.var("ptr")
+        row_of = {"merge": self._by_merging, "radix": self._by_digits, "sieve": self._by_sieve}
         with f.loop(f.udiv(f.mul(self.rows, chunk), count),
                     f.udiv(f.mul(self.rows, f.add(chunk, 1)), count)) as row:
             start = f.mul(row, self.n)
             source.set(self.front)
             target.set(self.back)
-            if radix:
-                self._by_digits(start, source, target)
-            else:
-                self._by_merging(start, source, target)
-            done = source.get()
-            with f.loop(0, self.n) as i:
+            row_of[method](start, source, target)
+            done, results = source.get(), f.mul(row, self.limit)
+            with f.loop(0, self.limit) as i:
                 word = f.load(self.word, done, i)
                 place = f.cast("trunc", f.and_(word, (1 << self.bits) - 1), "i64")
-                f.store(place, self.out, f.add(start, i))
+                f.store(place, self.out, f.add(results, i))
 
     def _swap(self, source, target) -> None:
         old = source.get()
@@ -136,25 +137,31 @@ class _Sort:
 
     # ------------------------------------------------------------------ short rows
     def _by_merging(self, start: Value, source, target) -> None:
-        f, n = self.f, self.n
-        with f.loop(0, n) as i:
+        f = self.f
+        with f.loop(0, self.n) as i:
             f.store(self._word(self._key(f.add(start, i)), i), self.front, i)
+        self._merge_words(self.n, source, target)
+
+    def _merge_words(self, n: Value, source, target) -> None:
+        """Sort the first n words: runs by counting, then merge neighbours until one run is left."""
+        f = self.f
         with f.loop(0, n, RUN) as low:
             high = f.smin(f.add(low, RUN), n)
             with f.loop(low, high) as i:
                 self._place_in_run(i, low, high)
         self._swap(source, target)
-        with f.loop(0, self.passes) as level:
+        with f.loop(0, 40) as level:
             width = f.shl(f.const(RUN, "i64"), level)
-            with f.loop(0, n, f.mul(width, 2)) as low:
-                middle = f.smin(f.add(low, width), n)
-                high = f.smin(f.add(middle, width), n)
-                self._merge(source.get(), target.get(), low, middle, high)
-            self._swap(source, target)
+            with f.when(f.cmp("slt", width, n)):
+                with f.loop(0, n, f.mul(width, 2)) as low:
+                    middle = f.smin(f.add(low, width), n)
+                    high = f.smin(f.add(middle, width), n)
+                    self._merge(source.get(), target.get(), low, middle, high)
+                self._swap(source, target)
 
     def _place_in_run(self, i: Value, low: Value, high: Value) -> None:
         f = self.f
-        word, rank = f.load(self.word, self.front, i), f.var("i64", 0)
+        word, rank = f.load(self.word, self.front, i), f.var("i64")
         rank.set(low)
         with f.loop(low, high) as j:
             smaller = f.cmp("ult", f.load(self.word, self.front, j), word)
@@ -163,7 +170,7 @@ class _Sort:
 
     def _merge(self, source: Value, target: Value, low: Value, middle: Value, high: Value) -> None:
         f = self.f
-        left, right = f.var("i64", 0), f.var("i64", 0)
+        left, right = f.var("i64"), f.var("i64")
         left.set(low)
         right.set(middle)
         with f.loop(low, high) as k:
@@ -179,40 +186,105 @@ class _Sort:
 
     # ------------------------------------------------------------------ long rows
     def _by_digits(self, start: Value, source, target) -> None:
-        f, n, digits = self.f, self.n, self.bits // 8
-        with f.loop(0, 256 * digits) as i:
-            f.store(f.const(0, "i64"), self.counts, i)
-        with f.loop(0, n) as i:
+        f = self.f
+        self._clear(self.counts, 256 * (self.bits // 8))
+        with f.loop(0, self.n) as i:
             key = self._key(f.add(start, i))
             f.store(self._word(key, i), self.front, i)
-            for digit in range(digits):
-                at = f.add(self._digit(key, 8 * digit), 256 * digit)
-                f.store(f.add(f.load("i64", self.counts, at), 1), self.counts, at)
-        first = self._key(start)
-        for digit in range(digits):
-            counts = f.gep(self.counts, 256 * digit, "i64")
-            same = f.load("i64", counts, self._digit(first, 8 * digit))
+            self._count(key)
+        self._distribute(self.n, source, target)
+
+    def _clear(self, counts: Value, size: int) -> None:
+        with self.f.loop(0, size) as i:
+            self.f.store(self.f.const(0, "i64"), counts, i)
+
+    def _count(self, key: Value) -> None:
+        f = self.f
+        for digit in range(self.bits // 8):
+            at = f.add(self._bits_of(key, 8 * digit, 8), 256 * digit)
+            f.store(f.add(f.load("i64", self.counts, at), 1), self.counts, at)
+
+    def _bits_of(self, key: Value, shift: int, width: int) -> Value:
+        """`width` bits of a key or word from bit `shift` on, as i64."""
+        f = self.f
+        part = f.and_(f.lshr(key, shift), (1 << width) - 1)
+        return f.cast("trunc" if key.type == "i128" else "zext", part, "i64")
+
+    def _distribute(self, n: Value, source, target) -> None:
+        """Sort the first n words, whose digits have been counted."""
+        f = self.f
+        first = f.load(self.word, self.front)
+        for digit in range(self.bits // 8):
+            counts, shift = f.gep(self.counts, 256 * digit, "i64"), self.bits + 8 * digit
+            same = f.load("i64", counts, self._bits_of(first, shift, 8))
             with f.when(f.cmp("ne", same, n)):
-                self._distribute(digit, counts, source.get(), target.get())
+                self._distribute_by(shift, counts, n, source.get(), target.get())
                 self._swap(source, target)
 
-    def _digit(self, key: Value, shift: int) -> Value:
+    def _distribute_by(self, shift: int, counts: Value, n: Value, source: Value, target: Value
+                       ) -> None:
         f = self.f
-        low = f.and_(f.lshr(key, shift), 255)
-        return f.cast("zext", low, "i64")
-
-    def _distribute(self, digit: int, counts: Value, source: Value, target: Value) -> None:
-        f = self.f
-        total = f.var("i64", 0)
+        total = f.var("i64")
         total.set(0)
         with f.loop(0, 256) as value:
             here = f.load("i64", counts, value)
             f.store(total.get(), counts, value)
             total.set(f.add(total.get(), here))
-        with f.loop(0, self.n) as i:
+        with f.loop(0, n) as i:
             word = f.load(self.word, source, i)
-            low = f.and_(f.lshr(word, self.bits + 8 * digit), 255)
-            low = f.cast("trunc", low, "i64")
-            place = f.load("i64", counts, low)
+            value = self._bits_of(word, shift, 8)
+            place = f.load("i64", counts, value)
             f.store(word, target, place)
-            f.store(f.add(place, 1), counts, low)
+            f.store(f.add(place, 1), counts, value)
+
+    # ------------------------------------------------------------------ the first of a long row
+    def _by_sieve(self, start: Value, source, target) -> None:
+        """Keep what is no larger, by its leading bits, than the last one wanted; sort that."""
+        f = self.f
+        lowest, shift = self._range(start)
+
+        def bin_of(key: Value) -> Value:
+            return f.cast("zext", f.lshr(f.sub(key, lowest), shift), "i64")
+
+        self._clear(self.bins, 1 << SIEVE_BITS)
+        with f.loop(0, self.n) as i:
+            value = bin_of(self._key(f.add(start, i)))
+            f.store(f.add(f.load("i64", self.bins, value), 1), self.bins, value)
+        total, bound, kept = f.var("i64"), f.var("i64"), f.var("i64")
+        total.set(0)
+        bound.set(0)
+        kept.set(0)
+        with f.loop(0, 1 << SIEVE_BITS) as value:
+            bound.set(f.select(f.cmp("slt", total.get(), self.limit), value, bound.get()))
+            total.set(f.add(total.get(), f.load("i64", self.bins, value)))
+        last = bound.get()
+        with f.loop(0, self.n) as i:
+            key = self._key(f.add(start, i))
+            value = bin_of(key)
+            f.store(self._word(key, i), self.front, kept.get())
+            inside = f.cast("zext", f.cmp("sle", value, last), "i64")
+            kept.set(f.add(kept.get(), inside))
+        n = kept.get()
+        with f.when_else(f.cmp("slt", n, RADIX_FROM[self.bits // 8])) as otherwise:
+            self._merge_words(n, source, target)
+            otherwise()
+            self._clear(self.counts, 256 * (self.bits // 8))
+            with f.loop(0, n) as i:
+                word = f.load(self.word, self.front, i)
+                self._count(f.cast("trunc", f.lshr(word, self.bits), self.key))
+            self._distribute(n, source, target)
+
+    def _range(self, start: Value) -> tuple[Value, Value]:
+        """(the smallest key of the row, how far down the leading bits of a key less that lie)."""
+        f = self.f
+        low, high = f.var(self.key), f.var(self.key)
+        low.set(-1)
+        high.set(0)
+        with f.loop(0, self.n) as i:
+            key = self._key(f.add(start, i))
+            low.set(f.intrinsic("llvm.umin", self.key, low.get(), key))
+            high.set(f.intrinsic("llvm.umax", self.key, high.get(), key))
+        lowest = low.get()
+        zeros = f.intrinsic_call(self.key, f"llvm.ctlz.{self.key}",
+                                 [f.sub(high.get(), lowest), f.const(False, "i1")])
+        return lowest, f.smax(f.sub(f.const(self.bits - SIEVE_BITS, self.key), zeros), 0)

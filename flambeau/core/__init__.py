@@ -1,4 +1,4 @@
-"""Facts without computing: dtypes and promotion, shapes and strides, devices, errors, configuration.
+"""Facts without computing: dtypes and promotion, shapes and strides, devices, errors, settings.
 
 Nothing here may import another layer of Flambeau.
 """

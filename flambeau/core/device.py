@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["Device", "CPU", "as_device"]
+from flambeau.core.arguments import kind_of, near
+
+__all__ = ["Device", "DeviceUnavailableError", "CPU", "as_device", "unavailable"]
 
 _KNOWN = ("cpu", "cuda", "meta", "mps", "xpu", "ipu", "hpu", "mtia", "privateuseone")
+
+
+class DeviceUnavailableError(RuntimeError, AssertionError):
+    """A device that this machine or build has not. PyTorch raises an AssertionError where it was built
+    without CUDA, and a RuntimeError where there is no GPU: this is both."""
+
+
+def unavailable(what: object) -> DeviceUnavailableError:
+    """The error for asking for `what` (a device, a function of torch.cuda)."""
+    return DeviceUnavailableError(
+        f"Torch not compiled with CUDA enabled: Flambeau runs on the CPU so far, not on {what}. Use "
+        "device='cpu', or choose the device by torch.cuda.is_available(), which is False here")
 
 
 class Device:
@@ -15,19 +29,24 @@ class Device:
     def __new__(cls, type: str | int | Device = "cpu", index: int | None = None):
         if isinstance(type, Device):
             return type
-        if isinstance(type, int):
+        if isinstance(type, int) and not isinstance(type, bool):
             type, index = "cuda", type
+        if not isinstance(type, str):
+            raise TypeError("device() received an invalid combination of arguments: expected a "
+                            f"string such as 'cpu', an index or a torch.device, but got {kind_of(type)}")
+        if index is not None and index < 0:
+            raise RuntimeError(f"Device index must not be negative, got {index}")
         name, _, number = type.partition(":")
         if number:
             if index is not None:
-                raise RuntimeError("type (string) must not include an index because index was passed "
-                                   f"explicitly: {type}")
+                raise RuntimeError("type (string) must not include an index because index was "
+                                   f"passed explicitly: {type}")
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
         if name not in _KNOWN:
             raise RuntimeError(f"Expected one of {', '.join(_KNOWN)} device type at start of device "
-                               f"string: {name}")
+                               f"string: {name}{near(name, _KNOWN)}")
         self = object.__new__(cls)
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", index)
@@ -73,6 +92,5 @@ def as_device(device: Device | str | int | None) -> Device:
         return CPU
     made = Device(device)
     if made.type != "cpu":
-        raise RuntimeError(f"Flambeau runs on the CPU so far, not on '{made}': use device='cpu', or "
-                           "choose it with torch.cuda.is_available() (which is False here)")
+        raise unavailable(f"'{made}'")
     return CPU

@@ -23,7 +23,8 @@ class DType:
     __slots__ = ("name", "itemsize", "kind", "numpy", "llvm", "legacy", "is_floating_point",
                  "is_complex", "is_signed", "_index", "__weakref__")
 
-    def __init__(self, name: str, kind: str, numpy_type: object, llvm: str, legacy: str, index: int):
+    def __init__(self, name: str, kind: str, numpy_type: object, llvm: str, legacy: str,
+                 index: int):
         self.name = name
         self.kind = kind
         self.numpy = np.dtype(numpy_type)

@@ -9,8 +9,10 @@ __all__ = ["define"]
 
 
 def define(name: str, source: str, filename: str, space: dict) -> Callable:
-    """Compile our own generated source; it is entered in linecache so that debuggers can step through
-    it. `filename` starts with "<flambeau", which marks the frames as internal."""
+    """Compile our own generated source, entered in linecache so that debuggers can step through it.
+
+    `filename` starts with "<flambeau", which marks the frames as internal.
+    """
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     exec(compile(source, filename, "exec"), space)
     return space[name]

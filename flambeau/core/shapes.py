@@ -1,4 +1,7 @@
-"""Shapes and strides: `Size`, broadcasting, dimension checks and view geometry. Strides count elements."""
+"""Shapes and strides: `Size`, broadcasting, dimension checks and view geometry.
+
+Strides count elements.
+"""
 
 from __future__ import annotations
 
@@ -120,14 +123,14 @@ def check_expand(shape: Sequence[int], target: Sequence[int]) -> None:
     """
     lead = len(target) - len(shape)
     if lead < 0:
-        raise RuntimeError(f"expand: the number of sizes provided ({len(target)}) must be greater or "
-                           f"equal to the number of dimensions in the tensor ({len(shape)}).  "
+        raise RuntimeError(f"expand: the number of sizes provided ({len(target)}) must be greater "
+                           f"or equal to the number of dimensions in the tensor ({len(shape)}).  "
                            f"Target sizes: {list(target)}.  Tensor sizes: {list(shape)}")
     for d, size in enumerate(shape):
         if size != 1 and size != target[lead + d]:
-            raise RuntimeError(f"The expanded size of the tensor ({target[lead + d]}) must match the "
-                               f"existing size ({size}) at non-singleton dimension {lead + d}.  "
-                               f"Target sizes: {list(target)}.  Tensor sizes: {list(shape)}")
+            raise RuntimeError(f"The expanded size of the tensor ({target[lead + d]}) must match "
+                               f"the existing size ({size}) at non-singleton dimension {lead + d}. "
+                               f" Target sizes: {list(target)}.  Tensor sizes: {list(shape)}")
 
 
 def normalize_dim(dim: int, rank: int) -> int:
@@ -150,9 +153,9 @@ def normalize_dims(dims: int | Iterable[int] | None, rank: int,
     """Several dimensions counted from the front; None (or an empty list) means all of them."""
     if dims is None:
         return tuple(range(rank))
-    if hasattr(dims, "__index__"):
-        dims = (dims,)
-    result = tuple(normalize_dim(dim, rank) for dim in dims)
+    # a number is anything that can serve as an index: NumPy's integers do
+    given: Iterable = (dims,) if hasattr(dims, "__index__") else dims
+    result = tuple(normalize_dim(dim, rank) for dim in given)
     if not result and empty_means_all:
         return tuple(range(rank))
     if rank == 0:
@@ -196,7 +199,8 @@ def reshape_strides(shape: Sequence[int], strides: Sequence[int],
     numel = math.prod(shape)
     if numel == 0:
         return contiguous_strides(new_shape)
-    groups = []  # (elements, innermost stride) of maximal contiguous runs, outermost first
+    # (elements, innermost stride) of maximal contiguous runs, outermost first
+    groups: list[tuple[int, int]] = []
     for size, stride in zip(shape, strides, strict=True):
         if size == 1:
             continue

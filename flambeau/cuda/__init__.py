@@ -1,4 +1,4 @@
-"""`torch.cuda` on a build without CUDA: questions are answered, everything else says what is missing."""
+"""`torch.cuda` on a build without CUDA: questions are answered, the rest says what is missing."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ def current_device() -> int:
 
 
 def _missing(name: str) -> Any:
-    raise NotImplementedError(f"torch.cuda.{name}: Flambeau runs on the CPU so far; choose the device "
-                              "with torch.cuda.is_available(), which is False")
+    raise unavailable(f"a GPU (torch.cuda.{name})")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Values, primitives and graphs.
 
 A `Value` is the single result of applying a `Primitive` to other values. Shapes are concrete: a
-program is traced for one set of shapes, and the compiler turns the sizes into run-time parameters of
-its kernels, so that one compiled kernel serves all sizes.
+program is traced for one set of shapes, and the compiler turns the sizes into run-time parameters
+of its kernels, so that one compiled kernel serves all sizes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Primitive:
         return Value(self, inputs, attrs, tuple(shape), dtype, number)
 
     def vjp(self, rule: Callable) -> Callable:
-        """Decorator: `rule(node, g)` gives the gradients of the inputs, given that of the result."""
+        """Decorator: `rule(node, g)` gives the gradients of the inputs from that of the result."""
         self.vjp_rule = rule
         return rule
 

@@ -1,4 +1,4 @@
-"""Linear algebra: `torch.linalg`. Names are ops of the op table; decompositions are not here yet."""
+"""Linear algebra: `torch.linalg`. Names are ops of the op table; decompositions are not here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out
     norm are not implemented."""
     if ord in ("nuc",) or (ord is not None and not isinstance(ord, str) and (
             (dim is None and A.ndim == 2) or (isinstance(dim, (tuple, list)) and len(dim) == 2))):
-        raise NotImplementedError(f"linalg.norm: the matrix norm ord={ord!r} is not implemented; use "
-                                  "linalg.vector_norm, or ord=None for the Frobenius norm")
+        raise NotImplementedError(f"linalg.norm: the matrix norm ord={ord!r} is not implemented; "
+                                  "use linalg.vector_norm, or ord=None for the Frobenius norm")
     order = 2.0 if ord in (None, "fro") else float(ord)
     dim = tuple(dim) if isinstance(dim, list) else dim
     return ops.vector_norm(A, order, dim, keepdim, dtype=dtype)

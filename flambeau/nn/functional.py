@@ -12,6 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flambeau
+from flambeau.nn import _attention, _resize, _windows
+from flambeau.nn._attention import *  # noqa: F403 - their __all__ says what is public
+from flambeau.nn._resize import *  # noqa: F403
+from flambeau.nn._windows import *  # noqa: F403
 from flambeau.tensor import Tensor, functions, public
 from flambeau.tensor.functions import ops
 from flambeau.tensor.random import dropout as dropout
@@ -20,34 +24,28 @@ from flambeau.tensor.random import dropout as dropout
 # resolved at first use, then plain attributes of this module.
 _OPS = (
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-    "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
-    "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", "affine_grid", "avg_pool1d",
-    "avg_pool2d", "avg_pool3d", "bilinear", "celu_", "channel_shuffle", "conv1d", "conv2d",
-    "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-    "cosine_similarity", "ctc_loss", "elu_", "embedding_bag", "fold", "fractional_max_pool2d",
-    "fractional_max_pool3d", "gaussian_nll_loss", "gelu", "glu", "grid_sample", "group_norm",
-    "gumbel_softmax", "hardshrink", "hardtanh_", "instance_norm", "interpolate", "layer_norm",
-    "leaky_relu_", "linear", "local_response_norm", "logsigmoid", "lp_pool1d", "lp_pool2d",
-    "lp_pool3d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
-    "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices", "max_unpool1d",
-    "max_unpool2d", "max_unpool3d", "multi_head_attention_forward", "normalize", "one_hot", "pad",
-    "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "prelu", "relu_",
-    "rms_norm", "rrelu_", "scaled_dot_product_attention", "selu_", "sigmoid", "softplus",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "affine_grid", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "bilinear", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
+    "ctc_loss", "elu_", "gaussian_nll_loss", "gelu", "glu", "grid_sample", "group_norm",
+    "hardshrink", "hardtanh_", "layer_norm", "leaky_relu_", "linear", "local_response_norm",
+    "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d",
+    "max_pool3d", "normalize", "pad", "pairwise_distance", "pdist", "pixel_shuffle",
+    "pixel_unshuffle", "prelu", "relu_", "rms_norm", "selu_", "sigmoid", "softplus",
     "softshrink", "softsign", "tanh", "tanhshrink", "threshold_",
-    "unfold", "upsample", "upsample_bilinear",
-    "upsample_nearest",
 )
 _DEFINED = (
     "alpha_dropout", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "celu", "cosine_embedding_loss", "cross_entropy", "dropout", "dropout1d", "dropout2d",
-    "dropout3d", "elu", "embedding", "feature_alpha_dropout", "hardsigmoid", "hardswish",
-    "hardtanh", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "leaky_relu",
-    "log_softmax", "margin_ranking_loss", "mish", "mse_loss", "multi_margin_loss",
-    "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
-    "relu", "relu6", "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
+    "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy", "dropout", "dropout1d",
+    "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout",
+    "gumbel_softmax", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
+    "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "log_softmax",
+    "margin_ranking_loss", "mish", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "nll_loss", "one_hot", "poisson_nll_loss", "relu", "relu6",
+    "rrelu", "rrelu_", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
     "softmin", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 )
-__all__ = sorted({*_DEFINED, *public.names("nn.functional"),
+__all__ = sorted({*_DEFINED, *_attention.__all__, *_resize.__all__, *_windows.__all__, *public.names("nn.functional"),
                   *(name for name in _OPS if hasattr(ops, name))})
 
 

@@ -98,7 +98,8 @@ def _pdist_samples():
 
 @op(method=False, out=False, public=BOTH, samples=_pdist_samples)
 def pdist(input: Tensor, p: float = 2.0):
-    """The p-norm distances of all pairs of rows, (0, 1), (0, 2), ...: (n, m) -> (n (n - 1) / 2,)."""
+    """The p-norm distances of all pairs of rows: (n, m) -> (n (n - 1) / 2,), in the order (0, 1),
+    (0, 2), ..."""
     return _pairs(input, float(p))
 
 
@@ -118,8 +119,8 @@ def _pairs(x: Value, degree: float) -> Value:
 
 
 def _pair_numbers(n: int, shape) -> tuple[Value, Value]:
-    """The two rows of each pair. Row i comes first in the pairs from i (2 n - i - 1) / 2 on: its number
-    is a root, rounded in float64, and put right by one comparison each way."""
+    """The two rows of each pair. Row i comes first in the pairs from i (2 n - i - 1) / 2 on: its
+    number is a root, rounded in float64, and put right by one comparison each way."""
     k = p.iota(shape, 0)
     wide = convert(k, dtypes.float64)
     b = e.like(n - 0.5, wide)

@@ -140,10 +140,15 @@ def _take_along_samples():
 
 @op(opmath=False, samples=_take_along_samples, grad="GatherBackward0", index_error=along_dim)
 def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
-    """`gather` that broadcasts the other dimensions; of the flattened input without `dim`."""
+    """`gather` that broadcasts the other dimensions, and counts negative indices from the end; of the
+    flattened input without `dim`."""
+    if indices.dtype is not dtypes.int64:
+        raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
+                           f"{e._name(indices)}")
     if dim is None:
         flat = p.reshape(input, (input.numel,))
-        return gather(flat, 0, p.reshape(indices, (indices.numel,)))
+        indices = p.reshape(indices, (indices.numel,))
+        return gather(flat, 0, _from_front(indices, input.numel))
     if input.ndim != indices.ndim:
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number "
                            f"of dimensions, but got {input.ndim} dimensions for input, and "
@@ -152,8 +157,14 @@ def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
     rest = broadcast_shapes(*([1 if d == at else n for d, n in enumerate(x.shape)]
                               for x in (input, indices)))
     x = p.expand(input, [input.shape[at] if d == at else n for d, n in enumerate(rest)])
-    return gather(x, at, p.expand(indices, [indices.shape[at] if d == at else n
-                                            for d, n in enumerate(rest)]))
+    indices = p.expand(_from_front(indices, input.shape[at]),
+                       [indices.shape[at] if d == at else n for d, n in enumerate(rest)])
+    return gather(x, at, indices)
+
+
+def _from_front(index: Value, size: int) -> Value:
+    """Indices with the negative ones counted from the end."""
+    return p.where(p.lt(index, p.zero_like(index)), p.add(index, e.like(size, index)), index)
 
 
 def _vector(name: str, index: Value) -> Value:
@@ -195,7 +206,7 @@ def take(input: Tensor, index: Index):
     return p.lookup(flat, [positions("take", index, True)], index.shape)
 
 
-@op(inplace=True, method=True, public=(), index_error=_flat_error, samples=lambda: iter([
+@op(inplace=True, index_error=_flat_error, samples=lambda: iter([
     sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
     sample(Arr((5,)), Arr((1,), "int64", 2, 3), Arr((1,)))]))
 def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
@@ -205,8 +216,8 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
                            f"self.dtype = {e._name(input)} and source.dtype = {e._name(source)}")
     if source.numel != index.numel:
         raise IndexError("put_(): Expected source and index to have the same number of elements, "
-                           f"but got source.numel() = {source.numel}, index.numel() = "
-                           f"{index.numel}")
+                         f"but got source.numel() = {source.numel}, index.numel() = "
+                         f"{index.numel}")
     flat = p.reshape(input, (input.numel,))
     at = p.reshape(positions("put_", index, True), (index.numel,))
     source = p.reshape(source, (source.numel,))
@@ -291,12 +302,9 @@ def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: s
         raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin, got "
                            f"{reduce}")
     mode, neutral = _MODES[reduce]
-    if math.isinf(neutral) and input.dtype.kind != "f":
-        bits = 8 * input.dtype.itemsize - (input.dtype.kind == "i")
-        limits = (-(1 << bits) if input.dtype.kind == "i" else 0, (1 << bits) - 1)
-        neutral = limits[0] if mode == "max" else limits[1]
     base = input
     if not include_self:
+        neutral = _neutral(mode, neutral, input.dtype)
         base = p.where(_touched(input, dim, index), e.like(neutral, input), input)
     result = _scattered("scatter_reduce", base, dim, index, src, mode)
     if reduce != "mean":
@@ -304,6 +312,15 @@ def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: s
     counts = _counts(input, dim, index, include_self)
     return p.div(result, counts) if input.dtype.kind == "f" else (
         e.floor_divide(result, counts))
+
+
+def _neutral(mode: str, value: float, dtype) -> float:
+    """What changes nothing: `value`, or the limit of an integer type for an extremum."""
+    if not math.isinf(value) or dtype.kind == "f":
+        return value
+    bits = 1 if dtype.kind == "b" else 8 * dtype.itemsize - (dtype.kind == "i")
+    low = -(1 << bits) if dtype.kind == "i" else 0
+    return low if mode == "max" else (1 << bits) - 1
 
 
 def _touched(x: Value, dim: int, index: Value) -> Value:
@@ -322,7 +339,8 @@ def _counts(x: Value, dim: int, index: Value, include_self: bool) -> Value:
 
 @scatter_reduce.vjp
 def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
-    """Sums pass g on, means share it, extrema share it among the equal."""
+    """Sums pass g on, means share it, extrema share it among the equal, products pass on the product of
+    the other factors."""
     at = normalize_dim(dim, input.ndim)
 
     def picked(x: Value) -> Value:
@@ -336,13 +354,19 @@ def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
         if reduce == "mean":
             g = p.div(g, _counts(input, dim, index, include_self))
         return [g if counted is None else p.where(counted, zero, g), picked(g)]
+    area = p.slice_(src, (0,) * src.ndim, (1,) * src.ndim, index.shape)
     if reduce == "prod":
-        raise NotImplementedError("the gradient of scatter_reduce with 'prod' is not implemented; "
-                                  "gather the factors and use prod()")
+        one = e.like(1, input)
+        own = input if counted is None else p.where(counted, one, input)
+        whole, zeros = _products(own, dim, index, area)
+        to_input = p.mul(g, _others(whole, zeros, own))
+        others = _others(gather(whole, at, index), gather(zeros, at, index), area)
+        to_src = p.spread(p.mul(gather(g, at, index), others), (0,) * src.ndim, (1,) * src.ndim,
+                          src.shape)
+        return [to_input if counted is None else p.where(counted, zero, to_input), to_src]
     own = convert(p.eq(input, output), g.dtype)
     if counted is not None:
         own = p.where(counted, zero, own)
-    area = p.slice_(src, (0,) * src.ndim, (1,) * src.ndim, index.shape)
     hit = convert(p.eq(area, gather(output, at, index)), g.dtype)
     hits = _scattered("scatter_reduce", own, dim, index, hit, "add")
     share = p.div(g, p.maximum(hits, e.like(1, hits)))
@@ -350,6 +374,27 @@ def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
                       src.shape)
     to_input = p.mul(own, share)
     return [to_input if counted is None else p.where(counted, to_input, g), to_src]
+
+
+def _products(own: Value, dim: int, index: Value, factors: Value) -> tuple[Value, Value]:
+    """(products of the factors that are not 0, how many are 0), with `own` among them."""
+
+    def without_zeros(x: Value) -> tuple[Value, Value]:
+        is_zero = p.eq(x, p.zero_like(x))
+        return p.where(is_zero, e.like(1, x), x), convert(is_zero, x.dtype)
+
+    (base, base_zeros), (more, more_zeros) = without_zeros(own), without_zeros(factors)
+    return (_scattered("scatter_reduce", base, dim, index, more, "mul"),
+            _scattered("scatter_reduce", base_zeros, dim, index, more_zeros, "add"))
+
+
+def _others(whole: Value, zeros: Value, x: Value) -> Value:
+    """The product of all factors but x, from `_products`."""
+    nil, one = p.zero_like(x), e.like(1, x)
+    is_zero = p.eq(x, nil)
+    alone = p.where(p.eq(zeros, one), whole, nil)
+    rest = p.where(p.eq(zeros, nil), p.div(whole, p.where(is_zero, one, x)), nil)
+    return p.where(is_zero, alone, rest)
 
 
 # --------------------------------------------------------------------------- slices by number
@@ -365,6 +410,13 @@ def _written_slices(name: str, input: Value, dim: int, index: Value, source: Val
                     mode: str) -> Value:
     at = normalize_dim(dim, input.ndim)
     x, where = _at_least_1d(input), _vector(name, index)
+    source = _checked_slices(name, x, at, where, source)
+    coords = _along(at, _spread_index(where, at, source.shape), x.ndim)
+    return p.reshape(p.scatter(x, coords, source, mode), input.shape)
+
+
+def _checked_slices(name: str, x: Value, at: int, where: Value, source: Value) -> Value:
+    """The source with at least one dimension, after checking that it fits."""
     source = _at_least_1d(source)
     if source.dtype is not x.dtype:
         raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got "
@@ -376,8 +428,7 @@ def _written_slices(name: str, input: Value, dim: int, index: Value, source: Val
         raise RuntimeError(f"{name}(): Source/destination tensor must have same slice shapes. "
                            f"Destination shape: {list(x.shape)} and source shape: "
                            f"{list(source.shape)}, apart from dimension {at}.")
-    coords = _along(at, _spread_index(where, at, source.shape), x.ndim)
-    return p.reshape(p.scatter(x, coords, source, mode), input.shape)
+    return source
 
 
 def _index_add_samples():
@@ -398,6 +449,48 @@ def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: N
 def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):
     """The input with slice index[i] of `dim` replaced by source[i]."""
     return _written_slices("index_copy", input, dim, index, source, "set")
+
+
+_INDEX_MODES = {"prod": "prod", "mean": "mean", "amax": "amax", "amin": "amin"}
+
+
+def _index_reduce_samples():
+    for how in _INDEX_MODES:
+        grad = how == "mean"
+        yield sample(Arr((3, 4)), 0, _index_arr((5,), 3), Arr((5, 4)), how)
+        yield sample(Arr((3, 4), requires_grad=grad), 1, _index_arr((2,), 4),
+                     Arr((3, 2), requires_grad=grad), how, include_self=False)
+
+
+@op(inplace=True, samples=_index_reduce_samples, index_error=in_self)
+def index_reduce(input: Tensor, dim: int, index: Index, source: Tensor, reduce: str, *,
+                 include_self: bool = True):
+    """The input with source[i] combined with slice index[i] of `dim`: "prod", "mean", "amax" or "amin".
+    Without `include_self`, slices of the input count only where nothing is written."""
+    x, index, source = _reduced_slices(input, dim, index, source, reduce)
+    result = scatter_reduce(x, dim, index, source, reduce, include_self=include_self)
+    return p.reshape(result, input.shape)
+
+
+@index_reduce.vjp
+def index_reduce_vjp(g, output, input, dim, index, source, reduce, include_self):
+    """See scatter_reduce_vjp."""
+    x, index, wide = _reduced_slices(input, dim, index, source, reduce)
+    grads = scatter_reduce_vjp(p.reshape(g, x.shape), p.reshape(output, x.shape), x, dim, index,
+                               wide, reduce, include_self)
+    return [p.reshape(grads[0], input.shape), p.reshape(grads[1], source.shape)]
+
+
+def _reduced_slices(input: Value, dim: int, index: Value, source: Value,
+                    reduce: str) -> tuple[Value, Value, Value]:
+    """index_reduce's arguments as scatter_reduce takes them."""
+    if reduce not in _INDEX_MODES:
+        raise RuntimeError("index_reduce(): Expected reduce to be one of prod, mean, amax or amin "
+                           f"but got {reduce}.")
+    at = normalize_dim(dim, input.ndim)
+    x, where = _at_least_1d(input), _vector("index_reduce", index)
+    source = _checked_slices("index_reduce", x, at, where, source)
+    return x, _spread_index(where, at, source.shape), source
 
 
 def _fill_samples():
@@ -491,3 +584,34 @@ def _index_put(input: Tensor, indices: Tensors, values: Tensor, where: tuple,
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be "
                            f"broadcast to indexing result of shape {list(shape)}")
     return p.scatter(input, coords, p.expand(values, shape), "add" if accumulate else "set")
+
+
+# --------------------------------------------------------------------------- by a mask
+def _masked_samples():
+    yield sample(Arr((3, 4)), Arr((3, 4), "bool"), Arr((12,)))
+    yield sample(Arr((3, 4)), Arr((4,), "bool"), Arr((2, 7)))
+
+
+def _too_few(index: int, call) -> Exception:
+    return RuntimeError("masked_scatter: expected self and source to have same dtypes and the source "
+                        f"to have more than {index} elements, one for each true element of the mask")
+
+
+@op(inplace=True, opmath=False, samples=_masked_samples, index_error=_too_few)
+def masked_scatter(input: Tensor, mask: Index, source: Tensor):
+    """The input with the elements where `mask` is true replaced by those of source, in order."""
+    if mask.dtype.kind != "b":
+        raise RuntimeError("masked_scatter_ only supports boolean masks, but got mask with dtype "
+                           f"{mask.dtype.name}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
+                           f"{e._name(input)} and {e._name(source)}")
+    shape = broadcast_shapes(input.shape, mask.shape)
+    x, mask = p.expand(input, shape), p.expand(mask, shape)
+    flat = p.reshape(mask, (mask.numel,))
+    if source.numel == 0 or mask.numel == 0:
+        return p.stop_copy(x)
+    count = p.cumsum(convert(flat, dtypes.int64), 0)
+    at = p.where(flat, p.sub(count, e.like(1, count)), p.zero_like(count))
+    taken = p.lookup(p.reshape(source, (source.numel,)), [at], flat.shape)
+    return p.where(mask, p.reshape(taken, shape), x)

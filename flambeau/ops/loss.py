@@ -18,7 +18,7 @@ from flambeau.ops.activation import (
 )
 from flambeau.ops.index import positions
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Index, Operand, Tensor, lift, op
+from flambeau.ops.record import Index, Operand, Tensor, op
 from flambeau.ops.reduce import size_constant
 from flambeau.ops.samples import Arr, sample
 
@@ -471,9 +471,10 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
                               "({input}) is deprecated. Please ensure they have the same size.")
     floats_only("binary_cross_entropy", input)
     one = e.like(1, input)
-    # a table of one entry: the position 1, that of inputs outside [0, 1] and NaN, is out of range
+    # a table of one entry, -100: the position 1, for inputs outside [0, 1] and NaN, is out of range
     inside = p.logical_and(p.ge(input, e.like(0, input)), p.le(input, one))
-    table = p.expand(convert(lift(-100.0), input.dtype), (1,))
+    place = convert(p.iota((1,), 0), input.dtype)
+    table = p.sub(place, e.like(100, place))
     floor = p.lookup(table, [convert(p.bitwise_not(inside), dtypes.int64)], input.shape)
     yes = p.maximum(p.log(input), floor)
     no = p.maximum(p.log1p(p.neg(input)), floor)

@@ -199,3 +199,43 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, *, weight: Tensor
     mean = p.reduce_sum(loss, (loss.ndim - 1,))
     mean = p.div(mean, size_constant(loss.shape[-1], mean))
     return reduced(mean, reduction)
+
+
+def _label_samples():
+    for reduction in ("mean", "sum", "none"):
+        yield sample(Arr((3, 4)), Arr((3, 4), "int64", -1, 4), reduction=reduction)
+    yield sample(Arr((4,)), Arr((4,), "int64", -1, 4))
+
+
+@op(method=False, out=False, public=FUNCTIONAL, samples=_label_samples, refuses="bui",
+    index_error=_target_error, grad="MultilabelMarginLossBackward0")
+def multilabel_margin_loss(input: Tensor, target: Index, *, reduction: str = "mean"):
+    """The mean over classes of max(0, 1 - x[t] + x[i]), for every target t and other class i.
+
+    The targets of a row (n, c) are those before the first negative one.
+    """
+    if input.ndim > 2 or 0 in input.shape[-1:] or target.dtype is not dtypes.int64:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but"
+                           f" got: {list(input.shape)}")
+    if target.shape != input.shape:
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: "
+                           f"{list(input.shape)}")
+    n, c = (1,) * (2 - input.ndim) + input.shape if input.ndim < 2 else input.shape
+    x, t = p.reshape(input, (n, c)), p.reshape(target, (n, c))
+    ended = p.cumsum(convert(p.lt(t, p.zero_like(t)), dtypes.int64), 1)
+    live = p.eq(ended, p.zero_like(ended))
+    t = p.where(live, t, p.zero_like(t))
+    none = p.expand(convert(e.lift(0), dtypes.int64), (n, c))
+    hits = p.scatter(none, [0, t], convert(live, dtypes.int64), "add")
+    other = p.eq(hits, p.zero_like(hits))
+    pairs = (n, c, c)  # (row, target, class)
+
+    def along(value: Value, dim: int) -> Value:
+        return p.unreduce(value, pairs, (dim,))
+
+    gap = p.sub(along(x, 1), along(p.lookup(x, [0, t], (n, c)), 2))
+    gap = _at_least_zero(p.add(gap, e.like(1, gap)))
+    counts = p.logical_and(along(live, 2), along(other, 1))
+    loss = p.reduce_sum(p.where(counts, gap, p.zero_like(gap)), (1, 2))
+    loss = p.reshape(p.div(loss, size_constant(c, loss)), (n,) if input.ndim == 2 else ())
+    return reduced(loss, reduction)

@@ -31,12 +31,12 @@ def _from_last(x: Value, at: int) -> Value:
     return p.permute(x, [*order[:at], x.ndim - 1, *order[at:]])
 
 
-def _order(name: str, x: Value, at: int, descending: bool) -> Value:
-    """The positions along dimension `at` in order."""
+def _order(name: str, x: Value, at: int, descending: bool, limit: int | None = None) -> Value:
+    """The positions along dimension `at` in order, or the first `limit` of them."""
     if x.dtype.is_complex:
         raise RuntimeError(f" {name.capitalize()} does not support complex dtypes on CPU")
     plain = convert(x, dtypes.uint8) if x.dtype.kind == "b" else x
-    return _from_last(p.argsort(_to_last(plain, at), descending), at)
+    return _from_last(p.argsort(_to_last(plain, at), descending, limit), at)
 
 
 def _at(x: Value, at: int, index: Value) -> Value:
@@ -92,7 +92,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         return p.stop_copy(input), _zero_index()
     if not 0 <= k <= input.shape[at]:
         raise RuntimeError("selected index k out of range")
-    index = p.slice_dim(_order("topk", input, at, largest), at, 0, 1, k)
+    index = _order("topk", input, at, largest, k)
     return _at(input, at, index), index
 
 
@@ -105,7 +105,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {at}")
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()
-    index = p.slice_dim(_order("kthvalue", input, at, False), at, k - 1, 1, 1)
+    index = p.slice_dim(_order("kthvalue", input, at, False, k), at, k - 1, 1, 1)
     return _kept(at, keepdim, _at(input, at, index), index)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim, normalize_dims
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
@@ -289,25 +288,18 @@ def _areas(name: str, y: Value, x: Value | None, dx: float | None, dim: int) -> 
         raise TypeError(f"{name}() takes either x or dx, not both")
     at = normalize_dim(dim, y.ndim)
     if x is None:
-        scale = 1.0 if dx is None else dx
-        kind = dtypes.float32 if isinstance(scale, float) else dtypes.int64
-        both = _neighbours(y, at)
-        total = e.mul(p.add(*both), _halved(scale, kind))
-        return total, at
+        return e.mul(p.add(*_neighbours(y, at)), (1.0 if dx is None else dx) / 2), at
     if x.dtype.kind == "b":
         raise RuntimeError(f"{name}: received a bool input for `x`, but bool is not supported")
     if x.ndim == 1:
         if x.shape[0] != y.shape[at]:
             raise RuntimeError(f"{name}: There must be one `x` value for each sample point")
         x = p.reshape(x, [x.shape[0] if d == at else 1 for d in range(y.ndim)])
-    low, high = _neighbours(x, normalize_dim(dim, x.ndim) if x.ndim > 1 else x.ndim - y.ndim + at)
+    elif x.ndim < y.ndim:
+        x = p.reshape(x, (1,) * (y.ndim - x.ndim) + x.shape)
+    low, high = _neighbours(x, at)
     left, right = _neighbours(y, at)
-    return e.div(e.mul(e.sub(high, low), p.add(left, right)), 2.0), (
-        max(x.ndim, y.ndim) - y.ndim + at)
-
-
-def _halved(scale: float, kind) -> float:
-    return scale / 2
+    return e.div(e.mul(e.sub(high, low), p.add(left, right)), 2.0), at
 
 
 def _neighbours(x: Value, at: int) -> tuple[Value, Value]:

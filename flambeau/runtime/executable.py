@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flambeau.compiler.nest import Float, Number, Pointer
 from flambeau.compiler.program import Plan
-from flambeau.runtime.launch import FLOAT, INTEGER, STATUS, Program
+from flambeau.runtime.launch import FLOAT, INTEGER, NUMBER, STATUS, Program
 from flambeau.runtime.loader import load_kernel
 
 __all__ = ["build_program"]
@@ -20,7 +20,8 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
     number where `number_kinds` gives its type), the `outputs` addresses, and the arena's address if
     there is one."""
     inputs = len(number_kinds)
-    kinds = [FLOAT if kind is float else INTEGER for kind in number_kinds] + [INTEGER] * outputs
+    kinds = [{float: FLOAT, int: NUMBER}.get(kind, INTEGER) for kind in number_kinds]
+    kinds += [INTEGER] * outputs
     if plan.arena_bytes:
         kinds.append(INTEGER)
     template: list[int] = [0, 0]

@@ -34,9 +34,10 @@ from collections.abc import Sequence
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.runtime import loader, native, pool
 
-__all__ = ["FLOAT", "INTEGER", "STATUS", "Program", "launch", "launcher"]
+__all__ = ["FLOAT", "INTEGER", "NUMBER", "STATUS", "Program", "launch", "launcher"]
 
 INTEGER, FLOAT = 0, 1
+NUMBER = 2  # a user's integer: unlike addresses, OverflowError if it needs more than 64 bits
 STATUS = -1  # as the argument of a patch: the address of the status slots
 
 (_STEPS, _ARGS, _SLOTS, _FLAGS, _PATCHES, _KINDS_AT, _STEPS_AT, _PATCHES_AT, _TEMPLATE_AT,
@@ -101,7 +102,7 @@ class Program:
         """What `launch` does, in Python and ctypes (which always releases the GIL)."""
         if len(args) != len(self.kinds):
             raise TypeError(f"the program takes {len(self.kinds)} arguments, got {len(args)}")
-        values = [_float_bits(arg) if kind == FLOAT else _index(arg)
+        values = [_float_bits(arg) if kind == FLOAT else _index(arg, kind == NUMBER)
                   for arg, kind in zip(args, self.kinds, strict=True)]
         slots = _words(self.template)
         base = slots.buffer_info()[0]
@@ -121,8 +122,8 @@ def _check(steps, patches, kinds, template) -> None:
     if len(template) < 2 or template[0] or template[1]:
         raise ValueError("slots 0 and 1 of a program's template are its status and must be 0")
     for kind in kinds:
-        if kind not in (INTEGER, FLOAT):
-            raise ValueError(f"an argument's kind is {INTEGER} or {FLOAT}, not {kind!r}")
+        if kind not in (INTEGER, FLOAT, NUMBER):
+            raise ValueError(f"an argument's kind is {INTEGER}, {FLOAT} or {NUMBER}, not {kind!r}")
     for kernel, first, nchunks in steps:
         if not kernel or not 0 <= first <= len(template) or not 0 < nchunks < 1 << 31:
             raise ValueError(f"bad step: kernel {kernel:#x}, first slot {first} of "
@@ -146,8 +147,11 @@ def _signed(value: int) -> int:
     return ((value & _MASK) ^ (1 << 63)) - (1 << 63)
 
 
-def _index(value) -> int:
-    return value.__index__() & _MASK if hasattr(value, "__index__") else _refuse(value)
+def _index(value, checked: bool = False) -> int:
+    number = value.__index__() if hasattr(value, "__index__") else _refuse(value)
+    if checked and not -1 << 63 <= number < 1 << 63:
+        raise OverflowError("int too big to convert")
+    return number & _MASK
 
 
 def _refuse(value):
@@ -284,13 +288,23 @@ class _Launch:
                 f.store(number, stored, after)
                 self.check_error(f.cmp("eq", number, -1))
                 otherwise()
-                exact = f.cmp("eq", f.load("ptr", item, 1), Value("@PyFloat_Type", "ptr"))
-                with f.when_else(exact) as general:
-                    f.store(f.load("i64", item, 2), stored, after)  # PyFloatObject.ob_fval
-                    general()
-                    number = f.call("double", "PyFloat_AsDouble", [item])
-                    f.store(f.cast("bitcast", number, "i64"), stored, after)
-                    self.check_error(f.cmp("oeq", number, -1.0))
+                whole = f.cmp("eq", kind, NUMBER)
+                with f.when_else(whole) as floating:
+                    number = f.call("i64", "PyLong_AsLongLong", [item])
+                    f.store(number, stored, after)
+                    self.check_error(f.cmp("eq", number, -1))
+                    floating()
+                    self.convert_float(item, stored, after)
+
+    def convert_float(self, item: Value, stored: Value, after: Value) -> None:
+        f = self.f
+        exact = f.cmp("eq", f.load("ptr", item, 1), Value("@PyFloat_Type", "ptr"))
+        with f.when_else(exact) as general:
+            f.store(f.load("i64", item, 2), stored, after)  # PyFloatObject.ob_fval
+            general()
+            number = f.call("double", "PyFloat_AsDouble", [item])
+            f.store(f.cast("bitcast", number, "i64"), stored, after)
+            self.check_error(f.cmp("oeq", number, -1.0))
 
     def check_error(self, suspicious: Value) -> None:
         """Conversions return -1 for an error, and for -1."""
@@ -361,6 +375,7 @@ def launcher():
         return _launch_by_ctypes
     native.provide(("_Py_NoneStruct", "PyFloat_Type", "PyExc_TypeError", "PyExc_RuntimeError",
                     "PyLong_AsUnsignedLongLongMask", "PyErr_Occurred", "PyErr_Format",
+                    "PyLong_AsLongLong",
                     "PyErr_NoMemory", "PyFloat_AsDouble", "PyMem_RawMalloc", "PyMem_RawFree",
                     "PyEval_SaveThread", "PyEval_RestoreThread", "Py_BuildValue", "Py_IncRef"))
     address = loader.load_kernel("launch", launch_ir(sys.version_info < (3, 12)))

@@ -45,8 +45,9 @@ def class_bytes(nbytes: int) -> int:
 
 def size_class(nbytes: int):
     """The pool of the blocks that serve `nbytes`; `pool.new(nbytes)` makes a Storage."""
-    if nbytes < 0:
-        raise ValueError(f"cannot allocate {nbytes} bytes")
+    if not 0 <= nbytes < 1 << 63:
+        raise RuntimeError(f"Storage size calculation overflowed: a tensor of {nbytes} bytes cannot "
+                           "exist; check the sizes it is made with")
     size = class_bytes(nbytes)
     found = _classes.get(size)
     if found is None:
@@ -107,6 +108,11 @@ def _set_first_cap() -> None:
 
 
 # ------------------------------------------------------------------ blocks
+class OutOfMemoryError(MemoryError, RuntimeError):
+    """There is no memory for a tensor. PyTorch raises a RuntimeError, Python a MemoryError: this is
+    both."""
+
+
 def _refill(pool, nbytes: int):
     """A Storage with a new block: what `pool.new` comes to when its free list is empty."""
     size = pool.size
@@ -117,8 +123,9 @@ def _refill(pool, nbytes: int):
         empty_cache()
         address = _acquire(size)
     if not address:
-        raise MemoryError(
-            f"cannot allocate {_human(nbytes)}: flambeau holds {_human(_ledger[IN_USE])} in use "
+        raise OutOfMemoryError(
+            f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes, "
+            f"which is {_human(nbytes)}; flambeau holds {_human(_ledger[IN_USE])} in use "
             f"(peak {_human(_ledger[PEAK])}) and {_human(_ledger[CACHED])} cached; the machine has "
             f"{_human(config.available_memory())}")
     _ledger[IN_USE] += size

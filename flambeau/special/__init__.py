@@ -14,6 +14,6 @@ _NAMES = {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma"}
 def __getattr__(name: str) -> Any:
     found = getattr(ops, _NAMES.get(name, name), None)
     if found is None or name.startswith("_"):
-        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not implemented "
-                             "yet, or no such name in PyTorch")
+        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not "
+                             "implemented yet, or no such name in PyTorch")
     return found

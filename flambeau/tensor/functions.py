@@ -15,7 +15,8 @@ __all__ = ["FAMILIES", "ops"]
 FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool", "conv",
             "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
             "attention", "optim", "creation", "random",
-            "complex_numbers", "scan", "sort")
+            "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
+            "diagonals")
 """The modules of flambeau.ops that define ops."""
 
 

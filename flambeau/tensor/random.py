@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,9 @@ def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any =
     if from_ > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={from_} > "
                            f"to={to}")
+    if self.dtype.is_complex:
+        uniform_(ops.view_as_real(self.detach()), from_, to, generator=generator)
+        return self
     _needs_float("uniform_", self)
     return _in_place(self, "uniform_", "uniform", (float(from_), float(to)), generator)
 
@@ -75,6 +79,9 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
     """Fill with numbers drawn from the normal distribution."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    if self.dtype.is_complex:  # the parts share the variance
+        normal_(ops.view_as_real(self.detach()), 0.0, std / math.sqrt(2), generator=generator)
+        return self if mean == 0 else self.add_(mean)
     _needs_float("normal_", self)
     kind = normal_kind(self._meta.numel, self._meta.contiguous)
     return _in_place(self, "normal_", kind, (float(mean), float(std)), generator)
@@ -149,6 +156,8 @@ def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
 def rand(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
     """Numbers drawn uniformly from [0, 1)."""
     made = creation.empty(*_sizes(size, options), **options)
+    if made.dtype.is_complex:
+        return creation._finish(uniform_(made, generator=generator), requires_grad)
     _needs_float("rand", made)
     return creation._finish(fill(made, "uniform", (0.0, 1.0), generator), requires_grad)
 
@@ -156,6 +165,8 @@ def rand(*size: Any, generator: Any = None, requires_grad: bool = False, **optio
 def randn(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
     """Numbers drawn from the standard normal distribution."""
     made = creation.empty(*_sizes(size, options), **options)
+    if made.dtype.is_complex:
+        return creation._finish(normal_(made, generator=generator), requires_grad)
     _needs_float("randn", made)
     kind = normal_kind(made.numel())
     return creation._finish(fill(made, kind, (0.0, 1.0), generator), requires_grad)

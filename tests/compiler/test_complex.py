@@ -208,3 +208,27 @@ def test_views_that_cannot_be_are_refused() -> None:
         torch.view_as_complex(torch.ones(3, 4)[:, ::2])
     with pytest.raises(RuntimeError, match="Float but got scalar type Double"):
         torch.complex(torch.ones(2), torch.ones(2, dtype=torch.float64))
+
+
+def test_random_numbers_fill_both_parts() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(20000, dtype=torch.complex128)
+    assert abs(z.abs().square().mean().item() - 1) < 0.03
+    assert abs(z.real.var().item() - 0.5) < 0.02
+    torch.manual_seed(0)
+    u = torch.rand(3, dtype=torch.complex64)
+    torch.manual_seed(0)
+    assert torch.equal(torch.view_as_real(u).reshape(-1), torch.rand(6))
+
+
+def test_compiled_functions_follow_views_as_reals() -> None:
+    @torch.compile
+    def update(z):
+        z.real.mul_(3)
+        torch.view_as_real(z)[0, 1] = 1.0
+        return z * 1j
+
+    z = torch.tensor([1 + 1j, 2 - 1j])
+    for step in range(1, 4):
+        assert update(z).tolist() == [-1 + 1j * 3 ** step, 1 + 2j * 3 ** step]
+        assert z.tolist() == [3 ** step + 1j, 2 * 3 ** step - 1j]

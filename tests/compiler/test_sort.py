@@ -92,6 +92,22 @@ def test_selection() -> None:
             bad()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spread", [1, 1000])
+def test_the_first_of_long_rows(dtype: str, spread: int) -> None:
+    array = values(dtype, 2, 9000)
+    if dtype not in ("bool", "uint8", "int8"):
+        array[0, :7] = array[0, :7] // spread
+    if dtype.startswith("float"):
+        array[1, 5::70] = np.nan
+    x = torch.tensor(array)
+    for k in (1, 10, 2250):
+        for largest in (True, False):
+            expected = order(array, 1, largest)[:, :k]
+            np.testing.assert_array_equal(torch.topk(x, k, 1, largest).indices.numpy(), expected)
+    np.testing.assert_array_equal(torch.kthvalue(x, 40).indices.numpy(), order(array, 1)[:, 39])
+
+
 def test_medians_and_nan() -> None:
     array = values("float64", 4, 9)
     array[1, 3] = array[2, :] = np.nan

@@ -122,7 +122,7 @@ def test_facts_about_dtypes():
 
 @pytest.mark.parametrize("numpy_type", ["datetime64[s]", "U3", "object", "float128"])
 def test_numpy_types_without_a_tensor_are_refused(numpy_type: str):
-    with pytest.raises(TypeError, match="can't convert np.ndarray of type"):
+    with pytest.raises(TypeError, match=r"can't convert np\.ndarray of type"):
         torch.from_numpy(np.zeros(2, numpy_type))
 
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import operator
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,12 +26,12 @@ def operand(kind: str, dtype: str):
     return torch.ones((2,) if kind == "tensor" else (), dtype=getattr(torch, dtype))
 
 
-def name(call) -> str | None:
+def name(call: Callable, *args) -> str | None:
     """The dtype that the call gives; None for an error."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = call()
+            result = call(*args)
     except (RuntimeError, NotImplementedError):
         return None
     return str(getattr(result, "dtype", result)).removeprefix("torch.")
@@ -43,19 +45,19 @@ def main() -> None:
         for b in DTYPES:
             key = f"{a} {b}"
             one, other = getattr(torch, a), getattr(torch, b)
-            table["promote_types"][key] = name(lambda: torch.promote_types(one, other))
+            table["promote_types"][key] = name(torch.promote_types, one, other)
             table["can_cast"][key] = torch.can_cast(one, other)
             for kind in ("tensor", "zero"):
                 x, y = operand("tensor", a), operand(kind, b)
-                table["result_type"][f"{a} {kind} {b}"] = name(lambda: torch.result_type(x, y))
+                table["result_type"][f"{a} {kind} {b}"] = name(torch.result_type, x, y)
                 if not WIDE_UNSIGNED & {a, b}:
-                    table["add"][f"{a} {kind} {b}"] = name(lambda: x + y)
+                    table["add"][f"{a} {kind} {b}"] = name(operator.add, x, y)
         for kind in NUMBERS:
             for place in ("tensor", "zero"):
                 x, y = operand(place, a), operand(kind, "")
-                table["result_type"][f"{place} {a} {kind}"] = name(lambda: torch.result_type(x, y))
+                table["result_type"][f"{place} {a} {kind}"] = name(torch.result_type, x, y)
                 if a not in WIDE_UNSIGNED:
-                    table["add"][f"{place} {a} {kind}"] = name(lambda: x + y)
+                    table["add"][f"{place} {a} {kind}"] = name(operator.add, x, y)
         dtype = getattr(torch, a)
         if dtype.is_floating_point or dtype.is_complex:
             info = torch.finfo(dtype)

@@ -82,7 +82,8 @@ def test_backward(name: str):
         first = [r for r in call(*given) if r.requires_grad]
         if not first:
             continue
-        weights = [torch.linspace(0.5, 1.5, r.numel(), dtype=r.dtype).reshape(r.shape) for r in first]
+        weights = [torch.linspace(0.5, 1.5, r.numel(), dtype=r.dtype).reshape(r.shape)
+                   for r in first]
 
         def gradients(*tensors: Any, call: Any = call, weights: Any = weights) -> tuple:
             wanted = [t for t in tensors if t.requires_grad]

@@ -20,7 +20,8 @@ def small_cases(name: str) -> list[Case]:
     """The op's samples in float64 that are small and have something to differentiate."""
     found = []
     for case in cases(RECORDS[name], "float64"):
-        given = [a for a in leaves([*case.args, *case.kwargs.values()]) if isinstance(a, np.ndarray)]
+        given = [a for a in leaves([*case.args, *case.kwargs.values()])
+                 if isinstance(a, np.ndarray)]
         if any(case.floating) and sum(a.size for a in given) <= LARGEST:
             found.append(case)
     return found

@@ -32,7 +32,7 @@ INPLACE = [name for name in ALL if RECORDS[name].inplace]
 OUT = [name for name in ALL if RECORDS[name].out]
 ORACLES = [name for name in ALL if RECORDS[name].oracle is not None]
 
-# What an op may raise on a dtype it does not compute: errors in the user's terms, nothing from inside.
+# What an op may raise on a dtype it does not compute: errors in the user's terms, nothing else.
 REFUSALS = (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError)
 INTERNAL = re.compile(r"LLVM|vector mathematics|<\d+ x |primitive")
 
