@@ -30,7 +30,7 @@ _HOMES = {
     "tensor.creation": (
         "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
         "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "linspace",
-        "logspace", "eye", "tril_indices", "triu_indices", "frombuffer"),
+        "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "empty_permuted"),
     "tensor.formats": (
         "strided", "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format",
         "channels_last", "channels_last_3d"),
@@ -42,8 +42,15 @@ _HOMES = {
     "tensor.overloads": (
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
         "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
-        "result_type", "can_cast", "meshgrid", "tensor_split", "hstack", "vstack", "tile", "ravel",
+        "result_type", "can_cast", "meshgrid", "tensor_split", "tile", "ravel",
         "is_floating_point", "is_complex", "is_nonzero", "clone", "as_strided"),
+    "tensor.shaping": (
+        "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
+        "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
+        "as_strided_scatter", "view_copy", "view_as_real_copy", "split_with_sizes_copy",
+        "detach_copy", "block_diag", "cartesian_prod", "combinations", "einsum", "chain_matmul",
+        "repeat_interleave", "gradient", "unravel_index", "broadcast_shapes", "constant_pad_nd",
+        "rot90"),
     "tensor.complex_numbers": (
         "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
     "tensor.sorting": (

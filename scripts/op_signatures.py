@@ -1,4 +1,4 @@
-"""What docs and stubs say about an op: its signature, and whether it gives one tensor or several."""
+"""What docs and stubs say about an op: its signature, and whether it gives one tensor or more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["registry", "short_name", "signature", "family", "result_count", "update", "PUBLIC_TYPES"]
+__all__ = ["PUBLIC_TYPES", "registry", "short_name", "signature", "family", "result_count", "update"]
 
 # The annotations of records, as users see them.
 PUBLIC_TYPES = {
@@ -26,6 +26,7 @@ def registry() -> Mapping[str, Any]:
 
 
 def short_name(record: Any) -> str:
+    """The name without its namespace."""
     return record.name.split(".")[-1]
 
 
@@ -68,7 +69,7 @@ def _parameter(name: str, annotation: str, param: Any) -> str:
 
 
 def result_count(record: Any) -> int | None:
-    """How many tensors a call gives; None if it is a sequence whose length depends on the arguments."""
+    """How many tensors a call gives; None if that depends on its arguments."""
     if record.returns:
         return len(record.returns)
     if getattr(record, "many", False):

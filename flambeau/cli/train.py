@@ -141,7 +141,9 @@ class Run:
         state.recipe = recipe._asdict()
         state.restore(torch, self.training)
         step = digits.make_train_step(torch, self.training)
-        self.step: Callable[[Any, Any], Any] = torch.compile(step) if compiled else step
+        # exact: a resumed run captures its first steps eagerly, and must still give the same bits
+        self.step: Callable[[Any, Any], Any] = (
+            torch.compile(step, options={"exact": True}) if compiled else step)
 
     def train(self) -> int:
         """Run the remaining epochs; returns the exit status."""

@@ -157,7 +157,12 @@ _PROMOTE: dict[tuple[DType, DType], DType | None] = {
 
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest dtype to which both `a` and `b` convert (`torch.promote_types`)."""
-    result = _PROMOTE[a, b]
+    try:
+        result = _PROMOTE[a, b]
+    except (KeyError, TypeError):
+        position, wrong = next((i, x) for i, x in enumerate((a, b), 1) if not isinstance(x, DType))
+        raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) must be "
+                        f"torch.dtype, not {type(wrong).__name__}") from None
     if result is None:
         raise RuntimeError(f"Promotion for {a.name} and {b.name} is not supported; convert one of "
                            "them with .to(dtype) first")

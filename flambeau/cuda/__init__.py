@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.core.device import unavailable
+
 __all__ = ["is_available", "device_count", "manual_seed", "manual_seed_all", "empty_cache",
            "synchronize", "current_device", "is_initialized"]
 
@@ -52,4 +54,21 @@ def _missing(name: str) -> Any:
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    raise AttributeError(f"torch.cuda.{name}: Flambeau runs on the CPU so far")
+    if name in _FUNCTIONS:
+        return _raiser(name)
+    raise AttributeError(f"module 'flambeau.cuda' has no attribute {name!r}: Flambeau runs on the CPU so "
+                         "far, or there is no such name in PyTorch", name=name)
+
+
+_FUNCTIONS = ("current_stream", "get_device_capability", "get_device_name", "get_device_properties",
+              "init", "ipc_collect", "set_device")
+
+
+def _raiser(name: str) -> Any:
+    """A function of PyTorch that needs a GPU: it exists, and says so when it is called."""
+
+    def needs_gpu(*args: Any, **kwargs: Any) -> Any:
+        _missing(name)
+
+    needs_gpu.__name__ = name
+    return needs_gpu

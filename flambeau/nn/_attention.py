@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import flambeau
@@ -48,10 +49,8 @@ def _additive(mask: Tensor | None, name: str, other: Tensor | None, other_name: 
     if mask.dtype is not flambeau.bool and not mask.is_floating_point():
         raise AssertionError(f"only bool and floating types of {name} are supported")
     if other is not None and other.dtype is not mask.dtype:
-        import warnings
-
-        warnings.warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same type "
-                      "for both instead.", stacklevel=4)
+        warnings.warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same "
+                      "type for both instead.", stacklevel=4)
     if mask.is_floating_point():
         return mask
     return flambeau.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
@@ -86,7 +85,7 @@ def _check_ranks(query: Tensor, key: Tensor, value: Tensor, padding: Tensor | No
 
 def _projected(query: Tensor, key: Tensor, value: Tensor, weights: tuple, bias: Tensor | None
                ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values by their projections; one product where the inputs are one tensor."""
+    """Queries, keys and values by their projections; one product if the inputs are one tensor."""
     if len(weights) == 1:
         (packed,) = weights
         if query is key and key is value:

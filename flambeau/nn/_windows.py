@@ -1,5 +1,5 @@
-"""Functions over sliding windows whose arguments need sorting out: blocks, unpooling, random windows,
-maxima with their indices."""
+"""Functions over sliding windows whose arguments need sorting out: blocks, unpooling, random
+windows, maxima with their indices."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def fractional_max_pool2d_with_indices(input: Tensor, kernel_size: Any, output_s
                                        output_ratio: Any = None, return_indices: bool = False,
                                        _random_samples: Tensor | None = None
                                        ) -> tuple[Tensor, Tensor]:
-    """Maxima over (n, c, h, w) of windows at pseudo-random, roughly even steps, and their indices."""
+    """Maxima over (n, c, h, w) of windows at pseudo-random steps, and their indices."""
     return _fractional(input, kernel_size, output_size, output_ratio, _random_samples, 2)
 
 

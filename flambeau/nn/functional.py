@@ -45,8 +45,8 @@ _DEFINED = (
     "rrelu", "rrelu_", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
     "softmin", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 )
-__all__ = sorted({*_DEFINED, *_attention.__all__, *_resize.__all__, *_windows.__all__, *public.names("nn.functional"),
-                  *(name for name in _OPS if hasattr(ops, name))})
+__all__ = sorted({*_DEFINED, *_attention.__all__, *_resize.__all__, *_windows.__all__,
+                  *public.names("nn.functional"), *(name for name in _OPS if hasattr(ops, name))})
 
 
 class _NotYetError(AttributeError, NotImplementedError):
@@ -143,11 +143,22 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
           inplace: bool = False) -> Tensor:
     """Leaky ReLU with slopes drawn from [lower, upper) in training."""
+    if lower > upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, got "
+                           f"{lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
-    if inplace:
-        return functions.rrelu_(input, lower, upper, training)
-    return functions.rrelu(input, lower, upper, training)
+    negative = input.detach() <= 0
+    count = int(negative.sum())
+    slopes = flambeau.empty(count, dtype=flambeau.float64).uniform_(lower, upper)
+    factors = flambeau.ones_like(input).masked_scatter_(negative, slopes.to(input.dtype))
+    return input.mul_(factors) if inplace else input * factors
+
+
+def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3,
+           training: bool = False) -> Tensor:
+    """`rrelu` in place."""
+    return rrelu(input, lower, upper, training, True)
 
 
 def _implicit_dim(name: str, ndim: int, stacklevel: int) -> int:
@@ -178,6 +189,20 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
     if dim is None:
         dim = _implicit_dim("log_softmax", input.dim(), _stacklevel)
     return functions.log_softmax(input, dim, dtype=dtype)
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10,
+                   dim: int = -1) -> Tensor:
+    """A sample of the Gumbel-softmax distribution (Jang et al. 2017) along `dim`.
+
+    `hard` gives one-hot results whose gradient is that of the soft ones; `eps` has no effect.
+    """
+    noise = -flambeau.empty_like(logits.detach()).exponential_().log()
+    soft = functions.softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    index = soft.detach().argmax(dim, True)
+    return flambeau.zeros_like(soft.detach()).scatter_(dim, index, 1.0) - soft.detach() + soft
 
 
 # -- dropout -------------------------------------------------------------------------------------
@@ -284,7 +309,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
         padding_idx = padding_idx % count
     if max_norm is not None:
         with flambeau.no_grad():
-            functions.embedding_renorm_(weight, input.contiguous(), max_norm, norm_type)
+            functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
     return functions.embedding(input, weight, padding_idx=padding_idx,
                                scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
 
@@ -304,6 +329,113 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
                              f"size {input.size()}")
     return functions.batch_norm(input, running_mean, running_var, weight, bias, training,
                                 momentum, eps)
+
+
+def instance_norm(input: Tensor, running_mean: Tensor | None = None,
+                  running_var: Tensor | None = None, weight: Tensor | None = None,
+                  bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """Normalization per sample and channel; updates the running statistics in place.
+
+    Raises:
+        ValueError: one place per channel, which has no variance.
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when "
+                               "use_input_stats is false")
+        return functions.batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
+    places = math.prod(input.shape[2:])
+    if places == 1:
+        raise ValueError("Expected more than 1 spatial element when training, got input size "
+                         f"{input.size()}")
+    result, mean, var = functions.instance_norm_train(input, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        functions._running_statistics_(running_mean, running_var, mean.detach(), var.detach(),
+                                       places, momentum)
+    return result
+
+
+def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
+                  max_norm: float | None = None, norm_type: float = 2,
+                  scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+                  per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+                  padding_idx: int | None = None) -> Tensor:
+    """Sums, means or maxima of rows of `weight` over bags of indices; see `nn.EmbeddingBag`."""
+    _check_bags(input, offsets, mode, per_sample_weights, include_last_offset)
+    if sparse:
+        raise NotImplementedError("embedding_bag: sparse gradients are not implemented; use "
+                                  "sparse=False")
+    if padding_idx is not None and not -weight.size(0) <= padding_idx < weight.size(0):
+        raise AssertionError("padding_idx must be within the number of embeddings")
+    if max_norm is not None:
+        with flambeau.no_grad():
+            functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
+    if mode == "max":
+        if scale_grad_by_freq:
+            raise RuntimeError("embedding_bag: scaling gradients by frequency is not supported "
+                               "with mode='max'")
+        return functions._embedding_bag_max(weight, input, offsets, include_last_offset,
+                                            padding_idx)
+    return functions._embedding_bag(weight, input, offsets, per_sample_weights, mode,
+                                    include_last_offset, padding_idx, scale_grad_by_freq)
+
+
+def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, weights: Tensor | None,
+                last: bool) -> None:
+    """Offsets begin at 0, do not go beyond the input, and belong to 1-D inputs."""
+    if input.dim() not in (1, 2):
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension "
+                         f"{input.dim()}")
+    if weights is not None and weights.shape != input.shape:
+        raise ValueError(f"embedding_bag: If per_sample_weights ({weights.shape}) is not None, then "
+                         f"it must have the same shape as the input ({input.shape})")
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError("mode has to be one of sum, mean or max")
+    if weights is not None and mode != "sum":
+        raise NotImplementedError("embedding_bag: per_sample_weights was not None. "
+                                  "per_sample_weights is only supported for mode='sum' (got "
+                                  f"mode='{mode}').")
+    if input.dim() == 2:
+        if offsets is not None:
+            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is "
+                             "a mini-batch of fixed length sequences. However, found offsets of "
+                             f"type {type(offsets)}")
+        return
+    if offsets is None:
+        raise ValueError("offsets has to be a 1D Tensor but got None")
+    if offsets.dim() != 1:
+        raise ValueError("offsets has to be a 1D Tensor")
+    if last and offsets.numel() == 0:
+        raise RuntimeError("include_last_offset: number of offset should be at least 1")
+    if offsets.numel() and int(offsets[0]) != 0:
+        raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has "
+                           f"to start from position 0. However, got {int(offsets[0])}")
+    if offsets.numel() and int(offsets[-1]) > input.numel():
+        raise RuntimeError("offsets[-1] can not be greater than input's length "
+                           f"{input.numel()} but got offsets[-1] of {int(offsets[-1])}")
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 at the position that each element names: (...) gives (..., num_classes), int64.
+
+    By default there are as many classes as the largest element needs.
+    """
+    if num_classes == -1:
+        if tensor.numel() == 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        num_classes = int(tensor.max()) + 1
+    return functions.one_hot(tensor, num_classes)
+
+
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """conv1d of signals (length, n, c_in) with weight (k, c_in, c_out)."""
+    if (input.dim(), weight.dim(), bias.dim()) != (3, 3, 1):
+        raise RuntimeError("conv_tbc expects an input with dimensions (time, batch, in_channel), a "
+                           "weight with (kernel_width, in_channels, out_channels), and a vector as "
+                           "bias")
+    result = functions.conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad)
+    return result.permute(2, 0, 1)
 
 
 # -- losses --------------------------------------------------------------------------------------

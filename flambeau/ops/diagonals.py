@@ -159,8 +159,9 @@ def trace(input: Tensor):
 
 
 # --------------------------------------------------------------------------- turning
-@op(opmath=False, out=False, samples=lambda: iter([sample(Arr((2, 3)), k) for k in (0, 1, 2, 3)]))
-def rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
+@op(opmath=False, out=False, name="_rot90", public=(), method=False, grad="Rot90Backward0",
+    samples=lambda: iter([sample(Arr((2, 3)), k) for k in (0, 1, 2, 3)]))
+def _rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
     """The tensor turned k times by 90 degrees in the plane of two dimensions."""
     if len(dims) != 2:
         raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")

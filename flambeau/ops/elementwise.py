@@ -691,7 +691,7 @@ def copy(input: Tensor, src: Tensor, non_blocking: bool = False):
     return p.expand(convert(src, input.dtype), input.shape)
 
 
-@op(opmath=False, method=False, public=(), out=False, inplace=True,
+@op(opmath=False, method=False, out=False, inplace=True,
     samples=lambda: iter([sample(Arr((3, 4)), 2.0)]))
 def fill(input: Tensor, value: Operand):
     """A tensor like input in which every element is value."""

@@ -140,8 +140,8 @@ def _take_along_samples():
 
 @op(opmath=False, samples=_take_along_samples, grad="GatherBackward0", index_error=along_dim)
 def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
-    """`gather` that broadcasts the other dimensions, and counts negative indices from the end; of the
-    flattened input without `dim`."""
+    """`gather` that broadcasts the other dimensions, and counts negative indices from the end; of
+    the flattened input without `dim`."""
     if indices.dtype is not dtypes.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
                            f"{e._name(indices)}")
@@ -339,8 +339,8 @@ def _counts(x: Value, dim: int, index: Value, include_self: bool) -> Value:
 
 @scatter_reduce.vjp
 def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
-    """Sums pass g on, means share it, extrema share it among the equal, products pass on the product of
-    the other factors."""
+    """Sums pass g on, means share it, extrema share it among the equal, products pass on the
+    product of the other factors."""
     at = normalize_dim(dim, input.ndim)
 
     def picked(x: Value) -> Value:
@@ -465,8 +465,9 @@ def _index_reduce_samples():
 @op(inplace=True, samples=_index_reduce_samples, index_error=in_self)
 def index_reduce(input: Tensor, dim: int, index: Index, source: Tensor, reduce: str, *,
                  include_self: bool = True):
-    """The input with source[i] combined with slice index[i] of `dim`: "prod", "mean", "amax" or "amin".
-    Without `include_self`, slices of the input count only where nothing is written."""
+    """The input with source[i] combined with slice index[i] of `dim`: "prod", "mean", "amax" or
+    "amin". Without `include_self`, slices of the input count only where nothing is
+    written."""
     x, index, source = _reduced_slices(input, dim, index, source, reduce)
     result = scatter_reduce(x, dim, index, source, reduce, include_self=include_self)
     return p.reshape(result, input.shape)
@@ -593,8 +594,8 @@ def _masked_samples():
 
 
 def _too_few(index: int, call) -> Exception:
-    return RuntimeError("masked_scatter: expected self and source to have same dtypes and the source "
-                        f"to have more than {index} elements, one for each true element of the mask")
+    return RuntimeError("masked_scatter: Number of elements of source < number of ones in mask: "
+                        f"element {index} of the source is asked for")
 
 
 @op(inplace=True, opmath=False, samples=_masked_samples, index_error=_too_few)

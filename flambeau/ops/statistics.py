@@ -306,3 +306,71 @@ def _neighbours(x: Value, at: int) -> tuple[Value, Value]:
     """(all but the last, all but the first) along a dimension."""
     size = max(x.shape[at] - 1, 0)
     return p.slice_dim(x, at, 0, 1, size), p.slice_dim(x, at, min(1, x.shape[at]), 1, size)
+
+
+# --------------------------------------------------------------------------- differences
+def _hidden(samples):
+    return op(public=(), method=False, out=False, promote="float", samples=samples)
+
+
+@_hidden(lambda: iter([sample(Arr((5,)), 0.5, 0, 1), sample(Arr((3, 4)), 2.0, 1, 2)]))
+def _gradient_along(input: Tensor, spacing: float, dim: int, edge_order: int):
+    """The derivative along dim, of values `spacing` apart: see `torch.gradient`."""
+    size = input.shape[dim]
+    inner = p.div(p.sub(p.slice_dim(input, dim, 2, 1, size - 2),
+                        p.slice_dim(input, dim, 0, 1, size - 2)),
+                  _like_slice(2 * spacing, input, dim, size - 2))
+    first = _edge(input, spacing, dim, (0, 1, 2), edge_order)
+    last = _edge(input, -spacing, dim, (size - 1, size - 2, size - 3), edge_order)
+    return p.cat([part for part in (first, inner, last) if part.shape[dim]], dim)
+
+
+def _like_slice(value: float, x: Value, dim: int, size: int) -> Value:
+    return p.filled(value, p.slice_dim(x, dim, 0, 1, size))
+
+
+def _edge(x: Value, spacing: float, dim: int, places, order: int) -> Value:
+    """The one-sided derivative at the first of `places`."""
+    a, b = (p.slice_dim(x, dim, place, 1, 1) for place in places[:2])
+    if order == 1:
+        return p.div(p.sub(b, a), p.filled(spacing, a))
+    c = p.slice_dim(x, dim, places[2], 1, 1)
+    total = p.add(p.mul(a, p.filled(-1.5 / spacing, a)), p.mul(b, p.filled(2 / spacing, a)))
+    return p.add(total, p.mul(c, p.filled(-0.5 / spacing, a)))
+
+
+@_hidden(lambda: iter([sample(Arr((3, 5)), Arr((5,), None, 1, 2), 1, 1)]))
+def _gradient_over(input: Tensor, coordinates: Tensor, dim: int, edge_order: int):
+    """The derivative along dim, of values at the given coordinates: see `torch.gradient`."""
+    size = input.shape[dim]
+    wide = [size if d == dim else 1 for d in range(input.ndim)]
+    x = p.expand(p.reshape(coordinates, wide), input.shape)
+    low, high = _neighbours(x, dim)
+    step = p.sub(high, low)
+    left, right = _neighbours(step, dim)
+    below, middle, above = (p.slice_dim(input, dim, k, 1, size - 2) for k in range(3))
+    both = p.add(left, right)
+    inner = p.sub(p.mul(above, p.div(left, p.mul(right, both))),
+                  p.mul(below, p.div(right, p.mul(left, both))))
+    inner = p.add(inner, p.mul(middle, p.div(p.sub(right, left), p.mul(left, right))))
+    first = _uneven_edge(input, step, dim, False, edge_order)
+    last = _uneven_edge(input, step, dim, True, edge_order)
+    return p.cat([part for part in (first, inner, last) if part.shape[dim]], dim)
+
+
+def _uneven_edge(x: Value, step: Value, dim: int, end: bool, order: int) -> Value:
+    """The one-sided derivative at the start or the end, over uneven steps."""
+    size = x.shape[dim]
+    places = (size - 1, size - 2, size - 3) if end else (0, 1, 2)
+    steps = (size - 2, size - 3) if end else (0, 1)
+    a, b = (p.slice_dim(x, dim, k, 1, 1) for k in places[:2])
+    h = p.slice_dim(step, dim, steps[0], 1, 1)
+    if order == 1:
+        return p.div(p.sub(a, b) if end else p.sub(b, a), h)
+    c, k = p.slice_dim(x, dim, places[2], 1, 1), p.slice_dim(step, dim, steps[1], 1, 1)
+    both = p.add(h, k)
+    at_a = p.neg(p.div(p.add(p.add(h, h), k), p.mul(h, both)))
+    at_b = p.div(both, p.mul(h, k))
+    at_c = p.neg(p.div(h, p.mul(k, both)))
+    total = p.add(p.add(p.mul(a, at_a), p.mul(b, at_b)), p.mul(c, at_c))
+    return p.neg(total) if end else total

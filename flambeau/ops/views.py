@@ -370,7 +370,8 @@ def _triangle(x: Value, diagonal: int, lower: bool) -> Value:
 
 
 
-@view_op(samples=one((2, 3), (4, 1), 1, shape=(12,)), grad="AsStridedBackward0")
+@view_op(samples=one((2, 3), (4, 1), 1, shape=(12,)), grad="AsStridedBackward0", public=(),
+         method=False)
 def as_strided(input: Tensor, size: tuple, stride: tuple, storage_offset: int = 0):
     """Any view of the input's memory. In the graph the offset counts from the input's first element."""
     if len(size) != len(stride):

@@ -124,8 +124,7 @@ def _refill(pool, nbytes: int):
         address = _acquire(size)
     if not address:
         raise OutOfMemoryError(
-            f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes, "
-            f"which is {_human(nbytes)}; flambeau holds {_human(_ledger[IN_USE])} in use "
+            f"DefaultCPUAllocator: can't allocate memory: cannot allocate {_human(nbytes)}: flambeau holds {_human(_ledger[IN_USE])} in use "
             f"(peak {_human(_ledger[PEAK])}) and {_human(_ledger[CACHED])} cached; the machine has "
             f"{_human(config.available_memory())}")
     _ledger[IN_USE] += size

@@ -42,6 +42,9 @@ def put(tensor: Any, index: Any, value: Any) -> None:
         if isinstance(value, (bool, int, float, complex, np.generic)) and not advanced:
             ops.fill_(target, value)
             return
+        if value is None or isinstance(value, (str, bytes)):
+            raise TypeError(f"can't assign a {type(value).__name__} to a "
+                            f"torch.{target.dtype.legacy}")
         value = interop.from_data(value, None if isinstance(value, np.ndarray) else target.dtype)
     if not advanced:
         if value.ndim > target.ndim:
@@ -56,7 +59,7 @@ def put(tensor: Any, index: Any, value: Any) -> None:
         value = value.to(target.dtype)
     if len(advanced) == 1 and value.numel() == 1:
         (_, mask), = advanced.items()
-        if mask.dtype is dtypes.bool_ and mask.ndim == target.ndim:
+        if mask.dtype is dtypes.bool_ and tuple(mask.shape) == tuple(target.shape):
             ops.masked_fill_(target, mask, value.reshape(()))
             return
     where, indices = _expanded(target, advanced)
@@ -127,8 +130,11 @@ def _item(item: Any) -> Any:
         return _checked_index(interop.from_data(list(item), None if len(item) else dtypes.int64))
     if hasattr(item, "__index__"):
         return item.__index__()
-    raise TypeError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
-                    f"are valid indices (got {type(item).__name__})")
+    if isinstance(item, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(item).__name__}': a tensor is indexed by "
+                        f"integers, slices and tensors, not by {item!r}")
+    raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
+                     f"are valid indices (got {type(item).__name__})")
 
 
 def _checked_index(index: Any) -> Any:

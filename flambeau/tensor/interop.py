@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,18 +120,35 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
     if not isinstance(data, (bool, int, float, complex, str, bytes)) and hasattr(
             data, "__array__"):
         return from_data(np.asarray(data), dtype)
+    if dtype is None and not isinstance(data, (bool, int, float, complex, str, bytes)) and (
+            not _is_sequence(data) and not hasattr(data, "__float__")):
+        raise _unknown(data)
     shape = _shape_of(data)
-    flat = [_plain(item) for item in _flat(data, len(shape))]
+    flat = [_plain(item, dtype) for item in _flat(data, len(shape))]
     found = dtype or _infer(flat)
-    if found.kind in "ui" and any(isinstance(x, complex) for x in flat):
-        raise RuntimeError("value cannot be converted to type int64_t without overflow")
+    if found.kind != "c" and any(isinstance(x, complex) for x in flat):
+        raise TypeError(f"must be real number, not complex (the dtype is {found!r})")
     try:
         array = _array(flat, found).reshape(shape)
-    except OverflowError:
-        bits = found.itemsize * 8
-        raise RuntimeError(f"value cannot be converted to type {'u' if found.kind == 'u' else ''}"
-                           f"int{bits}_t without overflow") from None
+    except (OverflowError, ValueError):  # too large; NaN
+        raise RuntimeError(f"value cannot be converted to type {found.name} without overflow"
+                           ) from None
     return from_array_copy(array, found)
+
+
+def _is_sequence(data: Any) -> bool:
+    """Something that nests: indexed by position, with a length."""
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, Mapping)
+
+
+def _unknown(item: Any) -> Exception:
+    """The error for an element that is no number."""
+    if isinstance(item, str):
+        return ValueError("too many dimensions 'str': a tensor holds numbers, not text")
+    if isinstance(item, bytes):
+        return TypeError("new(): invalid data type 'bytes'")
+    return RuntimeError(f"Could not infer dtype of {type(item).__name__}: a tensor is made of numbers, "
+                        "nested sequences of numbers, or arrays")
 
 
 def _array(flat: list, dtype: DType) -> np.ndarray:
@@ -139,6 +156,9 @@ def _array(flat: list, dtype: DType) -> np.ndarray:
         return np.array([bool(x) for x in flat], np.bool_)
     if dtype.kind in "ui":
         items = [int(x) for x in flat]
+        top = 1 << 8 * dtype.itemsize - (dtype.kind == "i")
+        if any(not -top <= x < top for x in items):  # -255 is 1 as uint8, as in PyTorch
+            raise OverflowError
         if dtype.kind == "u" and any(x < 0 for x in items):
             return np.array(items, np.int64).astype(dtype.numpy)
         return np.array(items, dtype.numpy if dtype.itemsize == 8 else np.int64).astype(dtype.numpy)
@@ -152,14 +172,14 @@ def _shape_of(data: Any) -> tuple[int, ...]:
         return data.shape
     if isinstance(data, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+    if not _is_sequence(data):
         return ()
     if len(data) == 0:
         return (0,)
     return (len(data), *_shape_of(data[0]))
 
 
-def _flat(data: Any, depth: int, dim: int = 0, length: int | None = None):
+def _flat(data: Any, depth: int, dim: int = 0):
     if isinstance(data, (TensorBase, np.ndarray)):
         array = array_of(data) if isinstance(data, TensorBase) else data
         if array.ndim != depth:
@@ -167,7 +187,9 @@ def _flat(data: Any, depth: int, dim: int = 0, length: int | None = None):
         yield from array.ravel().tolist()
         return
     if depth == 0:
-        if hasattr(data, "__len__") and not isinstance(data, np.generic):
+        if _is_sequence(data) and not isinstance(data, np.generic):
+            if isinstance(data, (str, bytes)):
+                raise _unknown(data) if dim < 2 else TypeError("new(): invalid data type 'str'")
             raise TypeError(f"new(): expected a number, got {type(data).__name__} at depth {dim}")
         yield data
         return
@@ -187,7 +209,7 @@ def _flat(data: Any, depth: int, dim: int = 0, length: int | None = None):
         yield from _flat(item, depth - 1, dim + 1)
 
 
-def _plain(item: Any) -> bool | int | float | complex:
+def _plain(item: Any, dtype: DType | None) -> bool | int | float | complex:
     if isinstance(item, (bool, int, float, complex)):
         return item
     if isinstance(item, (np.generic, TensorBase)):
@@ -196,8 +218,10 @@ def _plain(item: Any) -> bool | int | float | complex:
         return float(item)
     if hasattr(item, "__index__"):
         return item.__index__()
-    raise TypeError(f"new(): invalid data type '{type(item).__name__}'" if item is not None
-                    else "must be real number, not NoneType")
+    if dtype is None:
+        raise _unknown(item)
+    raise TypeError(f"must be real number, not {type(item).__name__}" if dtype.kind in "fc" else
+                    f"'{type(item).__name__}' object cannot be interpreted as an integer")
 
 
 def _infer(flat: list) -> DType:
@@ -222,7 +246,8 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
     """
     meta = tensor._meta
     if meta.numel != 1:
-        raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
+        raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar (its "
+                           f"shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
     kind = _CTYPES.get(meta.dtype.name)
     if kind is not None:
         return kind.from_address(tensor._ptr).value

@@ -16,7 +16,7 @@ __all__ = [
     "batch_norm", "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
     "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
-    "meshgrid", "hstack", "vstack", "tile", "ravel", "tensor_split", "new_factory",
+    "meshgrid", "tile", "ravel", "tensor_split", "new_factory",
     "new_full", "new_tensor",
 ]
 
@@ -236,17 +236,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
         grids = [ops.transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
-
-
-def hstack(tensors: Sequence, *, out: Any = None) -> Any:
-    """Join along columns (vectors along their only dimension)."""
-    many = [atleast_1d(t) for t in tensors]
-    return ops.cat(many, 0 if many[0].ndim == 1 else 1)
-
-
-def vstack(tensors: Sequence, *, out: Any = None) -> Any:
-    """Join along rows."""
-    return ops.cat([atleast_2d(t) for t in tensors], 0)
 
 
 def tile(input: Any, dims: Any) -> Any:

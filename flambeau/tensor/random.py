@@ -89,7 +89,7 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
 
 def _needs_float(name: str, tensor: Any) -> None:
     if tensor.dtype.kind != "f":
-        raise RuntimeError(f'"{name}" not implemented for \'{dispatch._scalar_name(tensor.dtype)}\'; '
+        raise NotImplementedError(f'"{name}" not implemented for \'{dispatch._scalar_name(tensor.dtype)}\'; '
                            "it fills floating tensors")
 
 
@@ -113,6 +113,7 @@ def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
 
 
 def _bernoulli_each(self: Any, p: Any, generator: Any) -> Any:
+    _needs_float("bernoulli_tensor_cpu_p_", p)
     kind = "bernoulli_float64" if p.dtype is dtypes.float64 else "bernoulli_float32"
     p = p.detach().to(dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32)
     p = ops.expand(p, tuple(self.shape)).contiguous()
@@ -183,8 +184,9 @@ def randint(low: Any, high: Any = None, size: Any = None, *, generator: Any = No
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
-    if size is None:
-        raise TypeError("randint() missing required argument 'size'")
+    if size is None or isinstance(size, int):
+        raise TypeError("randint(): argument 'size' must be tuple of ints, such as (3,), not "
+                        f"{kind_of(size)}")
     made = creation.empty(size, dtype=dtype or dtypes.int64, **options)
     plan = plan_random(made.dtype, operator.index(low), operator.index(high))
     return creation._finish(fill(made, plan.kind, plan.slots, generator), requires_grad)
@@ -291,6 +293,9 @@ def _drawn_with_replacement(weights: Tensor, count: int, generator: Any) -> Tens
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero elements with probability `p` and scale the others by 1 / (1 - p), when training."""
+    if not isinstance(input, TensorBase):
+        raise TypeError(f"dropout(): argument 'input' (position 1) must be Tensor, not "
+                        f"{kind_of(input)}")
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0 or not input.numel():

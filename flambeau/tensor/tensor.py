@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.arguments import kind_of
 from flambeau.core.device import CPU, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides
@@ -31,7 +32,20 @@ def shape_of(args: Sequence) -> tuple:
     """Sizes given as separate ints or as one sequence."""
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
-    return tuple(a if a.__class__ is int else operator.index(a) for a in args)
+    try:
+        return tuple([a if a.__class__ is int else operator.index(a) for a in args])
+    except TypeError:
+        raise _not_sizes(args) from None
+
+
+def _not_sizes(args: Sequence) -> TypeError:
+    """The error for sizes or dimensions that are no integers."""
+    place, wrong = next((i, a) for i, a in enumerate(args) if not hasattr(a, "__index__"))
+    if isinstance(wrong, TensorBase):
+        return TypeError(f"sizes and dimensions must be integers, but the one at pos {place} is a tensor "
+                         f"of shape {list(wrong.shape)} and dtype {wrong.dtype!r}; use .item()")
+    return TypeError(f"argument must be tuple of ints, but found element of type {kind_of(wrong)} at pos "
+                     f"{place}: {wrong!r}. Round or convert it with int(...) first.")
 
 
 class Tensor(TensorBase):
@@ -226,7 +240,7 @@ class Tensor(TensorBase):
                                "to use a computed variable in a subgraph that doesn't require "
                                "differentiation use var_no_grad = var.detach().")
         if requires_grad and self._meta.dtype.kind not in "fc":
-            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+            raise not_differentiable(self._meta.dtype)
         self._rg = bool(requires_grad)
         return self
 
@@ -269,11 +283,13 @@ class Tensor(TensorBase):
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.shape != self.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: expected shape "
-                                   f"{list(self.shape)}, got {list(value.shape)}")
+                raise RuntimeError("attempting to assign a gradient of size "
+                                   f"'{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                                   "Please ensure that the gradient and the tensor are the same size")
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: expected "
-                                   f"{self.dtype!r}, got {value.dtype!r}")
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' to a "
+                                   f"tensor with dtype '{self.dtype!r}'. The gradient must match the "
+                                   "tensor's dtype; convert it with .to(dtype)")
         self._grad = value
 
     @grad.deleter
@@ -361,10 +377,22 @@ class Tensor(TensorBase):
         return bool(self.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real_item("double"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real_item("int64_t"))
+
+    def _real_item(self, kind: str) -> bool | int | float:
+        if self._meta.numel != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars, and this "
+                             f"one has shape {list(self._meta.shape)}")
+        value = self.item()
+        if isinstance(value, complex):
+            if value.imag:
+                raise RuntimeError(f"value cannot be converted to type {kind} without overflow: {value} "
+                                   "is complex; take .real or .abs() first")
+            return value.real
+        return value
 
     def __complex__(self) -> complex:
         return complex(self.item())
@@ -470,6 +498,8 @@ class Tensor(TensorBase):
     def to(self, *args: Any, dtype: DType | None = None, device: Any = None,
            non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Tensor:
         """Convert dtype (and device): `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
+        if len(args) > 4:
+            raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were given")
         for arg in args:
             if isinstance(arg, DType):
                 dtype = arg
@@ -495,6 +525,8 @@ class Tensor(TensorBase):
         """The legacy type name, or the tensor converted to a dtype (also given by such a name)."""
         if dtype is None:
             return f"torch.{self._meta.dtype.legacy}"
+        if not isinstance(dtype, (str, DType, type)):
+            raise TypeError(f"dtype must be a type, str, or dtype object, not {kind_of(dtype)}")
         if isinstance(dtype, str):
             name = dtype.removeprefix("torch.")
             dtype = next((d for d in dtypes.ALL_DTYPES if d.legacy == name), None)
@@ -511,6 +543,11 @@ class Tensor(TensorBase):
     def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
         as_device("cuda" if device is None else device)
         return self
+
+    def pin_memory(self, device: Any = None) -> Tensor:
+        """Raises: page-locked memory serves copies to an accelerator, and there is none."""
+        raise RuntimeError("Cannot access accelerator device when none is available. (pin_memory: leave "
+                           "it out on the CPU)")
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with its own memory, in the same order unless a memory format is given."""
@@ -532,6 +569,9 @@ class Tensor(TensorBase):
         """The same elements in another shape (never copies), or reinterpreted as another dtype."""
         if len(shape) == 1 and isinstance(shape[0], DType):
             return self._reinterpreted(shape[0])
+        if not shape:
+            raise TypeError("view() received an invalid combination of arguments - got (), but expected "
+                            "a shape (ints, or a tuple of ints) or a dtype")
         return ops.view(self, shape_of(shape))
 
     def _reinterpreted(self, dtype: DType) -> Tensor:
@@ -603,6 +643,9 @@ class Tensor(TensorBase):
     def resize_(self, *sizes: Any) -> Tensor:
         """Change the shape in place; new elements are uninitialised."""
         shape = shape_of(sizes)
+        if any(size < 0 for size in shape):
+            raise RuntimeError("Trying to create tensor with negative dimension "
+                               f"{min(shape)}: {list(shape)}")
         if self._rg:
             raise RuntimeError("cannot resize variables that require grad")
         meta = contiguous_meta(self.dtype, shape)
@@ -650,9 +693,20 @@ class Tensor(TensorBase):
 
     @staticmethod
     def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
+        if not isinstance(data, Tensor):
+            raise TypeError("_make_subclass(): argument 'data' (position 2) must be Tensor, not "
+                            f"{kind_of(data)}")
+        if require_grad and data._meta.dtype.kind not in "fc":
+            raise not_differentiable(data._meta.dtype)
         made = data.detach().as_subclass(cls)
         made._rg = bool(require_grad)
         return made
+
+
+def not_differentiable(dtype: DType) -> RuntimeError:
+    """The error for asking for gradients of integers."""
+    return RuntimeError("Only Tensors of floating point and complex dtype can require gradients, not "
+                        f"{dtype!r}: convert with .to(torch.float32), or pass requires_grad=False")
 
 
 def _is_order(memory_format: Any) -> bool:

@@ -1,0 +1,366 @@
+"""Shape operations whose arguments PyTorch overloads, or whose result is a choice of views: they sort
+out the arguments and call ops."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.core import dtypes, shapes
+from flambeau.core.shapes import normalize_dim
+from flambeau.tensor import creation, interop
+from flambeau.tensor.functions import ops
+from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.tensor import shape_of
+
+__all__ = [
+    "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
+    "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy", "as_strided_scatter",
+    "view_copy", "view_as_real_copy", "split_with_sizes_copy", "detach_copy", "block_diag",
+    "cartesian_prod", "combinations", "einsum", "chain_matmul", "repeat_interleave", "gradient",
+    "unravel_index", "broadcast_shapes", "constant_pad_nd", "rot90", "sum_to_size",
+]
+
+
+def positive(input: Any) -> Any:
+    """The input itself.
+
+    Raises:
+        RuntimeError: a bool tensor.
+    """
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+def broadcast_shapes(*given: Any) -> shapes.Size:
+    """The common shape of tensors of these shapes.
+
+    Raises:
+        RuntimeError: they do not broadcast.
+    """
+    tuples = [(s,) if isinstance(s, int) else tuple(s) for s in given]
+    for size in itertools.chain.from_iterable(tuples):
+        if size < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension ({size}): ({size})")
+    return shapes.Size(shapes.broadcast_shapes(*tuples))
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """Tensors of fewer dimensions gain dimensions of size 1: vectors as rows, matrices in depth."""
+    if len(tensors) == 1 and isinstance(tensors[0], TensorBase):
+        return _three(tensors[0])
+    many = tensors[0] if len(tensors) == 1 else tensors
+    return tuple(_three(t) for t in many)
+
+
+def _three(tensor: Any) -> Any:
+    shape = tuple(tensor.shape)
+    if len(shape) >= 3:
+        return tensor
+    return ops.reshape(tensor, {0: (1, 1, 1), 1: (1, *shape, 1), 2: (*shape, 1)}[len(shape)])
+
+
+# --------------------------------------------------------------------------- pieces
+def _named_split(name: str, least: int, dim_of: Any, doc: str) -> Any:
+    def split(input: Any, indices_or_sections: Any) -> tuple:
+        from flambeau.tensor.overloads import tensor_split
+
+        if input.ndim < least:
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension, but "
+                               f"got a tensor with {input.ndim} dimensions!")
+        dim = dim_of(input)
+        sections = indices_or_sections
+        if isinstance(sections, int):
+            if sections == 0 or input.shape[dim] % sections:
+                raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but the "
+                                   f"size of the dimension {input.shape[dim]} is not divisible by "
+                                   f"the split_size {sections}!")
+        return tensor_split(input, sections, dim)
+
+    split.__name__ = split.__qualname__ = name
+    split.__doc__ = doc
+    return split
+
+
+def _columns(tensor: Any) -> int:
+    return 0 if tensor.ndim == 1 else 1
+
+
+def _rows(tensor: Any) -> int:
+    return 0
+
+
+def _depth(tensor: Any) -> int:
+    return 2
+
+
+hsplit = _named_split("hsplit", 1, _columns, "Equal parts, or cuts at positions, along columns.")
+vsplit = _named_split("vsplit", 2, _rows, "Equal parts, or cuts at positions, along rows.")
+dsplit = _named_split("dsplit", 3, _depth, "Equal parts, or cuts at positions, in depth.")
+
+
+def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple:
+    """Pieces of the given sizes along `dim`."""
+    return ops.split(input, shape_of((split_sizes,)), dim)
+
+
+unsafe_split_with_sizes = split_with_sizes
+
+
+def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple:
+    """`split`: the pieces share memory with the input."""
+    return ops.split(input, split_size, dim)
+
+
+def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
+    """`chunk`: the pieces share memory with the input."""
+    return ops.chunk(input, chunks, dim)
+
+
+def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, *,
+                          out: Any = None) -> Any:
+    """Copies of pieces of the given sizes along `dim`."""
+    pieces = ops.split_copy(input, shape_of((split_sizes,)), dim)
+    if out is None:
+        return pieces
+    for target, piece in zip(out, pieces, strict=True):
+        target.resize_(piece.shape).copy_(piece)
+    return None
+
+
+# --------------------------------------------------------------------------- views of memory
+def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """Any view of the input's memory; the offset counts elements from the start of the storage."""
+    at = 0 if storage_offset is None else int(storage_offset) - input.storage_offset()
+    if storage_offset is not None and storage_offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {storage_offset}")
+    return ops.as_strided(input, shape_of((size,)), shape_of((stride,)), at)
+
+
+def _stored(made: Any, out: Any) -> Any:
+    """`made`, or `out` with the elements of `made`."""
+    return made if out is None else out.resize_(made.shape).copy_(made)
+
+
+def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: int | None = None, *,
+                    out: Any = None) -> Any:
+    """A copy of what `as_strided` shows."""
+    return _stored(ops.clone(as_strided(input, size, stride, storage_offset)), out)
+
+
+def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any,
+                       storage_offset: int | None = None, *, out: Any = None) -> Any:
+    """A copy of the input with src in the place that `as_strided` shows."""
+    result = input.clone()
+    offset = 0 if storage_offset is None else storage_offset
+    shown = as_strided(result, size, stride, offset)
+    if tuple(shown.shape) != tuple(src.shape):
+        raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
+                           f"{list(src.shape)}, slice size = {list(shown.shape)}")
+    shown.copy_(src)
+    return _stored(result, out)
+
+
+def view_copy(input: Any, size: Any, *, out: Any = None) -> Any:
+    """A copy of what `view` shows: of another shape, or of another dtype."""
+    return _stored(ops.clone(input.view(size)), out)
+
+
+def view_as_real_copy(input: Any, *, out: Any = None) -> Any:
+    """A copy of what `view_as_real` shows."""
+    return _stored(ops.clone(ops.view_as_real(input)), out)
+
+
+def detach_copy(input: Any, *, out: Any = None) -> Any:
+    """A copy outside the graph."""
+    return _stored(ops.clone(input.detach()), out)
+
+
+def sum_to_size(input: Any, *size: Any) -> Any:
+    """The sum over the dimensions that broadcasting from `size` to this shape would stretch."""
+    wanted = shape_of(size)
+    return input if wanted == tuple(input.shape) else ops._sum_to_size(input, wanted)
+
+
+# --------------------------------------------------------------------------- of several tensors
+def block_diag(*tensors: Any) -> Any:
+    """A matrix with the tensors (matrices, vectors as rows, scalars) along its diagonal."""
+    if not tensors:
+        return creation.empty(1, 0)
+    return ops._block_diag(tensors)
+
+
+def cartesian_prod(*tensors: Any) -> Any:
+    """All combinations of one element of each vector, as rows."""
+    from flambeau.tensor.overloads import meshgrid
+
+    for tensor in tensors:
+        if tensor.ndim > 1:
+            raise RuntimeError("Expect a 1D vector, but got shape " f"{list(tensor.shape)}")
+    if len(tensors) == 1:
+        return tensors[0]
+    grids = meshgrid(*tensors, indexing="ij")
+    return ops.stack([ops.reshape(g, (-1,)) for g in grids], 1)
+
+
+def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
+    """All choices of r elements of a vector, in its order, as rows."""
+    if input.ndim != 1:
+        raise RuntimeError("Expect a 1D vector, but got shape " f"{list(input.shape)}")
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    if r == 0:
+        return creation.empty(0, dtype=input.dtype)
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(choose(range(input.shape[0]), r))
+    places = creation.tensor(rows, dtype=dtypes.int64).reshape(len(rows), r)
+    return ops.reshape(ops.index_select(input, 0, places.reshape(-1)), (len(rows), r))
+
+
+def einsum(*args: Any) -> Any:
+    """Sums of products as Einstein writes them: einsum("ij,jk->ik", a, b). Terms may also be given as
+    lists of numbers: einsum(a, [0, 1], b, [1, 2], [0, 2])."""
+    if len(args) < 2:
+        raise ValueError("einsum(): must specify the equation string and at least one operand, or at "
+                         "least one operand and its subscripts list")
+    if isinstance(args[0], TensorBase):
+        equation, operands = _from_lists(args)
+    else:
+        equation, operands = args[0], args[1:]
+        if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+            operands = tuple(operands[0])
+    return ops._einsum(equation, operands)
+
+
+def _from_lists(args: Sequence) -> tuple[str, tuple]:
+    """The equation that pairs of operands and lists of numbers spell."""
+    def word(numbers: Sequence) -> str:
+        letters = []
+        for n in numbers:
+            if n is Ellipsis:
+                letters.append("...")
+            elif 0 <= n < 52:
+                letters.append(chr(ord("A") + n) if n < 26 else chr(ord("a") + n - 26))
+            else:
+                raise ValueError(f"einsum(): subscripts must be within the range [0, 52), got {n}")
+        return "".join(letters)
+
+    pairs = len(args) // 2
+    equation = ",".join(word(args[2 * k + 1]) for k in range(pairs))
+    if len(args) % 2:
+        equation += "->" + word(args[-1])
+    return equation, tuple(args[2 * k] for k in range(pairs))
+
+
+def chain_matmul(*matrices: Any, out: Any = None) -> Any:
+    """The product of matrices, multiplied in the cheapest order."""
+    for matrix in matrices:
+        if matrix.ndim != 2:
+            raise RuntimeError(f"Tensor dimension is {matrix.ndim}, expected 2 instead.")
+    if not matrices:
+        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    return _stored(matrices[0] if len(matrices) == 1 else ops.multi_dot(matrices), out)
+
+
+# --------------------------------------------------------------------------- repeats, padding
+def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *,
+                      output_size: int | None = None) -> Any:
+    """Each element, or slice along `dim`, several times in a row: the same number of times, or as many
+    as a vector says. With one argument: the positions of a vector so repeated."""
+    if repeats is None:
+        return _spelled_out(input)
+    if dim is None:
+        input, dim = ops.reshape(input, (-1,)), 0
+    if isinstance(repeats, TensorBase) and repeats.numel() == 1 and repeats.ndim == 0:
+        repeats = int(repeats.item())
+    at = normalize_dim(dim, input.ndim)
+    scalar = input.ndim == 0
+    if scalar:
+        input = ops.reshape(input, (1,))
+    if isinstance(repeats, int):
+        if repeats < 0:
+            raise RuntimeError("Repeats must be non-negative")
+        return ops._repeat_each(input, repeats, at)
+    repeats = creation.as_tensor(repeats)
+    if repeats.ndim > 1:
+        raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
+    if repeats.numel() == 1:
+        repeats = ops.expand(ops.reshape(repeats, (1,)), (input.shape[at],))
+    elif repeats.shape[0] != input.shape[at]:
+        raise RuntimeError("repeats must have the same size as input along dim, but got "
+                           f"repeats.size(0) = {repeats.shape[0]} and input.size({at}) = "
+                           f"{input.shape[at]}")
+    return ops.index_select(input, at, _spelled_out(repeats))
+
+
+def _spelled_out(repeats: Any) -> Any:
+    """0 repeats[0] times, 1 repeats[1] times, ..."""
+    import numpy as np
+
+    if repeats.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError("repeats has to be Long or Int tensor")
+    counts = repeats.detach().contiguous().numpy()
+    if (counts < 0).any():
+        raise RuntimeError("repeats can not be negative")
+    return interop.from_numpy(np.repeat(np.arange(counts.size), counts)).to(repeats.dtype)
+
+
+def constant_pad_nd(input: Any, pad: Sequence[int], value: Any = 0) -> Any:
+    """The tensor with `value` around it; pairs of widths, last dimension first."""
+    return ops.pad(input, tuple(pad), "constant", value)
+
+
+def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
+    """The tensor turned k times by 90 degrees in the plane of two dimensions."""
+    return ops._rot90(input, k, tuple(dims))
+
+
+# --------------------------------------------------------------------------- differences
+def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> list:
+    """The derivative along each of `dim` by central differences (one-sided at the edges). `spacing`:
+    one distance, one for each dimension, or a vector of coordinates for each."""
+    dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    dims = [normalize_dim(d, input.ndim) for d in dims]
+    if isinstance(spacing, TensorBase):
+        spacing = [spacing]
+    elif not isinstance(spacing, (list, tuple)):
+        spacing = [spacing] * len(dims)
+    if len(spacing) != len(dims):
+        raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list of "
+                           f"length {len(dims)}, got a list of length {len(spacing)}")
+    if edge_order not in (1, 2):
+        raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
+    if len(set(dims)) != len(dims):
+        repeated = next(d for d in dims if dims.count(d) > 1)
+        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims")
+    for d, space in zip(dims, spacing, strict=True):
+        if input.shape[d] <= edge_order:
+            raise RuntimeError("torch.gradient expected each dimension size to be at least "
+                               "edge_order+1")
+        if isinstance(space, TensorBase) and (space.ndim != 1 or space.shape[0] != input.shape[d]):
+            raise RuntimeError("torch.gradient expected each element of spacing to have one "
+                               "dimension, and the size of the dimension of the input")
+    return [ops._gradient_over(input, space, d, edge_order) if isinstance(space, TensorBase)
+            else ops._gradient_along(input, float(space), d, edge_order)
+            for d, space in zip(dims, spacing, strict=True)]
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple:
+    """The coordinates, in a tensor of `shape`, of row-major positions: one tensor per dimension."""
+    if not isinstance(indices, TensorBase):
+        raise TypeError("unravel_index(): argument 'indices' (position 1) must be Tensor, not "
+                        f"{type(indices).__name__}")
+    if indices.dtype.kind not in "ui":
+        raise TypeError("expected 'indices' to be integer dtype, but got "
+                        f"{indices.dtype!r}")
+    sizes = shape_of((shape,)) if not isinstance(shape, int) else (shape,)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"'shape' cannot have negative values, but got {tuple(sizes)}")
+    columns, step = [], 1
+    for size in reversed(sizes):
+        whole = indices if step == 1 else ops.floor_divide(indices, step)
+        columns.append(ops.remainder(whole, size) if size else whole)
+        step *= size
+    return tuple(reversed(columns))
