@@ -56,6 +56,7 @@ _HOMES = {
     "tensor.sorting": (
         "median", "nanmedian", "quantile", "nanquantile", "unique", "unique_consecutive"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
+    "tensor.indexing": ("index_put", "index_put_", "unravel_index"),
     "tensor.settings": (
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
         "get_num_interop_threads", "set_num_interop_threads",

@@ -16,11 +16,12 @@ PATH = ROOT / "docs" / "ops.md"
 
 HEAD = """# Operations
 
-Generated from the op records by `scripts/make_docs.py`; do not edit. Each op is defined once, in the module of `flambeau/ops/` that
-heads its table; what else there is of it is derived.
+Generated from the op records by `scripts/make_docs.py`; do not edit. Each op is defined once, in
+the module of `flambeau/ops/` that heads its table; what else there is of it is derived.
 
 - **where**: `torch`, `F` (`torch.nn.functional`), other namespaces, `.` for a method of `Tensor`.
-- **forms**: `_` in place, `out` with `out=`, `view` shares memory with its first argument where the layout allows it.
+- **forms**: `_` in place, `out` with `out=`, `view` shares memory with its first argument where the
+  layout allows it.
 - **gradient**: `derived` from the primitives, `rule` written beside the op, `-` none.
 """
 
@@ -44,6 +45,7 @@ def first_sentence(doc: str) -> str:
 
 
 def where(record: Any) -> str:
+    """The namespaces that have it, and "." for a method."""
     places = ["F" if space == "nn.functional" else space for space in record.public]
     if record.method and not short_name(record).startswith("_"):
         places.append(".")
@@ -51,12 +53,14 @@ def where(record: Any) -> str:
 
 
 def forms(record: Any) -> str:
+    """The derived forms beside the function."""
     found = ["view"] if record.kind == "view" else []
     found += ["_"] if record.inplace or getattr(record, "mutates", None) else []
     return " ".join(found + (["out"] if record.out else []))
 
 
 def gradient(record: Any) -> str:
+    """Where the gradient comes from."""
     if not record.differentiable:
         return "-"
     return "rule" if record.gradient is not None else "derived"

@@ -50,8 +50,8 @@ Number: TypeAlias = _bool | _int | _float | _complex
 
 RENAMED = {name: f"_{name}" for name in ("bool", "int", "float", "complex", "str", "tuple", "list",
                                          "type")}
-RENAMED |= {"DType": "_dtype", "Device": "_device", "Size": "_Size", "np": "np", "ndarray": "ndarray",
-            "object": "Any"}
+RENAMED |= {"DType": "_dtype", "Device": "_device", "Size": "_Size", "np": "np",
+            "ndarray": "ndarray", "object": "Any"}
 KNOWN = {"Any", "None", "Tensor", "Number", "Sequence", "Callable", "Iterator", *RENAMED}
 
 OPERATORS = ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "eq", "ne", "lt", "le", "gt",
@@ -91,6 +91,7 @@ def parameters(function: Callable, bound: bool = False) -> str:
 
 
 def default(value: Any) -> str:
+    """A default value as the stub shows it."""
     simple = isinstance(value, (bool, int, str, type(None))) or (
         isinstance(value, float) and abs(value) < 1e300)
     return repr(value) if simple else "..."
@@ -125,6 +126,7 @@ def renamed(text: str) -> str:
 
 
 def result_of(record: Any) -> str:
+    """The result's annotation."""
     count = result_count(record)
     if count == 1:
         return "Tensor"

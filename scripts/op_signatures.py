@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["PUBLIC_TYPES", "registry", "short_name", "signature", "family", "result_count", "update"]
+__all__ = ["PUBLIC_TYPES", "registry", "short_name", "signature", "family", "result_count",
+           "update"]
 
 # The annotations of records, as users see them.
 PUBLIC_TYPES = {

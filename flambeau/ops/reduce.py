@@ -91,18 +91,22 @@ def mean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *
     return kept(p.div(total, size_constant(count_of(x, dims), total)), input, dims, keepdim)
 
 
-def _no_empty(name: str, x: Value, dims) -> None:
+def _no_empty(name: str, x: Value, dims, whole: bool = False) -> None:
     if count_of(x, dims) == 0 and x.numel == 0:
-        raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0, "
-                         "or the reduced dimension to have non-zero size: specify the reduction dim "
-                         "with the 'dim' argument.")
+        if whole:
+            wrong = IndexError if name.startswith("arg") else RuntimeError
+            raise wrong(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. "
+                        f"Specify the reduction dim with the 'dim' argument. (shape {list(x.shape)})")
+        dim = next(d for d in dims if x.shape[d] == 0)
+        raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size. (shape "
+                         f"{list(x.shape)})")
 
 
 @op(samples=over(empty=False), oracle=np.max)
 def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
     """The largest value over dim; equal maxima share the gradient."""
     dims = normalize_dims(dim, input.ndim)
-    _no_empty("amax", input, dims)
+    _no_empty("amax", input, dims, dim is None or dim == ())
     return kept(p.reduce_max(input, dims), input, dims, keepdim)
 
 
@@ -110,7 +114,7 @@ def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
 def amin(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
     """The smallest value over dim; equal minima share the gradient."""
     dims = normalize_dims(dim, input.ndim)
-    _no_empty("amin", input, dims)
+    _no_empty("amin", input, dims, dim is None or dim == ())
     return kept(p.reduce_min(input, dims), input, dims, keepdim)
 
 
@@ -118,7 +122,7 @@ def _arg(name: str, x: Value, dim, keepdim: bool, largest: bool) -> Value:
     if x.dtype.kind == "b" or x.dtype.is_complex:
         raise RuntimeError(f'"{name}_cpu" not implemented for \'{e._name(x)}\'')
     if dim is None:
-        _no_empty(name, x, tuple(range(x.ndim)))
+        _no_empty(name, x, tuple(range(x.ndim)), True)
         flat = p.reduce_arg(x, tuple(range(x.ndim)), largest)
         return kept(flat, x, range(x.ndim), keepdim)
     dims = (normalize_dim(dim, x.ndim),) if x.ndim else ()
@@ -176,7 +180,7 @@ def min_dim(input: Tensor, dim: int, keepdim: bool = False):
     public=(), grad="MaxBackward1")
 def max_all(input: Tensor):
     """The largest element."""
-    _no_empty("max", input, range(input.ndim))
+    _no_empty("max", input, range(input.ndim), True)
     return p.reduce_max(input, range(input.ndim))
 
 
@@ -184,7 +188,7 @@ def max_all(input: Tensor):
     public=(), grad="MinBackward1")
 def min_all(input: Tensor):
     """The smallest element."""
-    _no_empty("min", input, range(input.ndim))
+    _no_empty("min", input, range(input.ndim), True)
     return p.reduce_min(input, range(input.ndim))
 
 

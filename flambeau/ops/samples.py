@@ -34,6 +34,7 @@ class Sample:
 
 
 def sample(*args: Any, **kwargs: Any) -> Sample:
+    """The call `op(*args, **kwargs)`."""
     return Sample(args, kwargs)
 
 

@@ -72,6 +72,6 @@ def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
 
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape)) or (1,)
     result = ops.expand(input, shape)[ops.expand(mask, shape)]
     return result if out is None else out.resize_(result.shape).copy_(result)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.arguments import kind_of, unexpected_keyword
 from flambeau.core.device import as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
@@ -111,6 +112,16 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
     return _finish(interop.from_numpy(array), requires_grad)
 
 
+def _known(name: str, options: dict, extra: tuple = ()) -> None:
+    """Raise TypeError for an option that no factory takes."""
+    for word in options:
+        if word not in _OPTIONS and word not in extra:
+            raise unexpected_keyword(name, word, (*_OPTIONS, *extra))
+
+
+_OPTIONS = ("size", "out", "dtype", "layout", "device", "requires_grad", "pin_memory", "memory_format")
+
+
 def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
           memory_format: Any = None) -> Tensor:
@@ -127,15 +138,18 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
 
 def zeros(*size: Any, out: Any = None, **options: Any) -> Tensor:
     """A tensor of zeros."""
-    return _filled(size, 0, out, options)
+    return _filled("zeros", size, 0, out, options)
 
 
 def ones(*size: Any, out: Any = None, **options: Any) -> Tensor:
     """A tensor of ones."""
-    return _filled(size, 1, out, options)
+    return _filled("ones", size, 1, out, options)
 
 
-def _filled(size: Sequence, value: float, out: Any, options: dict) -> Tensor:
+def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) -> Tensor:
+    _known(name, options)
+    if not size and "size" not in options:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
     wants = options.pop("requires_grad", False)
     if "size" in options:
         size = (options.pop("size"),)
@@ -196,6 +210,9 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
     from flambeau.runtime import memory
 
     dtype = checked(dtype, device, layout) or dtypes_default()
+    if any(step < 0 for step in stride) or any(n < 0 for n in size):
+        raise RuntimeError("Storage size calculation overflowed: sizes and strides must not be negative, "
+                           f"got sizes={list(size)} and strides={list(stride)}")
     storage = memory.allocate(required_span(tuple(size), tuple(stride)) * dtype.itemsize)
     return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
 
@@ -210,6 +227,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None, dtype
     if end is None:
         start, end = 0, start
     start, end, step = _number(start), _number(end), _number(step)
+    for name, value in (("start", start), ("end", end), ("step", step)):
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"arange(): argument {name!r} must be Number, not {kind_of(value)}")
     dtype = checked(dtype, device, layout)
     whole = all(isinstance(x, int) for x in (start, end, step))
     if dtype is None:
@@ -266,7 +286,8 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = 
         layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A matrix with ones on the diagonal."""
     if n < 0 or (m is not None and m < 0):
-        raise RuntimeError(f"n must be greater or equal to 0, got {min(n, m or 0)}")
+        name, wrong = ("n", n) if n < 0 else ("m", m)
+        raise RuntimeError(f"{name} must be greater or equal to 0, got {wrong}")
     dtype = checked(dtype, device, layout) or dtypes_default()
     made = ops._eye(n, n if m is None else m, dtype)
     if out is not None:

@@ -13,7 +13,7 @@ from flambeau.tensor.compress import nonzero_columns
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["get", "put", "checked_dim"]
+__all__ = ["get", "put", "checked_dim", "index_put", "index_put_", "unravel_index"]
 
 
 def checked_dim(dim: Any, rank: int) -> int:
@@ -121,8 +121,9 @@ def _item(item: Any) -> Any:
     if item is None or item is Ellipsis or isinstance(item, (bool, slice)):
         return item
     if isinstance(item, TensorBase):
-        if item._meta.ndim == 0 and item._meta.dtype.kind in "ui":
-            return item.item()
+        if item._meta.ndim == 0 and item._meta.dtype.kind != "f":
+            masked = item._meta.dtype in (dtypes.bool_, dtypes.uint8)
+            return bool(item.item()) if masked else item.item()
         return _checked_index(item)
     if isinstance(item, np.ndarray):
         return _checked_index(interop.from_numpy(np.ascontiguousarray(item)))
@@ -173,3 +174,63 @@ def _expanded(view: Any, advanced: dict[int, Any]) -> tuple[tuple, tuple]:
                          f"shapes {shapes}") from None
     indices = tuple(ops.expand(i, shape) if tuple(i.shape) != shape else i for _, i in pairs)
     return tuple(dim for dim, _ in pairs), indices
+
+
+# ---------------------------------------------------------------------- functions
+def _put_arguments(input: Any, indices: Any, values: Any) -> tuple[Any, tuple, tuple]:
+    """(view of the input that is indexed, dimensions, int64 indices); None stands for a whole
+    dimension."""
+    if not isinstance(indices, (list, tuple)):
+        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not "
+                        f"{type(indices).__name__}")
+    if not isinstance(values, TensorBase):
+        raise TypeError("index_put_(): argument 'values' (position 2) must be Tensor, not "
+                        f"{type(values).__name__}")
+    whole = tuple(slice(None) if index is None else _one_dimensional(index) for index in indices)
+    view, advanced = _apply_basic(input, whole)
+    if not advanced:
+        raise IndexError("index_put_(): at least one index must be a tensor")
+    return view, *_expanded(view, advanced)
+
+
+def _one_dimensional(index: Any) -> Any:
+    """0-d indices as vectors, which broadcast like them."""
+    if isinstance(index, TensorBase) and index._meta.ndim == 0 and (
+            index._meta.dtype not in (dtypes.bool_, dtypes.uint8)):
+        return index.reshape(1)
+    return index
+
+
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """The input with values written, or added, at positions given by one index tensor a dimension."""
+    view, where, places = _put_arguments(input, indices, values)
+    if view is input:
+        return ops._index_put(input, places, values, where, accumulate)
+    result = input.clone()
+    return index_put_(result, indices, values, accumulate)
+
+
+def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """`index_put` in place."""
+    view, where, places = _put_arguments(input, indices, values)
+    ops._index_put_(view, places, values, where, accumulate)
+    return input
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple:
+    """Row-major positions as one tensor of coordinates for each dimension of `shape`.
+
+    Raises:
+        ValueError: a negative size, or a position outside of the shape.
+    """
+    if not isinstance(indices, TensorBase) or indices.dtype.kind not in "ui":
+        kind = indices.dtype if isinstance(indices, TensorBase) else type(indices)
+        raise ValueError(f"expected 'indices' to be integer dtype, but got {kind}")
+    sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"'shape' cannot have negative values, but got {sizes}")
+    coordinates, step = [], 1
+    for size in reversed(sizes):
+        coordinates.append(ops.remainder(ops.floor_divide(indices, step), max(1, size)))
+        step *= size
+    return tuple(reversed(coordinates))

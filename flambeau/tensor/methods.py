@@ -7,7 +7,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor import complex_numbers, compress, overloads, random, sorting
+from flambeau.tensor import complex_numbers, compress, indexing, overloads, random, sorting
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor, shape_of
 
@@ -78,12 +78,15 @@ def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
 
     if isinstance(other, np.generic):
         return function(self, other.item())
-    if isinstance(other, np.ndarray):
-        raise TypeError(
-            f"unsupported operand types: a Tensor and a numpy.ndarray of shape {list(other.shape)}. "
-            "Convert the array with torch.from_numpy(array) (shares memory), or the tensor with "
-            "tensor.numpy().")
-    return NotImplemented
+    return NotImplemented  # NumPy takes arrays up: it computes, and gives a tensor through __array_wrap__
+
+
+def _invert(self: Tensor) -> Tensor:
+    """~self"""
+    if not self._meta.dtype.is_integral:
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors, not "
+                        f"on {self.dtype!r}")
+    return ops.bitwise_not(self)
 
 
 _OPERANDS = (Tensor, bool, int, float, complex)
@@ -115,22 +118,23 @@ def _attach_operators() -> None:
             _set("__rsub__", _operator_getter("rsub", _operator))
         else:
             _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped))
+    _set("__rdiv__", _operator_getter("true_divide", _swapped))
     for word in _COMMUTING:
         _set(f"__r{word}__", _operator_getter(_BINARY[word], _operator))
     for word in _INPLACE:
         _set(f"__i{word}__", _operator_getter(_BINARY[word] + "_", _operator))
-    for word, name in (("neg", "neg"), ("pos", "positive"), ("abs", "abs"),
-                       ("invert", "bitwise_not")):
+    for word, name in (("neg", "neg"), ("abs", "abs"), ("invert", "bitwise_not")):
         _set(f"__{word}__", _op_getter(name))
 
 
 def _attach_overloads() -> None:
     for name in ("std", "var", "flatten", "allclose", "equal", "norm", "ravel", "tensor_split",
-                 "is_nonzero"):
+                 "is_nonzero", "as_strided"):
         setattr(Tensor, name, getattr(overloads, name))
     Tensor.max, Tensor.min = overloads.max_, overloads.min_
     Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
     Tensor.argwhere = compress.argwhere
+    Tensor.index_put, Tensor.index_put_ = indexing.index_put, indexing.index_put_
     for name in sorting.__all__:
         setattr(Tensor, name, getattr(sorting, name))
     for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
@@ -153,7 +157,7 @@ def _attach_conversions() -> None:
 
 def _conversion(name: str, dtype: dtypes.DType) -> Any:
     def convert(self: Tensor, memory_format: Any = None) -> Tensor:
-        return self.to(dtype)
+        return self.to(dtype, memory_format=memory_format)
 
     convert.__name__ = name
     convert.__doc__ = f"The tensor converted to {dtype!r}."
@@ -165,37 +169,9 @@ def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
     return ops.where(condition, self, other)
 
 
-def _tile(self: Tensor, *dims: Any) -> Tensor:
-    """Repeat the tensor."""
-    return overloads.tile(self, shape_of(dims))
-
-
 def _unflatten(self: Tensor, dim: int, sizes: Any) -> Tensor:
     """Split dimension `dim` into `sizes`."""
     return ops.unflatten(self, dim, shape_of((sizes,)))
-
-
-def _squeeze_(self: Tensor, dim: Any = None) -> Tensor:
-    """Drop dimensions of size 1, in place."""
-    return self._take_layout(ops.squeeze(self.detach(), dim))
-
-
-def _unsqueeze_(self: Tensor, dim: int) -> Tensor:
-    """Insert a dimension of size 1, in place."""
-    return self._take_layout(ops.unsqueeze(self.detach(), dim))
-
-
-def _t_(self: Tensor) -> Tensor:
-    """Transpose a matrix in place."""
-    return self._take_layout(ops.t(self.detach()))
-
-
-def _take_layout(self: Tensor, view: Tensor) -> Tensor:
-    if self._rg:
-        raise NotImplementedError("in-place changes of shape on tensors that require grad are not "
-                                  "implemented; use the form without underscore")
-    self._meta, self._ptr = view._meta, view._ptr
-    return self
 
 
 _attach()
@@ -203,7 +179,6 @@ complex_numbers.attach(Tensor)
 _attach_operators()
 _attach_overloads()
 _attach_conversions()
-Tensor.where, Tensor.tile, Tensor.unflatten = _where, _tile, _unflatten
-Tensor._take_layout, Tensor.squeeze_, Tensor.unsqueeze_, Tensor.t_ = (
-    _take_layout, _squeeze_, _unsqueeze_, _t_)
+shape_methods.attach(Tensor)
+Tensor.where, Tensor.unflatten = _where, _unflatten
 ops.reshape = overloads.reshape

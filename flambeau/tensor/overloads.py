@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import infer_size, reshape_strides
+from flambeau.core.arguments import kind_of
+from flambeau.core.shapes import infer_size, required_span, reshape_strides
 from flambeau.tensor import creation, interop
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -17,7 +19,7 @@ __all__ = [
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
     "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "tile", "ravel", "tensor_split", "new_factory",
-    "new_full", "new_tensor",
+    "new_full", "new_tensor", "as_strided",
 ]
 
 
@@ -47,6 +49,10 @@ def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = Non
     return _extremum("min", input, dim, keepdim, other, out)
 
 
+for _function in (max_, min_):
+    _function.__qualname__ = _function.__name__.rstrip("_")  # as errors name it
+
+
 def _moment(name: str, doc: str):
     def moment(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
                correction: float | None = None, out: Any = None) -> Any:
@@ -59,7 +65,7 @@ def _moment(name: str, doc: str):
             return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim, out=out)
         return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim)
 
-    moment.__name__, moment.__doc__ = name, doc
+    moment.__name__, moment.__qualname__, moment.__doc__ = name, name, doc
     return moment
 
 
@@ -71,10 +77,34 @@ var_mean = _moment("var_mean", "The variance and the mean.")
 
 def reshape(input: Any, shape: Any) -> Any:
     """The elements in another shape: a view if the memory allows it, else a copy."""
-    size = infer_size(shape_of((shape,)), input._meta.numel)
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
+                        f"{kind_of(shape)}")
+    size = infer_size(shape_of(shape), input._meta.numel)
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
         return ops.view(input, size)
     return ops._reshape_copy(input, size)
+
+
+def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """A view of the whole storage with any sizes, strides and offset, in elements.
+
+    Raises:
+        RuntimeError: it would reach outside the storage.
+    """
+    size, stride = shape_of((size,)), shape_of((stride,))
+    own = input.storage_offset()
+    offset = own if storage_offset is None else operator.index(storage_offset)
+    if 0 not in size and len(size) == len(stride) and min((offset, *stride)) >= 0:
+        itemsize, room = input._meta.dtype.itemsize, input._storage.nbytes
+        needed = (offset + required_span(size, stride)) * itemsize
+        if needed > room:
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
+                               f"{offset}, and itemsize {itemsize} requiring a storage size of {needed} "
+                               f"are out of bounds for storage of size {room}")
+    elif offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    return ops.as_strided(input, size, stride, offset - own)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -228,6 +258,10 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     swap = indexing == "xy" and len(many) >= 2
     if swap:
         many[0], many[1] = many[1], many[0]
+    for position, tensor in enumerate(many):
+        if tensor.ndim > 1:
+            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: a "
+                               f"tensor of shape {list(tensor.shape)} at position {position}")
     vectors = [reshape(t, (-1,)) for t in many]
     shape = tuple(v.shape[0] for v in vectors)
     grids = [ops.expand(reshape(v, [-1 if d == k else 1 for d in range(len(shape))]), shape)

@@ -11,6 +11,7 @@ from typing import Any
 from flambeau.compiler.random import normal_kind, plan_random, random_kernel, randperm_kind
 from flambeau.compiler.target import host
 from flambeau.core import dtypes
+from flambeau.core.arguments import kind_of
 from flambeau.core.dtypes import DType
 from flambeau.runtime.generator import Generator, default_generator
 from flambeau.runtime.launch import FLOAT, INTEGER, Program
@@ -89,8 +90,8 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
 
 def _needs_float(name: str, tensor: Any) -> None:
     if tensor.dtype.kind != "f":
-        raise NotImplementedError(f'"{name}" not implemented for \'{dispatch._scalar_name(tensor.dtype)}\'; '
-                           "it fills floating tensors")
+        raise NotImplementedError(f'"{name}" not implemented for '
+                                  f"'{dispatch._scalar_name(tensor.dtype)}': it takes floating tensors")
 
 
 def random_(self: Any, from_: int | None = None, to: int | None = None, *, generator: Any = None,

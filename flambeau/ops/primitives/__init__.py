@@ -2,8 +2,8 @@
 scans, order.
 
 Every primitive states its shape and dtype rule, its gradient in terms of primitives, and, if it is
-elementwise, how to emit itself. All operands of an elementwise primitive have one shape and, but for
-`where` and `cast`, one dtype: ops broadcast and promote before they get here.
+elementwise, how to emit itself. All operands of an elementwise primitive have one shape and, but
+for `where` and `cast`, one dtype: ops broadcast and promote before they get here.
 """
 
 from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules

@@ -61,7 +61,7 @@ def conv(x: Value, w: Value, stride, padding, dilation, groups: int,
 
 
 def conv_grad_input(g: Value, w: Value, geometry, shape) -> Value:
-    """The gradient of `conv` with respect to x, whose shape is `shape`; also transposed convolution."""
+    """The gradient of `conv` with respect to x of shape `shape`; also transposed convolution."""
     return CONV_GRAD_INPUT(g, w, attrs=(*geometry, tuple(shape)))
 
 

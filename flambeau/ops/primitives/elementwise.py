@@ -1,6 +1,9 @@
-"""Elementwise primitives. `emit(k, dtype, *registers)` writes one operation on a register of lanes:
-`k.f` is the emitter, `k.math(name, ...)` the vector mathematics. Registers hold bool as i1, the 16-bit
-floats as float, everything else as itself; complex numbers are split into parts before emission."""
+"""Elementwise primitives.
+
+`emit(k, dtype, *registers)` writes one operation on a register of lanes: `k.f` is the emitter,
+`k.math(name, ...)` the vector mathematics. Registers hold bool as i1, the 16-bit floats as float,
+everything else as itself; complex numbers are split into parts before emission.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,7 @@ def _compare(name: str, float_word: str, signed_word: str, unsigned_word: str) -
 
 
 def zero_like(x: Value) -> Value:
+    """Zeros of the shape and dtype of `x`."""
     return filled(0, x)
 
 

@@ -30,7 +30,7 @@ __all__: list[str] = []
 
 @DIAGONAL.vjp
 def diagonal_vjp(node, g):
-    row, column, length = node.attrs
+    row, column, _ = node.attrs
     (x,) = node.inputs
     zero = expand(constant(0, x.dtype, number=False), x.shape)
     at = iota(g.shape, g.ndim - 1)
@@ -65,7 +65,7 @@ REDUCE_MIN.vjp(_extremum_vjp)
 
 @SCATTER.vjp
 def scatter_vjp(node, g):
-    base, source, *indices = node.inputs
+    _, source, *indices = node.inputs
     coords, mode = coordinates(node.attrs[0], indices), node.attrs[1]
     if mode == "add":
         return (g, lookup(g, coords, source.shape)) + (None,) * len(indices)

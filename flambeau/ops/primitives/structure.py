@@ -1,9 +1,9 @@
 """Structural primitives: where elements come from, not what is done to them.
 
-A movement primitive has two readings of one definition. `index_map(node, index)` turns the index of a
-result element into the index of the input element (the compiler inlines movement into the kernels that
-read it). `layout(shape, strides, offset, attrs, out_shape)` gives the strides of the result as a view
-of the input's memory, or None if it is not a view (eager tensors share memory through it).
+A movement primitive has two readings of one definition. `index_map(node, index)` turns the index of
+a result element into the index of the input element (the compiler inlines movement into the kernels
+that read it). `layout(shape, strides, offset, attrs, out_shape)` gives the strides of the result as
+a view of the input's memory, or None if it is not a view (eager tensors share memory through it).
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ PERMUTE = _movement("permute", _infer_permute, _map_permute, _layout_permute)
 
 
 def permute(x: Value, dims) -> Value:
+    """`x` with dimension `dims[d]` in place d."""
     dims = tuple(dims)
     return x if dims == tuple(range(x.ndim)) else PERMUTE(x, attrs=(dims,))
 
@@ -123,16 +124,14 @@ def _map_reshape(node, index):
     kept = [i for i, size in zip(index, node.shape, strict=True) if size != 1]
     moving = iter(kept)
     zero = index[0].zero() if index else None
-    result = []
-    for size in node.inputs[0].shape:
-        result.append(next(moving) if size != 1 else zero)
-    return result
+    return [next(moving) if size != 1 else zero for size in node.inputs[0].shape]
 
 
 RESHAPE = _movement("reshape", _infer_reshape, _map_reshape, _layout_reshape)
 
 
 def reshape(x: Value, shape) -> Value:
+    """The same elements, in row-major order, as `shape`."""
     shape = tuple(shape)
     return x if x.shape == shape else RESHAPE(x, attrs=(shape,))
 
@@ -144,7 +143,7 @@ def reshape_vjp(node, g):
 
 # --------------------------------------------------------------------------- slice
 def _infer_slice(inputs, attrs):
-    starts, steps, sizes = attrs
+    _, _, sizes = attrs
     return sizes, inputs[0].dtype
 
 
@@ -313,7 +312,7 @@ WINDOW = _movement("window", _infer_window, _map_window, _layout_window)
 
 
 def window(x: Value, kernel, stride, dilation) -> Value:
-    """All windows over the last dimensions: (..., size) -> (..., out, kernel), as overlapping views."""
+    """Windows over the last dimensions, as overlapping views: (..., size) -> (..., out, kernel)."""
     return WINDOW(x, attrs=(tuple(kernel), tuple(stride), tuple(dilation)))
 
 
@@ -458,6 +457,7 @@ def scatter(base: Value, coords, source: Value, mode: str) -> Value:
 
 
 def coordinates(pattern, indices):
+    """The coordinates that `lookup` and `scatter` were called with: `indices` fill the gaps."""
     remaining = iter(indices)
     return [next(remaining) if c is None else c for c in pattern]
 
