@@ -21,6 +21,8 @@ GATES = {
     "dependencies": [sys.executable, str(SCRIPTS / "check_dependency_size.py")],
     "exports": [sys.executable, str(SCRIPTS / "check_exports.py")],
     "ops": [sys.executable, str(SCRIPTS / "check_ops.py")],
+    "docs": [sys.executable, str(SCRIPTS / "make_docs.py"), "--check"],
+    "stubs": [sys.executable, str(SCRIPTS / "make_stubs.py"), "--check"],
     "import": [sys.executable, str(SCRIPTS / "check_import_time.py")],
     "types": [sys.executable, "-m", "mypy", "--no-error-summary"],
 }

@@ -10,30 +10,37 @@ _KNOWN = ("cpu", "cuda", "meta", "mps", "xpu", "ipu", "hpu", "mtia", "privateuse
 
 
 class DeviceUnavailableError(RuntimeError, AssertionError):
-    """A device that this machine or build has not. PyTorch raises an AssertionError where it was built
-    without CUDA, and a RuntimeError where there is no GPU: this is both."""
+    """A device that this machine or build has not.
+
+    PyTorch raises an AssertionError where it was built without CUDA, and a RuntimeError where there
+    is no GPU: this is both.
+    """
 
 
 def unavailable(what: object) -> DeviceUnavailableError:
     """The error for asking for `what` (a device, a function of torch.cuda)."""
     return DeviceUnavailableError(
-        f"Torch not compiled with CUDA enabled: Flambeau runs on the CPU so far, not on {what}. Use "
-        "device='cpu', or choose the device by torch.cuda.is_available(), which is False here")
+        f"Torch not compiled with CUDA enabled: Flambeau runs on the CPU so far, not on {what}. "
+        "Use device='cpu', or choose the device by torch.cuda.is_available(), which is False here")
 
 
 class Device:
     """`torch.device("cpu")`, `torch.device("cuda", 1)`, `torch.device("cuda:1")`."""
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
     def __new__(cls, type: str | int | Device = "cpu", index: int | None = None):
         if isinstance(type, Device):
             return type
         if isinstance(type, int) and not isinstance(type, bool):
-            type, index = "cuda", type
+            index = type
+            type = "cuda"
         if not isinstance(type, str):
             raise TypeError("device() received an invalid combination of arguments: expected a "
-                            f"string such as 'cpu', an index or a torch.device, but got {kind_of(type)}")
+                            "string such as 'cpu', an index or a torch.device, but got "
+                            f"{kind_of(type)}")
         if index is not None and index < 0:
             raise RuntimeError(f"Device index must not be negative, got {index}")
         name, _, number = type.partition(":")
@@ -45,8 +52,8 @@ class Device:
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
         if name not in _KNOWN:
-            raise RuntimeError(f"Expected one of {', '.join(_KNOWN)} device type at start of device "
-                               f"string: {name}{near(name, _KNOWN)}")
+            raise RuntimeError(f"Expected one of {', '.join(_KNOWN)} device type at start of "
+                               f"device string: {name}{near(name, _KNOWN)}")
         self = object.__new__(cls)
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", index)

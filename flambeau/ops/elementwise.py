@@ -226,20 +226,12 @@ def _integer_power(base: Value, exponent: Value) -> Value:
 
 @op(inplace=True, samples=unary(), oracle=np.negative, aliases=("negative",))
 def neg(input: Tensor):
-    """-input."""
+    """The negative of each element."""
     if input.dtype.kind == "b":
         raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported. If you "
                            "are trying to invert a mask, use the `~` or `logical_not()` operator "
                            "instead.")
     return p.neg(input)
-
-
-@op(samples=unary())
-def positive(input: Tensor):
-    """The input itself."""
-    if input.dtype.kind == "b":
-        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
-    return input
 
 
 @op(inplace=True, refuses="b", samples=unary(), oracle=np.abs, aliases=("absolute",))

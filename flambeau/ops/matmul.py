@@ -25,9 +25,18 @@ def _same_dtype(name: str, *values: Value) -> None:
                                ".to(dtype).")
 
 
+def alike(name: str):
+    """A check for op records: all tensors have one dtype (before 16-bit floats are widened)."""
+
+    def check(*args: Value | None) -> None:
+        _same_dtype(name, *(v for v in args if isinstance(v, Value) and not v.number))
+
+    return check
+
+
 def _c_name(value: Value) -> str:
     return {"float64": "double", "float32": "float", "float16": "c10::Half",
-            "bfloat16": "c10::BFloat16", "int64": "long long", "int32": "int"}.get(
+            "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int"}.get(
                 value.dtype.name, value.dtype.name)
 
 
@@ -42,12 +51,9 @@ def product(a: Value, b: Value) -> Value:
     return p.dot(a, b)
 
 
-def _check_mm(input: Value, mat2: Value) -> None:
-    _same_dtype("mm", input, mat2)  # before 16-bit floats are widened, as everywhere below
-
-
 @op(samples=_pairs(((3, 4), (4, 5)), ((1, 7), (7, 1)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
-                   ((33, 40), (40, 35))), oracle=np.matmul, check=_check_mm)
+                   ((33, 40), (40, 35))), oracle=np.matmul,
+    check=alike("mm"))
 def mm(input: Tensor, mat2: Tensor):
     """The product of two matrices (n, m) x (m, p) -> (n, p)."""
     if input.ndim != 2 or mat2.ndim != 2:
@@ -65,12 +71,8 @@ def _check_inner(a, b) -> None:
                            f"rows of the second ({b[-2]})")
 
 
-def _check_bmm(input: Value, mat2: Value) -> None:
-    _same_dtype("bmm", input, mat2)
-
-
 @op(samples=_pairs(((2, 3, 4), (2, 4, 5)), ((0, 3, 4), (0, 4, 5))), oracle=np.matmul,
-    check=_check_bmm)
+    check=alike("bmm"))
 def bmm(input: Tensor, mat2: Tensor):
     """Products of matrices, batch by batch: (b, n, m) x (b, m, p) -> (b, n, p)."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -83,7 +85,7 @@ def bmm(input: Tensor, mat2: Tensor):
     return product(input, mat2)
 
 
-@op(refuses="b", samples=_pairs(((4,), (4,)), ((0,), (0,))), oracle=np.dot)
+@op(refuses="b", samples=_pairs(((4,), (4,)), ((0,), (0,))), oracle=np.dot, check=alike("dot"))
 def dot(input: Tensor, tensor: Tensor):
     """The sum of products of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -92,11 +94,10 @@ def dot(input: Tensor, tensor: Tensor):
         raise RuntimeError(f"inconsistent tensor size, expected tensor [{input.shape[0]}] and src "
                            f"[{tensor.shape[0]}] to have the same number of elements, but got "
                            f"{input.shape[0]} and {tensor.shape[0]} elements respectively")
-    _same_dtype("dot", input, tensor)
     return p.reduce_sum(p.mul(input, tensor), (0,))
 
 
-@op(samples=_pairs(((3, 4), (4,))), oracle=np.matmul)
+@op(samples=_pairs(((3, 4), (4,))), oracle=np.matmul, check=alike("mv"))
 def mv(input: Tensor, vec: Tensor):
     """The product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -105,7 +106,6 @@ def mv(input: Tensor, vec: Tensor):
     if input.shape[1] != vec.shape[0]:
         raise RuntimeError(f"size mismatch, got input ({input.shape[0]}), mat "
                            f"({input.shape[0]}x{input.shape[1]}), vec ({vec.shape[0]})")
-    _same_dtype("mv", input, vec)
     return p.reshape(product(input, p.reshape(vec, (vec.shape[0], 1))), (input.shape[0],))
 
 
@@ -122,13 +122,12 @@ def _matmul_grad(call) -> str:
 
 @op(samples=_pairs(((3, 4), (4, 5)), ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)),
                    ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((2, 3, 4), (4,))),
-    grad=_matmul_grad, oracle=np.matmul)
+    grad=_matmul_grad, oracle=np.matmul, check=alike("matmul"))
 def matmul(input: Tensor, other: Tensor):
     """Matrix product with NumPy's rules: vectors are rows or columns, batches broadcast."""
     if input.ndim == 0 or other.ndim == 0:
         raise RuntimeError("both arguments to matmul need to be at least 1D, but they are "
                            f"{input.ndim}D and {other.ndim}D")
-    _same_dtype("matmul", input, other)
     if input.ndim == 1 and other.ndim == 1:
         return dot(input, other)
     a = p.reshape(input, (1, input.shape[0])) if input.ndim == 1 else input
@@ -175,18 +174,17 @@ def _addmm_samples():
     yield sample(Arr((3, 5)), Arr((3, 4)), Arr((4, 5)), beta=0.5, alpha=2.0)
 
 
-@op(samples=_addmm_samples, inplace=True)
+@op(samples=_addmm_samples, inplace=True, check=alike("addmm"))
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1):
     """beta * input + alpha * (mat1 @ mat2)."""
-    _same_dtype("addmm", input, mat1, mat2)
     return _weighted(input, mm(mat1, mat2), beta, alpha)
 
 
-@op(samples=lambda: iter([sample(Arr((2, 3, 5)), Arr((2, 3, 4)), Arr((2, 4, 5)))]), inplace=True)
+@op(samples=lambda: iter([sample(Arr((2, 3, 5)), Arr((2, 3, 4)), Arr((2, 4, 5)))]), inplace=True,
+    check=alike("baddbmm"))
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1,
             alpha: Number = 1):
     """beta * input + alpha * (batch1 @ batch2)."""
-    _same_dtype("baddbmm", input, batch1, batch2)
     return _weighted(input, bmm(batch1, batch2), beta, alpha)
 
 
@@ -215,9 +213,12 @@ def _linear_samples():
 
 
 @op(samples=_linear_samples, method=False, out=False, public=("nn.functional",),
-    grad=_linear_grad)
+    grad=_linear_grad, check=alike("linear"))
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
     """input @ weight.T + bias, on the last dimension."""
+    if input.ndim == 0 or weight.ndim == 0:
+        raise RuntimeError("both arguments to linear need to be at least 1D, but they are "
+                           f"{input.ndim}D and {weight.ndim}D")
     if input.shape[-1:] != weight.shape[-1:]:
         rows = _numel(input.shape[:-1])
         raise RuntimeError(
@@ -225,7 +226,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
             f"{weight.shape[-1]}x{weight.shape[0]}): linear expects inputs with "
             f"{weight.shape[-1]} features (weight has shape {list(weight.shape)}), got "
             f"{list(input.shape)}")
-    _same_dtype("linear", *(v for v in (input, weight, bias) if v is not None))
     flat = p.reshape(input, (_numel(input.shape[:-1]), input.shape[-1]))
     result = product(flat, p.transpose(weight))
     if bias is not None:

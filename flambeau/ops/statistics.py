@@ -100,6 +100,21 @@ def norm(x: Value, order: float, dim, keepdim: bool) -> Value:
     return r.kept(result, x, dims, keepdim)
 
 
+@op(name="_matrix_norm", public=(), method=False, samples=lambda: iter([
+    sample(Arr((3, 4)), 1.0, (0, 1)), sample(Arr((2, 3, 4)), float("inf"), (-2, -1), True),
+    sample(Arr((2, 3, 4)), -1.0, (0, 2))]), grad="AminBackward0")
+def _matrix_norm(A: Tensor, ord: float, dim: tuple, keepdim: bool = False, *,
+                 dtype: object = None):
+    """The largest (ord > 0) or smallest sum of sizes of a column (ord 1, -1) or row (inf, -inf)."""
+    x = A if dtype is None else convert(A, dtype)
+    rows, columns = (normalize_dim(d, x.ndim) for d in dim)
+    summed, rest = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = p.reduce_sum(p.abs_(x), (summed,))
+    at = rest - (summed < rest)
+    extremum = (p.reduce_max if ord > 0 else p.reduce_min)(sums, (at,))
+    return r.kept(extremum, x, (rows, columns), keepdim)
+
+
 @op(method=False, out=False, samples=lambda: iter([
     sample(Arr((3, 4)), Arr((5, 4))), sample(Arr((2, 3, 4)), Arr((5, 4)), 1.0),
     sample(Arr((3, 4)), Arr((2, 4)), float("inf"))]), refuses="bui")

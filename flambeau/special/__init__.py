@@ -8,12 +8,16 @@ from flambeau.tensor.functions import ops
 
 __all__ = ["expit"]
 
-_NAMES = {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma"}
+_NAMES = {name: name for name in (
+    "digamma", "entr", "erf", "erfc", "erfcx", "erfinv", "exp2", "expm1", "i0", "i0e", "i1", "i1e",
+    "log1p", "log_ndtr", "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "polygamma", "round",
+    "sinc", "softmax", "xlog1py", "xlogy", "zeta")}
+_NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "multigammaln": "mvlgamma"}
 
 
 def __getattr__(name: str) -> Any:
-    found = getattr(ops, _NAMES.get(name, name), None)
-    if found is None or name.startswith("_"):
-        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not "
-                             "implemented yet, or no such name in PyTorch")
+    found = getattr(ops, _NAMES[name], None) if name in _NAMES else None
+    if found is None:
+        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not implemented "
+                             "yet, or no such name in PyTorch")
     return found

@@ -22,7 +22,7 @@ from flambeau.core.generated import define
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import launches, rewriting, tape
-from flambeau.tensor.launches import Launch, compile_call, is_elementwise
+from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.viewing import call_view, make_view
 
@@ -71,9 +71,7 @@ class Function:
 
     def __init__(self, record: Op):
         self.record = record
-        self.cache: dict = {}
-        self.into: dict = {}
-        self.warm: dict = {}
+        self.cache, self.into, self.warm = LaunchCache(), LaunchCache(), LaunchCache()
         self.public: Callable | None = None
 
 

@@ -24,7 +24,19 @@ from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, like_order, meta_of
 
-__all__ = ["Launch", "BackwardPlan", "compile_call", "is_elementwise", "install"]
+__all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install"]
+
+
+class LaunchCache(dict):
+    """Launches by key. It starts anew when it is full: a program whose shapes never repeat must not
+    keep a launch for each of them. (Kernels are shared by structure and stay.)"""
+
+    LIMIT = 4096
+
+    def __setitem__(self, key: Any, launch: Any) -> None:
+        if len(self) >= self.LIMIT:
+            self.clear()
+        dict.__setitem__(self, key, launch)
 
 
 class _Late:
@@ -65,7 +77,7 @@ class BackwardPlan:
         self.saved_outputs = call.saved_outputs
         self.keeps = bool(call.saved_inputs or call.saved_outputs)
         self.produced = call.produced
-        self.launches: dict = {}
+        self.launches = LaunchCache()
 
 
 class Launch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 from flambeau.core.dtypes import DType
@@ -34,8 +35,9 @@ class Meta:
         return f"<{self.dtype.name}{list(self.shape)} strides {list(self.strides)}>"
 
 
-_interned: dict[tuple, Meta] = {}
-_dense: dict[tuple, Meta] = {}
+# Weak: a layout lives as long as a tensor or a launch has it.
+_interned: weakref.WeakValueDictionary[tuple, Meta] = weakref.WeakValueDictionary()
+_dense: weakref.WeakValueDictionary[tuple, Meta] = weakref.WeakValueDictionary()
 
 
 def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int]) -> Meta:

@@ -7,7 +7,15 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor import complex_numbers, compress, indexing, overloads, random, sorting
+from flambeau.tensor import (
+    complex_numbers,
+    compress,
+    indexing,
+    overloads,
+    random,
+    shape_methods,
+    sorting,
+)
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor, shape_of
 

@@ -178,10 +178,18 @@ def is_nonzero(input: Any) -> bool:
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
          dtype: Any = None) -> Any:
-    """The vector norm of order p over dim ("fro" is 2)."""
-    order = 2.0 if p in ("fro", None) else float(p)
+    """The vector norm of order p over dim (all elements by default); "fro" is 2, "nuc" the sum of the
+    singular values of matrices."""
+    from flambeau import linalg
+
     dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
-    return ops.vector_norm(input, order, dim, keepdim, dtype=dtype)
+    if p == "nuc":
+        return linalg.matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim,
+                                  dtype=dtype, out=out)
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"only valid values for p are 'fro', 'nuc' and numbers, got {p!r}")
+    order = 2.0 if p in ("fro", None) else float(p)
+    return ops.vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
 
 
 def _at_least(tensor: Any, rank: int) -> Any:

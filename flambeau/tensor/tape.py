@@ -10,7 +10,7 @@ from flambeau.autograd.grad_mode import ANOMALY, RECORD, SAVED_HOOKS, mode
 from flambeau.autograd.graph import RELEASED, Node, edge_of, next_order, note_stack
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
-from flambeau.tensor.launches import BackwardPlan, Launch, compile_call
+from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["OpNode", "attach", "attach_one", "alias_of", "apply_call"]
@@ -209,7 +209,7 @@ def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None)
     record(launch, plan, wanted, tuple(args), tuple(outs), word, location)
 
 
-_call_launches: dict = {}
+_call_launches = LaunchCache()
 
 
 def apply_call(call: Any, args: Sequence) -> list:
