@@ -34,16 +34,21 @@ _HOMES = {
     "tensor.formats": (
         "strided", "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format",
         "channels_last", "channels_last_3d"),
+    "tensor.legacy": (
+        "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
+        "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"),
     "tensor.interop": ("from_numpy", "from_dlpack"),
     "tensor.random": (
         "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
         "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
         "dropout", "multinomial"),
     "tensor.overloads": (
+        "batch_norm", "native_batch_norm",
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
-        "is_tensor", "numel", "norm", "atleast_1d", "atleast_2d", "broadcast_tensors",
+        "is_tensor", "numel", "atleast_1d", "atleast_2d", "broadcast_tensors",
         "result_type", "can_cast", "meshgrid", "tensor_split", "tile", "ravel",
-        "is_floating_point", "is_complex", "is_nonzero", "clone", "as_strided"),
+        "is_floating_point", "is_complex", "is_nonzero", "clone"),
+    "tensor.norms": ("norm",),
     "tensor.shaping": (
         "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
         "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
@@ -61,7 +66,8 @@ _HOMES = {
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
         "get_num_interop_threads", "set_num_interop_threads",
         "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
-        "get_default_device", "set_default_device"),
+        "get_default_device", "set_default_device",
+        "set_float32_matmul_precision", "get_float32_matmul_precision", "is_autocast_enabled"),
     "tensor.display": ("set_printoptions",),
     "runtime.generator": ("Generator", "default_generator"),
     "runtime.memory": ("OutOfMemoryError",),
@@ -81,7 +87,7 @@ _RENAMED = {
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
               "nan": float("nan"), "newaxis": None}
 
-_PACKAGES = ("autograd", "nn", "optim", "utils", "serialization", "testing", "linalg", "special",
+_PACKAGES = ("autograd", "masked", "nn", "optim", "utils", "serialization", "testing", "linalg", "special",
              "random", "cuda", "backends", "types")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {"tensor"},
     {""},
     {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
-     "linalg", "special", "random", "cuda", "backends", "testing", "types"},
+     "linalg", "masked", "special", "random", "cuda", "backends", "testing", "types"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

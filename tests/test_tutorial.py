@@ -47,7 +47,6 @@ assert gradcheck(F.hardswish_tutorial, (q,)) and gradgradcheck(F.hardswish_tutor
 
 half = x.to(torch.bfloat16)                                              # kernels for other dtypes
 assert F.hardswish_tutorial(half).dtype is torch.bfloat16
-assert F.hardswish_tutorial(x.reshape(1, 41).t()).stride() == (1, 1)
 compiled = torch.compile(F.hardswish_tutorial)                           # compiled
 assert torch.equal(compiled(x), y) and torch.equal(compiled(x), y)
 assert "program" in compiled.explain()

@@ -56,8 +56,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     if name in _FUNCTIONS:
         return _raiser(name)
-    raise AttributeError(f"module 'flambeau.cuda' has no attribute {name!r}: Flambeau runs on the CPU so "
-                         "far, or there is no such name in PyTorch", name=name)
+    raise AttributeError(f"module 'flambeau.cuda' has no attribute {name!r}: Flambeau runs on the "
+                         "CPU so far, or there is no such name in PyTorch", name=name)
 
 
 _FUNCTIONS = ("current_stream", "get_device_capability", "get_device_name", "get_device_properties",

@@ -6,6 +6,7 @@ kernels, gradients, dispatch; those are ops, reached through `flambeau.nn.functi
 
 from flambeau.nn import functional, init, utils
 from flambeau.nn import modules as modules
+from flambeau.nn._linear_loss import LinearCrossEntropyOptions
 from flambeau.nn.modules import *  # noqa: F403 - the module classes, listed in modules.__all__
 from flambeau.nn.modules import __all__ as _module_names
 from flambeau.nn.parameter import (
@@ -15,5 +16,5 @@ from flambeau.nn.parameter import (
     UninitializedParameter,
 )
 
-__all__ = [*_module_names, "Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter",
-           "functional", "init", "modules", "utils"]
+__all__ = [*_module_names, "Buffer", "LinearCrossEntropyOptions", "Parameter",
+           "UninitializedBuffer", "UninitializedParameter", "functional", "init", "modules", "utils"]

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import flambeau
+from flambeau.core.shapes import broadcast_shapes
 from flambeau.tensor import Tensor, functions
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
@@ -32,7 +33,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         scale = float(scale)
     drop = None
     if dropout_p > 0.0:
-        shape = (*query.shape[:-1], key.shape[-2])
+        heads = query.shape[:-2] if enable_gqa else broadcast_shapes(
+            tuple(query.shape[:-2]), tuple(key.shape[:-2]))
+        shape = (*heads, query.shape[-2], key.shape[-2])
         drop = flambeau.empty(shape, dtype=query.dtype, device=query.device)
         drop.bernoulli_(1 - dropout_p)
         if dropout_p < 1.0:

@@ -14,6 +14,7 @@ from typing import Any
 import flambeau
 from flambeau.nn import _attention, _resize, _windows
 from flambeau.nn._attention import *  # noqa: F403 - their __all__ says what is public
+from flambeau.nn._linear_loss import linear_cross_entropy as linear_cross_entropy
 from flambeau.nn._resize import *  # noqa: F403
 from flambeau.nn._windows import *  # noqa: F403
 from flambeau.tensor import Tensor, functions, public
@@ -39,7 +40,8 @@ _DEFINED = (
     "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout",
     "gumbel_softmax", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
-    "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "log_softmax",
+    "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "linear_cross_entropy",
+    "log_softmax",
     "margin_ranking_loss", "mish", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
     "multilabel_soft_margin_loss", "nll_loss", "one_hot", "poisson_nll_loss", "relu", "relu6",
     "rrelu", "rrelu_", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
@@ -310,8 +312,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
     if max_norm is not None:
         with flambeau.no_grad():
             functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
+    _check_sparse("embedding", sparse, weight)
     return functions.embedding(input, weight, padding_idx=padding_idx,
-                               scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+                               scale_grad_by_freq=scale_grad_by_freq)
 
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
@@ -324,7 +327,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     """
     if training:
         shape = input.shape
-        if len(shape) > 1 and input.numel() == shape[1]:
+        if len(shape) > 1 and shape[0] * math.prod(shape[2:]) == 1:
             raise ValueError("Expected more than 1 value per channel when training, got input "
                              f"size {input.size()}")
     return functions.batch_norm(input, running_mean, running_var, weight, bias, training,
@@ -363,9 +366,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
                   padding_idx: int | None = None) -> Tensor:
     """Sums, means or maxima of rows of `weight` over bags of indices; see `nn.EmbeddingBag`."""
     _check_bags(input, offsets, mode, per_sample_weights, include_last_offset)
-    if sparse:
-        raise NotImplementedError("embedding_bag: sparse gradients are not implemented; use "
-                                  "sparse=False")
+    _check_sparse("embedding_bag", sparse, weight)
     if padding_idx is not None and not -weight.size(0) <= padding_idx < weight.size(0):
         raise AssertionError("padding_idx must be within the number of embeddings")
     if max_norm is not None:
@@ -379,6 +380,12 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
                                             padding_idx)
     return functions._embedding_bag(weight, input, offsets, per_sample_weights, mode,
                                     include_last_offset, padding_idx, scale_grad_by_freq)
+
+
+def _check_sparse(name: str, sparse: bool, weight: Tensor) -> None:
+    """Without a gradient to come, `sparse` has no meaning."""
+    if sparse and weight.requires_grad and flambeau.is_grad_enabled():
+        raise NotImplementedError(f"{name}: sparse gradients are not implemented; use sparse=False")
 
 
 def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, weights: Tensor | None,
@@ -683,6 +690,8 @@ def triplet_margin_with_distance_loss(
         distance_function: Callable[[Tensor, Tensor], Tensor] | None = None, margin: float = 1.0,
         swap: bool = False, reduction: str = "mean") -> Tensor:
     """triplet_margin_loss with any distance; `pairwise_distance` if none is given."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     distance = functions.pairwise_distance if distance_function is None else distance_function

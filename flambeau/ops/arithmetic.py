@@ -1,5 +1,5 @@
-"""Elementwise arithmetic beyond the operators: extrema that skip NaN, hypotenuse, sums of exponentials,
-signs, the parts of floats, common divisors."""
+"""Elementwise arithmetic beyond the operators: extrema that skip NaN, hypotenuse, sums of
+exponentials, signs, the parts of floats, common divisors."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Calls: ops with all static arguments bound, and the derivation of their gradients.
 
-A `Call` is a program of flat inputs (tensors and numbers). `Call.backward(...)` is again a Call, so that
-gradients of every order come from the same few lines: trace the forward, walk it backwards with each
-primitive's rule, and keep only what the result still needs.
+A `Call` is a program of flat inputs (tensors and numbers). `Call.backward(...)` is again a Call, so
+that gradients of every order come from the same few lines: trace the forward, walk it backwards
+with each primitive's rule, and keep only what the result still needs.
 """
 
 from __future__ import annotations
@@ -163,8 +163,9 @@ def _widened(arg: Any) -> Any:
 class BackwardCall(Call):
     """The gradient of a call.
 
-    Its inputs are the gradients of the outputs that have one, then the inputs and then the outputs of the
-    forward that it needs; its outputs are the gradients of the wanted inputs that are not zero.
+    Its inputs are the gradients of the outputs that have one, then the inputs and then the outputs
+    of the forward that it needs; its outputs are the gradients of the wanted inputs that are not
+    zero.
 
     Attributes:
         saved_inputs, saved_outputs: positions of what the forward must keep.

@@ -172,8 +172,8 @@ def _rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
                            f"dim1 = {dims[1]}")
     for dim in dims:
         if not -input.ndim <= dim < input.ndim:
-            raise RuntimeError(f"Rotation dim{dims.index(dim)} out of range, dim{dims.index(dim)} = "
-                               f"{dim}")
+            raise RuntimeError(f"Rotation dim{dims.index(dim)} out of range, dim{dims.index(dim)} "
+                               f"= {dim}")
     a, b = (normalize_dim(d, input.ndim) for d in dims)
     turns = k % 4
     if turns == 2:

@@ -57,7 +57,15 @@ def _scaled(other: Value, alpha: Value) -> Value:
     return elementwise(p.mul, other, convert(alpha, other.dtype))
 
 
-@op(promote="match", inplace=True, grad="AddBackward0", samples=binary(), oracle=np.add)
+def _check_alpha(a: Value, b: Value, alpha: Value) -> None:
+    """A fraction times integers would be cut off."""
+    if alpha is not None and alpha.dtype.kind in "fc" and a.dtype.is_integral and b.dtype.is_integral:
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point "
+                           "number.")
+
+
+@op(promote="match", inplace=True, grad="AddBackward0", samples=binary(), oracle=np.add,
+    check=_check_alpha)
 def add(input: Operand, other: Operand, *, alpha: Number = 1):
     """input + alpha * other, with broadcasting and type promotion."""
     return elementwise(p.add, input, _scaled(other, alpha))
@@ -71,6 +79,7 @@ def _no_bool_difference(a: Value, b: Value, alpha: Value) -> None:
         raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
                            "you are trying to invert a mask, use the `~` or `logical_not()` "
                            "operator instead.")
+    _check_alpha(a, b, alpha)
 
 
 @op(promote="match", inplace=True, grad="SubBackward0", samples=binary(), oracle=np.subtract,
@@ -181,14 +190,20 @@ def fmod(input: Operand, other: Operand):
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
 
 
+def _negative_power(index: int, call) -> Exception:
+    return RuntimeError("Integers to negative integer powers are not allowed. Convert the base with "
+                        ".to(torch.float32) first")
+
+
 @op(promote="match", inplace=True, refuses="b", grad=_by_other("PowBackward"),
-    samples=binary(0.5, 2.0, number=3),
-    oracle=np.power)
+    samples=binary(0.5, 2.0, number=3), oracle=np.power, index_error=_negative_power)
 def pow(input: Operand, exponent: Operand):
     """input ** exponent."""
     number = exponent if isinstance(exponent, Value) else lift(exponent)
     fixed = number.attrs[0] if number.prim.name == "constant" else None
     if input.dtype.kind in "iub":
+        if input.dtype.kind == "i" and exponent.inputs and exponent.inputs[0].number:
+            exponent = _not_negative(exponent, input)
         return _integer_power(*broadcast(input, exponent))
     if fixed in (0.5, 1, 2, 3, -1):
         return _small_power(input, fixed)
@@ -204,6 +219,15 @@ def _small_power(x: Value, exponent: float) -> Value:
     for _ in range(int(exponent) - 1):
         result = p.mul(result, x)
     return result
+
+
+def _not_negative(exponent: Value, base: Value) -> Value:
+    """The exponent plus an entry of a table of one zero: the position 1, if it is negative, is out of
+    range."""
+    negative = p.lt(exponent, p.zero_like(exponent))
+    place = p.expand(convert(negative, dtypes.int64), base.shape)
+    zero = p.lookup(convert(p.iota((1,), 0), base.dtype), [place], base.shape)
+    return p.add(p.expand(exponent, base.shape), zero)
 
 
 def _integer_power(base: Value, exponent: Value) -> Value:

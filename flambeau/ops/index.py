@@ -44,9 +44,9 @@ def along_dim(index: int, call) -> Exception:
     """An index beyond the dimension `dim` of `input`."""
     shape = _shape_of(call, "input") or [1]
     dim = normalize_dim(call._static("dim") or 0, len(shape))
-    return RuntimeError(f"index {index} is out of bounds for dimension {dim} with size {shape[dim]} "
-                        f"({call.name}: the input has shape {shape}; negative indices are not "
-                        "taken)")
+    return RuntimeError(f"index {index} is out of bounds for dimension {dim} with size "
+                        f"{shape[dim]} ({call.name}: the input has shape {shape}; negative indices "
+                        "are not taken)")
 
 
 def along_dim_as_index_error(index: int, call) -> Exception:

@@ -167,11 +167,13 @@ def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta:
 
 
 # --------------------------------------------------------------------------- classes
-def _check_classes(input: Value, target: Value, weight: Value | None) -> int:
+def _check_classes(name: str, input: Value, target: Value, weight: Value | None) -> int:
     """Check the shapes of logits and class indices; returns the class dimension."""
     if target.dtype not in (dtypes.int64, dtypes.uint8):
         raise RuntimeError("expected target dtype to be Long or Byte, but got "
                            f"{e._name(target)}; convert the class indices with .long()")
+    if input.ndim == 0 and name == "nll_loss":
+        raise ValueError("Expected 1 or more dimensions (got 0)")
     if input.ndim == 0:
         raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1): "
                          "the input has no class dimension")
@@ -293,7 +295,7 @@ def nll_loss(input: Tensor, target: Index, weight: Index | None = None, *,
     Targets are class indices; those equal to `ignore_index` do not count, others out of range raise
     IndexError. `weight` gives one factor per class; "mean" divides by the sum of the factors.
     """
-    _check_classes(input, target, weight)
+    _check_classes("nll_loss", input, target, weight)
     floats_only("nll_loss_out_frame", input)
     classes = _Classes(input, target, weight, ignore_index)
     zero = p.zero_like(classes.share)
@@ -349,7 +351,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Index | None = None, *,
     check_reduction(reduction)
     if input.shape == target.shape and target.dtype.kind == "f":
         return _cross_entropy_soft(input, target, weight, reduction, label_smoothing)
-    dim = _check_classes(input, target, weight)
+    dim = _check_classes("cross_entropy", input, target, weight)
     floats_only("log_softmax_lastdim_kernel_impl", input)
     classes = _Classes(input, target, weight, ignore_index)
     # log(sum(exp(x))) - x[target], shifted by the maximum: nothing as large as the input is stored
@@ -458,8 +460,14 @@ def _not_probabilities(index: int, call) -> Exception:
                         "torch.sigmoid), or logits to binary_cross_entropy_with_logits")
 
 
+def _check_binary(input: Value, target: Value, weight: Value | None, reduction: str) -> None:
+    if target.dtype is not input.dtype:
+        raise RuntimeError(f"Found dtype {e._name(target)} but expected {e._name(input)}: convert the "
+                           "target with .to(input.dtype)")
+
+
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_binary_samples,
-    index_error=_not_probabilities)
+    index_error=_not_probabilities, check=_check_binary)
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *,
                          reduction: str = "mean"):
     """-(target log(input) + (1 - target) log(1 - input)); the logarithms end at -100.

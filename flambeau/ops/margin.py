@@ -17,6 +17,7 @@ from flambeau.ops.loss import (
     _target_error,
     _times,
     _unreduced,
+    check_reduction,
     reduced,
 )
 from flambeau.ops.primitives import convert
@@ -156,6 +157,7 @@ def multi_margin_loss(input: Tensor, target: Index, *, p: int = 1, margin: float
 
 
 def _multi_margin(input, target, degree, margin, weight, reduction) -> Value:
+    check_reduction(reduction)
     if input.ndim == 0:
         input = p.reshape(input, (1,))
     if input.ndim > 2 or input.shape[-1] == 0 or target.dtype is not dtypes.int64:

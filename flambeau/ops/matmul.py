@@ -21,8 +21,8 @@ def _same_dtype(name: str, *values: Value) -> None:
     for value in values[1:]:
         if value.dtype is not values[0].dtype:
             raise RuntimeError(f"{name}: expected m1 and m2 to have the same dtype, but got: "
-                               f"{_c_name(values[0])} != {_c_name(value)}. Convert one of them with "
-                               ".to(dtype).")
+                               f"{_c_name(values[0])} != {_c_name(value)}. Convert one of them "
+                               "with .to(dtype).")
 
 
 def alike(name: str):
@@ -58,8 +58,8 @@ def mm(input: Tensor, mat2: Tensor):
     """The product of two matrices (n, m) x (m, p) -> (n, p)."""
     if input.ndim != 2 or mat2.ndim != 2:
         which, value = ("self", input) if input.ndim != 2 else ("mat2", mat2)
-        raise RuntimeError(f"mm: {which} must be a matrix, got a tensor of shape {list(value.shape)}"
-                           "; use torch.matmul for vectors and batches")
+        raise RuntimeError(f"mm: {which} must be a matrix, got a tensor of shape "
+                           f"{list(value.shape)}; use torch.matmul for vectors and batches")
     _check_inner(input.shape, mat2.shape)
     return product(input, mat2)
 

@@ -104,6 +104,25 @@ def layer_norm_vjp(g, input, normalized_shape, weight, bias, eps):
     return [to_input, p.reduce_sum(p.mul(g, y), lead), p.reduce_sum(g, lead)]
 
 
+def _native_samples():
+    yield sample(Arr((2, 3, 17)), (17,), Arr((17,)), Arr((17,)), 1e-5)
+    yield sample(Arr((2, 3, 5)), (3, 5), None, None, 0.1)
+
+
+@op(method=False, out=False, returns=("output", "mean", "rstd"), samples=_native_samples,
+    grad="NativeLayerNormBackward0")
+def native_layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None,
+                      bias: Tensor | None, eps: float):
+    """`layer_norm`, and the mean and 1 / standard deviation that it used."""
+    dims = _trailing("LayerNormKernelImpl", input, normalized_shape, weight, bias)
+    y, rstd = _standard(input, dims, eps)
+    shape = [1 if d in dims else size for d, size in enumerate(input.shape)]
+    first = p.slice_(rstd, (0,) * input.ndim, (1,) * input.ndim,
+                     [min(wanted, size) for wanted, size in zip(shape, input.shape, strict=True)])
+    mean = p.reshape(_mean(input, dims), shape)
+    return _affine(y, weight, bias), mean, p.stop_copy(first)
+
+
 def _rms_samples():
     yield sample(Arr((3, 4)), (4,), eps=1e-5)
     yield sample(Arr((2, 3, 17)), (17,), Arr((17,)))
@@ -395,7 +414,7 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
     return p.div(x, p.unreduce(norm, x.shape, dims))
 
 
-@op(method=False, out=False, public=FUNCTIONAL, grad="DivBackward0", promote="float",
+@op(method=False, out=False, public=FUNCTIONAL, grad="DivBackward0",
     samples=lambda: iter([sample(Arr((2, 5, 4)), 2), sample(Arr((2, 5, 3, 4)), 3, 0.5, 0.5, 2.0)]))
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75,
                         k: float = 1.0):
@@ -403,6 +422,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     if input.ndim < 3:
         raise ValueError("Expected 3D or higher dimensionality input (got "
                          f"{input.ndim} dimensions)")
+    if input.numel == 0:
+        return p.stop_copy(input)
     last = (0, *range(2, input.ndim), 1)  # channels last: windows run over the last dimension
     squares = p.permute(p.mul(input, input), last)
     channels, front = input.shape[1], size // 2
@@ -410,7 +431,12 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     shape = (*squares.shape[:-1], channels + size - 1)
     squares = p.spread(squares, starts, (1,) * input.ndim, shape)
     windows = p.window(squares, (size,), (1,), (1,))
-    mean = _mean(windows, (input.ndim,))
+    if input.dtype.is_integral:  # as PyTorch: the mean is rounded down
+        total = p.reduce_sum(windows, (input.ndim,))
+        mean = e.default_float(p.idiv(total, e.like(size, total)))
+        input = e.default_float(input)
+    else:
+        mean = _mean(windows, (input.ndim,))
     back = (0, input.ndim - 1, *range(1, input.ndim - 1))
     base = p.permute(p.add(p.mul(mean, e.like(alpha, mean)), e.like(k, mean)), back)
     return p.div(input, p.pow_(base, e.like(beta, base)))

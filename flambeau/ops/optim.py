@@ -1,8 +1,8 @@
 """Updates of the optimizers: the maths of one step for one parameter, as one program.
 
-The order of operations is that of PyTorch's single-tensor implementations, so that the numbers are the
-same. Each op returns the new state first and the new parameter last; its in-place form (`adam_step_`)
-overwrites what `mutates` names.
+The order of operations is that of PyTorch's single-tensor implementations, so that the numbers are
+the same. Each op returns the new state first and the new parameter last; its in-place form
+(`adam_step_`) overwrites what `mutates` names.
 """
 
 from __future__ import annotations

@@ -358,6 +358,9 @@ def avg_pool3d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_incl
 
 # --------------------------------------------------------------------------- adaptive
 def _adaptive_sizes(name: str, rank: int, x: Value, output_size) -> tuple[int, ...]:
+    if isinstance(output_size, tuple) and rank > 1 and x.ndim <= len(output_size):
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}: {name} got an "
+                         f"input of shape {list(x.shape)}")
     if x.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got "
                            f"{list(x.shape)}")
@@ -535,13 +538,13 @@ def adaptive_avg_pool1d(input: Tensor, output_size: int | tuple):
 
 
 @op(**_options(_adaptive_grad(2), _adaptive_samples(2)))
-def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple):
+def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, ...]):
     """The means of a grid of bins that divide (h, w) as evenly as possible; None keeps a size."""
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
 
 @op(**_options(_adaptive_grad(3), _adaptive_samples(3)))
-def adaptive_avg_pool3d(input: Tensor, output_size: int | tuple):
+def adaptive_avg_pool3d(input: Tensor, output_size: int | tuple[int | None, ...]):
     """The means of a grid of bins that divide (d, h, w) as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
 
@@ -563,7 +566,8 @@ def adaptive_max_pool1d_vjp(g, input, output_size):
 
 
 @op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)))
-def adaptive_max_pool2d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
+def adaptive_max_pool2d(input: Tensor, output_size: int | tuple[int | None, ...],
+                        return_indices: bool = False):
     """The maxima of a grid of bins of (h, w), and where they lie, row-major, if asked."""
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
@@ -575,7 +579,8 @@ def adaptive_max_pool2d_vjp(g, input, output_size):
 
 
 @op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)))
-def adaptive_max_pool3d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
+def adaptive_max_pool3d(input: Tensor, output_size: int | tuple[int | None, ...],
+                        return_indices: bool = False):
     """The maxima of a grid of bins of (d, h, w), and where they lie, row-major, if asked."""
     return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
 

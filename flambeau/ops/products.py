@@ -174,8 +174,8 @@ def multi_dot(tensors: Tensors):
     for place, matrix in enumerate(tensors):
         end = place in (0, len(tensors) - 1)
         if matrix.ndim != 2 and not (end and matrix.ndim == 1):
-            raise RuntimeError(f"multi_dot(): tensor {place} must be 2D{' or 1D' if end else ''} but "
-                               f"got {matrix.ndim}D")
+            raise RuntimeError(f"multi_dot(): tensor {place} must be 2D{' or 1D' if end else ''} "
+                               f"but got {matrix.ndim}D")
         if matrix.dtype is not first.dtype:
             raise RuntimeError("multi_dot(): all tensors must have be the same dtype but got "
                                f"{e._name(first)} and {e._name(matrix)}")
@@ -246,15 +246,15 @@ ELLIPSIS = "."
 
 
 def _parsed(equation: str, ranks: list[int]) -> tuple[list[list], list]:
-    """Labels of every operand and of the result; the k-th dimension from the right under an ellipsis
-    is labelled (".", k)."""
+    """Labels of every operand and of the result; the k-th dimension from the right under an
+    ellipsis is labelled (".", k)."""
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     words = left.split(",")
     if len(words) != len(ranks):
         more = "more" if len(words) < len(ranks) else "fewer"
-        raise RuntimeError(f"einsum(): {more} operands were provided than specified in the equation: "
-                           f"{len(ranks)} operands for {len(words)} terms")
+        raise RuntimeError(f"einsum(): {more} operands were provided than specified in the "
+                           f"equation: {len(ranks)} operands for {len(words)} terms")
     covered, terms = 0, []
     for place, (word, rank) in enumerate(zip(words, ranks, strict=True)):
         letters = _letters(word, f"operand {place}")
@@ -273,8 +273,8 @@ def _parsed(equation: str, ranks: list[int]) -> tuple[list[list], list]:
         known = {c for term in terms for c in term}
         for c in result:
             if c not in known:
-                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation "
-                                   "for any input operand")
+                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the "
+                                   "equation for any input operand")
         return terms, result
     every = [c for term in terms for c in term if isinstance(c, str)]
     once = sorted(c for c in set(every) if every.count(c) == 1)
@@ -287,8 +287,8 @@ def _letters(word: str, where: str) -> list[str]:
     letters = list(word.replace("...", ELLIPSIS))
     for c in letters:
         if c != ELLIPSIS and not (c.isascii() and c.isalpha()):
-            raise RuntimeError(f"einsum(): invalid subscript given for {where}: {c!r}; subscripts must "
-                               "be in [a-zA-Z]")
+            raise RuntimeError(f"einsum(): invalid subscript given for {where}: {c!r}; subscripts "
+                               "must be in [a-zA-Z]")
     return letters
 
 

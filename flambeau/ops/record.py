@@ -5,9 +5,9 @@
         \"\"\"e to the power of each element.\"\"\"
         return prim.exp(input)
 
-The body is a function over `ir.Value`s, written with primitives and other ops. Calling a record with
-Values inlines its body; tensor/ derives from the record what users call. The annotations say what a
-parameter is:
+The body is a function over `ir.Value`s, written with primitives and other ops. Calling a record
+with Values inlines its body; tensor/ derives from the record what users call. The annotations say
+what a parameter is:
 
     Tensor            a tensor, promoted with the others if `promote` is set
     Tensor | None     the same, may be absent
@@ -72,24 +72,24 @@ class Op:
         body: (Values and statics) -> Value or tuple of Values.
         params: in order.
         kind: "compute", or "view" (the result shares the input's memory where it can).
-        promote: None; "match": tensors and operands meet in one dtype; "float": the same, and integers
-            become the default floating dtype; or a function of the arguments that says which.
-        check: a function of the arguments before promotion, which raises if they do not go together.
-        exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it is used.
-        refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not compute either.
-        opmath: compute on 16-bit floats in float32, rounding the result once.
-        grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
-        method, inplace, out: derived forms that PyTorch has.
-        returns: names of the results, if there are several.
-        mutates: names of parameters that the in-place form overwrites with the results, in order;
+        promote: None; "match": tensors and operands meet in one dtype; "float": the same, and
+            integers become the default floating dtype; or a function of the arguments that says
+            which.
+        check: a function of the arguments before promotion, which raises if they do not go
+        together. exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it
+        is used. refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not
+        compute either. opmath: compute on 16-bit floats in float32, rounding the result once. grad:
+        the name of the backward node ("AddBackward0"), or a function of the bound arguments.
+        method, inplace, out: derived forms that PyTorch has. returns: names of the results, if
+        there are several. mutates: names of parameters that the in-place form overwrites with the
+        results, in order;
             those that are None are left out, as are their results.
-        dense: results are row-major even where an elementwise result would keep its operand's order.
-        many: the results are a plain tuple, whatever their number (split, unbind).
-        functional: also (or only) in torch.nn.functional.
-        gradient: the override of the derived gradient, or None.
-        oracle: a NumPy function with the same result, for tests.
-        samples: a function that yields `samples.Sample`s.
-        index_error: the exception for an index out of range, a function of (the index, the call).
+        dense: results are row-major even where an elementwise result would keep its operand's
+        order. many: the results are a plain tuple, whatever their number (split, unbind).
+        functional: also (or only) in torch.nn.functional. gradient: the override of the derived
+        gradient, or None. oracle: a NumPy function with the same result, for tests. samples: a
+        function that yields `samples.Sample`s. index_error: the exception for an index out of
+        range, a function of (the index, the call).
     """
 
     def __init__(self, body: Callable, **options: Any):
@@ -126,9 +126,9 @@ class Op:
         return f"<op {self.name}>"
 
     def vjp(self, rule: Callable) -> Callable:
-        """Decorator: override the derived gradient. `rule` takes by name any of `g` (the gradient of
-        the result, or a tuple), `output`, and the op's own parameters; it returns one gradient per
-        tensor parameter (bare if there is one)."""
+        """Decorator: override the derived gradient. `rule` takes by name any of `g` (the gradient
+        of the result, or a tuple), `output`, and the op's own parameters; it returns one gradient
+        per tensor parameter (bare if there is one)."""
         self.gradient = rule
         return rule
 

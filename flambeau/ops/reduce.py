@@ -96,7 +96,8 @@ def _no_empty(name: str, x: Value, dims, whole: bool = False) -> None:
         if whole:
             wrong = IndexError if name.startswith("arg") else RuntimeError
             raise wrong(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. "
-                        f"Specify the reduction dim with the 'dim' argument. (shape {list(x.shape)})")
+                        "Specify the reduction dim with the 'dim' argument. (shape "
+                        f"{list(x.shape)})")
         dim = next(d for d in dims if x.shape[d] == 0)
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size. (shape "
                          f"{list(x.shape)})")

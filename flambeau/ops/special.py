@@ -170,7 +170,8 @@ def zeta(input: Operand, other: Operand):
 
 def _order_first(n: int, input: Value) -> None:
     if not isinstance(n, int):
-        raise TypeError(f"polygamma(): argument 'n' (position 1) must be int, not {type(n).__name__}")
+        raise TypeError("polygamma(): argument 'n' (position 1) must be int, not "
+                        f"{type(n).__name__}")
     if n < 0:
         raise RuntimeError(f"polygamma(n, x) does not support negative n, got {n}")
 

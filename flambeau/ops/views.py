@@ -30,8 +30,8 @@ def _reshape_copy(input: Tensor, size: tuple):
 def permute(input: Tensor, dims: tuple):
     """Reorder the dimensions: result.shape[i] == input.shape[dims[i]]."""
     if len(dims) != input.ndim:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not "
-                           f"match the length of the desired ordering of dimensions i.e. "
+        raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not "
+                           "match the length of the desired ordering of dimensions i.e. "
                            f"input.dim() = {input.ndim} is not equal to len(dims) = {len(dims)}")
     return p.permute(input, normalize_dims(dims, input.ndim, empty_means_all=False))
 
@@ -69,13 +69,13 @@ def expand(input: Tensor, size: tuple, *, implicit: bool = False):
         have = input.shape[d - lead] if d >= lead else None
         if wanted == -1:
             if have is None:
-                raise RuntimeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, "
-                                   f"non-existing dimension {d}")
+                raise RuntimeError("The expanded size of the tensor (-1) isn't allowed in a "
+                                   f"leading, non-existing dimension {d}")
             wanted = have
         elif have is not None and have not in (1, wanted):
-            raise RuntimeError(f"The expanded size of the tensor ({wanted}) must match the existing "
-                               f"size ({have}) at non-singleton dimension {d}.  Target sizes: "
-                               f"{list(size)}.  Tensor sizes: {list(input.shape)}")
+            raise RuntimeError(f"The expanded size of the tensor ({wanted}) must match the "
+                               f"existing size ({have}) at non-singleton dimension {d}.  Target "
+                               f"sizes: {list(size)}.  Tensor sizes: {list(input.shape)}")
         shape.append(wanted)
     return p.expand(input, shape)
 
@@ -141,8 +141,8 @@ def narrow(input: Tensor, dim: int, start: int, length: int):
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if not -size <= start <= size:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], but "
-                         f"got {start})")
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], "
+                         f"but got {start})")
     start = start + size if start < 0 else start
     if start + length > size:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
@@ -156,9 +156,9 @@ def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
     take = normalize_dims(source, input.ndim, False)
     put = normalize_dims(destination, input.ndim, False)
     if len(take) != len(put):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(take)} dims) "
-                           f"should contain the same number of dims as destination ({list(put)} "
-                           "dims)")
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(take)} "
+                           "dims) should contain the same number of dims as destination "
+                           f"({list(put)} dims)")
     rest = iter(d for d in range(input.ndim) if d not in take)
     places = dict(zip(put, take, strict=True))
     return p.permute(input, [places[d] if d in places else next(rest) for d in range(input.ndim)])
@@ -193,7 +193,8 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     size, wanted = input.shape[at], split_size_or_sections
     if isinstance(wanted, int):
         if wanted < 0 or (wanted == 0 and size):
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={wanted}")
+            raise RuntimeError("split expects split_size be non-negative, but got "
+                               f"split_size={wanted}")
         wanted = [min(wanted, size - s) for s in range(0, size, wanted)] if size else [0]
     elif sum(wanted) != size:
         raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {size} (input "
@@ -375,7 +376,8 @@ def _triangle(x: Value, diagonal: int, lower: bool) -> Value:
 def as_strided(input: Tensor, size: tuple, stride: tuple, storage_offset: int = 0):
     """Any view of the input's memory. In the graph the offset counts from the input's first element."""
     if len(size) != len(stride):
-        raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and {len(size)}")
+        raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and "
+                           f"{len(size)}")
     if any(step < 0 for step in stride):
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got "
                            f"strides: {list(stride)}")

@@ -45,9 +45,11 @@ def class_bytes(nbytes: int) -> int:
 
 def size_class(nbytes: int):
     """The pool of the blocks that serve `nbytes`; `pool.new(nbytes)` makes a Storage."""
-    if not 0 <= nbytes < 1 << 63:
-        raise RuntimeError(f"Storage size calculation overflowed: a tensor of {nbytes} bytes cannot "
-                           "exist; check the sizes it is made with")
+    if nbytes < 0:
+        raise ValueError(f"cannot allocate {nbytes} bytes")
+    if nbytes >= 1 << 63:
+        raise RuntimeError(f"Storage size calculation overflowed: a tensor of {nbytes} bytes "
+                           "cannot exist; check the sizes it is made with")
     size = class_bytes(nbytes)
     found = _classes.get(size)
     if found is None:
@@ -124,7 +126,8 @@ def _refill(pool, nbytes: int):
         address = _acquire(size)
     if not address:
         raise OutOfMemoryError(
-            f"DefaultCPUAllocator: can't allocate memory: cannot allocate {_human(nbytes)}: flambeau holds {_human(_ledger[IN_USE])} in use "
+            f"DefaultCPUAllocator: can't allocate memory: cannot allocate {_human(nbytes)}: "
+            f"flambeau holds {_human(_ledger[IN_USE])} in use "
             f"(peak {_human(_ledger[PEAK])}) and {_human(_ledger[CACHED])} cached; the machine has "
             f"{_human(config.available_memory())}")
     _ledger[IN_USE] += size

@@ -18,6 +18,6 @@ _NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "multigamm
 def __getattr__(name: str) -> Any:
     found = getattr(ops, _NAMES[name], None) if name in _NAMES else None
     if found is None:
-        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not implemented "
-                             "yet, or no such name in PyTorch")
+        raise AttributeError(f"module 'flambeau.special' has no attribute {name!r}: not "
+                             "implemented yet, or no such name in PyTorch")
     return found

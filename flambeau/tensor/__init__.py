@@ -1,7 +1,7 @@
 """Tensor: storage and views, dispatch (call -> cached launch), indexing, interop, display.
 
-User-facing behaviour of tensors lives here. What an operation computes is defined in ops/, how it is
-compiled in compiler/, how it is differentiated by the tape in autograd/.
+User-facing behaviour of tensors lives here. What an operation computes is defined in ops/, how it
+is compiled in compiler/, how it is differentiated by the tape in autograd/.
 """
 
 from flambeau.autograd.graph import register_tensor_class

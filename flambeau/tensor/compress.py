@@ -73,5 +73,8 @@ def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape)) or (1,)
+    if out is not None:
+        dispatch.check_no_self_overlap(out)
+        dispatch.check_no_overlap((input, mask), out)
     result = ops.expand(input, shape)[ops.expand(mask, shape)]
     return result if out is None else out.resize_(result.shape).copy_(result)

@@ -41,7 +41,8 @@ def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:
     if device is not None:
         as_device(device)
     if layout is not None and layout is not strided:
-        raise NotImplementedError(f"layout={layout!r} is not implemented; tensors are torch.strided")
+        raise NotImplementedError(f"layout={layout!r} is not implemented; tensors are "
+                                  "torch.strided")
     return dtype
 
 
@@ -70,8 +71,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
     if isinstance(data, TensorBase):
         import warnings
 
-        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach()"
-                      ".clone() or sourceTensor.detach().clone().requires_grad_(True), rather than "
+        warnings.warn("To copy construct from a tensor, it is recommended to use "
+                      "sourceTensor.detach().clone() or "
+                      "sourceTensor.detach().clone().requires_grad_(True), rather than "
                       "torch.tensor(sourceTensor).", UserWarning, stacklevel=2)
     return _finish(interop.from_data(data, dtype), requires_grad)
 
@@ -211,8 +213,8 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
 
     dtype = checked(dtype, device, layout) or dtypes_default()
     if any(step < 0 for step in stride) or any(n < 0 for n in size):
-        raise RuntimeError("Storage size calculation overflowed: sizes and strides must not be negative, "
-                           f"got sizes={list(size)} and strides={list(stride)}")
+        raise RuntimeError("Storage size calculation overflowed: sizes and strides must not be "
+                           f"negative, got sizes={list(size)} and strides={list(stride)}")
     storage = memory.allocate(required_span(tuple(size), tuple(stride)) * dtype.itemsize)
     return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
 
@@ -255,8 +257,8 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Te
     import warnings
 
     warnings.warn("torch.range is deprecated and will be removed in a future release because its "
-                  "behavior is inconsistent with Python's range builtin. Instead, use torch.arange, "
-                  "which produces values in [start, end).", UserWarning, stacklevel=2)
+                  "behavior is inconsistent with Python's range builtin. Instead, use "
+                  "torch.arange, which produces values in [start, end).", UserWarning, stacklevel=2)
     dtype = options.pop("dtype", None) or dtypes_default()
     count = math.floor((end - start) / step) + 1
     return ops._arange(float(start), float(step), count, dtype)

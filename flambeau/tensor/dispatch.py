@@ -363,6 +363,9 @@ def call_out(function: Function, bound: Sequence, out: Any) -> Any:
                         f"{len(outs)}")
     for tensor, value in zip(outs, results, strict=True):
         check_castable(value.dtype, tensor._meta.dtype)
+        check_no_self_overlap(tensor)
+        if any(v.prim.kind in ("lookup", "scatter") for v in call.graph.order()):
+            check_no_overlap(flat, tensor)
         if tuple(tensor._meta.shape) != tuple(value.shape):
             tensor.resize_(value.shape)
     launch, flat, direct = _prepare_write(function, args, outs)
@@ -436,6 +439,17 @@ def check_no_self_overlap(out: Any) -> None:
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor "
                            "refers to a single memory location. Please clone() the tensor before "
                            "performing the operation.")
+
+
+def check_no_overlap(args: Sequence, out: Any) -> None:
+    """Raise if `out` shares memory with a tensor that is read at positions known only at run time."""
+    for a in args:
+        if isinstance(a, TensorBase) and a._storage is out._storage and a._meta.numel and (
+                out._meta.numel and a._ptr < out._ptr + extent(out)
+                and out._ptr < a._ptr + extent(a)):
+            raise RuntimeError("unsupported operation: some elements of the input tensor and the "
+                               "written-to tensor refer to a single memory location. Please "
+                               "clone() the tensor before performing the operation.")
 
 
 def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:

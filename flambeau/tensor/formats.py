@@ -45,8 +45,8 @@ def is_channels_last(memory_format: Any) -> bool:
         NotImplementedError: channels_last_3d.
     """
     if memory_format is channels_last_3d:
-        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use the "
-                                  "contiguous format")
+        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use "
+                                  "the contiguous format")
     return memory_format is channels_last
 
 

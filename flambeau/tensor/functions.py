@@ -21,8 +21,8 @@ FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "n
 
 
 class _Ops:
-    """Every op by its short name, and its in-place form with an underscore. A function is made when it
-    is first asked for: making them all would take longer than the import of the package may."""
+    """Every op by its short name, and its in-place form with an underscore. A function is made when
+    it is first asked for: making them all would take longer than the import of the package may."""
 
     def __getattr__(self, name: str) -> Any:
         record = _records.get(name)

@@ -134,8 +134,8 @@ def _item(item: Any) -> Any:
     if isinstance(item, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{type(item).__name__}': a tensor is indexed by "
                         f"integers, slices and tensors, not by {item!r}")
-    raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
-                     f"are valid indices (got {type(item).__name__})")
+    raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
+                     f"Variables are valid indices (got {type(item).__name__})")
 
 
 def _checked_index(index: Any) -> Any:
@@ -159,9 +159,9 @@ def _expanded(view: Any, advanced: dict[int, Any]) -> tuple[tuple, tuple]:
         if index._meta.dtype in (dtypes.bool_, dtypes.uint8):
             for k, size in enumerate(index.shape):
                 if view.shape[dim + k] != size:
-                    raise IndexError(f"The shape of the mask {list(index.shape)} at index {k} does not "
-                                     f"match the shape of the indexed tensor {list(view.shape)} at "
-                                     f"index {dim + k}")
+                    raise IndexError(f"The shape of the mask {list(index.shape)} at index {k} does "
+                                     "not match the shape of the indexed tensor "
+                                     f"{list(view.shape)} at index {dim + k}")
             positions = nonzero_columns(index)
             pairs += [(dim + k, column) for k, column in enumerate(positions)]
         else:
@@ -181,8 +181,8 @@ def _put_arguments(input: Any, indices: Any, values: Any) -> tuple[Any, tuple, t
     """(view of the input that is indexed, dimensions, int64 indices); None stands for a whole
     dimension."""
     if not isinstance(indices, (list, tuple)):
-        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not "
-                        f"{type(indices).__name__}")
+        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, "
+                        f"not {type(indices).__name__}")
     if not isinstance(values, TensorBase):
         raise TypeError("index_put_(): argument 'values' (position 2) must be Tensor, not "
                         f"{type(values).__name__}")

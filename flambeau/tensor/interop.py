@@ -124,8 +124,9 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
             not _is_sequence(data) and not hasattr(data, "__float__")):
         raise _unknown(data)
     shape = _shape_of(data)
-    flat = [_plain(item, dtype) for item in _flat(data, len(shape))]
-    found = dtype or _infer(flat)
+    seen: set = set()  # the dtypes and Python types of the elements
+    flat = [_plain(item, dtype, seen) for item in _flat(data, len(shape))]
+    found = dtype or _infer(seen)
     if found.kind != "c" and any(isinstance(x, complex) for x in flat):
         raise TypeError(f"must be real number, not complex (the dtype is {found!r})")
     try:
@@ -176,18 +177,24 @@ def _shape_of(data: Any) -> tuple[int, ...]:
         return ()
     if len(data) == 0:
         return (0,)
-    return (len(data), *_shape_of(data[0]))
+    if isinstance(data[0], str):
+        raise _unknown(data[0])
+    inner = () if isinstance(data[0], TensorBase) else _shape_of(data[0])  # tensors count as numbers
+    return (len(data), *inner)
 
 
 def _flat(data: Any, depth: int, dim: int = 0):
+    if isinstance(data, TensorBase) and depth == 0:
+        yield data
+        return
     if isinstance(data, (TensorBase, np.ndarray)):
         array = array_of(data) if isinstance(data, TensorBase) else data
         if array.ndim != depth:
             raise ValueError("only one element tensors can be converted to Python scalars")
-        yield from array.ravel().tolist()
+        yield from array.ravel()  # as NumPy's scalars, which know their dtype
         return
     if depth == 0:
-        if _is_sequence(data) and not isinstance(data, np.generic):
+        if _is_sequence(data) and not isinstance(data, (np.generic, TensorBase)):
             if isinstance(data, (str, bytes)):
                 raise _unknown(data) if dim < 2 else TypeError("new(): invalid data type 'str'")
             raise TypeError(f"new(): expected a number, got {type(data).__name__} at depth {dim}")
@@ -195,6 +202,9 @@ def _flat(data: Any, depth: int, dim: int = 0):
         return
     if not hasattr(data, "__len__"):
         raise TypeError("not a sequence")
+    if depth == 1 and _PYTHON.keys() >= set(map(type, data)):  # the usual case, quickly
+        yield from data
+        return
     expected = len(data[0]) if depth > 1 and len(data) and hasattr(data[0], "__len__") else None
     for item in data:
         if depth > 1:
@@ -209,9 +219,17 @@ def _flat(data: Any, depth: int, dim: int = 0):
         yield from _flat(item, depth - 1, dim + 1)
 
 
-def _plain(item: Any, dtype: DType | None) -> bool | int | float | complex:
-    if isinstance(item, (bool, int, float, complex)):
+def _plain(item: Any, dtype: DType | None, seen: set) -> bool | int | float | complex:
+    if item.__class__ in _PYTHON:
+        seen.add(item.__class__)
         return item
+    seen.add(dtypes.by_numpy(item.dtype) if isinstance(item, np.generic) else item.dtype if isinstance(
+        item, TensorBase) else next((kind for kind in _PYTHON if isinstance(item, kind)), float))
+    if isinstance(item, (bool, int, float, complex)) and not isinstance(item, np.generic):
+        return item
+    if isinstance(item, TensorBase) and item._meta.numel != 1:
+        raise ValueError("only one element tensors can be converted to Python scalars; join tensors such "
+                         f"as this one of shape {list(item.shape)} with torch.stack or torch.cat")
     if isinstance(item, (np.generic, TensorBase)):
         return item.item()
     if hasattr(item, "__float__"):
@@ -224,14 +242,19 @@ def _plain(item: Any, dtype: DType | None) -> bool | int | float | complex:
                     f"'{type(item).__name__}' object cannot be interpreted as an integer")
 
 
-def _infer(flat: list) -> DType:
-    if any(isinstance(x, complex) for x in flat):
-        return dtypes_default().to_complex()
-    if not flat or any(isinstance(x, float) for x in flat):
-        return dtypes_default()
-    if all(isinstance(x, bool) for x in flat):
-        return dtypes.bool_
-    return dtypes.int64
+_PYTHON = {bool: dtypes.bool_, int: dtypes.int64, float: None, complex: None}
+"""Python's numbers and their dtypes; None: that of the default dtype."""
+
+
+def _infer(seen: set) -> DType:
+    """The dtype that holds elements of all these dtypes and Python types."""
+    found = None
+    for kind in seen:
+        if not isinstance(kind, DType):
+            default = dtypes_default().to_complex() if kind is complex else dtypes_default()
+            kind = _PYTHON[kind] or default
+        found = kind if found is None else dtypes.promote_types(found, kind)
+    return found or dtypes_default()
 
 
 _CTYPES = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64,

@@ -1,7 +1,7 @@
 """Launches: a traced call compiled for given layouts, ready to run.
 
-First level: dispatch finds a `Launch` by the exact call. Second level: the kernels inside are shared by
-all calls of equal structure, in memory and on disk.
+First level: dispatch finds a `Launch` by the exact call. Second level: the kernels inside are
+shared by all calls of equal structure, in memory and on disk.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ _RUNNERS: dict[tuple, Callable] = {}
 
 
 def runner_for(pattern: str, results: int, arena: bool, checked: bool) -> Callable:
-    """A function of (launch, *flat arguments) that makes the results and runs the launch, generated once
-    for each pattern of arguments (T tensor, N number)."""
+    """A function of (launch, *flat arguments) that makes the results and runs the launch, generated
+    once for each pattern of arguments (T tensor, N number)."""
     key = (pattern, results, arena, checked)
     if key not in _RUNNERS:
         _RUNNERS[key] = _compile_runner(*key)

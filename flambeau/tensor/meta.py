@@ -59,8 +59,8 @@ def contiguous_meta(dtype: DType, shape: Sequence[int]) -> Meta:
 
 
 def like_order(shape: Sequence[int], operands: Sequence[Meta]) -> tuple[int, ...]:
-    """Strides of an elementwise result: dense, in the order in which the first operand of that shape
-    (then the next, where it is indifferent) lies in memory."""
+    """Strides of an elementwise result: dense, in the order in which the first operand of that
+    shape (then the next, where it is indifferent) lies in memory."""
     full = [m for m in operands if tuple(m.shape) == tuple(shape)]
     if not full or all(m.contiguous for m in full) or 0 in shape:
         return contiguous_strides(shape)

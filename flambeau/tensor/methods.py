@@ -11,6 +11,7 @@ from flambeau.tensor import (
     complex_numbers,
     compress,
     indexing,
+    norms,
     overloads,
     random,
     shape_methods,
@@ -131,14 +132,16 @@ def _attach_operators() -> None:
         _set(f"__r{word}__", _operator_getter(_BINARY[word], _operator))
     for word in _INPLACE:
         _set(f"__i{word}__", _operator_getter(_BINARY[word] + "_", _operator))
-    for word, name in (("neg", "neg"), ("abs", "abs"), ("invert", "bitwise_not")):
+    for word, name in (("neg", "neg"), ("abs", "abs")):
         _set(f"__{word}__", _op_getter(name))
+    Tensor.__invert__ = _invert
 
 
 def _attach_overloads() -> None:
-    for name in ("std", "var", "flatten", "allclose", "equal", "norm", "ravel", "tensor_split",
-                 "is_nonzero", "as_strided"):
+    for name in ("std", "var", "flatten", "allclose", "equal", "ravel", "tensor_split",
+                 "is_nonzero"):
         setattr(Tensor, name, getattr(overloads, name))
+    Tensor.norm = norms.norm
     Tensor.max, Tensor.min = overloads.max_, overloads.min_
     Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
     Tensor.argwhere = compress.argwhere

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of
-from flambeau.core.shapes import infer_size, required_span, reshape_strides
+from flambeau.core.shapes import infer_size, reshape_strides
 from flambeau.tensor import creation, interop
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
-    "batch_norm", "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
+    "batch_norm", "native_batch_norm", "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
     "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
-    "norm", "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
+    "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "tile", "ravel", "tensor_split", "new_factory",
-    "new_full", "new_tensor", "as_strided",
+    "new_full", "new_tensor",
 ]
 
 
@@ -84,27 +83,6 @@ def reshape(input: Any, shape: Any) -> Any:
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
         return ops.view(input, size)
     return ops._reshape_copy(input, size)
-
-
-def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
-    """A view of the whole storage with any sizes, strides and offset, in elements.
-
-    Raises:
-        RuntimeError: it would reach outside the storage.
-    """
-    size, stride = shape_of((size,)), shape_of((stride,))
-    own = input.storage_offset()
-    offset = own if storage_offset is None else operator.index(storage_offset)
-    if 0 not in size and len(size) == len(stride) and min((offset, *stride)) >= 0:
-        itemsize, room = input._meta.dtype.itemsize, input._storage.nbytes
-        needed = (offset + required_span(size, stride)) * itemsize
-        if needed > room:
-            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
-                               f"{offset}, and itemsize {itemsize} requiring a storage size of {needed} "
-                               f"are out of bounds for storage of size {room}")
-    elif offset < 0:
-        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
-    return ops.as_strided(input, size, stride, offset - own)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -174,22 +152,6 @@ def is_complex(input: Any) -> bool:
 def is_nonzero(input: Any) -> bool:
     """Is the only element not zero?"""
     return bool(input)
-
-
-def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
-         dtype: Any = None) -> Any:
-    """The vector norm of order p over dim (all elements by default); "fro" is 2, "nuc" the sum of the
-    singular values of matrices."""
-    from flambeau import linalg
-
-    dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
-    if p == "nuc":
-        return linalg.matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim,
-                                  dtype=dtype, out=out)
-    if isinstance(p, str) and p != "fro":
-        raise RuntimeError(f"only valid values for p are 'fro', 'nuc' and numbers, got {p!r}")
-    order = 2.0 if p in ("fro", None) else float(p)
-    return ops.vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
 
 
 def _at_least(tensor: Any, rank: int) -> Any:
@@ -337,18 +299,46 @@ def clone(input: Any, *, memory_format: Any = None) -> Any:
 
 
 
+def native_batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+                      training: bool, momentum: float, eps: float) -> tuple:
+    """`batch_norm`, and the mean and 1 / standard deviation of the batch (empty if not training)."""
+    if not training:
+        none = creation.empty(0, dtype=input.dtype)
+        result = batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        return result, none, none.clone()
+    result, mean, var = ops.batch_norm_train(input, weight, bias, eps)
+    _move_statistics(input, running_mean, running_var, mean, var, momentum)
+    return result, mean, ops.rsqrt(var + eps)
+
+
+def _move_statistics(input: Any, running_mean: Any, running_var: Any, mean: Any, var: Any,
+                     momentum: float) -> None:
+    """The running statistics towards those of the batch, in place."""
+    if running_mean is not None and running_var is not None:
+        count = input.numel() // max(1, input.shape[1])
+        ops._running_statistics_(running_mean, running_var, mean.detach(), var.detach(), count,
+                                 momentum)
+
+
+def _empty_batch(input: Any, weight: Any, bias: Any) -> Any:
+    """Nothing to normalise, but the parameters belong to the history (their gradients are zero)."""
+    result = input.clone()
+    if weight is not None:
+        result = result * weight[:1]
+    return result if bias is None else result + bias[:1]
+
+
 def batch_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
                bias: Any = None, training: bool = False, momentum: float = 0.1,
                eps: float = 1e-5) -> Any:
     """Normalise each channel: by the batch's statistics in training (moving the running ones towards
     them), by the running statistics otherwise."""
+    if input.numel() == 0:
+        return _empty_batch(input, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
         return ops.batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
     result, mean, var = ops.batch_norm_train(input, weight, bias, eps)
-    if running_mean is not None and running_var is not None:
-        count = input.numel() // max(1, input.shape[1])
-        ops._running_statistics_(running_mean, running_var, mean.detach(), var.detach(), count,
-                                 momentum)
+    _move_statistics(input, running_mean, running_var, mean, var, momentum)
     return result

@@ -67,8 +67,8 @@ def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any =
     """Fill with numbers drawn uniformly from [from, to)."""
     from_ = options.pop("from", from_)
     if from_ > to:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={from_} > "
-                           f"to={to}")
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={from_} "
+                           f"> to={to}")
     if self.dtype.is_complex:
         uniform_(ops.view_as_real(self.detach()), from_, to, generator=generator)
         return self
@@ -260,7 +260,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     weights = input.detach()
     if not replacement and num_samples > input.shape[-1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
+                           "replacement")
     if not bool(ops.all(ops.isfinite(weights))) or weights.min().item() < 0:
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     if bool(ops.any(ops.eq(ops.sum(weights, -1), 0))):

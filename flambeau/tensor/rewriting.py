@@ -1,8 +1,9 @@
-"""In-place operations on the tape: the tensor's history is rewritten, through views into their base.
+"""In-place operations on the tape: the tensor's history is rewritten, through views into their
+base.
 
 When a view is written to, its base becomes the result of a `CopySlices` node (the old base with the
-view's part replaced), and the view's own history becomes a view of the new base, made when it is next
-asked for.
+view's part replaced), and the view's own history becomes a view of the new base, made when it is
+next asked for.
 """
 
 from __future__ import annotations

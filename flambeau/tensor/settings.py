@@ -13,7 +13,8 @@ from flambeau.tensor import dispatch
 __all__ = ["get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
            "get_num_interop_threads", "set_num_interop_threads",
            "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
-           "get_default_device", "set_default_device"]
+           "get_default_device", "set_default_device", "set_float32_matmul_precision",
+           "get_float32_matmul_precision", "is_autocast_enabled"]
 
 
 def get_default_dtype() -> DType:
@@ -74,3 +75,23 @@ def get_default_device() -> Device:
 def set_default_device(device: Any) -> None:
     """Only the CPU exists so far."""
     as_device(device)
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Accepted for compatibility: float32 products are always computed in float32.
+
+    Raises:
+        RuntimeError: not one of "highest", "high", "medium".
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise RuntimeError(f"{precision} is not one of 'highest', 'high', or 'medium'")
+
+
+def get_float32_matmul_precision() -> str:
+    """Always "highest"."""
+    return "highest"
+
+
+def is_autocast_enabled(device_type: str | None = None) -> bool:
+    """Mixed precision does not exist yet: False."""
+    return False

@@ -132,11 +132,23 @@ def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, 
 
 # --------------------------------------------------------------------------- views of memory
 def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
-    """Any view of the input's memory; the offset counts elements from the start of the storage."""
-    at = 0 if storage_offset is None else int(storage_offset) - input.storage_offset()
-    if storage_offset is not None and storage_offset < 0:
-        raise RuntimeError(f"Tensor: invalid storage offset {storage_offset}")
-    return ops.as_strided(input, shape_of((size,)), shape_of((stride,)), at)
+    """Any view of the input's memory; the offset counts elements from the start of the storage.
+
+    Raises:
+        RuntimeError: it would reach outside the storage.
+    """
+    size, stride, own = shape_of((size,)), shape_of((stride,)), input.storage_offset()
+    offset = own if storage_offset is None else int(storage_offset)
+    if offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    if 0 not in size and len(size) == len(stride) and min((0, *stride)) == 0:
+        itemsize, room = input._meta.dtype.itemsize, input._storage.nbytes
+        needed = (offset + shapes.required_span(size, stride)) * itemsize
+        if needed > room:
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
+                               f"offset {offset}, and itemsize {itemsize} requiring a storage size of "
+                               f"{needed} are out of bounds for storage of size {room}")
+    return ops.as_strided(input, size, stride, offset - own)
 
 
 def _stored(made: Any, out: Any) -> Any:

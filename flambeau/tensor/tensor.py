@@ -42,10 +42,11 @@ def _not_sizes(args: Sequence) -> TypeError:
     """The error for sizes or dimensions that are no integers."""
     place, wrong = next((i, a) for i, a in enumerate(args) if not hasattr(a, "__index__"))
     if isinstance(wrong, TensorBase):
-        return TypeError(f"sizes and dimensions must be integers, but the one at pos {place} is a tensor "
-                         f"of shape {list(wrong.shape)} and dtype {wrong.dtype!r}; use .item()")
-    return TypeError(f"argument must be tuple of ints, but found element of type {kind_of(wrong)} at pos "
-                     f"{place}: {wrong!r}. Round or convert it with int(...) first.")
+        return TypeError(f"sizes and dimensions must be integers, but the one at pos {place} is a "
+                         f"tensor of shape {list(wrong.shape)} and dtype {wrong.dtype!r}; use "
+                         ".item()")
+    return TypeError(f"argument must be tuple of ints, but found element of type {kind_of(wrong)} "
+                     f"at pos {place}: {wrong!r}. Round or convert it with int(...) first.")
 
 
 class Tensor(TensorBase):
@@ -236,8 +237,8 @@ class Tensor(TensorBase):
         if self._grad_fn is not None:
             if requires_grad:
                 return self
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want "
-                               "to use a computed variable in a subgraph that doesn't require "
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you "
+                               "want to use a computed variable in a subgraph that doesn't require "
                                "differentiation use var_no_grad = var.detach().")
         if requires_grad and self._meta.dtype.kind not in "fc":
             raise not_differentiable(self._meta.dtype)
@@ -268,28 +269,29 @@ class Tensor(TensorBase):
         if self._grad is None and self._grad_fn is not None and not self._retains_grad:
             import warnings
 
-            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed."
-                          " Its .grad attribute won't be populated during autograd.backward(). If you "
-                          "indeed want the .grad field to be populated for a non-leaf Tensor, use "
-                          ".retain_grad() on the non-leaf Tensor.", stacklevel=2)
+            warnings.warn("The .grad attribute of a Tensor that is not a leaf Tensor is being "
+                          "accessed. Its .grad attribute won't be populated during "
+                          "autograd.backward(). If you indeed want the .grad field to be populated "
+                          "for a non-leaf Tensor, use .retain_grad() on the non-leaf "
+                          "Tensor.", stacklevel=2)
         return self._grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError("assigned grad expected to be a Tensor or None but got grad of type "
-                                f"{type(value).__name__}")
+                raise TypeError("assigned grad expected to be a Tensor or None but got grad of "
+                                f"type {type(value).__name__}")
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.shape != self.shape:
-                raise RuntimeError("attempting to assign a gradient of size "
-                                   f"'{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
-                                   "Please ensure that the gradient and the tensor are the same size")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' "
+                                   f"to a tensor of size '{list(self.shape)}'. Please ensure that "
+                                   "the gradient and the tensor are the same size")
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' to a "
-                                   f"tensor with dtype '{self.dtype!r}'. The gradient must match the "
-                                   "tensor's dtype; convert it with .to(dtype)")
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' "
+                                   f"to a tensor with dtype '{self.dtype!r}'. The gradient must "
+                                   "match the tensor's dtype; convert it with .to(dtype)")
         self._grad = value
 
     @grad.deleter
@@ -384,13 +386,13 @@ class Tensor(TensorBase):
 
     def _real_item(self, kind: str) -> bool | int | float:
         if self._meta.numel != 1:
-            raise ValueError("only one element tensors can be converted to Python scalars, and this "
-                             f"one has shape {list(self._meta.shape)}")
+            raise ValueError("only one element tensors can be converted to Python scalars, and "
+                             f"this one has shape {list(self._meta.shape)}")
         value = self.item()
         if isinstance(value, complex):
             if value.imag:
-                raise RuntimeError(f"value cannot be converted to type {kind} without overflow: {value} "
-                                   "is complex; take .real or .abs() first")
+                raise RuntimeError(f"value cannot be converted to type {kind} without overflow: "
+                                   f"{value} is complex; take .real or .abs() first")
             return value.real
         return value
 
@@ -417,8 +419,8 @@ class Tensor(TensorBase):
 
     def __contains__(self, element: Any) -> bool:
         if not isinstance(element, (Tensor, bool, int, float, complex)):
-            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in "
-                               f"a {type(element)}.")
+            raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed "
+                               f"in a {type(element)}.")
         return bool((self == element).any())
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
@@ -443,9 +445,10 @@ class Tensor(TensorBase):
         if id(self) in memo:
             return memo[id(self)]
         if not self.is_leaf:
-            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the "
-                               "deepcopy protocol at the moment.  If you were attempting to deepcopy a "
-                               "module, this may be because of a torch.nn.utils.weight_norm usage, see "
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support "
+                               "the deepcopy protocol at the moment.  If you were attempting to "
+                               "deepcopy a module, this may be because of a "
+                               "torch.nn.utils.weight_norm usage, see "
                                "https://github.com/pytorch/pytorch/pull/103001")
         from flambeau.tensor.pickling import deep_copy
 
@@ -499,7 +502,8 @@ class Tensor(TensorBase):
            non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Tensor:
         """Convert dtype (and device): `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
         if len(args) > 4:
-            raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were given")
+            raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were "
+                            "given")
         for arg in args:
             if isinstance(arg, DType):
                 dtype = arg
@@ -510,8 +514,9 @@ class Tensor(TensorBase):
             elif isinstance(arg, (str, Device, int)):
                 device = arg
             else:
-                raise TypeError(f"to() received an invalid combination of arguments - got "
-                                f"({type(arg).__name__}), but expected a dtype, a device or a tensor")
+                raise TypeError("to() received an invalid combination of arguments - got "
+                                f"({type(arg).__name__}), but expected a dtype, a device or a "
+                                "tensor")
         if device is not None:
             as_device(device)
         result = self
@@ -546,8 +551,8 @@ class Tensor(TensorBase):
 
     def pin_memory(self, device: Any = None) -> Tensor:
         """Raises: page-locked memory serves copies to an accelerator, and there is none."""
-        raise RuntimeError("Cannot access accelerator device when none is available. (pin_memory: leave "
-                           "it out on the CPU)")
+        raise RuntimeError("Cannot access accelerator device when none is available. (pin_memory: "
+                           "leave it out on the CPU)")
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with its own memory, in the same order unless a memory format is given."""
@@ -570,8 +575,8 @@ class Tensor(TensorBase):
         if len(shape) == 1 and isinstance(shape[0], DType):
             return self._reinterpreted(shape[0])
         if not shape:
-            raise TypeError("view() received an invalid combination of arguments - got (), but expected "
-                            "a shape (ints, or a tuple of ints) or a dtype")
+            raise TypeError("view() received an invalid combination of arguments - got (), but "
+                            "expected a shape (ints, or a tuple of ints) or a dtype")
         return ops.view(self, shape_of(shape))
 
     def _reinterpreted(self, dtype: DType) -> Tensor:
@@ -579,9 +584,9 @@ class Tensor(TensorBase):
         if dtype.itemsize == old:
             return interop.new_view(self._storage, self._ptr, meta_of(dtype, meta.shape, meta.strides))
         if not meta.ndim or meta.strides[-1] != 1 or meta.shape[-1] * old % dtype.itemsize:
-            raise RuntimeError(f"self.size(-1) must be divisible by {dtype.itemsize // old or 1} to "
-                               f"view {meta.dtype!r} as {dtype!r} (different element sizes), and the "
-                               "last stride must be 1")
+            raise RuntimeError(f"self.size(-1) must be divisible by {dtype.itemsize // old or 1} "
+                               f"to view {meta.dtype!r} as {dtype!r} (different element sizes), "
+                               "and the last stride must be 1")
         shape = (*meta.shape[:-1], meta.shape[-1] * old // dtype.itemsize)
         strides = tuple(s * old // dtype.itemsize for s in meta.strides[:-1]) + (1,)
         return interop.new_view(self._storage, self._ptr, meta_of(dtype, shape, strides))
@@ -622,8 +627,8 @@ class Tensor(TensorBase):
 
     def _transposed(self, name: str) -> Tensor:
         if name in ("mT", "mH") and self.ndim < 2:
-            raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of matrices. "
-                               f"Got {self.ndim}-D tensor.")
+            raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of "
+                               f"matrices. Got {self.ndim}-D tensor.")
         if name == "T":
             return ops.permute(self, tuple(range(self.ndim))[::-1])
         if name == "H" and self.ndim not in (0, 2):
@@ -705,8 +710,9 @@ class Tensor(TensorBase):
 
 def not_differentiable(dtype: DType) -> RuntimeError:
     """The error for asking for gradients of integers."""
-    return RuntimeError("Only Tensors of floating point and complex dtype can require gradients, not "
-                        f"{dtype!r}: convert with .to(torch.float32), or pass requires_grad=False")
+    return RuntimeError("Only Tensors of floating point and complex dtype can require gradients, "
+                        f"not {dtype!r}: convert with .to(torch.float32), or pass "
+                        "requires_grad=False")
 
 
 def _is_order(memory_format: Any) -> bool:

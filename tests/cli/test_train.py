@@ -107,10 +107,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(torch, tmp_path):
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("epoch   1/12")
+        first = process.stdout.readline()
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=120)
+        assert first.startswith("epoch   1/12"), errors
     finally:
         process.kill()
         process.communicate()

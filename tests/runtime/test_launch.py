@@ -212,7 +212,7 @@ def test_an_empty_program(run):
 @pytest.mark.parametrize("arguments, message", [
     (([(1, 2, 1)], [], [], [0]), "slots 0 and 1"),
     (([], [], [], [0, 1]), "slots 0 and 1"),
-    (([], [], [2], [0, 0]), "kind"),
+    (([], [], [3], [0, 0]), "kind"),
     (([(0, 2, 1)], [], [], [0, 0, 0]), "bad step"),
     (([(1, 4, 1)], [], [], [0, 0, 0]), "bad step"),
     (([(1, 2, 0)], [], [], [0, 0, 0]), "bad step"),

@@ -1,0 +1,72 @@
+"""Norms of vectors and matrices: which one the arguments ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.tensor.functions import ops
+
+__all__ = ["norm", "linalg_norm", "vector_norm", "matrix_norm"]
+
+
+def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
+         dtype: Any = None) -> Any:
+    """The vector norm of order p over dim (all elements by default); "fro" is 2, "nuc" the sum of
+    the singular values of matrices."""
+    dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+    if p == "nuc":
+        return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim,
+                                  dtype=dtype, out=out)
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"only valid values for p are 'fro', 'nuc' and numbers, got {p!r}")
+    order = 2.0 if p in ("fro", None) else float(p)
+    return ops.vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
+
+
+def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
+         dtype: Any = None) -> Any:
+    """The norm of order `ord` over dim: of vectors (one dimension, or all elements if neither ord
+    nor dim is given), of matrices if dim names two dimensions or A is a matrix."""
+    dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+    if dim is not None and not isinstance(dim, int) and len(dim) not in (1, 2):
+        raise RuntimeError("linalg.norm: If dim is specified, it must be of length 1 or 2. Got "
+                           f"{list(dim)}")
+    if dim is None and ord is not None and A.ndim not in (1, 2):
+        raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D "
+                           f"or 2D. Got {A.ndim}D.")
+    pair = dim if isinstance(dim, tuple) and len(dim) == 2 else (
+        (-2, -1) if dim is None and A.ndim == 2 else None)
+    if ord is not None and pair is not None:
+        return matrix_norm(A, ord, pair, keepdim, dtype=dtype, out=out)
+    if isinstance(ord, str):
+        raise RuntimeError(f"linalg.norm: Order '{ord}' is of matrices: the input has {A.ndim} "
+                           "dimensions and dim does not name two")
+    return vector_norm(A, 2.0 if ord is None else ord, dim, keepdim, dtype=dtype, out=out)
+
+
+def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None,
+                out: Any = None) -> Any:
+    """The vector norm (sum |x|^ord)^(1/ord) over dim (all elements by default)."""
+    return ops.vector_norm(x, float(ord), dim, keepdim, dtype=dtype, out=out)
+
+
+def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *,
+                dtype: Any = None, out: Any = None) -> Any:
+    """The norm of matrices, which lie in the two dimensions `dim`: "fro", 1, -1, inf, -inf; "nuc",
+    2 and -2 need singular values."""
+    dim = tuple(dim)
+    if A.ndim < 2:
+        raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 "
+                           "dimensions.")
+    if len(dim) != 2:
+        raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {list(dim)}")
+    if dim[0] % A.ndim == dim[1] % A.ndim:
+        raise RuntimeError(f"linalg.matrix_norm: dims must be different. Got ({dim[0]}, {dim[1]})")
+    if ord == "fro":
+        return vector_norm(A, 2.0, dim, keepdim, dtype=dtype, out=out)
+    if ord in ("nuc", 2, -2):
+        raise NotImplementedError(f"linalg.matrix_norm: ord={ord!r} needs singular values, which "
+                                  "are not implemented; use ord='fro', 1 or inf")
+    if ord not in (1, -1, float("inf"), -float("inf")):
+        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    return ops._matrix_norm(A, float(ord), dim, keepdim, dtype=dtype, out=out)
