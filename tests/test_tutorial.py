@@ -1,5 +1,7 @@
-"""The tutorial in CONTRIBUTING.md: its block, added under another name to a copy of the package, gives
-everything that the tutorial says it gives."""
+"""The tutorial in CONTRIBUTING.md.
+
+Its block, added under another name to a copy of the package, gives all that the tutorial says.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ print("all there")
 
 def blocks() -> list[str]:
     """The Python blocks of the section on adding an operation."""
-    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add an operation")[1].split("\n## ")[0]
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.split("## Add an operation")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 

@@ -145,7 +145,7 @@ def median(input: Tensor, dim: int = -1, *, keepdim: bool = False, dtype: Any = 
     return ops.nanmedian(_filled(input, mask, math.nan), dim, keepdim)[0]
 
 
-def logsumexp(input: Tensor, dim: Any, *, keepdim: bool = False, dtype: Any = None,
+def logsumexp(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None,
               mask: Tensor | None = None) -> Tensor:
     """log(sum(exp(x))) over `dim` of the elements that count."""
     dtype = input.dtype if dtype is None else dtype

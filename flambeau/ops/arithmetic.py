@@ -255,13 +255,19 @@ def _times_power(x: Value, exponent: Value) -> Value:
 
 
 @op(promote="match", refuses="buic", opmath=False, inplace=True, samples=binary(number=None),
-    oracle=np.nextafter, differentiable=False)
+    oracle=np.nextafter)
 def nextafter(input: Tensor, other: Tensor):
     """The next float after input in the direction of other."""
     if input.dtype is dtypes.float16:
         raise NotImplementedError("\"nextafter_cpu\" not implemented for 'Half': convert the input "
                                   "first, for example with .to(torch.float32)")
     return e.elementwise(p.nextafter, input, other)
+
+
+@nextafter.vjp
+def nextafter_vjp(g, input, other):
+    """A step hardly moves the input, and by how much does not depend on the target."""
+    return e.reduced(g, input), p.zero_like(other)
 
 
 # --------------------------------------------------------------------------- integers

@@ -1,4 +1,4 @@
-"""Tensors from nothing: ranges and patterns. (Constant fills are `fill`; random ones are streams.)"""
+"""Tensors from nothing: ranges and patterns. (Constants are `fill`; random ones are streams.)"""
 
 from __future__ import annotations
 

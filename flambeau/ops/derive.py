@@ -48,7 +48,7 @@ class Call:
         return Graph(inputs, self.build(inputs))
 
     def rule(self, inputs, outputs, grads):
-        """An override of the gradient: one per input (None allowed), or None for the derived one."""
+        """An overriding gradient: one per input (None allowed), or None for the derived one."""
         return
 
     @functools.cache  # noqa: B019 - calls live as long as their launch records
@@ -238,7 +238,7 @@ def substitute(outputs: Sequence[Value], mapping: dict[Value, Value]) -> list[Va
 
 def reverse(outputs: Sequence[Value], grads: Sequence[Value | None], inputs: Sequence[Value],
             wanted: Sequence[bool]) -> list[Value | None]:
-    """Reverse-mode differentiation of a graph: the gradient of each wanted input, or None if zero."""
+    """Differentiate a graph in reverse: the gradient of each wanted input, or None if zero."""
     order = sort(outputs)
     needed = {v for v, w in zip(inputs, wanted, strict=True) if w}
     for value in order:

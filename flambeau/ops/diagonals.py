@@ -279,5 +279,6 @@ def _sum_to_size(input: Tensor, size: tuple):
     if not fits:
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size "
                            f"{{{list(input.shape)}}}.")
-    return p.sum_to_shape(input, tuple(size))
+    x = convert(input, dtypes.int64) if input.dtype.is_integral else input
+    return p.sum_to_shape(x, tuple(size))
 

@@ -91,7 +91,7 @@ def sub(input: Operand, other: Operand, *, alpha: Number = 1):
 
 @op(promote="match", grad=_by_other("RsubBackward", 1, 0), samples=binary(), method=False,
     check=_no_bool_difference)
-def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
+def rsub(input: Tensor, other: Operand, *, alpha: Number = 1):
     """other - alpha * input."""
     return elementwise(p.sub, other, _scaled(input, alpha))
 
@@ -184,10 +184,15 @@ def reduced(g: Value, operand: Value) -> Value:
 
 @op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.fmod,
     grad=_by_other("FmodBackward"))
-def fmod(input: Operand, other: Operand):
+def fmod(input: Tensor, other: Operand):
     """The remainder of input / other with the dividend's sign, as C's fmod."""
     a, b = broadcast(input, other)
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
+
+
+def _some_power(a: Value, b: Value) -> None:
+    if lift(a).number and lift(b).number:
+        raise TypeError("pow() needs a Tensor: both base and exponent are numbers")
 
 
 def _negative_power(index: int, call) -> Exception:
@@ -196,7 +201,8 @@ def _negative_power(index: int, call) -> Exception:
 
 
 @op(promote="match", inplace=True, refuses="b", grad=_by_other("PowBackward"),
-    samples=binary(0.5, 2.0, number=3), oracle=np.power, index_error=_negative_power)
+    samples=binary(0.5, 2.0, number=3), oracle=np.power, index_error=_negative_power,
+    check=_some_power)
 def pow(input: Operand, exponent: Operand):
     """input ** exponent."""
     number = exponent if isinstance(exponent, Value) else lift(exponent)
@@ -462,25 +468,44 @@ def clamp_vjp(g, input, min, max):
     return grads
 
 
-@op(promote="match", inplace=True, samples=lambda: iter([sample(Arr((3, 4)), 0.5)]))
+@op(promote="match", inplace=True, refuses="c",
+    samples=lambda: iter([sample(Arr((3, 4)), 0.5), sample(Arr((3, 4)), Arr((4,)))]))
 def clamp_min(input: Tensor, min: Operand):
     """max(input, min)."""
-    return clamp(input, min=min)
+    return elementwise(p.maximum, input, convert(lift(min), input.dtype))
 
 
-@op(promote="match", inplace=True, samples=lambda: iter([sample(Arr((3, 4)), 0.5)]))
+@clamp_min.vjp
+def clamp_min_vjp(g, input, min):
+    return _one_sided(g, input, lift(min), p.ge)
+
+
+@op(promote="match", inplace=True, refuses="c",
+    samples=lambda: iter([sample(Arr((3, 4)), 0.5), sample(Arr((3, 4)), Arr((4,)))]))
 def clamp_max(input: Tensor, max: Operand):
     """min(input, max)."""
-    return clamp(input, max=max)
+    return elementwise(p.minimum, input, convert(lift(max), input.dtype))
+
+
+@clamp_max.vjp
+def clamp_max_vjp(g, input, max):
+    return _one_sided(g, input, lift(max), p.le)
+
+
+def _one_sided(g: Value, input: Value, bound: Value, inside) -> tuple[Value, Value]:
+    """The gradient belongs to the input where it lies inside or on the bound."""
+    kept = inside(*broadcast(input, convert(bound, input.dtype)))
+    zero = like(0, g)
+    return reduced(p.where(kept, g, zero), input), reduced(p.where(kept, zero, g), bound)
 
 
 # --------------------------------------------------------------------------- comparison
 def _comparison(name: str, prim, oracle, doc: str, aliases=()):
-    def body(input: Operand, other: Operand):
+    def body(input: Tensor, other: Operand):
         return elementwise(prim, input, other)
 
     body.__name__, body.__doc__ = name, doc
-    body.__annotations__ = {"input": "Operand", "other": "Operand"}
+    body.__annotations__ = {"input": "Tensor", "other": "Operand"}
     return op(promote="match", inplace=True, samples=binary(), oracle=oracle, aliases=aliases,
               differentiable=False)(body)
 
@@ -527,6 +552,9 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     """|input - other| <= atol + rtol * |other|."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{_name(input)} did not match {_name(other)}")
+    for name, bound in (("rtol", rtol), ("atol", atol)):
+        if bound < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {bound}")
     same = eq(input, other)
     if equal_nan:
         same = p.logical_or(same, elementwise(p.logical_and, isnan(input), isnan(other)))
@@ -583,7 +611,18 @@ def _bitwise(name: str, prim, doc: str, shift: bool = False):
 
     body.__name__, body.__doc__ = name, doc
     body.__annotations__ = {"input": "Operand", "other": "Operand"}
-    return op(promote="match", inplace=True, differentiable=False, samples=_bit_samples)(body)
+    return op(promote="match", inplace=True, differentiable=False, samples=_bit_samples,
+              check=some_tensor(name))(body)
+
+
+def some_tensor(name: str):
+    """A check that refuses two numbers."""
+
+    def check(a: Value, b: Value) -> None:
+        if lift(a).number and lift(b).number:
+            raise TypeError(f"{name}() needs a Tensor: both its operands are numbers")
+
+    return check
 
 
 def _bit_samples():
@@ -638,8 +677,16 @@ def masked_fill(input: Tensor, mask: Index, value: Operand):
     if value.ndim:
         raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
                            f"with {value.ndim} dimension(s).")
+    no_part_lost(value, input)
     mask, x, fill = broadcast(mask, input, convert(value, input.dtype))
     return p.where(mask, fill, x)
+
+
+def no_part_lost(value: Value, input: Value) -> None:
+    """Raise if a complex value would be stored in a real tensor."""
+    if value.dtype.is_complex and not input.dtype.is_complex:
+        raise RuntimeError(f"value cannot be converted to type {_name(input).lower()} without "
+                           "overflow: it is complex, the tensor is not")
 
 
 def _lerp_samples():
@@ -715,6 +762,7 @@ def fill(input: Tensor, value: Operand):
     if value.ndim:
         raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
                            f"{value.ndim} dimensions.")
+    no_part_lost(value, input)
     return p.expand(convert(value, input.dtype), input.shape)
 
 

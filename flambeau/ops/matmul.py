@@ -166,7 +166,11 @@ def _weighted(input: Value, result: Value, beta, alpha) -> Value:
     result = _scaled(result, alpha)
     if beta.prim.name == "constant" and beta.attrs[0] == 0:
         return result
-    return e.elementwise(p.add, p.expand(_scaled(input, beta), result.shape), result)
+    addend = _scaled(input, beta)
+    if addend is not input:  # at beta 0 not even NaN and infinity come through
+        factor = p.expand(convert(beta, input.dtype), input.shape)
+        addend = p.where(p.eq(factor, e.like(0, factor)), e.like(0, addend), addend)
+    return e.elementwise(p.add, p.expand(addend, result.shape), result)
 
 
 def _addmm_samples():

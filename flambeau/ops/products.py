@@ -72,7 +72,7 @@ def _contract(a: Value, b: Value, over_a, over_b) -> Value:
 @op(method=False, samples=lambda: iter([
     sample(Arr((2, 3, 4)), Arr((3, 4, 5))), sample(Arr((2, 3, 4)), Arr((4, 5)), 1),
     sample(Arr((2, 3, 4)), Arr((4, 5, 2)), ((0, 2), (2, 0)))]), grad="ViewBackward0")
-def tensordot(a: Tensor, b: Tensor, dims: int | tuple = 2):
+def tensordot(a: Tensor, b: Tensor, dims: object = 2):
     """Sums of products over the last `dims` dimensions of a and the first of b, or over pairs
     given as two lists."""
     if isinstance(dims, int):

@@ -299,6 +299,9 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
                            f"input. Got {e._name(x)}")
     dims = normalize_dims(dim, x.ndim)
     size = p.abs_(x)
+    if (ord < 0 or ord == float("inf")) and not count_of(x, dims):
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor "
+                           "because the operation does not have an identity")
     if ord == float("inf"):
         result = p.reduce_max(size, dims)
     elif ord == float("-inf"):
@@ -334,11 +337,15 @@ def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
         return p.mul(p.sign(x), convert(p.mul(hit, p.div(g, hits)), x.dtype))
     if ord == 1:
         return p.mul(p.sign(x), convert(g, x.dtype))
-    scale = p.where(p.eq(norm, zero), zero, p.div(g, norm))
+    nothing = p.eq(norm, zero)
+    safe = p.where(nothing, p.filled(1, norm), norm)  # so that higher orders are 0 there too
+    scale = p.where(nothing, zero, p.div(g, safe))
     if ord == 2:
         return p.mul(x, convert(scale, x.dtype))
-    ratio = p.where(p.eq(norm, zero), zero, p.div(size, norm))
-    power = p.where(p.eq(ratio, zero), zero, p.pow_(ratio, p.filled(ord - 1, ratio)))
+    ratio = p.where(nothing, zero, p.div(size, safe))
+    flat = p.eq(ratio, zero)
+    power = p.pow_(p.where(flat, p.filled(1, ratio), ratio), p.filled(ord - 1, ratio))
+    power = p.where(flat, zero, power)
     return p.mul(p.sign(x), convert(p.mul(g, power), x.dtype))
 
 

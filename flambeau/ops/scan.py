@@ -106,9 +106,9 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     at = normalize_dim(dim, input.ndim)
-    x = cat([v for v in (prepend, input, append) if v is not None], at)
     if n == 0:
-        return _copy(x)
+        return _copy(input)
+    x = cat([v for v in (prepend, input, append) if v is not None], at)
     for _ in range(min(n, x.shape[at])):
         size = max(x.shape[at] - 1, 0)
         low, high = (p.slice_dim(x, at, start, 1, size) for start in (0, 1))

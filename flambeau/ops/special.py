@@ -98,7 +98,7 @@ def sinc(input: Tensor):
     return p.where(at_zero, e.like(1, input), p.div(p.sin(angle), angle))
 
 
-# --------------------------------------------------------------------------- the normal distribution
+# --------------------------------------------------------------------------- normal distribution
 @op(name="ndtr", promote="float", refuses="c", public=("special",), method=False,
     samples=unary(-3, 3), grad="SpecialNdtrBackward0")
 def ndtr(input: Tensor):
@@ -115,7 +115,7 @@ def _positive_order(input: Value, order: int) -> None:
 
 @op(promote="float", inplace=True, check=_positive_order,
     samples=lambda: iter([sample(Arr((3, 4), None, 3, 6), 3), sample(Arr((5,), None, 1, 4), 1)]))
-def mvlgamma(input: Tensor, p: int):  # noqa: D417 - PyTorch's name of the order
+def mvlgamma(input: Tensor, p: int):
     """The logarithm of the multivariate gamma function of dimension p."""
     return _log_gamma_product(input, p)
 
@@ -155,7 +155,7 @@ def hurwitz(s: Value, x: Value) -> Value:
     samples=lambda: iter([sample(Arr((3, 4), None, 1.5, 6), Arr((4,), None, 0.5, 6)),
                           sample(2.5, Arr((5,), None, 0.5, 6))]), differentiable=False)
 def zeta(input: Operand, other: Operand):
-    """Hurwitz's zeta: the sum of (k + other)**-input over k >= 0; inf at input 1 and at the poles."""
+    """Hurwitz's zeta: the sum of (k + other)**-input over k >= 0; inf at input 1 and at poles."""
     s, x = e.broadcast(input, other)
     zero, one = e.like(0, x), e.like(1, x)
     whole = p.eq(p.floor(x), x)

@@ -56,6 +56,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False):
     """The smallest and the largest element, over dim or all."""
     dims = normalize_dims(dim, input.ndim)
     if input.numel == 0 and r.count_of(input, dims) == 0:
+        if dim is not None:
+            raise IndexError(f"aminmax(): Expected reduction dim {dim} to have non-zero size.")
         raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the "
                            "operation has no identity.")
     if input.dtype.is_complex:
@@ -109,6 +111,12 @@ def _matrix_norm(A: Tensor, ord: float, dim: tuple, keepdim: bool = False, *,
     x = A if dtype is None else convert(A, dtype)
     rows, columns = (normalize_dim(d, x.ndim) for d in dim)
     summed, rest = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    if not x.shape[rest]:
+        if ord < 0:
+            raise IndexError(f"amin(): Expected reduction dim {rest} to have non-zero size.")
+        shape = [size for d, size in enumerate(x.shape) if d not in (rows, columns)]
+        nothing = p.expand(e.like(0, p.reduce_sum(x, range(x.ndim))), shape)
+        return r.kept(convert(nothing, x.dtype.to_real()), x, (rows, columns), keepdim)
     sums = p.reduce_sum(p.abs_(x), (summed,))
     at = rest - (summed < rest)
     extremum = (p.reduce_max if ord > 0 else p.reduce_min)(sums, (at,))
@@ -202,7 +210,7 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Index | None = None,
     products = _outer_products(centred, p.conj(right))
     freedom = _freedom(total, weights, fweights, aweights, correction)
     result = p.div(products, convert(p.expand(freedom, products.shape), products.dtype))
-    return p.reshape(result, ()) if input.ndim < 2 else result
+    return p.reshape(result, ()) if result.shape == (1, 1) else result
 
 
 def _outer_products(a: Value, b: Value) -> Value:

@@ -227,11 +227,13 @@ def unbind(input: Tensor, dim: int = 0):
 def unfold(input: Tensor, dimension: int, size: int, step: int):
     """All windows of `size` elements, `step` apart, along one dimension; they come last."""
     at = normalize_dim(dimension, input.ndim)
-    if input.ndim and size > input.shape[at]:
-        raise RuntimeError(f"maximum size for tensor at dimension {at} is {input.shape[at]} but "
-                           f"size is {size}")
+    if size > (input.shape[at] if input.ndim else 1):
+        raise RuntimeError(f"maximum size for tensor at dimension {at} is "
+                           f"{input.shape[at] if input.ndim else 1} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
+    if not input.ndim:
+        return p.slice_dim(p.reshape(input, (1,)), 0, 0, 1, size)
     order = [d for d in range(input.ndim) if d != at] + [at]
     windows = p.window(p.permute(input, order), (size,), (step,), (1,))
     back = sorted(range(len(order)), key=order.__getitem__)
@@ -263,6 +265,8 @@ def flip(input: Tensor, dims: tuple):
 @op(opmath=False, samples=one(2, 1))
 def roll(input: Tensor, shifts: int | tuple, dims: int | tuple | None = None):
     """Shift elements along dims; those pushed out at the end come back at the start."""
+    if shifts == ():
+        raise RuntimeError("`shifts` required")
     if dims is None or dims == ():
         flat = p.reshape(input, (input.numel,))
         return p.reshape(_rolled(flat, shifts if isinstance(shifts, int) else shifts[0], 0),
@@ -314,6 +318,19 @@ def cat(tensors: Tensors, dim: int = 0):
                     f"but got size {size} for tensor number {position} in the list. (the first has "
                     f"shape {list(first.shape)}, this one {list(t.shape)})")
     return p.cat([t for t in kept if t.shape[at]] or kept[:1], at)
+
+
+@cat.vjp
+def cat_vjp(g, tensors, dim):
+    """Each tensor gets its slice; those left out because they are empty get zeros."""
+    at, start, grads = normalize_dim(dim, g.ndim), 0, []
+    for t in tensors:
+        if t.shape == (0,) and g.ndim != 1:
+            grads.append(p.zero_like(t))
+            continue
+        grads.append(p.slice_dim(g, at, start, 1, t.shape[at]))
+        start += t.shape[at]
+    return (grads,)
 
 
 @op(promote="match", opmath=False, method=False, samples=_list_samples((2, 3), (2, 3), dim=1))

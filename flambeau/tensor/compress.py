@@ -50,7 +50,7 @@ def nonzero_columns(mask: Any) -> list:
 
 
 def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements: an (n, dims) int64 tensor, or one tensor per dimension."""
+    """Where elements are not zero: an (n, dims) int64 tensor, or one tensor per dimension."""
     if input.ndim == 0:
         columns = nonzero_columns(input.reshape(1))
         return tuple(columns) if as_tuple else columns[0].reshape(-1, 1)[:, :0]

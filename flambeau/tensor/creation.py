@@ -28,7 +28,8 @@ from flambeau.tensor.tensor import Tensor, shape_of
 
 __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
            "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "range_",
-           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "checked"]
+           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "checked",
+           "empty_permuted"]
 
 
 def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:
@@ -121,7 +122,8 @@ def _known(name: str, options: dict, extra: tuple = ()) -> None:
             raise unexpected_keyword(name, word, (*_OPTIONS, *extra))
 
 
-_OPTIONS = ("size", "out", "dtype", "layout", "device", "requires_grad", "pin_memory", "memory_format")
+_OPTIONS = ("size", "out", "dtype", "layout", "device", "requires_grad", "pin_memory",
+            "memory_format")
 
 
 def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
@@ -171,7 +173,23 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
             if isinstance(fill_value, complex):
                 dtype = dtypes_default().to_complex()
     made = empty(size, out=out, dtype=dtype, layout=layout, device=device)
+    fits(fill_value, made.dtype)
     return _finish(ops.fill_(made, fill_value), requires_grad)
+
+
+def fits(value: Any, dtype: DType) -> None:
+    """Raise RuntimeError if a number lies outside what `dtype` can hold."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if dtype.kind in "ui":
+            info = dtypes.iinfo(dtype)
+            low, high = (-info.max - 1, info.max) if dtype.kind == "u" else (info.min, info.max)
+        elif dtype.kind == "f":
+            low, high = dtypes.finfo(dtype).min, dtypes.finfo(dtype).max
+        else:
+            return
+        if not low <= value <= high:
+            raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow: "
+                               f"{value}")
 
 
 def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
@@ -206,7 +224,8 @@ def full_like(input: Tensor, fill_value: Any, *, requires_grad: bool = False,
 
 
 def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None,
-                  device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+                  device: Any = None, requires_grad: bool = False,
+                  pin_memory: bool = False) -> Tensor:
     """An uninitialised tensor with given strides."""
     from flambeau.core.shapes import required_span
     from flambeau.runtime import memory
@@ -217,6 +236,26 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
                            f"negative, got sizes={list(size)} and strides={list(stride)}")
     storage = memory.allocate(required_span(tuple(size), tuple(stride)) * dtype.itemsize)
     return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
+
+
+def empty_permuted(size: Any, physical_layout: Sequence[int], *, dtype: DType | None = None,
+                   layout: Any = None, device: Any = None, requires_grad: bool = False,
+                   pin_memory: bool = False) -> Tensor:
+    """An uninitialised tensor without gaps whose dimensions lie in memory in the given order, the
+    outermost first."""
+    shape = sizes((size,))
+    order = tuple(physical_layout)
+    if sorted(order) != list(range(len(shape))):
+        if len(order) != len(shape):
+            raise RuntimeError("Number of dimensions in size does not match the length of the "
+                               f"physical_layout; i.e. len(size) = {len(shape)} is not equal to "
+                               f"len(physical_layout) = {len(order)}")
+        raise RuntimeError("Dimension out of range or repeated in physical_layout "
+                           f"{list(order)}")
+    inner = contiguous_strides([shape[d] for d in order])
+    strides = [inner[order.index(d)] for d in range(len(shape))]
+    return empty_strided(shape, strides, dtype=dtype, layout=layout, device=device,
+                         requires_grad=requires_grad)
 
 
 def _number(value: Any) -> Any:
@@ -270,18 +309,25 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType 
     steps = operator.index(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    dtype = checked(dtype, device, layout) or dtypes_default()
+    dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
     made = ops._linspace(float(_number(start)), float(_number(end)), steps, dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """base to the power of `linspace(start, end, steps)`."""
-    dtype = options.pop("dtype", None) or dtypes_default()
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any = None,
+             dtype: DType | None = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """base to the power of `linspace(start, end, steps)`; with an integer dtype, start and end are
+    rounded towards zero first."""
+    dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
+    start, end = _number(start), _number(end)
+    if dtype.is_integral:
+        start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=dtypes.float64)
-    return ops.pow(full((), float(base), dtype=dtypes.float64), exponents).to(dtype)
+    made = ops.pow(full((), float(base), dtype=dtypes.float64), exponents).to(dtype)
+    return _finish(made, requires_grad) if out is None else out.resize_(made.shape).copy_(made)
 
 
 def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,

@@ -1,8 +1,8 @@
 """Dispatch: the one door through which every operation on tensors passes.
 
-For each op a Python function with the op's own signature is generated. Its warm path is: look the exact
-call up by layouts and static arguments, run the launch. Everything else (first calls, conversions,
-errors, capture, `__torch_function__`) takes the general path below.
+For each op a Python function with the op's own signature is generated (forms.py). Its warm path is:
+look the exact call up by layouts and static arguments, run the launch (warm.py). Everything else
+(first calls, conversions, errors, capture, `__torch_function__`) takes the general paths below.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import errors
 from flambeau.core.arguments import kind_of, need_int, renamed
 from flambeau.core.dtypes import DType
-from flambeau.core.generated import define
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
-from flambeau.tensor.viewing import call_view, make_view
+from flambeau.tensor.viewing import call_view
+from flambeau.tensor.warm import go_for, go_inplace, go_mutating, pattern_of
 
-__all__ = ["ACTIVE", "TENSOR_CLASSES", "make_function", "make_inplace", "make_mutating",
-           "call_op", "call_inplace", "call_out", "call_mutating", "observe", "unobserve"]
+__all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "call_mutating", "observe", "unobserve"]
 
 ACTIVE: list = []
 """Non-empty while something watches operations (capture, `__torch_function__` classes exist): then no
@@ -252,7 +251,7 @@ def call_op(function: Function, bound: Sequence) -> Any:
     if launch is None:
         call = OpCall(record, structure, [aval(a) for a in flat])
         launch = compile_call(call, metas_of(flat))
-        launch.go = _go_for(record, args, launch)
+        launch.go = go_for(record, args, launch)
         function.cache[key] = launch
     results = launch.run(flat)
     if observers:
@@ -484,260 +483,14 @@ def extent(tensor: Any) -> int:
     return (reach + 1) * meta.dtype.itemsize
 
 
-# ---------------------------------------------------------------------- generated functions
-def _go_for(record: Op, args: Sequence, launch: Launch) -> Callable | None:
-    """The warm path for calls of this pattern: a function of (launch, *args)."""
-    pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
-    if record.returns or "L" in pattern or len(launch.outs) != 1:
-        return None
-    key = (pattern, launch.arena is not None, launch.checked, launch.node_class is not None)
-    if key not in _GO:
-        _GO[key] = _compile_go(*key)
-    return _GO[key]
-
-
-_GO: dict[tuple, Callable] = {}
-
-
-def _letter(param: Any, arg: Any) -> str:
-    """T tensor, N number, L list of tensors, - not passed to the kernel."""
-    if param.role == "static" or arg is None:
-        return "-"
-    if param.role == "tensors":
-        return "L"
-    if isinstance(arg, TensorBase):
-        return "T"
-    return "-" if arg is param.default else "N"
-
-
-def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) -> Callable:
-    """Generate the warm path: allocate, launch, and record if an argument requires grad."""
-    names = [f"a{i}" for i in range(len(pattern))]
-    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    flat = [n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
-    argv.append("ptr")
-    lines = [
-        f"def go(launch, {', '.join(names)}):",
-        "    out = new(Tensor)",
-        "    out._storage = storage = launch.pool.new(launch.nbytes)",
-        "    out._ptr = ptr = storage.ptr",
-        "    out._meta = launch.meta",
-        "    out._rg = False",
-        "    out._grad_fn = out._base = None",
-    ]
-    if arena:
-        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
-        argv.append("arena.ptr")
-    call = f"late.launch(launch.address, {', '.join(argv)})"
-    if checked:
-        lines += [f"    failure = {call}",
-                  "    if failure is not None:",
-                  f"        raise_failure(launch, failure, ({', '.join(flat)},))"]
-    else:
-        lines.append(f"    {call}")
-    if tensors and differentiable:
-        lines += _record_lines(pattern, names, flat, tensors)
-    lines.append("    return out")
-    space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
-             "attach_one": tape.attach_one, "raise_failure": launches.raise_failure, "mode": mode,
-             "next_order": tape.next_order, "edge_of": tape.edge_to, "save_for": tape.save_for}
-    flags = "".join(word for word, on in (("a", arena), ("c", checked), ("d", differentiable)) if on)
-    return define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
-
-
-def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[str]:
-    """The tape's part of a warm path: what `tape.record` does, unrolled for one pattern."""
-    wanted = ", ".join(f"{n}._rg" if c == "T" else "False"
-                       for n, c in zip(names, pattern, strict=True) if c != "-")
-    edges = ", ".join(
-        f"((fn{n}, {n}._output_nr) if (fn{n} := {n}._grad_fn) is not None and {n}._base is None "
-        f"else edge_of({n})) if {n}._rg else None" if n in tensors else "None" for n in flat)
-    return [
-        f"    if {' or '.join(n + '._rg' for n in tensors)}:",
-        f"        wanted = ({wanted},)",
-        "        plan = launch.plans.get(wanted)",
-        "        if plan is None or mode() != 1:",
-        f"            return attach_one(launch, ({', '.join(flat)},), out)",
-        "        node = new(launch.node_class)",
-        "        node.tape_hooks = None",
-        "        node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan",
-        f"        node.next_edges = ({edges},)",
-        "        node.tape_order = next_order()",
-        "        node.output_metas = launch.metas_out",
-        "        if plan.keeps:",
-        f"            save_for(node, plan, ({', '.join(flat)},), out)",
-        "        else:",
-        "            node.tape_saved = node.tape_versions = ()",
-        "            node.tape_where = None",
-        "        out._grad_fn = node",
-        "        out._rg = True",
-    ]
-
-
-def make_function(record: Op) -> Callable:
-    """The public function of an op."""
-    function = FUNCTIONS[record.name]
-    short = record.name.split(".")[-1]
-    out = ["out=None"] if record.out else []
-    lenient = any(p.role == "static" and p.name in ("dim", "dims") for p in record.params)
-    positional = [_parameter(p, lenient) for p in record.params if not p.keyword_only]
-    named = [_parameter(p) for p in record.params if p.keyword_only] + out
-    signature = ", ".join(positional + (["*", *named] if named else []))
-    everything = ", ".join(p.name for p in record.params)
-    lines = [f"def {short}({signature}{', **extra' if lenient else ''}):"]
-    if lenient:
-        lines += ["    if extra:",
-                  f"        return call_renamed(function, ({everything},), "
-                  f"{'out' if record.out else 'None'}, extra)"]
-    if record.out:
-        lines += ["    if out is not None:",
-                  f"        return call_out(function, ({everything},), out)"]
-    if record.kind == "view" and record.many:
-        lines.append(f"    return call_op(function, ({everything},))")
-    elif record.kind == "view":
-        lines += ["    if ACTIVE:",
-                  f"        return call_op(function, ({everything},))",
-                  "    try:",
-                  f"        plan, = cache[{_key_source(record)}]",
-                  "    except (KeyError, AttributeError, TypeError, ValueError):",
-                  f"        return call_op(function, ({everything},))",
-                  f"    return make_view({record.params[0].name}, plan)"]
-    else:
-        lines += ["    if ACTIVE:",
-                  f"        return call_op(function, ({everything},))",
-                  "    try:",
-                  f"        launch = cache[{_key_source(record)}]",
-                  "        go = launch.go",
-                  "    except (KeyError, AttributeError, TypeError):",
-                  f"        return call_op(function, ({everything},))",
-                  "    if go is None:",
-                  f"        return call_op(function, ({everything},))",
-                  f"    return go(launch, {everything})"]
-    space = {"function": function, "cache": function.cache, "call_op": call_op,
-             "call_renamed": call_renamed, "MISSING": MISSING,
-             "call_out": call_out, "ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES,
-             "make_view": make_view}
-    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
-    made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
-    made.__doc__ = record.doc
-    made.__module__ = "flambeau"
-    function.public = made
-    return made
-
-
-def call_renamed(function: Function, bound: Sequence, out: Any, extra: dict) -> Any:
-    """A call with keywords that the op does not have: NumPy's names for its own, or mistakes."""
-    params = function.record.params
-    given = {param.name: arg for param, arg in zip(params, bound, strict=True)}
-    unset = {p.name: p.default for p in params}
-    renamed(function.record.name, extra, given, unset)
-    bound = tuple(given.values())
-    return call_op(function, bound) if out is None else call_out(function, bound, out)
-
-
-def _parameter(param: Any, lenient: bool = False) -> str:
-    if param.required:
-        return f"{param.name}=MISSING" if lenient else param.name
-    return f"{param.name}=_default_{param.name}"
-
-
-def _key_source(record: Op) -> str:
-    parts = []
-    for param in record.params:
-        name = param.name
-        if param.role == "static":
-            parts.append(name)
-        elif param.role == "tensors":
-            parts.append(f"tuple([t._meta for t in {name}])")
-        elif param.role == "number":
-            absent = "" if param.required else f"None if {name} is _default_{name} else "
-            parts.append(f"({absent}{name}.__class__)")
-        else:
-            optional = f"None if {name} is None else " if not param.required else ""
-            if param.role == "operand":
-                parts.append(f"({optional}{name}._meta if {name}.__class__ in TENSORS "
-                             f"else {name}.__class__)")
-            else:
-                parts.append(f"({optional}{name}._meta)" if optional else f"{name}._meta")
-    return ", ".join(parts) + ("," if len(parts) == 1 else "")
-
-
-def make_inplace(record: Op) -> Callable:
-    """The in-place form `name_`. Its warm path serves calls that autograd does not watch, on memory that
-    belongs to tensors alone (so that equal storages are the only overlap)."""
-    function = FUNCTIONS[record.name]
-    short = record.name.split(".")[-1]
-    first = record.params[0].name
-    everything = ", ".join(p.name for p in record.params)
-    source = (f"def {short}_({_signature(record)}):\n"
-              "    if not ACTIVE:\n"
-              "        try:\n"
-              f"            launch = warm[{_key_source(record)}]\n"
-              "        except (KeyError, AttributeError, TypeError):\n"
-              "            launch = None\n"
-              f"        if launch is not None and launch.go(launch, {everything}):\n"
-              f"            return {first}\n"
-              f"    return call_inplace(function, ({everything},))\n")
-    space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
-             "warm": function.warm, "TENSORS": TENSOR_CLASSES}
-    return _derived(record, short, source, space)
-
-
-def _signature(record: Op) -> str:
-    positional = [_parameter(p) for p in record.params if not p.keyword_only]
-    named = [_parameter(p) for p in record.params if p.keyword_only]
-    return ", ".join(positional + (["*", *named] if named else []))
-
-
-def _derived(record: Op, short: str, source: str, space: dict) -> Callable:
-    space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
-    made = define(short + "_", source, f"<flambeau op {record.name}_>", space)
-    made.__doc__ = f"In-place form of `{record.name}`: {record.doc}"
-    made.__module__ = "flambeau"
-    return made
-
-
 def _note_warm(function: Function, args: Sequence, launch: Launch, direct: bool) -> None:
     """Let the next in-place call of this kind take the warm path, if it is a plain elementwise one."""
     record, target = function.record, args[0]
-    pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
+    pattern = pattern_of(record, args)
     if direct and launch.arena is None and not launch.checked and "L" not in pattern and (
             type(target) in TENSOR_CLASSES):
-        if pattern not in _GO_INPLACE:
-            _GO_INPLACE[pattern] = _compile_go_inplace(pattern)
-        launch.go = _GO_INPLACE[pattern]
+        launch.go = go_inplace(pattern)
         function.warm[key_of(record, args)] = launch
-
-
-_GO_INPLACE: dict[str, Callable] = {}
-
-
-def _compile_go_inplace(pattern: str) -> Callable:
-    """A function of (launch, *args) that runs the launch into its first argument, or returns False where
-    the general path must look closer."""
-    names = [f"a{i}" for i in range(len(pattern))]
-    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    others = [n for n, c in zip(names, pattern, strict=True) if c == "T"][1:]
-    watched = " or ".join(f"{n}._rg" for n in ["a0", *others])
-    lines = [f"def go(launch, {', '.join(names)}):",
-             f"    if ({watched}) and mode() & 3 == 1:",
-             "        return False",
-             "    storage = a0._storage",
-             "    if storage.owner is not None:",
-             "        return False"]
-    for n in others:
-        lines += [f"    other = {n}._storage",
-                  "    if other.owner is not None or other is storage and not "
-                  f"({n}._ptr == a0._ptr and {n}._meta is a0._meta):",
-                  "        return False"]
-    lines += [f"    late.launch(launch.address, {', '.join([*argv, 'a0._ptr'])})",
-              "    storage.version += 1",
-              "    note_write(storage, caller_location(3))",
-              "    return True"]
-    space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
-             "caller_location": errors.caller_location}
-    return define("go", "\n".join(lines), f"<flambeau go_ {pattern}>", space)
 
 
 def call_mutating(function: Function, bound: Sequence) -> None:
@@ -755,61 +508,16 @@ def call_mutating(function: Function, bound: Sequence) -> None:
     if observers:
         observers[-1].wrote(launch, flat, targets)
     elif not launch.checked:
-        pattern = "".join(_letter(p, a) for p, a in zip(record.params, args, strict=True))
         places = tuple(names.index(name) for name in record.mutates)
-        key = (pattern, places, launch.arena is not None)
-        if key not in _GO_MUTATING:
-            _GO_MUTATING[key] = _compile_go_mutating(*key)
-        launch.go = _GO_MUTATING[key]
+        launch.go = go_mutating(pattern_of(record, args), places, launch.arena is not None)
         function.warm[key_of(record, args)] = launch
 
 
-_GO_MUTATING: dict[tuple, Callable] = {}
-
-
-def _compile_go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
-    """A function of (launch, *args) that runs the launch over its targets, or returns False where the
-    general path must look closer: when autograd watches, or memory is or may be shared."""
-    names = [f"a{i}" for i in range(len(pattern))]
-    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
-    targets = [names[i] for i in places]
-    watched = " or ".join(f"{n}._rg" for n in targets)
-    owned = " or ".join(f"s{n}.owner is not None" for n in tensors)
-    lines = [f"def go(launch, {', '.join(names)}):",
-             f"    if ({watched}) and mode() & 3 == 1:",
-             "        return False",
-             *(f"    s{n} = {n}._storage" for n in tensors),
-             f"    if {owned} or len({{{', '.join('s' + n for n in tensors)}}}) < {len(tensors)}:",
-             "        return False"]
-    argv += [f"{n}._ptr" for n in targets]
-    if arena:
-        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
-        argv.append("arena.ptr")
-    lines += [f"    late.launch(launch.address, {', '.join(argv)})",
-              "    where = caller_location(3)",
-              *(f"    s{n}.version += 1" for n in targets),
-              *(f"    note_write(s{n}, where)" for n in targets),
-              "    return True"]
-    space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
-             "caller_location": errors.caller_location}
-    return define("go", "\n".join(lines), f"<flambeau go_ {pattern} {places}>", space)
-
-
-def make_mutating(record: Op) -> Callable:
-    """The in-place form of an op with several results."""
-    function = FUNCTIONS[record.name]
-    short = record.name.split(".")[-1]
-    everything = ", ".join(p.name for p in record.params)
-    source = (f"def {short}_({_signature(record)}):\n"
-              "    if not ACTIVE:\n"
-              "        try:\n"
-              f"            launch = warm[{_key_source(record)}]\n"
-              "        except (KeyError, AttributeError, TypeError):\n"
-              "            launch = None\n"
-              f"        if launch is not None and launch.go(launch, {everything}):\n"
-              "            return\n"
-              f"    call_mutating(function, ({everything},))\n")
-    return _derived(record, short, source,
-                    {"function": function, "call_mutating": call_mutating, "ACTIVE": ACTIVE,
-                     "warm": function.warm, "TENSORS": TENSOR_CLASSES})
+def call_renamed(function: Function, bound: Sequence, out: Any, extra: dict) -> Any:
+    """A call with keywords that the op does not have: NumPy's names for its own, or mistakes."""
+    params = function.record.params
+    given = {param.name: arg for param, arg in zip(params, bound, strict=True)}
+    unset = {p.name: p.default for p in params}
+    renamed(function.record.name, extra, given, unset)
+    bound = tuple(given.values())
+    return call_op(function, bound) if out is None else call_out(function, bound, out)

@@ -34,8 +34,10 @@ class MemoryFormat(_Constant):
 
 
 strided, sparse_coo, sparse_csr = Layout("strided"), Layout("sparse_coo"), Layout("sparse_csr")
-contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
-channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
+contiguous_format = MemoryFormat("contiguous_format")
+preserve_format = MemoryFormat("preserve_format")
+channels_last = MemoryFormat("channels_last")
+channels_last_3d = MemoryFormat("channels_last_3d")
 
 
 def is_channels_last(memory_format: Any) -> bool:
@@ -54,5 +56,5 @@ def channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of an (n, c, h, w) tensor whose channels are innermost."""
     if len(shape) != 4:
         raise RuntimeError("required rank 4 tensor to use channels_last format")
-    n, c, h, w = shape
+    _, c, h, w = shape
     return (h * w * c, 1, w * c, c)

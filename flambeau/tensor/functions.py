@@ -8,7 +8,7 @@ from typing import Any
 
 from flambeau.ops.record import REGISTRY
 from flambeau.tensor import launches
-from flambeau.tensor.dispatch import make_function, make_inplace, make_mutating
+from flambeau.tensor.forms import make_function, make_inplace, make_mutating
 
 __all__ = ["FAMILIES", "ops"]
 

@@ -132,8 +132,8 @@ def _item(item: Any) -> Any:
     if hasattr(item, "__index__"):
         return item.__index__()
     if isinstance(item, (str, bytes)):
-        raise TypeError(f"new(): invalid data type '{type(item).__name__}': a tensor is indexed by "
-                        f"integers, slices and tensors, not by {item!r}")
+        raise TypeError(f"new(): invalid data type '{type(item).__name__}': only integers, slices, "
+                        f"`...`, None and tensors are valid indices, not {item!r}")
     raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
                      f"Variables are valid indices (got {type(item).__name__})")
 

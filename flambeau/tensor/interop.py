@@ -22,7 +22,7 @@ __all__ = ["array_of", "from_numpy", "from_data", "from_storage", "scalar_of", "
 
 
 class _Memory:
-    """Lets NumPy build an array on a tensor's memory; the array keeps the tensor's storage alive."""
+    """Lets NumPy build an array on a tensor's memory; the array keeps the storage alive."""
 
     __slots__ = ("__array_interface__", "owner")
 
@@ -139,7 +139,8 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
 
 def _is_sequence(data: Any) -> bool:
     """Something that nests: indexed by position, with a length."""
-    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, Mapping)
+    return (hasattr(data, "__len__") and hasattr(data, "__getitem__")
+            and not isinstance(data, Mapping))
 
 
 def _unknown(item: Any) -> Exception:
@@ -179,7 +180,8 @@ def _shape_of(data: Any) -> tuple[int, ...]:
         return (0,)
     if isinstance(data[0], str):
         raise _unknown(data[0])
-    inner = () if isinstance(data[0], TensorBase) else _shape_of(data[0])  # tensors count as numbers
+    # tensors count as numbers
+    inner = () if isinstance(data[0], TensorBase) else _shape_of(data[0])
     return (len(data), *inner)
 
 
@@ -299,4 +301,5 @@ def from_dlpack(source: Any) -> Any:
     strides = tuple(stride // array.itemsize for stride in array.strides)
     span = required_span(array.shape, strides) * array.itemsize
     storage = memory.foreign(array.__array_interface__["data"][0], span, array)
-    return new_view(storage, storage.ptr, meta_of(dtypes.by_numpy(array.dtype), array.shape, strides))
+    meta = meta_of(dtypes.by_numpy(array.dtype), array.shape, strides)
+    return new_view(storage, storage.ptr, meta)

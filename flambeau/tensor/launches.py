@@ -225,7 +225,7 @@ def is_elementwise(graph: Graph) -> bool:
 
 
 def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
-    """The layouts of the results: elementwise results follow their operands, others are row-major."""
+    """The layouts of the results: elementwise ones follow their operands, others are row-major."""
     tensors = [m for m in metas if not isinstance(m, type)]
     record = getattr(call, "record", None)
     if record is not None and record.dense:

@@ -1,4 +1,4 @@
-"""Layouts: the interned description of a tensor's elements in memory, and the bare tensor object."""
+"""Layouts: interned descriptions of tensors' elements in memory; and the bare tensor object."""
 
 from __future__ import annotations
 

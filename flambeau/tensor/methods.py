@@ -87,7 +87,8 @@ def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
 
     if isinstance(other, np.generic):
         return function(self, other.item())
-    return NotImplemented  # NumPy takes arrays up: it computes, and gives a tensor through __array_wrap__
+    # NumPy takes arrays up: it computes, and gives a tensor through __array_wrap__
+    return NotImplemented
 
 
 def _invert(self: Tensor) -> Tensor:

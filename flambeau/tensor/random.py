@@ -23,8 +23,8 @@ from flambeau.tensor.tensor import Tensor
 
 __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
            "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-           "dropout", "multinomial", "uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
-           "cauchy_", "geometric_"]
+           "dropout", "multinomial", "uniform_", "normal_", "random_", "bernoulli_", "exponential_",
+           "log_normal_", "cauchy_", "geometric_"]
 
 
 @functools.cache
@@ -206,13 +206,15 @@ def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: DType | N
 def rand_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
     """`rand` with the shape and dtype of `input`."""
     wants = options.pop("requires_grad", False)
-    return creation._finish(uniform_(creation.empty_like(input, **options), generator=generator), wants)
+    made = creation.empty_like(input, **options)
+    return creation._finish(uniform_(made, generator=generator), wants)
 
 
 def randn_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
     wants = options.pop("requires_grad", False)
-    return creation._finish(normal_(creation.empty_like(input, **options), generator=generator), wants)
+    made = creation.empty_like(input, **options)
+    return creation._finish(normal_(made, generator=generator), wants)
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Results with named fields: tuples that print as `torch.return_types.max(values=..., indices=...)`."""
+"""Results with named fields: tuples that print as `torch.return_types.max(values=..., ...)`."""
 
 from __future__ import annotations
 

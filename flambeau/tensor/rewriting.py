@@ -61,7 +61,7 @@ class History:
 
 
 def rebase(target: Any, node: Node, position: int | None = None, output_nr: int = 0) -> None:
-    """Make `target` the result of `node`; `position`: which of the node's inputs its old value was."""
+    """Make `target` the result of `node`; `position`: which input of the node its old value was."""
     base = target._base
     old, old_nr = target._grad_fn, target._output_nr
     if base is None:
@@ -105,7 +105,8 @@ class CopySlices(Node):
 
     def apply(self, grads: Sequence) -> tuple:
         whole = grads[0].contiguous().clone()
-        strided = launches.late.ops._as_strided_parts if self.parts else launches.late.ops.as_strided
+        ops = launches.late.ops
+        strided = ops._as_strided_parts if self.parts else ops.as_strided
         part = strided(whole, self.shape, self.strides, self.offset)
         results = list(self.inner.apply([part.clone()]))
         own = results.pop(self.position) if self.position is not None else None

@@ -193,7 +193,7 @@ def detach_copy(input: Any, *, out: Any = None) -> Any:
 def sum_to_size(input: Any, *size: Any) -> Any:
     """The sum over the dimensions that broadcasting from `size` to this shape would stretch."""
     wanted = shape_of(size)
-    return input if wanted == tuple(input.shape) else ops._sum_to_size(input, wanted)
+    return input if wanted and wanted == tuple(input.shape) else ops._sum_to_size(input, wanted)
 
 
 # --------------------------------------------------------------------------- of several tensors
@@ -330,11 +330,12 @@ def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
 
 
 # --------------------------------------------------------------------------- differences
-def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> list:
+def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: int = 1) -> list:
     """The derivative along each of `dim` by central differences (one-sided at the edges). `spacing`:
     one distance, one for each dimension, or a vector of coordinates for each."""
     dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     dims = [normalize_dim(d, input.ndim) for d in dims]
+    spacing = 1 if spacing is None else spacing
     if isinstance(spacing, TensorBase):
         spacing = [spacing]
     elif not isinstance(spacing, (list, tuple)):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd import saved as saving
-from flambeau.autograd.grad_mode import ANOMALY, RECORD, SAVED_HOOKS, mode
+from flambeau.autograd.grad_mode import ANOMALY, INFERENCE, RECORD, SAVED_HOOKS, mode
 from flambeau.autograd.graph import RELEASED, Node, edge_of, next_order, note_stack
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
@@ -109,6 +109,8 @@ def attach_one(launch: Launch, args: tuple, out: Any, location: Any = None) -> A
     """Record that `out` is the only result of `launch` on `args`; at least one of them requires grad."""
     word = mode()
     if word & 3 != RECORD or launch.node_class is None:
+        if word & INFERENCE:  # known only here: without an argument that requires grad nobody asks
+            out._inference = True
         return out
     wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
     plan = launch.plans.get(wanted)

@@ -1,4 +1,7 @@
-"""`Tensor`: attributes, conversions, operators. Methods that are ops come from the op table (methods.py)."""
+"""`Tensor`: attributes, conversions, operators.
+
+Methods that are ops come from the op table (methods.py).
+"""
 
 from __future__ import annotations
 
@@ -87,8 +90,8 @@ class Tensor(TensorBase):
     @classmethod
     def __torch_function__(cls, func: Any, types: Sequence, args: tuple = (),
                            kwargs: dict | None = None) -> Any:
-        """What an operation does with subclasses: compute, and give the result the subclass's type."""
-        active = [item for item in dispatch.ACTIVE]
+        """What an operation does with subclasses: compute, and give the result their type."""
+        active = list(dispatch.ACTIVE)
         dispatch.ACTIVE.clear()
         try:
             result = func(*args, **(kwargs or {}))
@@ -312,7 +315,7 @@ class Tensor(TensorBase):
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
                  create_graph: bool = False, inputs: Any = None) -> None:
-        """Compute the gradients of all leaves that this tensor depends on, adding to their `.grad`."""
+        """Compute the gradients of all leaves that this tensor depends on; add to their `.grad`."""
         from flambeau.autograd.api import tensor_backward
 
         tensor_backward(self, gradient, retain_graph, create_graph, inputs)
@@ -343,7 +346,7 @@ class Tensor(TensorBase):
         return self._retains_grad
 
     def register_hook(self, hook: Any) -> Any:
-        """Call `hook(grad)` when the gradient of this tensor is known; it may return another one."""
+        """Call `hook(grad)` when the gradient of this tensor is known; it may return another."""
         from flambeau.autograd.hooks import register_tensor_hook
 
         return register_tensor_hook(self, hook)
@@ -500,7 +503,7 @@ class Tensor(TensorBase):
     # ------------------------------------------------------------------ conversion
     def to(self, *args: Any, dtype: DType | None = None, device: Any = None,
            non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Tensor:
-        """Convert dtype (and device): `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
+        """Convert dtype and device: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
         if len(args) > 4:
             raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were "
                             "given")
@@ -524,7 +527,9 @@ class Tensor(TensorBase):
             result = ops._to_dtype(self, dtype)
         elif copy:
             result = ops.clone(self)
-        return result.contiguous(memory_format=memory_format) if _is_order(memory_format) else result
+        if _is_order(memory_format):
+            return result.contiguous(memory_format=memory_format)
+        return result
 
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The legacy type name, or the tensor converted to a dtype (also given by such a name)."""
@@ -545,7 +550,8 @@ class Tensor(TensorBase):
     def cpu(self, memory_format: Any = None) -> Tensor:
         return self
 
-    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    def cuda(self, device: Any = None, non_blocking: bool = False,
+             memory_format: Any = None) -> Tensor:
         as_device("cuda" if device is None else device)
         return self
 
@@ -557,7 +563,9 @@ class Tensor(TensorBase):
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with its own memory, in the same order unless a memory format is given."""
         copied = ops.clone(self)
-        return copied.contiguous(memory_format=memory_format) if _is_order(memory_format) else copied
+        if _is_order(memory_format):
+            return copied.contiguous(memory_format=memory_format)
+        return copied
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a row-major copy."""
@@ -582,7 +590,8 @@ class Tensor(TensorBase):
     def _reinterpreted(self, dtype: DType) -> Tensor:
         old, meta = self._meta.dtype.itemsize, self._meta
         if dtype.itemsize == old:
-            return interop.new_view(self._storage, self._ptr, meta_of(dtype, meta.shape, meta.strides))
+            same = meta_of(dtype, meta.shape, meta.strides)
+            return interop.new_view(self._storage, self._ptr, same)
         if not meta.ndim or meta.strides[-1] != 1 or meta.shape[-1] * old % dtype.itemsize:
             raise RuntimeError(f"self.size(-1) must be divisible by {dtype.itemsize // old or 1} "
                                f"to view {meta.dtype!r} as {dtype!r} (different element sizes), "

@@ -42,7 +42,8 @@ class _LayoutOf:
         below = self.of(value.inputs[0])
         if below is None:
             return None
-        return value.prim.layout(value.inputs[0].shape, below[0], below[1], value.attrs, value.shape)
+        shape = value.inputs[0].shape
+        return value.prim.layout(shape, below[0], below[1], value.attrs, value.shape)
 
 
 class ViewLaunch:
@@ -63,7 +64,7 @@ def tape_node(call: OpCall) -> type:
 
 
 def call_view(function: Any, args: Sequence) -> Any:
-    """A view op: shares the memory of its first argument, or raises if the layout allows no view."""
+    """A view op: shares its first argument's memory, or raises if the layout allows no view."""
     record, base = function.record, args[0]
     key = (base._meta, *args[1:])
     plans = function.cache.get(key)

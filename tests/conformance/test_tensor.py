@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 from programs import ROOT
 
-FILES = ("creation", "indexing", "inplace", "views", "autograd_core", "errors", "interop", "promotion")
+FILES = ("creation", "indexing", "inplace", "views", "autograd_core", "errors", "interop",
+         "promotion")
 
 
 @pytest.fixture(scope="session")
