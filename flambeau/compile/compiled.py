@@ -30,6 +30,7 @@ class Compiled:
         self.function = function
         self.exact = exact
         functools.update_wrapper(self, function)
+        launches.resettable.add(self)
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
 
@@ -44,6 +45,10 @@ class Compiled:
                 return program.run(leaves)
             reason = f"{changed} has changed"
         return self._capture(signature, leaves, args, kwargs, reason)
+
+    def forget(self) -> None:
+        """Drop the programs; the next calls are captured again."""
+        self.programs.clear()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)

@@ -350,8 +350,7 @@ class _Scheduler:
     def _place_conv(self, value: Value, buffer: Buffer) -> None:
         self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
 
-    def _place_random(self, value: Value, buffer: Buffer) -> None:
-        self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
+    _place_random = _place_conv
 
     def _place_sort(self, value: Value, buffer: Buffer) -> None:
         source = self.view(value.inputs[0])

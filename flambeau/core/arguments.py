@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NUMPY_NAMES", "kind_of", "near", "need_int", "renamed", "unexpected_keyword"]
+__all__ = ["NUMPY_NAMES", "conversion", "kind_of", "near", "need_number", "need_tensor", "renamed",
+           "unexpected_keyword"]
 
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input",
                "x2": "other"}
@@ -50,11 +51,27 @@ def kind_of(value: Any) -> str:
     return cls.__name__ if plain else f"{cls.__module__}.{cls.__name__}"
 
 
-def need_int(name: str, argument: str, value: Any) -> None:
-    """Raise if `value` cannot serve as an integer.
+def need_tensor(name: str, argument: str, value: Any) -> None:
+    """Raise if `value` is no tensor.
 
     Raises:
-        TypeError: names the function, the argument, and what was given.
+        TypeError: names the function, the argument, what was given, and how to convert it.
     """
-    if not hasattr(value, "__index__"):
-        raise TypeError(f"{name}(): argument {argument!r} must be int, not {kind_of(value)}")
+    if not hasattr(value, "_meta"):
+        raise TypeError(f"{name}(): argument {argument!r} must be Tensor, not {kind_of(value)}"
+                        f"{conversion(value)}")
+
+
+def conversion(value: Any) -> str:
+    """"; convert it with ...", if `value` could be a tensor."""
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
+        return "; convert it with torch.from_numpy(array) (shares memory) or torch.tensor(array)"
+    if isinstance(value, (list, tuple, bool, int, float)):
+        return "; convert it with torch.tensor(...)"
+    return ""
+
+
+def need_number(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError if `value` is no real number (a tensor of one element counts as one)."""
+    if not hasattr(value, "__float__") or isinstance(value, str):
+        raise TypeError(f"{name}(): argument {argument!r} must be Number, not {kind_of(value)}")

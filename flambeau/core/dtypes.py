@@ -94,6 +94,8 @@ ALL_DTYPES = tuple(DType(*row, index) for index, row in enumerate(_ROWS))
 
 _BY_NAME = {dtype.name: dtype for dtype in ALL_DTYPES}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL_DTYPES}
+BY_PYTHON = {bool: bool_, int: int64, float: float64, complex: complex128}
+"""What Python's types mean as a `dtype` argument."""
 
 
 def by_name(name: str) -> DType:
@@ -174,7 +176,7 @@ class finfo:
 
     def __init__(self, dtype: DType | None = None):
         dtype = float32 if dtype is None else dtype
-        if dtype.kind not in "fc":
+        if not isinstance(dtype, DType) or dtype.kind not in "fc":
             raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo "
                             "to handle 'torch.iinfo'")
         real = dtype.to_real()
@@ -197,7 +199,7 @@ class iinfo:
     """Numeric limits of an integer dtype: bits, max, min."""
 
     def __init__(self, dtype: DType):
-        if dtype.kind not in "ui":
+        if not isinstance(dtype, DType) or dtype.kind not in "ui":
             raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to "
                             "handle 'torch.finfo'")
         info = np.iinfo(dtype.numpy)

@@ -21,7 +21,7 @@ __all__ = ["amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "log_softmax
 
 
 def _lowest(dtype: Any) -> float:
-    return -math.inf if dtype.is_floating_point else dtypes.iinfo(dtype).min
+    return -math.inf if dtype.is_floating_point or dtype.is_complex else dtypes.iinfo(dtype).min
 
 
 def _highest(dtype: Any) -> float:
@@ -107,16 +107,16 @@ amin = _extremum("amin", "The smallest element over `dim` that counts.", _highes
 
 def argmax(input: Tensor, dim: int | None = None, *, keepdim: bool = False, dtype: Any = None,
            mask: Tensor | None = None) -> Tensor:
-    """Where along `dim` the largest element that counts is."""
+    """Where along `dim` the largest element that counts is, as a number of the input's dtype."""
     input = input if dtype is None else input.to(dtype)
-    return ops.argmax(_filled(input, mask, _lowest(input.dtype)), dim, keepdim)
+    return ops.argmax(_filled(input, mask, _lowest(input.dtype)), dim, keepdim).to(input.dtype)
 
 
 def argmin(input: Tensor, dim: int | None = None, *, keepdim: bool = False, dtype: Any = None,
            mask: Tensor | None = None) -> Tensor:
-    """Where along `dim` the smallest element that counts is."""
+    """Where along `dim` the smallest element that counts is, as a number of the input's dtype."""
     input = input if dtype is None else input.to(dtype)
-    return ops.argmin(_filled(input, mask, _highest(input.dtype)), dim, keepdim)
+    return ops.argmin(_filled(input, mask, _highest(input.dtype)), dim, keepdim).to(input.dtype)
 
 
 def _counted(input: Tensor, dim: Any, keepdim: bool, mask: Tensor | None, dtype: Any) -> Tensor:
@@ -178,7 +178,7 @@ def _moment(input: Tensor, dim: Any, unbiased: bool | None, correction: float | 
                 keepdim=True, mask=mask)
     variance = total / ops.clamp(count - correction, min=0)
     variance = variance if keepdim else variance.reshape(_kept(input, dim))
-    variance = variance.to(dtype.to_real() if dtype.is_complex else dtype)
+    variance = variance.to(dtype)
     return ops.sqrt(variance) if root else variance
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flambeau
+from flambeau.core.arguments import need_tensor
 from flambeau.nn import _attention, _resize, _windows
 from flambeau.nn._attention import *  # noqa: F403 - their __all__ says what is public
 from flambeau.nn._linear_loss import linear_cross_entropy as linear_cross_entropy
@@ -458,6 +459,8 @@ def _legacy_reduction(size_average: bool | None, reduce: bool | None, stacklevel
 
 def _warn_of_broadcast(input: Tensor, target: Tensor) -> None:
     """An (N, 1) input against an (N,) target would make an (N, N) loss."""
+    need_tensor("loss", "target", target)
+    need_tensor("loss", "input", input)
     if input.shape != target.shape:
         warnings.warn(f"Using a target size ({target.size()}) that is different to the input size "
                       f"({input.size()}). This will likely lead to incorrect results due to "

@@ -168,7 +168,7 @@ def hardshrink(input: Tensor, lambd: Number = 0.5):
     return p.where(_within(input, lambd), p.zero_like(input), input)
 
 
-@op(method=False, out=False, public=FUNCTIONAL,
+@op(method=False, public=FUNCTIONAL,
     samples=lambda: iter([sample(Arr((3, 17))), sample(Arr((5,)), 1.0)]))
 def softshrink(input: Tensor, lambd: Number = 0.5):
     """input moved towards 0 by lambd; 0 where |input| <= lambd."""
@@ -258,7 +258,7 @@ def _gelu_samples():
     yield sample(Arr((3, 17), None, -4, 4), approximate="tanh")
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_gelu_samples)
+@op(method=False, public=FUNCTIONAL, samples=_gelu_samples)
 def gelu(input: Tensor, *, approximate: str = "none"):
     """input * Phi(input), Phi the normal distribution function; or its approximation by tanh."""
     floats_only("GeluKernelImpl", input)
@@ -314,7 +314,7 @@ def _softplus_samples():
     yield sample(Arr((17,), None, -4, 4), 2.0, 4.0)
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_softplus_samples)
+@op(method=False, public=FUNCTIONAL, samples=_softplus_samples)
 def softplus(input: Tensor, beta: Number = 1.0, threshold: Number = 20.0):
     """log(1 + exp(beta * input)) / beta, and the input itself where beta * input > threshold."""
     floats_only("softplus_cpu", input)
@@ -330,7 +330,7 @@ def softplus_vjp(g, input, beta, threshold):
     return p.where(p.gt(scaled, beside(threshold, input)), g, p.mul(g, p.sigmoid(scaled)))
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=unary(-4, 4), grad="LogSigmoidBackward0")
+@op(method=False, public=FUNCTIONAL, samples=unary(-4, 4), grad="LogSigmoidBackward0")
 def logsigmoid(input: Tensor):
     """log(sigmoid(input)) without overflow."""
     floats_only("log_sigmoid_cpu", input)

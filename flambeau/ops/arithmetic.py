@@ -258,9 +258,6 @@ def _times_power(x: Value, exponent: Value) -> Value:
     oracle=np.nextafter)
 def nextafter(input: Tensor, other: Tensor):
     """The next float after input in the direction of other."""
-    if input.dtype is dtypes.float16:
-        raise NotImplementedError("\"nextafter_cpu\" not implemented for 'Half': convert the input "
-                                  "first, for example with .to(torch.float32)")
     return e.elementwise(p.nextafter, input, other)
 
 

@@ -67,7 +67,8 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     last = (gap.ndim - 1,) if gap.ndim else ()
     size = p.abs_(gap)
     if degree == 2:
-        return p.sqrt(p.reduce_sum(p.mul(gap, gap), last))
+        part = size if gap.dtype.is_complex else gap
+        return p.sqrt(p.reduce_sum(p.mul(part, part), last))
     if degree == 1:
         return p.reduce_sum(size, last)
     if degree == math.inf:

@@ -11,6 +11,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import beside
 from flambeau.ops.primitives import convert
+from flambeau.ops.primitives.gradients import product_gradients
 from flambeau.ops.record import Index, Number, Operand, Tensor, Tensors, lift, op
 from flambeau.ops.samples import Arr, sample
 
@@ -356,14 +357,14 @@ def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
         return [g if counted is None else p.where(counted, zero, g), picked(g)]
     area = p.slice_(src, (0,) * src.ndim, (1,) * src.ndim, index.shape)
     if reduce == "prod":
-        one = e.like(1, input)
-        own = input if counted is None else p.where(counted, one, input)
-        whole, zeros = _products(own, dim, index, area)
-        to_input = p.mul(g, _others(whole, zeros, own))
-        others = _others(gather(whole, at, index), gather(zeros, at, index), area)
-        to_src = p.spread(p.mul(gather(g, at, index), others), (0,) * src.ndim, (1,) * src.ndim,
+        own = input if counted is None else p.where(counted, e.like(1, input), input)
+        coords = _along(at, _at_least_1d(positions("scatter_reduce", index)), max(1, input.ndim))
+        to_own, to_area = product_gradients(_at_least_1d(own), _at_least_1d(area), coords,
+                                            _at_least_1d(g))
+        to_own = p.reshape(to_own, input.shape)
+        to_src = p.spread(p.reshape(to_area, area.shape), (0,) * src.ndim, (1,) * src.ndim,
                           src.shape)
-        return [to_input if counted is None else p.where(counted, zero, to_input), to_src]
+        return [to_own if counted is None else p.where(counted, zero, to_own), to_src]
     own = convert(p.eq(input, output), g.dtype)
     if counted is not None:
         own = p.where(counted, zero, own)
@@ -374,27 +375,6 @@ def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
                       src.shape)
     to_input = p.mul(own, share)
     return [to_input if counted is None else p.where(counted, to_input, g), to_src]
-
-
-def _products(own: Value, dim: int, index: Value, factors: Value) -> tuple[Value, Value]:
-    """(products of the factors that are not 0, how many are 0), with `own` among them."""
-
-    def without_zeros(x: Value) -> tuple[Value, Value]:
-        is_zero = p.eq(x, p.zero_like(x))
-        return p.where(is_zero, e.like(1, x), x), convert(is_zero, x.dtype)
-
-    (base, base_zeros), (more, more_zeros) = without_zeros(own), without_zeros(factors)
-    return (_scattered("scatter_reduce", base, dim, index, more, "mul"),
-            _scattered("scatter_reduce", base_zeros, dim, index, more_zeros, "add"))
-
-
-def _others(whole: Value, zeros: Value, x: Value) -> Value:
-    """The product of all factors but x, from `_products`."""
-    nil, one = p.zero_like(x), e.like(1, x)
-    is_zero = p.eq(x, nil)
-    alone = p.where(p.eq(zeros, one), whole, nil)
-    rest = p.where(p.eq(zeros, nil), p.div(whole, p.where(is_zero, one, x)), nil)
-    return p.where(is_zero, alone, rest)
 
 
 # --------------------------------------------------------------------------- slices by number

@@ -216,7 +216,7 @@ def _linear_samples():
     yield sample(Arr((4,)), Arr((5, 4)), Arr((5,)))
 
 
-@op(samples=_linear_samples, method=False, out=False, public=("nn.functional",),
+@op(samples=_linear_samples, method=False, public=("nn.functional",),
     grad=_linear_grad, check=alike("linear"))
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
     """input @ weight.T + bias, on the last dimension."""

@@ -322,7 +322,7 @@ def avg_pool1d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_incl
     return _avg_pool_vjp(windows, g, input, count_include_pad, None)
 
 
-@op(**_options(_avg_grad(2), _avg_samples(2)))
+@op(**_options(_avg_grad(2), _avg_samples(2)) | {"out": True})
 def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None):
@@ -339,7 +339,7 @@ def avg_pool2d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_incl
     return _avg_pool_vjp(windows, g, input, count_include_pad, divisor_override)
 
 
-@op(**_options(_avg_grad(3), _avg_samples(3)))
+@op(**_options(_avg_grad(3), _avg_samples(3)) | {"out": True})
 def avg_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None):

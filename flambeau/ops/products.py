@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import matmul as m
 from flambeau.ops import primitives as p
+from flambeau.ops.primitives import convert
 from flambeau.ops.record import Number, Tensor, Tensors, op
 from flambeau.ops.samples import Arr, sample
 
@@ -230,13 +232,17 @@ def _einsum(equation: str, operands: Tensors):
     """Sums of products as Einstein writes them; see `torch.einsum`."""
     terms, result = _parsed(equation, [v.ndim for v in operands])
     sizes = _label_sizes(terms, operands)
+    for value in operands[1:]:
+        if value.dtype is not operands[0].dtype:
+            raise RuntimeError("einsum(): expected scalar type "
+                               f"{e._name(operands[0])} but found {e._name(value)}")
     labels, value = _on_own_diagonals(terms[0], operands[0])
     for number, (term, operand) in enumerate(zip(terms[1:], operands[1:], strict=True), 1):
         later = {c for other in terms[number + 1:] for c in other} | set(result)
         right_labels, right = _on_own_diagonals(term, operand)
         labels, value = _joined(labels, value, right_labels, right, later, sizes)
     gone = [d for d, c in enumerate(labels) if c not in result]
-    value = p.reduce_sum(value, gone)
+    value = _total(value, gone)
     labels = [c for c in labels if c in result]
     value = p.permute(value, [labels.index(c) for c in result])
     return p.expand(value, [sizes[c] for c in result])
@@ -329,13 +335,22 @@ def _on_own_diagonals(term: list, value: Value) -> tuple[list, Value]:
     return labels, value
 
 
+def _total(x: Value, dims: list[int]) -> Value:
+    """The sum over dims; integers add up in int64, as in `sum`."""
+    if not dims:
+        return x
+    return p.reduce_sum(convert(x, dtypes.int64) if x.dtype.is_integral else x, dims)
+
+
 def _joined(left: list, a: Value, right: list, b: Value, later: set, sizes: dict
             ) -> tuple[list, Value]:
     """The product of two operands, summed over the labels that nothing after them has."""
-    a = p.reduce_sum(a, [d for d, c in enumerate(left) if c not in right and c not in later])
+    a = _total(a, [d for d, c in enumerate(left) if c not in right and c not in later])
     left = [c for c in left if c in right or c in later]
-    b = p.reduce_sum(b, [d for d, c in enumerate(right) if c not in left and c not in later])
+    b = _total(b, [d for d, c in enumerate(right) if c not in left and c not in later])
     right = [c for c in right if c in left or c in later]
+    if a.dtype is not b.dtype:  # the sum of one of them is int64
+        a, b = convert(a, dtypes.int64), convert(b, dtypes.int64)
     batch = [c for c in left if c in right and c in later]
     inner_ = [c for c in left if c in right and c not in later]
     rows = [c for c in left if c not in right]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor.functions import ops
 
 __all__ = ["real", "imag", "complex_", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg",
@@ -16,6 +17,7 @@ __all__ = ["real", "imag", "complex_", "conj", "resolve_conj", "resolve_neg", "i
 
 def real(input: Any) -> Any:
     """The real parts, on the same memory; a real tensor is its own."""
+    need_tensor("real", "input", input)
     return ops._real_part(input) if input.dtype.is_complex else input
 
 
@@ -36,6 +38,7 @@ def complex_(real: Any, imag: Any, *, out: Any = None) -> Any:
 
 def conj(input: Any) -> Any:
     """The complex conjugate, as a copy; a real tensor is its own."""
+    need_tensor("conj", "input", input)
     return ops.conj_physical(input) if input.dtype.is_complex else input
 
 
@@ -59,6 +62,7 @@ is_neg = is_conj
 
 def adjoint(input: Any) -> Any:
     """The conjugate transpose of matrices (the last two dimensions)."""
+    need_tensor("adjoint", "input", input)
     return input.mH
 
 

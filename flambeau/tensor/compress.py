@@ -8,6 +8,7 @@ from typing import Any
 from flambeau.compiler.compress import compress_kernel
 from flambeau.compiler.target import host
 from flambeau.core import dtypes
+from flambeau.core.arguments import need_tensor
 from flambeau.runtime.launch import INTEGER, Program
 from flambeau.runtime.loader import load_kernel
 from flambeau.tensor import dispatch, launches
@@ -51,6 +52,7 @@ def nonzero_columns(mask: Any) -> list:
 
 def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
     """Where elements are not zero: an (n, dims) int64 tensor, or one tensor per dimension."""
+    need_tensor("nonzero", "input", input)
     if input.ndim == 0:
         columns = nonzero_columns(input.reshape(1))
         return tuple(columns) if as_tuple else columns[0].reshape(-1, 1)[:, :0]
@@ -68,6 +70,8 @@ def argwhere(input: Any) -> Any:
 
 def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
     """The elements where `mask` is True, as a vector."""
+    need_tensor("masked_select", "input", input)
+    need_tensor("masked_select", "mask", mask)
     from flambeau.core.shapes import broadcast_shapes
 
     if mask.dtype is not dtypes.bool_:

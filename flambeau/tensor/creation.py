@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
-from flambeau.core.arguments import kind_of, unexpected_keyword
+from flambeau.core.arguments import kind_of, need_tensor, unexpected_keyword
 from flambeau.core.device import as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
@@ -35,7 +35,7 @@ __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", 
 def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:
     """Validate the arguments that every factory takes; returns the dtype."""
     if dtype is not None and not isinstance(dtype, DType):
-        mapped = {float: dtypes_default(), int: dtypes.int64, bool: dtypes.bool_}.get(dtype)
+        mapped = dtypes.BY_PYTHON.get(dtype) if isinstance(dtype, type) else None
         if mapped is None:
             raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
         dtype = mapped
@@ -196,6 +196,7 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
                requires_grad: bool = False, memory_format: Any = preserve_format,
                pin_memory: bool = False) -> Tensor:
     """An uninitialised tensor with the shape, dtype and order in memory of `input`."""
+    need_tensor("empty_like", "input", input)
     dtype = checked(dtype, device, layout) or input.dtype
     shape = tuple(input.shape)
     if memory_format in (preserve_format, None):

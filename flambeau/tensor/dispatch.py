@@ -15,8 +15,8 @@ import numpy as np
 
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.compiler.split_complex import mixes_parts
-from flambeau.core import errors
-from flambeau.core.arguments import kind_of, need_int, renamed
+from flambeau.core import dtypes, errors
+from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import REGISTRY, Op
@@ -80,6 +80,9 @@ def clear_caches() -> None:
         function.cache.clear()
         function.into.clear()
         function.warm.clear()
+    tape.clear_cache()
+    for holder in list(launches.resettable):
+        holder.forget()
 
 
 class _Functions(dict):
@@ -105,6 +108,8 @@ def normalised(record: Op, bound: Sequence) -> list:
         role = param.role
         if role == "static":
             arg = _static(arg)
+            if arg.__class__ is type and param.name == "dtype":
+                arg = dtypes.BY_PYTHON.get(arg, arg)
             _check_static(record, param, arg)
             result.append(arg)
         elif isinstance(arg, TensorBase):
@@ -131,7 +136,11 @@ def normalised(record: Op, bound: Sequence) -> list:
 def _check_static(record: Op, param: Any, arg: Any) -> None:
     """Raise TypeError if `arg` does not fit the annotation of a static parameter."""
     kinds = _STATIC.get(param.annotation)
-    if arg is MISSING:
+    try:
+        hash(arg)
+    except TypeError:
+        _refuse(record, param, arg)
+    if arg is MISSING or param.name == "dtype" and not (arg is None or isinstance(arg, DType)):
         _refuse(record, param, arg)
     if kinds is None or arg is param.default or arg is None and "None" in param.annotation:
         return
@@ -178,13 +187,13 @@ def _refuse(record: Op, param: Any, arg: Any) -> Any:
     position = record.params.index(param) + 1
     if arg is MISSING:
         raise TypeError(f'{record.name}() missing 1 required positional arguments: "{param.name}"')
+    if param.role == "static" and param.name == "dtype":
+        raise TypeError(f"{record.name}(): argument 'dtype' must be torch.dtype, not {kind_of(arg)}")
     wanted = {"number": "Number", "operand": "Tensor or Number", "tensors": "tuple of Tensors",
               "static": param.annotation.replace("tuple", "tuple of ints")}.get(param.role, "Tensor")
     hint = ""
-    if isinstance(arg, np.ndarray):
-        hint = "; convert it with torch.from_numpy(array) (shares memory) or torch.tensor(array)"
-    elif isinstance(arg, (list, tuple)) and param.role not in ("tensors", "static"):
-        hint = "; convert it with torch.tensor(...)"
+    if param.role not in ("tensors", "static"):
+        hint = conversion(arg)
     raise TypeError(f"{record.name}(): argument {param.name!r} (position {position}) must be "
                     f"{wanted}, not {kind_of(arg)}{hint}")
 
@@ -373,7 +382,7 @@ def call_out(function: Function, bound: Sequence, out: Any) -> Any:
         bump_version(tensor)
     if observers:
         observers[-1].wrote(launch, flat, outs)
-    return out
+    return named_result(record, outs) if record.returns else out
 
 
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}

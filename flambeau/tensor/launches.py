@@ -6,6 +6,7 @@ shared by all calls of equal structure, in memory and on disk.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,10 +67,15 @@ def run_native(address: int, *args):
 late.launch = run_native
 
 
+resettable: weakref.WeakSet = weakref.WeakSet()
+"""What keeps compiled programs outside of dispatch's caches, and `forget()`s them when asked: a program's
+workspaces are made for the number of threads that it was compiled for."""
+
+
 class BackwardPlan:
     """How one call is differentiated with respect to some of its inputs."""
 
-    __slots__ = ("call", "saved_inputs", "saved_outputs", "produced", "launches", "keeps")
+    __slots__ = ("__weakref__", "call", "saved_inputs", "saved_outputs", "produced", "launches", "keeps")
 
     def __init__(self, call):
         self.call = call
@@ -78,6 +84,11 @@ class BackwardPlan:
         self.keeps = bool(call.saved_inputs or call.saved_outputs)
         self.produced = call.produced
         self.launches = LaunchCache()
+        resettable.add(self)
+
+    def forget(self) -> None:
+        """Drop the compiled programs."""
+        self.launches.clear()
 
 
 class Launch:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core import dtypes
-from flambeau.core.arguments import kind_of
+from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.shapes import infer_size, reshape_strides
 from flambeau.tensor import creation, interop
 from flambeau.tensor.functions import ops
@@ -76,6 +76,7 @@ var_mean = _moment("var_mean", "The variance and the mean.")
 
 def reshape(input: Any, shape: Any) -> Any:
     """The elements in another shape: a view if the memory allows it, else a copy."""
+    need_tensor("reshape", "input", input)
     if not isinstance(shape, (tuple, list)):
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
                         f"{kind_of(shape)}")
@@ -87,6 +88,7 @@ def reshape(input: Any, shape: Any) -> Any:
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Join the dimensions from start_dim to end_dim into one."""
+    need_tensor("flatten", "input", input)
     from flambeau.core.shapes import normalize_dim
 
     rank = input._meta.ndim
@@ -123,6 +125,7 @@ def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08,
 
 def equal(input: Any, other: Any) -> bool:
     """Have both the same shape and elements?"""
+    need_tensor("equal", "input", input)
     if not isinstance(other, TensorBase):
         raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not "
                         f"{type(other).__name__}")
@@ -136,16 +139,19 @@ def is_tensor(obj: Any) -> bool:
 
 def numel(input: Any) -> int:
     """The number of elements."""
+    need_tensor("numel", "input", input)
     return input._meta.numel
 
 
 def is_floating_point(input: Any) -> bool:
     """Has the tensor a floating dtype?"""
+    need_tensor("is_floating_point", "input", input)
     return input._meta.dtype.is_floating_point
 
 
 def is_complex(input: Any) -> bool:
     """Has the tensor a complex dtype?"""
+    need_tensor("is_complex", "input", input)
     return input._meta.dtype.is_complex
 
 
@@ -155,6 +161,7 @@ def is_nonzero(input: Any) -> bool:
 
 
 def _at_least(tensor: Any, rank: int) -> Any:
+    need_tensor("atleast", "tensor", tensor)
     shape = tuple(tensor.shape)
     if len(shape) >= rank:
         return tensor
@@ -237,7 +244,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     grids = [ops.expand(reshape(v, [-1 if d == k else 1 for d in range(len(shape))]), shape)
              for k, v in enumerate(vectors)]
     if swap:
-        grids = [ops.transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -255,6 +261,7 @@ def ravel(input: Any) -> Any:
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """Cut at given positions, or into a number of nearly equal parts."""
+    need_tensor("tensor_split", "input", input)
     size = input.shape[dim]
     if isinstance(indices_or_sections, int):
         n = indices_or_sections

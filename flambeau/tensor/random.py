@@ -11,7 +11,7 @@ from typing import Any
 from flambeau.compiler.random import normal_kind, plan_random, random_kernel, randperm_kind
 from flambeau.compiler.target import host
 from flambeau.core import dtypes
-from flambeau.core.arguments import kind_of
+from flambeau.core.arguments import kind_of, need_number, need_tensor
 from flambeau.core.dtypes import DType
 from flambeau.runtime.generator import Generator, default_generator
 from flambeau.runtime.launch import FLOAT, INTEGER, Program
@@ -66,6 +66,8 @@ def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any =
              **options: Any) -> Any:
     """Fill with numbers drawn uniformly from [from, to)."""
     from_ = options.pop("from", from_)
+    need_number("uniform_", "from", from_)
+    need_number("uniform_", "to", to)
     if from_ > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={from_} "
                            f"> to={to}")
@@ -78,6 +80,8 @@ def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any =
 
 def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
     """Fill with numbers drawn from the normal distribution."""
+    need_number("normal_", "mean", mean)
+    need_number("normal_", "std", std)
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if self.dtype.is_complex:  # the parts share the variance
@@ -108,6 +112,7 @@ def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
     """Fill with 0 and 1; the probability of 1 is `p`, a number or a tensor."""
     if isinstance(p, TensorBase):
         return _bernoulli_each(self, p, generator)
+    need_number("bernoulli_", "p", p)
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     return _in_place(self, "bernoulli_", "bernoulli", (float(p),), generator)
@@ -125,6 +130,7 @@ def _bernoulli_each(self: Any, p: Any, generator: Any) -> Any:
 
 def exponential_(self: Any, lambd: float = 1.0, *, generator: Any = None) -> Any:
     """Fill with numbers drawn from the exponential distribution of rate `lambd`."""
+    need_number("exponential_", "lambd", lambd)
     if lambd <= 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     _needs_float("exponential_", self)
@@ -133,6 +139,8 @@ def exponential_(self: Any, lambd: float = 1.0, *, generator: Any = None) -> Any
 
 def log_normal_(self: Any, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> Any:
     """Fill with exponentials of normal numbers."""
+    need_number("log_normal_", "mean", mean)
+    need_number("log_normal_", "std", std)
     if std <= 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
     _needs_float("log_normal_", self)
@@ -141,6 +149,8 @@ def log_normal_(self: Any, mean: float = 1.0, std: float = 2.0, *, generator: An
 
 def cauchy_(self: Any, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None) -> Any:
     """Fill with numbers drawn from the Cauchy distribution."""
+    need_number("cauchy_", "median", median)
+    need_number("cauchy_", "sigma", sigma)
     if sigma <= 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     _needs_float("cauchy_", self)
@@ -149,6 +159,7 @@ def cauchy_(self: Any, median: float = 0.0, sigma: float = 1.0, *, generator: An
 
 def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
     """Fill with the number of trials until the first success."""
+    need_number("geometric_", "p", p)
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     return _in_place(self, "geometric_", "geometric", (float(p),), generator)
@@ -225,6 +236,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, **options: An
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None, out: Any = None) -> Tensor:
     """0 or 1 with the probabilities in `input` (or `p`)."""
+    need_tensor("bernoulli", "input", input)
     made = creation.empty_like(input) if out is None else out.resize_(input.shape)
     return bernoulli_(made, input if p is None else p, generator=generator)
 
@@ -253,6 +265,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     Raises:
         RuntimeError: weights that are negative or not finite, or too few of them.
     """
+    need_tensor("multinomial", "input", input)
     if input.dtype.kind != "f":
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: "
                            f"{dispatch._scalar_name(input.dtype)}")
@@ -300,6 +313,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if not isinstance(input, TensorBase):
         raise TypeError(f"dropout(): argument 'input' (position 1) must be Tensor, not "
                         f"{kind_of(input)}")
+    need_number("dropout", "p", p)
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0 or not input.numel():

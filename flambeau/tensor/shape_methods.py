@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor import creation, dispatch, overloads, shaping
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import shape_of
@@ -62,6 +63,7 @@ def _split_method(function: Callable) -> Callable:
 
 def resize_as_(self: Any, the_template: Any, *, memory_format: Any = None) -> Any:
     """Change the shape in place to that of another tensor; new elements are uninitialised."""
+    need_tensor("resize_as_", "the_template", the_template)
     return self.resize_(tuple(the_template.shape))
 
 

@@ -371,6 +371,7 @@ def unravel_index(indices: Any, shape: Any) -> tuple:
     sizes = shape_of((shape,)) if not isinstance(shape, int) else (shape,)
     if any(size < 0 for size in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {tuple(sizes)}")
+    indices = indices.to(dtypes.int64)
     columns, step = [], 1
     for size in reversed(sizes):
         whole = indices if step == 1 else ops.floor_divide(indices, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.core import dtypes
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
@@ -36,6 +37,7 @@ def _into(found: Any, out: Any) -> Any:
 
 def _quantile(name: str, input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, out: Any,
               ignore_nan: bool) -> Any:
+    need_tensor(name, "input", input)
     from flambeau.tensor.creation import tensor
 
     if input.dtype not in (dtypes.float32, dtypes.float64):
@@ -86,6 +88,7 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
         The distinct elements; then, if asked for, for every element the index of its like among
         them, and how often each occurs.
     """
+    need_tensor("unique", "input", input)
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
     order = _row_order(flat)
     new = _is_new(flat[order])
@@ -95,6 +98,7 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
 def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
                        dim: int | None = None) -> Any:
     """Each run of equal elements (of equal slices along `dim`) as one. Returns as `unique`."""
+    need_tensor("unique_consecutive", "input", input)
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
     return _distinct(input, flat, None, _is_new(flat), return_inverse, return_counts, dim)
 

@@ -214,6 +214,11 @@ def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None)
 _call_launches = LaunchCache()
 
 
+def clear_cache() -> None:
+    """Forget the launches of differentiated gradients."""
+    _call_launches.clear()
+
+
 def apply_call(call: Any, args: Sequence) -> list:
     """Run a derived call on tensors and numbers, recording it: how gradients are differentiated."""
     metas = tuple(a._meta if isinstance(a, TensorBase) else type(a) for a in args)

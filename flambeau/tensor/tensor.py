@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
-from flambeau.core.arguments import kind_of
+from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.device import CPU, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides
@@ -144,6 +144,8 @@ class Tensor(TensorBase):
         """The shape, or one size of it."""
         if dim is None:
             return self._meta.shape
+        if not self._meta.ndim:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         return self._meta.shape[indexing.checked_dim(dim, self._meta.ndim)]
 
     def dim(self) -> int:
@@ -161,6 +163,8 @@ class Tensor(TensorBase):
         """The strides in elements, or one of them."""
         if dim is None:
             return self._meta.strides
+        if not self._meta.ndim:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         return self._meta.strides[indexing.checked_dim(dim, self._meta.ndim)]
 
     def storage_offset(self) -> int:
@@ -601,6 +605,7 @@ class Tensor(TensorBase):
         return interop.new_view(self._storage, self._ptr, meta_of(dtype, shape, strides))
 
     def view_as(self, other: Tensor) -> Tensor:
+        need_tensor("view_as", "other", other)
         return ops.view(self, tuple(other.shape))
 
     def reshape(self, *shape: Any) -> Tensor:
@@ -619,6 +624,7 @@ class Tensor(TensorBase):
         return ops.expand(self, shape_of(size))
 
     def expand_as(self, other: Tensor) -> Tensor:
+        need_tensor("expand_as", "other", other)
         return ops.expand(self, tuple(other.shape))
 
     def repeat(self, *repeats: Any) -> Tensor:

@@ -50,3 +50,19 @@ def test_equal_bits_for_any_number_of_threads(threads):
             results.setdefault(name, []).append(compute())
     for name, (first, *others) in results.items():
         assert all(torch.equal(first, other) for other in others), name
+
+
+def test_graphs_and_programs_outlive_a_change_of_threads(threads):
+    """Workspaces are per thread: a program compiled for one thread must not run on three."""
+    torch.set_num_threads(1)
+    a = torch.randn(400, 300).requires_grad_()
+    b = torch.randn(300, 500)
+    compiled = torch.compile(lambda x, y: (x @ y).tanh())
+    expected = compiled(a.detach(), b), compiled(a.detach(), b)
+    (a @ b).sum().backward()
+    first, a.grad = a.grad, None
+    out = (a @ b).sum()
+    torch.set_num_threads(3)
+    out.backward()
+    assert torch.equal(a.grad, first)
+    assert torch.equal(compiled(a.detach(), b), expected[0])

@@ -11,11 +11,22 @@ __all__ = ["nextafter", "exponent_of", "gcd"]
 
 def _as_bits(k, x):
     """The bits of a float register, as integers of its width."""
-    return k.f.cast("bitcast", x, x.type.replace("double", "i64").replace("float", "i32"))
+    word = x.type
+    for name, bits in (("double", "i64"), ("float", "i32"), ("half", "i16")):
+        word = word.replace(name, bits)
+    return k.f.cast("bitcast", x, word)
 
 
 def _emit_nextafter(k, dtype: DType, a, b):
     """One step in the order of the bits: bfloat16 lies in the upper half of a float's."""
+    f = k.f
+    if dtype is dtypes.float16:
+        a, b = (f.cast("fptrunc", x, x.type.replace("float", "half")) for x in (a, b))
+        return f.cast("fpext", _step_towards(k, dtype, a, b), a.type.replace("half", "float"))
+    return _step_towards(k, dtype, a, b)
+
+
+def _step_towards(k, dtype: DType, a, b):
     f = k.f
     bits = _as_bits(k, a)
     unit = f.const(0x10000 if dtype is dtypes.bfloat16 else 1, bits.type)

@@ -10,17 +10,17 @@ from __future__ import annotations
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Primitive, Value, constant
-from flambeau.ops.primitives.structure import expand
+from flambeau.ops.primitives.structure import expand, infer_same
 
 ELEMENTWISE: dict[str, Primitive] = {}
 
 
-def _infer_same(inputs, attrs):
-    return inputs[0].shape, inputs[0].dtype
-
-
 def _infer_bool(inputs, attrs):
     return inputs[0].shape, dtypes.bool_
+
+
+def _infer_real(inputs, attrs):
+    return inputs[0].shape, inputs[0].dtype.to_real()
 
 
 def _infer_cast(inputs, attrs):
@@ -61,14 +61,14 @@ def _math_emitter(name: str):
 
 
 def _math(name: str, cost: int = 12) -> Primitive:
-    return _define(name, _infer_same, _math_emitter(name), cost)
+    return _define(name, infer_same, _math_emitter(name), cost)
 
 
 def _intrinsic(name: str, intrinsic: str) -> Primitive:
     def emit(k, dtype: DType, a):
         return a if dtype.is_integral else k.f.intrinsic(intrinsic, a.type, a)
 
-    return _define(name, _infer_same, emit)
+    return _define(name, infer_same, emit)
 
 
 def _compare(name: str, float_word: str, signed_word: str, unsigned_word: str) -> Primitive:
@@ -87,10 +87,10 @@ def zero_like(x: Value) -> Value:
 
 
 # --------------------------------------------------------------------------- arithmetic
-add = _define("add", _infer_same, _emitter("fadd", "add", "or"))
-sub = _define("sub", _infer_same, _emitter("fsub", "sub", "xor"))
-mul = _define("mul", _infer_same, _emitter("fmul", "mul", "and"))
-div = _define("div", _infer_same, _emitter("fdiv", None), 4)
+add = _define("add", infer_same, _emitter("fadd", "add", "or"))
+sub = _define("sub", infer_same, _emitter("fsub", "sub", "xor"))
+mul = _define("mul", infer_same, _emitter("fmul", "mul", "and"))
+div = _define("div", infer_same, _emitter("fdiv", None), 4)
 
 
 @add.vjp
@@ -138,18 +138,14 @@ def _emit_sign(k, dtype, a):
     return k.f.select(k.f.cmp(greater, a, zero), one, negative)
 
 
-def _infer_abs(inputs, attrs):
-    return inputs[0].shape, inputs[0].dtype.to_real()
-
-
-neg = _define("neg", _infer_same, _emit_neg)
-abs_ = _define("abs", _infer_abs, _emit_abs)
-sign = _define("sign", _infer_same, _emit_sign)
+neg = _define("neg", infer_same, _emit_neg)
+abs_ = _define("abs", _infer_real, _emit_abs)
+sign = _define("sign", infer_same, _emit_sign)
 floor = _intrinsic("floor", "llvm.floor")
 ceil = _intrinsic("ceil", "llvm.ceil")
 trunc = _intrinsic("trunc", "llvm.trunc")
 round_ = _intrinsic("round", "llvm.rint")
-sqrt = _define("sqrt", _infer_same, _intrinsic("sqrt", "llvm.sqrt").emit, 8)
+sqrt = _define("sqrt", infer_same, _intrinsic("sqrt", "llvm.sqrt").emit, 8)
 
 
 @neg.vjp
@@ -175,7 +171,7 @@ def _emit_copysign(k, dtype, a, b):
     return k.f.intrinsic("llvm.copysign", a.type, a, b)
 
 
-copysign = _define("copysign", _infer_same, _emit_copysign)
+copysign = _define("copysign", infer_same, _emit_copysign)
 
 
 @copysign.vjp
@@ -416,8 +412,8 @@ def _emit_int_remainder(k, dtype, a, b):
     return k.f.op("srem" if dtype.kind == "i" else "urem", a, b)
 
 
-idiv = _define("idiv", _infer_same, _emit_trunc_div, 20)
-irem = _define("irem", _infer_same, _emit_int_remainder, 20)
+idiv = _define("idiv", infer_same, _emit_trunc_div, 20)
+irem = _define("irem", infer_same, _emit_int_remainder, 20)
 idiv.differentiable = irem.differentiable = False
 
 
@@ -432,9 +428,9 @@ def _emit_extremum(float_name: str, signed_name: str, unsigned_name: str, bool_w
     return emit
 
 
-maximum = _define("maximum", _infer_same,
+maximum = _define("maximum", infer_same,
                   _emit_extremum("llvm.maximum", "llvm.smax", "llvm.umax", "or"))
-minimum = _define("minimum", _infer_same,
+minimum = _define("minimum", infer_same,
                   _emit_extremum("llvm.minimum", "llvm.smin", "llvm.umin", "and"))
 
 
@@ -469,7 +465,7 @@ def _bitwise(name: str, word: str) -> Primitive:
     def emit(k, dtype, a, b):
         return k.f.op(word, a, b)
 
-    made = _define(name, _infer_same, emit)
+    made = _define(name, infer_same, emit)
     made.differentiable = False
     return made
 
@@ -498,9 +494,9 @@ def _emit_shift(left: bool):
     return emit
 
 
-bitwise_not = _define("not", _infer_same, _emit_not)
-shift_left = _define("shl", _infer_same, _emit_shift(True))
-shift_right = _define("shr", _infer_same, _emit_shift(False))
+bitwise_not = _define("not", infer_same, _emit_not)
+shift_left = _define("shl", infer_same, _emit_shift(True))
+shift_right = _define("shr", infer_same, _emit_shift(False))
 bitwise_not.differentiable = shift_left.differentiable = shift_right.differentiable = False
 
 
@@ -547,7 +543,7 @@ def _emit_stop(k, dtype, a):
     return a
 
 
-stop_gradient = _define("stop_gradient", _infer_same, _emit_stop, 0)
+stop_gradient = _define("stop_gradient", infer_same, _emit_stop, 0)
 
 
 @stop_gradient.vjp
@@ -555,10 +551,10 @@ def stop_gradient_vjp(node, g):
     return (None,)
 
 
-stop_copy = _define("copy", _infer_same, _emit_stop, 0)
+stop_copy = _define("copy", infer_same, _emit_stop, 0)
 
 
-boundary = _define("boundary", _infer_same, _emit_stop, 0)
+boundary = _define("boundary", infer_same, _emit_stop, 0)
 """The input itself, but always stored: keeps a compiled program from fusing across operations."""
 
 
@@ -569,10 +565,6 @@ def copy_vjp(node, g):
 
 
 # --------------------------------------------------------------------------- complex numbers
-def _infer_real(inputs, attrs):
-    return inputs[0].shape, inputs[0].dtype.to_real()
-
-
 def _infer_complex(inputs, attrs):
     return inputs[0].shape, inputs[0].dtype.to_complex()
 

@@ -72,8 +72,36 @@ def scatter_vjp(node, g):
     if mode == "set":
         kept = scatter(g, coords, e.zero_like(source), "set")
         return (kept, lookup(g, coords, source.shape)) + (None,) * len(indices)
+    if mode == "mul":
+        return product_gradients(base, source, coords, g) + (None,) * len(indices)
     raise NotImplementedError(f"the gradient of a scatter with reduction {mode!r} is not "
                               "implemented; use 'sum', or gather and reduce explicitly")
+
+
+def product_gradients(base: Value, source: Value, coords, g: Value) -> tuple[Value, Value]:
+    """g times the product of the other factors: from the product of those that are not 0, and the
+    number of those that are."""
+    zeros = scatter(_is_zero(base), coords, _is_zero(source), "add")
+    whole = scatter(_without_zeros(base), coords, _without_zeros(source), "mul")
+    to_base = e.mul(g, _others(base, whole, zeros))
+    at = [lookup(x, coords, source.shape) for x in (whole, zeros, g)]
+    return to_base, e.mul(at[2], _others(source, at[0], at[1]))
+
+
+def _is_zero(x: Value) -> Value:
+    return e.convert(e.eq(x, e.zero_like(x)), x.dtype)
+
+
+def _without_zeros(x: Value) -> Value:
+    return e.where(e.eq(x, e.zero_like(x)), e.filled(1, x), x)
+
+
+def _others(x: Value, whole: Value, zeros: Value) -> Value:
+    """The product of all factors but x."""
+    nil = e.zero_like(x)
+    alone = e.where(e.eq(zeros, e.filled(1, x)), whole, nil)
+    rest = e.where(e.eq(zeros, nil), e.div(whole, _without_zeros(x)), nil)
+    return e.where(e.eq(x, nil), alone, rest)
 
 
 @REDUCE_PROD.vjp

@@ -5,22 +5,19 @@ from __future__ import annotations
 from flambeau.core import dtypes
 from flambeau.ir.graph import Primitive, Value
 from flambeau.ops.primitives import elementwise as e
+from flambeau.ops.primitives.structure import infer_same
 
 __all__ = ["CUMSUM", "CUMPROD", "CUMARGMAX", "CUMARGMIN", "CUMLOGSUMEXP", "cumsum", "cumprod",
            "cumlogsumexp", "cumarg"]
-
-
-def _infer_same(inputs, attrs):
-    return inputs[0].shape, inputs[0].dtype
 
 
 def _infer_position(inputs, attrs):
     return inputs[0].shape, dtypes.int64
 
 
-CUMSUM = Primitive("cumsum", "scan", _infer_same)
-CUMPROD = Primitive("cumprod", "scan", _infer_same)
-CUMLOGSUMEXP = Primitive("cumlogsumexp", "scan", _infer_same)
+CUMSUM = Primitive("cumsum", "scan", infer_same)
+CUMPROD = Primitive("cumprod", "scan", infer_same)
+CUMLOGSUMEXP = Primitive("cumlogsumexp", "scan", infer_same)
 CUMARGMAX = Primitive("cumargmax", "scan", _infer_position)
 CUMARGMIN = Primitive("cumargmin", "scan", _infer_position)
 CUMARGMAX.differentiable = CUMARGMIN.differentiable = False

@@ -13,6 +13,16 @@ from flambeau.core.shapes import check_expand, reshape_strides
 from flambeau.ir.graph import Primitive, Value, constant
 
 
+def infer_same(inputs, attrs):
+    """The rule of primitives whose result has the shape and dtype of their first input."""
+    return inputs[0].shape, inputs[0].dtype
+
+
+def _infer_reshaped(inputs, attrs):
+    """The rule of primitives whose first attribute is the shape of the result."""
+    return attrs[0], inputs[0].dtype
+
+
 def _movement(name, infer, index_map, layout=None) -> Primitive:
     return Primitive(name, "movement", infer, index_map=index_map, layout=layout)
 
@@ -110,10 +120,6 @@ def permute_vjp(node, g):
 
 
 # --------------------------------------------------------------------------- reshape
-def _infer_reshape(inputs, attrs):
-    return attrs[0], inputs[0].dtype
-
-
 def _layout_reshape(shape, strides, offset, attrs, out_shape):
     found = reshape_strides(shape, strides, out_shape)
     return None if found is None else (found, offset)
@@ -127,7 +133,7 @@ def _map_reshape(node, index):
     return [next(moving) if size != 1 else zero for size in node.inputs[0].shape]
 
 
-RESHAPE = _movement("reshape", _infer_reshape, _map_reshape, _layout_reshape)
+RESHAPE = _movement("reshape", _infer_reshaped, _map_reshape, _layout_reshape)
 
 
 def reshape(x: Value, shape) -> Value:
@@ -261,10 +267,6 @@ def take_diagonal(x: Value, row: int, column: int, length: int) -> Value:
 
 
 # --------------------------------------------------------------------------- as_strided
-def _infer_strided(inputs, attrs):
-    return attrs[0], inputs[0].dtype
-
-
 def _map_strided(node, index):
     raise AssertionError("as_strided is resolved on buffers")
 
@@ -273,7 +275,7 @@ def _layout_strided(shape, strides, offset, attrs, out_shape):
     return attrs[1], offset + attrs[2]
 
 
-AS_STRIDED = _movement("as_strided", _infer_strided, _map_strided, _layout_strided)
+AS_STRIDED = _movement("as_strided", _infer_reshaped, _map_strided, _layout_strided)
 
 
 def as_strided(x: Value, shape, strides, offset: int) -> Value:
@@ -423,12 +425,8 @@ def _infer_lookup(inputs, attrs):
     return attrs[1], inputs[0].dtype
 
 
-def _infer_scatter(inputs, attrs):
-    return inputs[0].shape, inputs[0].dtype
-
-
 LOOKUP = Primitive("lookup", "lookup", _infer_lookup)
-SCATTER = Primitive("scatter", "scatter", _infer_scatter)
+SCATTER = Primitive("scatter", "scatter", infer_same)
 
 
 def lookup(x: Value, coords, shape) -> Value:
