@@ -21,14 +21,15 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     with the same layouts replay it. What can change between calls is an input (tensors, learning
     rates) or guarded (other Python values); a new situation is captured anew.
 
+    A program cannot hold what happens in Python: reading a value computed inside (`.item()`,
+    `if loss > 1`), stepping a scheduler. A function that does so runs eagerly, with a warning that
+    names the line and a rewrite.
+
     Args:
+        fullgraph: raise `CaptureError` instead of that warning.
         options: {"exact": True} stores the result of every operation, so that the program rounds
             exactly as eager runs do; by default operations are fused.
-
-    Raises:
-        CaptureError: while capturing, for what a program cannot hold: reading a value computed
-            inside (`.item()`, `if loss > 1`), stepping a scheduler. It names the line and a
-            rewrite.
+        dynamic, backend, mode: accepted; there is one compiler, and kernels serve all sizes.
     """
     from flambeau.compile.compiled import Compiled
     from flambeau.compile.module import OptimizedModule
@@ -42,7 +43,8 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     if disable:
         return model
     exact = bool((options or {}).get("exact"))
-    return OptimizedModule(model, exact) if isinstance(model, Module) else Compiled(model, exact)
+    kind = OptimizedModule if isinstance(model, Module) else Compiled
+    return kind(model, exact, fullgraph)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from flambeau.ops.primitives.elementwise import (
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["Capture", "CaptureError", "Memory"]
+__all__ = ["Capture", "CaptureError", "Forgiving", "Memory"]
 
 
 def _reinterpreted(root: Value, dtype: DType) -> Value:
@@ -246,3 +246,31 @@ class Capture:
         return [m for m in self.memories.values()
                 if m.initial is not None and m.value is not m.initial]
 
+
+class Forgiving:
+    """A capture that gives up instead of interrupting the run: what the function has done so far must
+    not be lost because it cannot be captured.
+
+    Attributes:
+        failure: why the capture was given up, or None.
+    """
+
+    def __init__(self, capture: Capture):
+        self.capture = capture
+        self.failure: CaptureError | None = None
+
+
+def _forgiving(name: str) -> Any:
+    def report(self: Forgiving, *args: Any) -> None:
+        if self.failure is None:
+            try:
+                getattr(self.capture, name)(*args)
+            except CaptureError as error:
+                self.failure = error
+
+    report.__name__ = name
+    return report
+
+
+for _name in ("created", "ran", "wrote", "viewed", "aliased", "randomised", "read", "host"):
+    setattr(Forgiving, _name, _forgiving(_name))

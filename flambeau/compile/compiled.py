@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
-from flambeau.compile.capture import Capture, Memory
+from flambeau.compile.capture import Capture, CaptureError, Forgiving, Memory
 from flambeau.compile.guards import Guard, find_objects, flatten, number_sources, rebuild
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
@@ -26,9 +27,11 @@ ATTEMPTS = 3  # runs that may leave new state behind before a function is taken 
 class Compiled:
     """A function with its captured programs."""
 
-    def __init__(self, function: Any, exact: bool = False):
+    def __init__(self, function: Any, exact: bool = False, fullgraph: bool = False):
         self.function = function
         self.exact = exact
+        self.fullgraph = fullgraph
+        self.eager: set = set()  # signatures under which the function cannot be captured
         functools.update_wrapper(self, function)
         launches.resettable.add(self)
         self.programs: dict[Any, list[Replay]] = {}
@@ -44,6 +47,8 @@ class Compiled:
             if changed is None:
                 return program.run(leaves)
             reason = f"{changed} has changed"
+        if signature in self.eager:
+            return self.function(*args, **kwargs)
         return self._capture(signature, leaves, args, kwargs, reason)
 
     def forget(self) -> None:
@@ -62,11 +67,14 @@ class Compiled:
             for pair in find_objects(item)]
         capture = Capture(number_sources(objects), self.exact)
         grads = _Gradients()
-        dispatch.observe(capture)
+        observer = capture if self.fullgraph else Forgiving(capture)
+        dispatch.observe(observer)
         try:
             result = self.function(*args, **kwargs)
         finally:
-            dispatch.unobserve(capture)
+            dispatch.unobserve(observer)
+        if isinstance(observer, Forgiving) and observer.failure is not None:
+            return self._give_up(signature, observer.failure, result)
         outputs: list = []
         shape = flatten(result, outputs)
         finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
@@ -79,6 +87,14 @@ class Compiled:
         self.programs.setdefault(signature, []).insert(0, replay)
         self.history.append(f"captured ({reason}): {capture.operations} operations in "
                             f"{len(replay.plan.steps)} kernels")
+        return result
+
+    def _give_up(self, signature: Any, failure: CaptureError, result: Any) -> Any:
+        """Run eagerly from now on for these arguments, and say so once."""
+        self.eager.add(signature)
+        self.history.append(f"runs eagerly: {failure}")
+        warnings.warn(f"{failure}\n  So this function runs eagerly, as without torch.compile; with "
+                      "fullgraph=True this is an error.", UserWarning, stacklevel=4)
         return result
 
     def explain(self) -> str:

@@ -13,10 +13,10 @@ __all__ = ["OptimizedModule"]
 class OptimizedModule(Module):
     """`torch.compile(module)`. Parameters, state and attributes are those of the module."""
 
-    def __init__(self, module: Module, exact: bool = False):
+    def __init__(self, module: Module, exact: bool = False, fullgraph: bool = False):
         super().__init__()
         self._orig_mod = module
-        self.__dict__["_compiled"] = Compiled(module, exact)
+        self.__dict__["_compiled"] = Compiled(module, exact, fullgraph)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.__dict__["_compiled"](*args, **kwargs)

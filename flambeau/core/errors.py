@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 __all__ = ["Location", "UserLine", "caller_location", "describe", "user_location", "stack_location",
-           "describe_stack", "note_write", "last_write"]
+           "describe_stack", "note_line", "note_write", "last_write"]
 
 Location = tuple[CodeType, int]
 """A code object and the offset of an instruction inside it."""
@@ -81,6 +81,14 @@ def describe(location: Location) -> UserLine:
 def user_location() -> UserLine:
     """File, line, function and text of the user's line that is running now."""
     return describe(caller_location(2))
+
+
+def note_line(error: BaseException) -> None:
+    """Add to `error`, once, the user's line that is running now: tracebacks show the line among many
+    of ours, and what catches and prints an error shows no traceback."""
+    if not getattr(error, "_line_noted", False):
+        error.add_note(f"in your line {describe(caller_location(2))}")
+        error._line_noted = True  # type: ignore[attr-defined]
 
 
 def stack_location(limit: int = 32) -> tuple[Location, ...]:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor import Tensor, functions
 
 __all__ = ["LinearCrossEntropyOptions", "linear_cross_entropy"]
@@ -66,6 +67,8 @@ def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *
             the places d1, ....
         target: classes (n, d1, ...), or probabilities (n, classes, d1, ...).
     """
+    need_tensor("linear_cross_entropy", "input", input)
+    need_tensor("linear_cross_entropy", "linear_weight", linear_weight)
     soft = target.is_floating_point()
     _check(input, linear_weight, linear_bias, soft, ignore_index)
     outputs = tuple(linear_weight.shape[:-1])

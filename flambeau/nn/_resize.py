@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor import Tensor, functions
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
@@ -75,6 +76,7 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
         recompute_scale_factor: whether coordinates follow from the sizes, not from `scale_factor`.
         antialias: whether shrinking takes the mean over all places that it covers.
     """
+    need_tensor("interpolate", "input", input)
     _check_mode(input, mode, align_corners, antialias)
     out, factors = _sizes(input, size, scale_factor, recompute_scale_factor, mode)
     corners = bool(align_corners)

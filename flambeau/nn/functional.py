@@ -181,6 +181,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
             dtype: Any = None) -> Tensor:
     """exp(-x) / sum(exp(-x)) along `dim`; `dtype` converts the input first."""
+    need_tensor("softmin", "input", input)
     if dim is None:
         dim = _implicit_dim("softmin", input.dim(), _stacklevel)
     return functions.softmax(-input, dim, dtype=dtype)
@@ -200,6 +201,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
     `hard` gives one-hot results whose gradient is that of the soft ones; `eps` has no effect.
     """
+    need_tensor("gumbel_softmax", "logits", logits)
     noise = -flambeau.empty_like(logits.detach()).exponential_().log()
     soft = functions.softmax((logits + noise) / tau, dim)
     if not hard:
@@ -266,6 +268,7 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True,
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True,
               inplace: bool = False) -> Tensor:
     """Zeroes whole channels of (N, C, H, W)."""
+    need_tensor("dropout2d", "input", input)
     if input.dim() not in (3, 4):
         warnings.warn(f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is "
                       "deprecated and will result in an error in a future release. To retain the "
@@ -286,6 +289,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True,
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True,
               inplace: bool = False) -> Tensor:
     """Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    need_tensor("dropout3d", "input", input)
     batched = input.dim() == 5
     if input.dim() not in (4, 5):
         warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is "
@@ -305,6 +309,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
               max_norm: float | None = None, norm_type: float = 2.0,
               scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
     """Row i of `weight` for every index i of `input`; see `nn.Embedding`."""
+    need_tensor("embedding", "input", input)
+    need_tensor("embedding", "weight", weight)
     if padding_idx is not None:
         count = weight.size(0)
         if not -count <= padding_idx < count:
@@ -344,6 +350,7 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None,
     Raises:
         ValueError: one place per channel, which has no variance.
     """
+    need_tensor("instance_norm", "input", input)
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when "
@@ -438,6 +445,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     """conv1d of signals (length, n, c_in) with weight (k, c_in, c_out)."""
+    need_tensor("conv_tbc", "input", input)
     if (input.dim(), weight.dim(), bias.dim()) != (3, 3, 1):
         raise RuntimeError("conv_tbc expects an input with dimensions (time, batch, in_channel), a "
                            "weight with (kernel_width, in_channels, out_channels), and a vector as "
@@ -545,6 +553,8 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
     Raises:
         ValueError: the sizes differ.
     """
+    need_tensor("binary_cross_entropy", "input", input)
+    need_tensor("binary_cross_entropy", "target", target)
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     if target.size() != input.size():
@@ -563,6 +573,8 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     Raises:
         ValueError: the sizes differ.
     """
+    need_tensor("binary_cross_entropy_with_logits", "input", input)
+    need_tensor("binary_cross_entropy_with_logits", "target", target)
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     if target.size() != input.size():

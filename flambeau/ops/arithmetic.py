@@ -243,7 +243,7 @@ def frexp(input: Tensor):
 
 @frexp.vjp
 def frexp_vjp(g, output):
-    mantissa = g[0] if isinstance(g, tuple) else g
+    mantissa = g if isinstance(g, Value) else g[0]  # the exponent has none
     return _times_power(mantissa, p.neg(output[1]))
 
 

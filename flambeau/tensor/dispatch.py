@@ -251,6 +251,14 @@ def call_op(function: Function, bound: Sequence) -> Any:
         handled = torch_function(function, bound)
         if handled is not NotImplemented:
             return handled
+    try:
+        return _call(function, record, bound)
+    except Exception as error:
+        errors.note_line(error)
+        raise
+
+
+def _call(function: Function, record: Op, bound: Sequence) -> Any:
     args = normalised(record, bound)
     if record.kind == "view":
         return call_view(function, args)
@@ -310,6 +318,14 @@ def call_inplace(function: Function, bound: Sequence) -> Any:
         handled = torch_function(function, bound)
         if handled is not NotImplemented:
             return handled
+    try:
+        return _call_inplace(function, bound)
+    except Exception as error:
+        errors.note_line(error)
+        raise
+
+
+def _call_inplace(function: Function, bound: Sequence) -> Any:
     args = normalised(function.record, bound)
     target = args[0]
     if not isinstance(target, TensorBase):
@@ -345,6 +361,10 @@ def check_writable(target: Any, name: str) -> None:
                                f"operation ({name}). Wrap it in torch.no_grad() to change its "
                                "value, or work on x.clone().")
         base = target._base
+        if base is not None and target._view_no_grad and base._rg:
+            raise RuntimeError("A view was created in no_grad mode and is being modified inplace "
+                               f"with grad mode enabled ({name}). Make the view outside of "
+                               "no_grad, or modify it inside.")
         if base is not None and base._rg and base._grad_fn is None:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
                                f"in-place operation ({name}). Wrap it in torch.no_grad() or work "

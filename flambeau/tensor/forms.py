@@ -49,6 +49,8 @@ def make_function(record: Op) -> Callable:
                   "    try:",
                   f"        plan, = cache[{_key_source(record)}]",
                   "    except (KeyError, AttributeError, TypeError, ValueError):",
+                  "        plan = None",  # an error must not look like one of this look-up
+                  "    if plan is None:",
                   f"        return call_op(function, ({everything},))",
                   f"    return make_view({record.params[0].name}, plan)"]
     else:
@@ -58,7 +60,7 @@ def make_function(record: Op) -> Callable:
                   f"        launch = cache[{_key_source(record)}]",
                   "        go = launch.go",
                   "    except (KeyError, AttributeError, TypeError):",
-                  f"        return call_op(function, ({everything},))",
+                  "        go = None",
                   "    if go is None:",
                   f"        return call_op(function, ({everything},))",
                   f"    return go(launch, {everything})"]

@@ -14,6 +14,7 @@ from flambeau.autograd.graph import node_type
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.dtypes import DType
+from flambeau.core.errors import note_line
 from flambeau.core.generated import define
 from flambeau.ir.graph import Graph, Value
 from flambeau.ops.derive import Call
@@ -208,10 +209,13 @@ def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> N
     record = getattr(launch.call, "record", None)
     if code == 1:
         index = value + BEYOND if value < -BEYOND // 2 else value
-        raise (out_of_range if record is None else record.index_error)(index, launch.call)
-    shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
-    raise RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or remainder by "
-                       f"zero (shapes of the arguments: {shapes})")
+        error = (out_of_range if record is None else record.index_error)(index, launch.call)
+    else:
+        shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
+        error = RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or remainder "
+                             f"by zero (shapes of the arguments: {shapes})")
+    note_line(error)
+    raise error
 
 
 def fresh(meta: Meta, size_class=None) -> Any:

@@ -192,6 +192,8 @@ def broadcast_tensors(*tensors: Any) -> tuple:
     from flambeau.core.shapes import broadcast_shapes
 
     many = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], TensorBase) else tensors
+    for position, tensor in enumerate(many):
+        need_tensor("broadcast_tensors", f"tensors[{position}]", tensor)
     shape = broadcast_shapes(*(tuple(t.shape) for t in many))
     return tuple(ops.expand(t, shape) for t in many)
 
@@ -216,6 +218,9 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.DType:
 
 def can_cast(from_: dtypes.DType, to: dtypes.DType) -> bool:
     """Is a conversion to `to` allowed by the promotion rules (float never becomes integer)?"""
+    if not (isinstance(from_, dtypes.DType) and isinstance(to, dtypes.DType)):
+        raise TypeError("can_cast(): arguments 'from_' and 'to' must be torch.dtype, not "
+                        f"{kind_of(from_)} and {kind_of(to)}")
     rank = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
     return rank[from_.kind] <= rank[to.kind]
 
@@ -236,6 +241,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     if swap:
         many[0], many[1] = many[1], many[0]
     for position, tensor in enumerate(many):
+        need_tensor("meshgrid", f"tensors[{position}]", tensor)
         if tensor.ndim > 1:
             raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: a "
                                f"tensor of shape {list(tensor.shape)} at position {position}")
@@ -262,7 +268,7 @@ def ravel(input: Any) -> Any:
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """Cut at given positions, or into a number of nearly equal parts."""
     need_tensor("tensor_split", "input", input)
-    size = input.shape[dim]
+    size = input.size(dim)
     if isinstance(indices_or_sections, int):
         n = indices_or_sections
         if n <= 0:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core import dtypes, shapes
+from flambeau.core.arguments import need_tensor
 from flambeau.core.shapes import normalize_dim
 from flambeau.tensor import creation, interop
 from flambeau.tensor.functions import ops
@@ -219,6 +220,7 @@ def cartesian_prod(*tensors: Any) -> Any:
 
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     """All choices of r elements of a vector, in its order, as rows."""
+    need_tensor("combinations", "input", input)
     if input.ndim != 1:
         raise RuntimeError("Expect a 1D vector, but got shape " f"{list(input.shape)}")
     if r < 0:

@@ -623,6 +623,10 @@ class Tensor(TensorBase):
         """Broadcast to a larger shape without copying; -1 keeps a size."""
         return ops.expand(self, shape_of(size))
 
+    def broadcast_to(self, *size: Any) -> Tensor:
+        """Broadcast to a larger shape without copying."""
+        return ops.broadcast_to(self, shape_of(size))
+
     def expand_as(self, other: Tensor) -> Tensor:
         need_tensor("expand_as", "other", other)
         return ops.expand(self, tuple(other.shape))

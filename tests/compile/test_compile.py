@@ -209,8 +209,25 @@ def test_reading_a_value_is_refused_with_the_line(read):
         return x * read(x.sum())
 
     with pytest.raises(CaptureError, match=r"test_compile\.py:\d+, in ") as caught:
-        torch.compile(step)(torch.ones(1))
+        torch.compile(step, fullgraph=True)(torch.ones(1))
     assert "outside of the compiled function" in str(caught.value)
+
+
+def test_what_cannot_be_captured_runs_eagerly_and_says_so():
+    done = []
+
+    def step(x):
+        x.add_(1)
+        done.append(x.sum().item())
+        return x * 2
+
+    compiled = torch.compile(step)
+    x = torch.zeros(2)
+    with pytest.warns(UserWarning, match=r"test_compile\.py:\d+, in step"):
+        assert compiled(x).tolist() == [2.0, 2.0]
+    assert compiled(x).tolist() == [4.0, 4.0]
+    assert done == [2.0, 4.0]
+    assert "runs eagerly" in compiled.explain()
 
 
 def test_scheduler_step_is_refused():
@@ -223,7 +240,7 @@ def test_scheduler_step_is_refused():
         return x + 1
 
     with pytest.raises(CaptureError, match="scheduler"):
-        torch.compile(step)(torch.ones(1))
+        torch.compile(step, fullgraph=True)(torch.ones(1))
 
 
 def test_index_errors_are_reported():

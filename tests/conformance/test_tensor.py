@@ -30,3 +30,5 @@ for _name in FILES:
     for _member, _value in vars(load(_name)).items():
         if _member.startswith("test_"):
             globals()[f"test_{_name}_{_member.removeprefix('test_')}"] = _value
+        elif isinstance(_value, type(torch)):  # a fixture
+            globals()[_member] = _value

@@ -148,6 +148,8 @@ def widened(value: Any) -> Any:
 # --------------------------------------------------------------------------- dtypes
 def expected_dtype(record: Any, dtype: torch.dtype) -> torch.dtype | None:
     """The dtype of floating results where the record alone tells it."""
+    if record.name == "float_power":  # always in double precision
+        return torch.float64
     if record.promote == "float" and dtype.is_integral:
         return torch.get_default_dtype()
     return dtype if dtype.kind in "fc" or record.promote == "float" else None
@@ -264,7 +266,7 @@ def test_out_of_a_lesser_kind_is_refused(name: str):
     if any(e.dtype.kind != "f" for e in expected):
         pytest.skip("the result is not floating")
     outs = tuple(torch.empty(e.shape, dtype=torch.int32) for e in expected)
-    with pytest.raises(RuntimeError, match="result type Float can't be cast"):
+    with pytest.raises(RuntimeError, match="result type (Float|Double) can't be cast"):
         run(record, case, out=outs if record.returns else outs[0])
 
 

@@ -102,5 +102,5 @@ def test_conversions(torch):
 
 def test_bfloat16_rounds_to_even(torch):
     x = torch.tensor([1.0 + 2.0 ** -8, 1.0 + 3 * 2.0 ** -8, 3.4e38])
-    assert x.to(torch.bfloat16).tolist() == [1.0, 1.015625, 3.3961775292304957e+38]
+    assert x.to(torch.bfloat16).tolist() == [1.0, 1.015625, float("inf")]
     assert (torch.tensor([256.0]).bfloat16() + 1).tolist() == [256.0]

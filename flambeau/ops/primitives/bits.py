@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
-from flambeau.ops.primitives.elementwise import _define, _infer_same
+from flambeau.ops.primitives.elementwise import _define
+from flambeau.ops.primitives.structure import infer_same
 
 __all__ = ["nextafter", "exponent_of", "gcd"]
 
@@ -38,7 +39,7 @@ def _step_towards(k, dtype: DType, a, b):
     return f.select(f.cmp("uno", a, b), f.fadd(a, b), moved)
 
 
-nextafter = _define("nextafter", _infer_same, _emit_nextafter, 4)
+nextafter = _define("nextafter", infer_same, _emit_nextafter, 4)
 nextafter.differentiable = False
 
 
@@ -90,5 +91,5 @@ def _emit_gcd(k, dtype: DType, a, b):
     return large.get()
 
 
-gcd = _define("gcd", _infer_same, _emit_gcd, 60)
+gcd = _define("gcd", infer_same, _emit_gcd, 60)
 gcd.differentiable = False

@@ -65,7 +65,7 @@ REDUCE_MIN.vjp(_extremum_vjp)
 
 @SCATTER.vjp
 def scatter_vjp(node, g):
-    _, source, *indices = node.inputs
+    base, source, *indices = node.inputs
     coords, mode = coordinates(node.attrs[0], indices), node.attrs[1]
     if mode == "add":
         return (g, lookup(g, coords, source.shape)) + (None,) * len(indices)
