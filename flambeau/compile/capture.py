@@ -248,8 +248,8 @@ class Capture:
 
 
 class Forgiving:
-    """A capture that gives up instead of interrupting the run: what the function has done so far must
-    not be lost because it cannot be captured.
+    """A capture that gives up instead of interrupting the run: what the function has done so far
+    must not be lost because it cannot be captured.
 
     Attributes:
         failure: why the capture was given up, or None.

@@ -452,8 +452,8 @@ class _Phase:
         if lanes == 1:
             address = f.gep(pointer, self._offset(index, 1), type_)
             if conditions:
-                address = f.select(functools.reduce(f.and_, conditions), address,
-                                   f.array("i64", 1, 8))
+                nothing = f.var("i64", 0).pointer
+                address = f.select(functools.reduce(f.and_, conditions), address, nothing)
             return f.load(type_, address)
         mask = k.active
         for condition in conditions:

@@ -7,6 +7,7 @@ concrete numbers; `nest.canonical` later replaces them by run-time parameters.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Iterable, Mapping
 
 from flambeau.core import dtypes
@@ -64,7 +65,7 @@ class Index:
     def scaled(self, factor: int) -> Index:
         if factor == 1:
             return self
-        if factor == 0:
+        if factor == 0 and not self.dynamic:  # a user's index is checked wherever it leads
             return ZERO
         return Index({v: f * factor for v, f in self.terms.items()}, self.const * factor,
                      tuple((e, s * factor) for e, s in self.dynamic))
@@ -101,32 +102,38 @@ def loop_index(var: int) -> Index:
 
 
 class Expr:
-    """One scalar computation inside a nest; immutable and hashable by structure.
+    """One scalar computation inside a nest; immutable, and one object for each structure.
 
     Kinds: "load" data=(buffer, index, conditions) · "op" data=primitive · "cast" · "const"
     data=value · "number" data=argument number · "index" data=index (as int64) · "inside"
     data=(index, size): 0 <= index < size · "divides", "quotient" data=(index, step) · "wrap"
     data=size: a user's index, checked and made non-negative.
+
+    Equal expressions are the same object, so that comparing two of them costs nothing, however
+    large they are and however often they use their parts.
     """
 
-    __slots__ = ("kind", "dtype", "args", "data", "_hash")
+    __slots__ = ("__weakref__", "kind", "dtype", "args", "data", "_hash")
 
-    def __init__(self, kind: str, dtype: DType, args: tuple[Expr, ...] = (), data: object = None):
-        self.kind = kind
-        self.dtype = dtype
-        self.args = args
-        self.data = data
-        self._hash = hash((kind, dtype, args, data))
+    kind: str
+    dtype: DType
+    args: tuple[Expr, ...]
+    data: object
+
+    def __new__(cls, kind: str, dtype: DType, args: tuple[Expr, ...] = (),
+                data: object = None) -> Expr:
+        # 0.0 == -0.0 and 1 == True: constants are told apart by how they are written
+        key = (kind, dtype, args, repr(data) if kind == "const" else data)
+        known = _expressions.get(key)
+        if known is not None:
+            return known
+        made = super().__new__(cls)
+        made.kind, made.dtype, made.args, made.data = kind, dtype, args, data
+        made._hash = hash(key)
+        return _expressions.setdefault(key, made)
 
     def __hash__(self) -> int:
         return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return (isinstance(other, Expr) and self._hash == other._hash and self.kind == other.kind
-                and self.dtype is other.dtype and self.data == other.data
-                and self.args == other.args)
 
     def indices(self) -> list[Index]:
         """The index expressions that this expression (not its arguments) contains."""
@@ -146,3 +153,6 @@ class Expr:
         for index in self.indices():
             below = below + tuple(expr for expr, _ in index.dynamic)
         return below
+
+
+_expressions: weakref.WeakValueDictionary[tuple, Expr] = weakref.WeakValueDictionary()

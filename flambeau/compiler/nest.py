@@ -93,7 +93,8 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
     main = max(loads, key=lambda index: len(index.terms), default=phase.where)
     reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
                             key=lambda loop: -main.terms.get(loop.var, 0)), indices)
-    bound = _bound_vars(phase) if phase.mode != "set" or phase.where.dynamic else set()
+    scatters = phase.mode != "set" or phase.where.dynamic
+    bound = _bound_vars(phase, kept) if scatters else set()
     candidates = [loop for loop in kept + reduced if loop.var not in bound]
     lane = max(candidates, default=None, key=lambda loop: (
         _lane_score(loop, loads, phase.where, loop in reduced), loop.extent))
@@ -119,10 +120,12 @@ def _merge(loops: list[Loop], indices: set[Index]) -> list[Loop]:
     return result[::-1]
 
 
-def _bound_vars(phase: Phase) -> set[int]:
-    """Loop variables that a scatter's place depends on through data: they must run in order."""
+def _bound_vars(phase: Phase, kept: list[Loop]) -> set[int]:
+    """Loop variables whose iterations may meet at one place of a scatter: they must run in order.
+    The place depends on them through data, or (as where the indices are expanded) not at all."""
     roots = [expr for expr, _ in phase.where.dynamic]
-    return {var for expr in walk(roots) for index in expr.indices() for var in index.terms}
+    return ({var for expr in walk(roots) for index in expr.indices() for var in index.terms}
+            | {loop.var for loop in kept if not phase.where.terms.get(loop.var)})
 
 
 def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> int:

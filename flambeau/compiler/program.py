@@ -57,7 +57,8 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
     if has_complex(graph):
         graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
                                                                  aliases or {}, effects)
-    return _Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads).run()
+    scheduled = schedule(graph, inputs, outputs, aliases, effects)
+    return _Planner(scheduled, target, threads, aliases or {}).run()
 
 
 def long_elements(phase: Phase) -> int:
@@ -68,8 +69,10 @@ def long_elements(phase: Phase) -> int:
 
 
 class _Planner:
-    def __init__(self, scheduled: Schedule, target: Target, threads: int):
+    def __init__(self, scheduled: Schedule, target: Target, threads: int,
+                 aliases: Mapping[int, int]):
         self.scheduled = scheduled
+        self.overwrites = {("out", output): ("in", source) for output, source in aliases.items()}
         self.target = target
         self.threads = threads
         self.temps = list(scheduled.temps)
@@ -131,14 +134,20 @@ class _Planner:
         if phase.mode != "set" or phase.where.dynamic or any(
                 p.mode != "set" or p.where.dynamic for p in group):
             return False
-        written = {(p.target.kind, p.target.number): p for p in group}
-        target = (phase.target.kind, phase.target.number)
-        if target in written or any((expr.data[0].kind, expr.data[0].number) == target
-                                    for p in group for expr in _loads(p)):
+        written = {self._memory(p.target): p for p in group}
+        target = self._memory(phase.target)
+        if target in written or any(
+                self._memory(expr.data[0]) == target and not self._same_row(phase, p, expr.data[1])
+                for p in group for expr in _loads(p)):
             return False
-        return all(self._same_row(written[buffer.kind, buffer.number], phase, index)
+        return all(self._same_row(written[self._memory(buffer)], phase, index)
                    for buffer, index in (expr.data[:2] for expr in _loads(phase))
-                   if (buffer.kind, buffer.number) in written)
+                   if self._memory(buffer) in written)
+
+    def _memory(self, buffer: Buffer) -> tuple[str, int]:
+        """What names the memory of a buffer: an input that is overwritten goes by its own name."""
+        name = buffer.kind, buffer.number
+        return self.overwrites.get(name, name)
 
     def _factor(self, index: Index, loop: Loop) -> int:
         """How far an index moves with one step of a loop, which may count blocks of another."""
@@ -146,7 +155,7 @@ class _Planner:
         return index.terms.get(loop.var, 0) + index.terms.get(owner, 0) * times
 
     def _same_row(self, writer: Phase, reader: Phase, index: Index) -> bool:
-        """Does each outer iteration of `reader` read only what that iteration of `writer` wrote?"""
+        """Does each outer iteration of `reader` read only what that iteration of `writer` writes?"""
         if index.dynamic:
             return False
         steps = []

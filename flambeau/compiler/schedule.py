@@ -22,6 +22,7 @@ from flambeau.ops.primitives.structure import coordinates, expand
 __all__ = ["Schedule", "LibraryStep", "schedule"]
 
 RECOMPUTE_LIMIT = 30  # cycles per element above which a value with several readers is stored
+LARGEST = 128  # values (at different indices) that one expression may be made of
 
 
 @dataclasses.dataclass
@@ -81,7 +82,7 @@ class _Scheduler:
     def _find_shared(self) -> set[Value]:
         """Inlined values that several buffers are computed from and that are dear to compute."""
         cost: dict[Value, int] = {}
-        result: set[Value] = set()
+        result = self._find_large()
         for value in self.order:
             if value.prim.kind == "elementwise":
                 cost[value] = value.prim.cost + sum(
@@ -97,10 +98,30 @@ class _Scheduler:
                       or value.prim.name == "boundary")
             if not stored and len(own) > 1 and cost.get(value, 0) > RECOMPUTE_LIMIT:
                 result.add(value)
-                stored = True
+            stored = stored or value in result
             for operand in value.inputs:
                 roots.setdefault(operand, set()).update({value.serial} if stored else own)
         return result
+
+    def _find_large(self) -> set[Value]:
+        """Inlined values where expressions are cut, lest they outgrow registers and recursion, or
+        double with every value that is read in two places. Small graphs cannot get there."""
+        large: set[Value] = set()
+        if len(self.order) <= LARGEST // 5:
+            return large
+        parts: dict[Value, set[tuple[Value, int]]] = {}  # (value, which way its index has come)
+        for value in self.order:
+            own: set[tuple[Value, int]] = {(value, 0)}
+            if value.prim.kind == "elementwise" and value.prim.name != "boundary":
+                own.update(*(parts[operand] for operand in value.inputs))
+            elif value.prim.kind in ("movement", "spread"):
+                step = value.prim.name, value.attrs
+                own |= {(part, hash((way, step))) for part, way in parts[value.inputs[0]]}
+            if len(own) > LARGEST:
+                large.add(value)
+                own = {(value, 0)}
+            parts[value] = own
+        return large
 
     def run(self, outputs: Sequence[Buffer], aliases: Mapping[int, int]) -> Schedule:
         pairs = list(zip(self.graph.outputs, outputs, strict=True))
@@ -139,8 +160,7 @@ class _Scheduler:
 
     def _try_updates(self, updates: list[tuple[Value, Buffer, int]], staged: list[int]
                      ) -> int | None:
-        """Emit the updates, `staged` ones through temporaries; the first that conflicts, or None.
-        """
+        """Emit the updates, `staged` ones through temporaries; gives the first that conflicts."""
         copies = []
         for number in staged:
             value, buffer, _ = updates[number]
@@ -338,10 +358,20 @@ class _Scheduler:
         base, source, *indices = value.inputs
         pattern, mode = value.attrs
         self._emit_map(base, buffer)
+        if not base.numel:
+            buffer = self._stand_in(base)
         loops = self._loops(source.shape)
         index = tuple(loop_index(loop.var) for loop in loops)
         place = self._coordinates(pattern, indices, base.shape, index, ())
         self._phase(loops, [], self.read(source, index, ()), buffer, buffer.index(place), mode=mode)
+
+    def _stand_in(self, value: Value) -> Buffer:
+        """Memory for accesses to an empty `value`: every index is an error, which the kernel only
+        reports when it is through."""
+        shape = tuple(max(1, size) for size in value.shape)
+        buffer = Buffer("temp", len(self.temps), value.dtype, shape, contiguous_strides(shape))
+        self.temps.append(buffer)
+        return buffer
 
     def _place_dot(self, value: Value, buffer: Buffer) -> None:
         sources = tuple(self._matrix(operand) for operand in value.inputs)
@@ -400,6 +430,8 @@ class _Scheduler:
 
     def _compute_elementwise(self, value: Value, index, conditions) -> Expr:
         args = tuple(self.read(operand, index, conditions) for operand in value.inputs)
+        if conditions and value.prim.name in ("idiv", "irem"):
+            args = args[0], self._where(conditions, args[1], 1)  # what is not there is no error
         if value.prim.name == "cast":
             return Expr("cast", value.dtype, args)
         if value.prim.name in ("stop_gradient", "copy", "boundary"):
@@ -438,6 +470,8 @@ class _Scheduler:
         self._phase(loops, [], load, target, target.index(index))
 
     def _compute_spread(self, value: Value, index, conditions) -> Expr:
+        if not value.inputs[0].numel:
+            return Expr("const", value.dtype, (), value.attrs[3])
         position, inside = value.prim.index_map(value, index)
         both = conditions + tuple(inside)
         inner = self.read(value.inputs[0], tuple(position), both)
@@ -456,6 +490,8 @@ class _Scheduler:
     def _compute_lookup(self, value: Value, index, conditions) -> Expr:
         x, *indices = value.inputs
         buffer = self.view(x)
+        if not x.numel:
+            buffer = self._stand_in(x)
         place = self._coordinates(value.attrs[0], indices, x.shape, index, conditions)
         return Expr("load", buffer.dtype, (), (buffer, buffer.index(place), conditions))
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
-__all__ = ["Target", "host"]
+from flambeau.core import config
+
+__all__ = ["LEVELS", "Target", "host"]
+
+_V2 = "cx16 popcnt sse sse2 sse3 ssse3 sse4.1 sse4.2"
+_V3 = f"{_V2} avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave"
+LEVELS = {"x86-64": "sse sse2", "x86-64-v2": _V2, "x86-64-v3": _V3,
+          "x86-64-v4": f"{_V3} avx512f avx512bw avx512cd avx512dq avx512vl"}
+"""The levels of the x86-64 ABI and the features that each guarantees."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +52,40 @@ class Target:
 
 @functools.cache
 def host() -> Target:
-    """The machine that this process runs on, with its exact features."""
+    """The machine that this process runs on, with its exact features; or as much of it as the
+    setting FLAMBEAU_TARGET allows."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
     triple = llvm.get_process_triple()
-    bits, registers = 128, 32
-    if triple.startswith(("x86_64", "i686", "i386")):
-        bits, registers = (512, 32) if features.get("avx512f") else (256, 16) if features.get(
-            "avx2") else (128, 16)
+    level = config.settings().target
+    if level is not None:
+        return limited(triple, features, level)
+    bits, registers = _vectors(triple, features)
     return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, registers)
+
+
+def _vectors(triple: str, features: Mapping[str, bool]) -> tuple[int, int]:
+    """(width of the vector registers to use, their number)."""
+    if not triple.startswith(("x86_64", "i686", "i386")):
+        return 128, 32
+    if features.get("avx512f"):
+        return 512, 32
+    return (256, 16) if features.get("avx2") else (128, 16)
+
+
+def limited(triple: str, features: Mapping[str, bool], level: str) -> Target:
+    """A machine with these features, taken for one of `level` and no more.
+
+    Raises:
+        ValueError: there is no such level, or the machine does not reach it.
+    """
+    if level not in LEVELS or not triple.startswith("x86_64"):
+        raise ValueError(f"FLAMBEAU_TARGET={level!r}: on {triple} it may be one of "
+                         f"{sorted(LEVELS) if triple.startswith('x86_64') else []}")
+    kept = dict.fromkeys(LEVELS[level].split(), True)
+    missing = sorted(name for name in kept if not features.get(name))
+    if missing:
+        raise ValueError(f"FLAMBEAU_TARGET={level!r}: this machine lacks {', '.join(missing)}")
+    flat = ",".join(f"+{name}" for name in sorted(kept))
+    return Target(triple, level, flat, *_vectors(triple, kept))

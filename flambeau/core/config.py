@@ -9,6 +9,8 @@ The environment is read once, when `settings` is first asked for. All names star
     FLAMBEAU_SPIN          polls of an idle pool thread before it sleeps (default 2000, about 30 us)
     FLAMBEAU_MEMORY_CACHE  freed memory kept for reuse, in MiB (default: a quarter of the memory)
     FLAMBEAU_NATIVE        0: no JIT-made Python functions and types, ctypes instead
+    FLAMBEAU_TARGET        x86-64, x86-64-v2, x86-64-v3 or x86-64-v4: kernels use no newer
+                           instructions than that (default: all that the machine has)
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Settings:
         spin: polls of an idle thread before it sleeps.
         memory_cache_bytes: freed tensor memory that is kept for reuse.
         native: whether JIT-made Python functions and types may be used.
+        target: the architecture level that kernels are made for; None for this machine itself.
     """
 
     cache_dir: pathlib.Path | None
@@ -43,6 +46,7 @@ class Settings:
     spin: int
     memory_cache_bytes: int
     native: bool
+    target: str | None = None
 
 
 @functools.cache
@@ -64,6 +68,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         spin=_number(environment, "FLAMBEAU_SPIN", 2000),
         memory_cache_bytes=available_memory() // 4 if kept is None else kept << 20,
         native=environment.get("FLAMBEAU_NATIVE", "1") != "0",
+        target=environment.get("FLAMBEAU_TARGET", "").strip() or None,
     )
 
 

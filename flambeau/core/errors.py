@@ -84,8 +84,8 @@ def user_location() -> UserLine:
 
 
 def note_line(error: BaseException) -> None:
-    """Add to `error`, once, the user's line that is running now: tracebacks show the line among many
-    of ours, and what catches and prints an error shows no traceback."""
+    """Add to `error`, once, the user's line that is running now: tracebacks show the line among
+    many of ours, and what catches and prints an error shows no traceback."""
     if not getattr(error, "_line_noted", False):
         error.add_note(f"in your line {describe(caller_location(2))}")
         error._line_noted = True  # type: ignore[attr-defined]

@@ -17,4 +17,5 @@ from flambeau.nn.parameter import (
 )
 
 __all__ = [*_module_names, "Buffer", "LinearCrossEntropyOptions", "Parameter",
-           "UninitializedBuffer", "UninitializedParameter", "functional", "init", "modules", "utils"]
+           "UninitializedBuffer", "UninitializedParameter", "functional", "init", "modules",
+           "utils"]

@@ -15,6 +15,7 @@ import flambeau
 from flambeau.core.arguments import need_tensor
 from flambeau.nn import _attention, _resize, _windows
 from flambeau.nn._attention import *  # noqa: F403 - their __all__ says what is public
+from flambeau.nn._ctc import ctc_loss as ctc_loss
 from flambeau.nn._linear_loss import linear_cross_entropy as linear_cross_entropy
 from flambeau.nn._resize import *  # noqa: F403
 from flambeau.nn._windows import *  # noqa: F403
@@ -29,7 +30,7 @@ _OPS = (
     "adaptive_max_pool2d", "adaptive_max_pool3d", "affine_grid", "avg_pool1d", "avg_pool2d",
     "avg_pool3d", "bilinear", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d",
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
-    "ctc_loss", "elu_", "gaussian_nll_loss", "gelu", "glu", "grid_sample", "group_norm",
+    "elu_", "gaussian_nll_loss", "gelu", "glu", "grid_sample", "group_norm",
     "hardshrink", "hardtanh_", "layer_norm", "leaky_relu_", "linear", "local_response_norm",
     "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d",
     "max_pool3d", "normalize", "pad", "pairwise_distance", "pdist", "pixel_shuffle",
@@ -38,7 +39,7 @@ _OPS = (
 )
 _DEFINED = (
     "alpha_dropout", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy", "dropout", "dropout1d",
+    "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy", "ctc_loss", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout",
     "gumbel_softmax", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
     "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "linear_cross_entropy",
@@ -403,8 +404,8 @@ def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, weights: Tenso
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension "
                          f"{input.dim()}")
     if weights is not None and weights.shape != input.shape:
-        raise ValueError(f"embedding_bag: If per_sample_weights ({weights.shape}) is not None, then "
-                         f"it must have the same shape as the input ({input.shape})")
+        raise ValueError(f"embedding_bag: If per_sample_weights ({weights.shape}) is not None, "
+                         f"then it must have the same shape as the input ({input.shape})")
     if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")
     if weights is not None and mode != "sum":

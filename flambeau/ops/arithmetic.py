@@ -181,7 +181,7 @@ def _is_infinity(name: str, x: Value, infinity: float) -> Value:
     sample(Arr((3, 4))), sample(Arr((5,)), 1.0, 2.0, -2.0)]), oracle=np.nan_to_num)
 def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
                neginf: float | None = None):
-    """NaN and infinities replaced: by 0 and the largest and smallest finite number, unless given."""
+    """NaN and infinities replaced: by 0 and the extreme finite numbers, unless given."""
     if input.dtype.is_integral:
         return p.stop_copy(input)
     if input.dtype.is_complex:
@@ -189,20 +189,23 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
                             for part in (p.real(input), p.imag(input))))
     limits = dtypes.finfo(input.dtype)
     result = p.where(p.ne(input, input), e.like(0.0 if nan is None else nan, input), input)
-    for given, infinity, default in ((posinf, math.inf, limits.max), (neginf, -math.inf, limits.min)):
+    for given, infinity, default in ((posinf, math.inf, limits.max),
+                                     (neginf, -math.inf, limits.min)):
         fill = e.like(default if given is None else given, input)
         result = p.where(p.eq(input, e.like(infinity, input)), fill, result)
     return result
 
 
 # --------------------------------------------------------------------------- angles, powers
-@op(promote="float", refuses="c", inplace=True, samples=unary(-180, 180), oracle=np.deg2rad)
+@op(promote="float", refuses="c", inplace=True, samples=unary(-180, 180), oracle=np.deg2rad,
+    grad="Deg2RadBackward0")
 def deg2rad(input: Tensor):
     """Degrees as radians."""
     return p.mul(input, e.like(math.pi / 180, input))
 
 
-@op(promote="float", refuses="c", inplace=True, samples=unary(-3, 3), oracle=np.rad2deg)
+@op(promote="float", refuses="c", inplace=True, samples=unary(-3, 3), oracle=np.rad2deg,
+    grad="Rad2DegBackward0")
 def rad2deg(input: Tensor):
     """Radians as degrees."""
     return p.mul(input, e.like(180 / math.pi, input))
@@ -223,12 +226,14 @@ def float_power(input: Operand, exponent: Operand):
     return e.pow(convert(input, double), convert(exponent, double))
 
 
-@op(inplace=True, samples=lambda: iter([sample(Arr((3, 4)), Arr((4,), "int32", -3, 4)),
-                                        sample(Arr((5,)), Arr((5,)))]),
-    grad="MulBackward0")
-def ldexp(input: Tensor, other: Operand):
+@op(inplace=True, samples=lambda: iter([sample(Arr((3, 4)), Arr((3, 4), "int32", 0, 4)),
+                                        sample(Arr((5,)), Arr((5,)))]))
+def ldexp(input: Tensor, other: Tensor):
     """input * 2**other."""
-    return e.mul(input, e.pow(2.0, other))
+    if not other.dtype.is_integral:
+        return e.mul(input, e.pow(2.0, other))
+    x, exponent = e.broadcast(e.default_float(input), convert(other, dtypes.int64))
+    return _times_power(x, exponent)
 
 
 # --------------------------------------------------------------------------- parts of floats

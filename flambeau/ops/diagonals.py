@@ -1,4 +1,4 @@
-"""Shape operations that compute: copies of views, writes into a part of a tensor, diagonals, joins."""
+"""Shape operations that compute: copies of views, writes into parts, diagonals, joins."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def _copy_of(view: Op, name: str, **options) -> Op:
 
     body.__name__ = name
     body.__doc__ = f"A copy of: {view.doc[0].lower()}{view.doc[1:]}"
-    body.__signature__ = view_signature(view)
-    grad = view.grad or "".join(w.capitalize() for w in view.name.split("_")) + "Backward0"
-    return op(opmath=False, method=False, samples=view.samples, many=view.many, grad=grad,
-              dense=True, **options)(body)
+    body.__signature__ = inspect.signature(view.body)
+    words = "".join(word.capitalize() for word in view.name.split("_"))
 
+    def grad(call) -> str:
+        base = view.grad(call) if callable(view.grad) else view.grad
+        return f"{base or words + 'Backward0'}_copy"
 
-def view_signature(view: Op):
-    """The parameters of a view op, for the op that copies."""
-    return inspect.signature(view.body)
+    options = {"samples": view.samples, "grad": grad} | options
+    return op(opmath=False, method=False, many=view.many, dense=True, **options)(body)
 
 
 expand_copy = _copy_of(v.expand, "expand_copy")
@@ -46,7 +46,8 @@ slice_copy = _copy_of(v.slice_, "slice_copy")
 diagonal_copy = _copy_of(v.diagonal, "diagonal_copy")
 unfold_copy = _copy_of(v.unfold, "unfold_copy")
 alias_copy = _copy_of(v.alias, "alias_copy")
-narrow_copy = _copy_of(v.narrow, "narrow_copy")
+narrow_copy = _copy_of(v.narrow, "narrow_copy", grad="NarrowCopyBackward0",
+                       samples=v.one(dim=1, start=1, length=2))
 split_copy = _copy_of(v.split, "split_copy", out=False)
 unbind_copy = _copy_of(v.unbind, "unbind_copy", out=False)
 

@@ -50,25 +50,27 @@ def _by_other(name: str, number: int = 0, tensor: int = 1):
 
 
 # --------------------------------------------------------------------------- arithmetic
-def _scaled(other: Value, alpha: Value) -> Value:
-    alpha = lift(alpha)
-    if alpha.prim.name == "constant" and alpha.attrs[0] == 1:
-        return other
-    return elementwise(p.mul, other, convert(alpha, other.dtype))
+def scaled(x: Value, factor: Value) -> Value:
+    """factor * x, or `x` itself if the factor is the number 1."""
+    factor = lift(factor)
+    if factor.prim.name == "constant" and factor.attrs[0] == 1:
+        return x
+    return elementwise(p.mul, x, convert(factor, x.dtype))
 
 
 def _check_alpha(a: Value, b: Value, alpha: Value) -> None:
     """A fraction times integers would be cut off."""
-    if alpha is not None and alpha.dtype.kind in "fc" and a.dtype.is_integral and b.dtype.is_integral:
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point "
-                           "number.")
+    integral = a.dtype.is_integral and b.dtype.is_integral
+    if integral and alpha is not None and alpha.dtype.kind in "fc":
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating "
+                           "point number.")
 
 
 @op(promote="match", inplace=True, grad="AddBackward0", samples=binary(), oracle=np.add,
     check=_check_alpha)
 def add(input: Operand, other: Operand, *, alpha: Number = 1):
     """input + alpha * other, with broadcasting and type promotion."""
-    return elementwise(p.add, input, _scaled(other, alpha))
+    return elementwise(p.add, input, scaled(other, alpha))
 
 
 def _no_bool_difference(a: Value, b: Value, alpha: Value) -> None:
@@ -86,14 +88,14 @@ def _no_bool_difference(a: Value, b: Value, alpha: Value) -> None:
     aliases=("subtract",), check=_no_bool_difference)
 def sub(input: Operand, other: Operand, *, alpha: Number = 1):
     """input - alpha * other."""
-    return elementwise(p.sub, input, _scaled(other, alpha))
+    return elementwise(p.sub, input, scaled(other, alpha))
 
 
 @op(promote="match", grad=_by_other("RsubBackward", 1, 0), samples=binary(), method=False,
     check=_no_bool_difference)
 def rsub(input: Tensor, other: Operand, *, alpha: Number = 1):
     """other - alpha * input."""
-    return elementwise(p.sub, other, _scaled(input, alpha))
+    return elementwise(p.sub, other, scaled(input, alpha))
 
 
 @op(promote="match", inplace=True, grad="MulBackward0", samples=binary(),
@@ -195,9 +197,9 @@ def _some_power(a: Value, b: Value) -> None:
         raise TypeError("pow() needs a Tensor: both base and exponent are numbers")
 
 
-def _negative_power(index: int, call) -> Exception:
-    return RuntimeError("Integers to negative integer powers are not allowed. Convert the base with "
-                        ".to(torch.float32) first")
+def _negative_power(index: int, call, args) -> Exception:
+    return RuntimeError("Integers to negative integer powers are not allowed. Convert the base "
+                        "with .to(torch.float32) first")
 
 
 @op(promote="match", inplace=True, refuses="b", grad=_by_other("PowBackward"),
@@ -228,8 +230,10 @@ def _small_power(x: Value, exponent: float) -> Value:
 
 
 def _not_negative(exponent: Value, base: Value) -> Value:
-    """The exponent plus an entry of a table of one zero: the position 1, if it is negative, is out of
-    range."""
+    """The exponent plus an entry of a table of one zero.
+
+    The position is 1, which is out of range, where the exponent is negative.
+    """
     negative = p.lt(exponent, p.zero_like(exponent))
     place = p.expand(convert(negative, dtypes.int64), base.shape)
     zero = p.lookup(convert(p.iota((1,), 0), base.dtype), [place], base.shape)
@@ -675,8 +679,8 @@ def masked_fill(input: Tensor, mask: Index, value: Operand):
                            f"{mask.dtype!r}")
     value = lift(value)
     if value.ndim:
-        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor "
-                           f"with {value.ndim} dimension(s).")
+        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
+                           f"tensor with {value.ndim} dimension(s).")
     no_part_lost(value, input)
     mask, x, fill = broadcast(mask, input, convert(value, input.dtype))
     return p.where(mask, fill, x)
@@ -717,7 +721,7 @@ def _addc_samples():
 @op(promote="match", inplace=True, refuses="b", samples=_addc_samples)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
     """input + value * tensor1 * tensor2."""
-    product = _scaled(elementwise(p.mul, tensor1, tensor2), value)
+    product = scaled(elementwise(p.mul, tensor1, tensor2), value)
     return elementwise(p.add, input, product)
 
 
@@ -728,7 +732,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
         raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
                            "release addcdiv will perform a true division of tensor1 and tensor2. "
                            "Convert the tensors with .to(torch.float32), or use div and add.")
-    return elementwise(p.add, input, _scaled(elementwise(p.div, tensor1, tensor2), value))
+    return elementwise(p.add, input, scaled(elementwise(p.div, tensor1, tensor2), value))
 
 
 # --------------------------------------------------------------------------- copies, conversion

@@ -67,7 +67,7 @@ def embedding_vjp(g, input, weight, padding_idx, scale_grad_by_freq):
     return p.scatter(zero, _rows(input, g.shape), g, "add")
 
 
-def _class_error(index: int, call) -> Exception:
+def _class_error(index: int, call, args) -> Exception:
     classes = call._static("num_classes")
     if index < 0:
         return RuntimeError(f"Class values must be non-negative. Got {index}")

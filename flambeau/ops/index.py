@@ -41,7 +41,7 @@ def _shape_of(call, name: str) -> list[int]:
     return []
 
 
-def along_dim(index: int, call) -> Exception:
+def along_dim(index: int, call, args) -> Exception:
     """An index beyond the dimension `dim` of `input`."""
     shape = _shape_of(call, "input") or [1]
     dim = normalize_dim(call._static("dim") or 0, len(shape))
@@ -50,13 +50,13 @@ def along_dim(index: int, call) -> Exception:
                         "are not taken)")
 
 
-def along_dim_as_index_error(index: int, call) -> Exception:
+def along_dim_as_index_error(index: int, call, args) -> Exception:
     """The same where PyTorch raises IndexError."""
-    return IndexError(f"{call.name}_(): {along_dim(index, call)}" if call.name == "index_copy"
-                      else str(along_dim(index, call)))
+    text = str(along_dim(index, call, args))
+    return IndexError(f"{call.name}_(): {text}" if call.name == "index_copy" else text)
 
 
-def in_self(index: int, call) -> Exception:
+def in_self(index: int, call, args) -> Exception:
     """An index beyond the table that it addresses."""
     table = _shape_of(call, "weight") or _shape_of(call, "input") or [1]
     dim = normalize_dim(call._static("dim") or 0, len(table))
@@ -64,15 +64,16 @@ def in_self(index: int, call) -> Exception:
                       f"{dim} of {table} allows 0 to {table[dim] - 1}")
 
 
-def _flat_error(index: int, call) -> Exception:
+def _flat_error(index: int, call, args) -> Exception:
     shape = _shape_of(call, "input")
     return IndexError(f"out of range: tried to access index {index} on a tensor of "
                       f"{math.prod(shape)} elements. (shape {shape})")
 
 
-def _advanced_error(index: int, call) -> Exception:
+def _advanced_error(index: int, call, args) -> Exception:
     shape = _shape_of(call, "input")
-    dim = next((d for d in call._static("where") if not -shape[d] <= index < shape[d]), 0)
+    dim = next((d for d, given in zip(call._static("where"), args[1:], strict=False)
+                if not -shape[d] <= index < shape[d] and (given == index).any()), 0)
     return IndexError(f"index {index} is out of bounds for dimension {dim} with size {shape[dim]} "
                       f"(the indexed tensor has shape {shape})")
 
@@ -479,8 +480,9 @@ def _fill_samples():
     yield sample(Arr((2, 3, 5)), -1, _index_arr((2,), 5), Arr(()))
 
 
-@op(inplace=True, samples=_fill_samples, index_error=along_dim_as_index_error, grad=lambda call: "IndexFillBackward0" if isinstance(
-    call.avals[-1], type) else "IndexFillBackward1")
+@op(inplace=True, samples=_fill_samples, index_error=along_dim_as_index_error,
+    grad=lambda call: ("IndexFillBackward0" if isinstance(call.avals[-1], type)
+                       else "IndexFillBackward1"))
 def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
     """The input with the slices of `dim` numbered in `index` set to `value`."""
     if value.ndim:
@@ -573,7 +575,7 @@ def _masked_samples():
     yield sample(Arr((3, 4)), Arr((4,), "bool"), Arr((2, 7)))
 
 
-def _too_few(index: int, call) -> Exception:
+def _too_few(index: int, call, args) -> Exception:
     return RuntimeError("masked_scatter: Number of elements of source < number of ones in mask: "
                         f"element {index} of the source is asked for")
 

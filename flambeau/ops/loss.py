@@ -197,7 +197,7 @@ def _check_classes(name: str, input: Value, target: Value, weight: Value | None)
     return dim
 
 
-def _target_error(index: int, call) -> Exception:
+def _target_error(index: int, call, args) -> Exception:
     """A class index that the input does not have."""
     shape = list(call.avals[0][0])
     classes = shape[0] if len(shape) == 1 else shape[1]
@@ -455,15 +455,15 @@ def _same_size(input: Value, target: Value, message: str) -> None:
         raise ValueError(message.format(target=list(target.shape), input=list(input.shape)))
 
 
-def _not_probabilities(index: int, call) -> Exception:
-    return RuntimeError("all elements of input should be between 0 and 1: pass probabilities (apply "
-                        "torch.sigmoid), or logits to binary_cross_entropy_with_logits")
+def _not_probabilities(index: int, call, args) -> Exception:
+    return RuntimeError("all elements of input should be between 0 and 1: pass probabilities "
+                        "(apply torch.sigmoid), or logits to binary_cross_entropy_with_logits")
 
 
 def _check_binary(input: Value, target: Value, weight: Value | None, reduction: str) -> None:
     if target.dtype is not input.dtype:
-        raise RuntimeError(f"Found dtype {e._name(target)} but expected {e._name(input)}: convert the "
-                           "target with .to(input.dtype)")
+        raise RuntimeError(f"Found dtype {e._name(target)} but expected {e._name(input)}: convert "
+                           "the target with .to(input.dtype)")
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_binary_samples,

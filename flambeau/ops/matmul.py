@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from flambeau.core.shapes import broadcast_shapes
@@ -135,7 +137,7 @@ def matmul(input: Tensor, other: Tensor):
     _check_inner(a.shape, b.shape)
     rows, columns = a.shape[-2], b.shape[-1]
     if b.ndim == 2:  # one product of all rows
-        flat = p.reshape(a, (_numel(a.shape[:-1]), a.shape[-1]))
+        flat = p.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
         result = p.reshape(product(flat, b), a.shape[:-1] + (columns,))
     else:
         batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -147,26 +149,12 @@ def matmul(input: Tensor, other: Tensor):
     return p.reshape(result, shape)
 
 
-def _numel(shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def _scaled(x: Value, factor) -> Value:
-    factor = lift(factor)
-    if factor.prim.name == "constant" and factor.attrs[0] == 1:
-        return x
-    return e.elementwise(p.mul, x, convert(factor, x.dtype))
-
-
 def _weighted(input: Value, result: Value, beta, alpha) -> Value:
     beta = lift(beta)
-    result = _scaled(result, alpha)
+    result = e.scaled(result, alpha)
     if beta.prim.name == "constant" and beta.attrs[0] == 0:
         return result
-    addend = _scaled(input, beta)
+    addend = e.scaled(input, beta)
     if addend is not input:  # at beta 0 not even NaN and infinity come through
         factor = p.expand(convert(beta, input.dtype), input.shape)
         addend = p.where(p.eq(factor, e.like(0, factor)), e.like(0, addend), addend)
@@ -224,13 +212,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
         raise RuntimeError("both arguments to linear need to be at least 1D, but they are "
                            f"{input.ndim}D and {weight.ndim}D")
     if input.shape[-1:] != weight.shape[-1:]:
-        rows = _numel(input.shape[:-1])
+        rows = math.prod(input.shape[:-1])
         raise RuntimeError(
             f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and "
             f"{weight.shape[-1]}x{weight.shape[0]}): linear expects inputs with "
             f"{weight.shape[-1]} features (weight has shape {list(weight.shape)}), got "
             f"{list(input.shape)}")
-    flat = p.reshape(input, (_numel(input.shape[:-1]), input.shape[-1]))
+    flat = p.reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
     result = product(flat, p.transpose(weight))
     if bias is not None:
         result = p.add(result, p.expand(bias, result.shape))

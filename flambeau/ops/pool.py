@@ -12,6 +12,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
+from flambeau.ops.reduce import size_constant
 from flambeau.ops.samples import Arr, sample
 
 
@@ -250,14 +251,14 @@ def _divided(windows: _Windows, total: Value, include_pad: bool, divisor: int | 
     if divisor is not None:
         if divisor == 0:
             raise RuntimeError("divisor must be not zero")
-        return p.div(total, _number(divisor, total))
+        return p.div(total, size_constant(divisor, total))
     counts = None
     for d in range(windows.rank):
         size, pad = windows.size[d], windows.padding[d]
         limit = size + pad if include_pad else size
         low = -pad if include_pad else 0
         if -pad >= low and windows.span[d] - pad <= limit:
-            count = _number(windows.kernel[d], total)
+            count = size_constant(windows.kernel[d], total)
         else:
             shape = total.shape
             at = p.iota(shape, total.ndim - windows.rank + d)
@@ -266,10 +267,6 @@ def _divided(windows: _Windows, total: Value, include_pad: bool, divisor: int | 
             count = convert(p.sub(end, p.maximum(start, e.like(low, at))), total.dtype)
         counts = count if counts is None else p.mul(counts, count)
     return p.div(total, counts)
-
-
-def _number(value: int, like: Value) -> Value:
-    return p.expand(constant(float(value), like.dtype, number=False), like.shape)
 
 
 def _avg_pool(windows: _Windows, x: Value, include_pad: bool, divisor: int | None) -> Value:
@@ -359,8 +356,8 @@ def avg_pool3d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_incl
 # --------------------------------------------------------------------------- adaptive
 def _adaptive_sizes(name: str, rank: int, x: Value, output_size) -> tuple[int, ...]:
     if isinstance(output_size, tuple) and rank > 1 and x.ndim <= len(output_size):
-        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}: {name} got an "
-                         f"input of shape {list(x.shape)}")
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}: {name} got "
+                         f"an input of shape {list(x.shape)}")
     if x.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(f"{name}(): Expected {rank + 1}D or {rank + 2}D tensor, but got "
                            f"{list(x.shape)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 
 from flambeau.core import dtypes
@@ -11,7 +14,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import matmul as m
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Number, Tensor, Tensors, op
+from flambeau.ops.record import Number, Tensor, Tensors, lift, op
 from flambeau.ops.samples import Arr, sample
 
 
@@ -30,6 +33,10 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: N
     sample(Arr((4,)), Arr((3,)), Arr((4,)), beta=0.5, alpha=2.0)]))
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1):
     """beta * input + alpha * outer(vec1, vec2)."""
+    for name, factor in (("beta", beta), ("alpha", alpha)):
+        if input.dtype.is_integral and not lift(factor).dtype.is_integral:
+            raise RuntimeError(f"For integral input tensors, argument {name} must not be a "
+                               "floating point number.")
     for place, vec in (("vec1", vec1), ("vec2", vec2)):
         if vec.ndim != 1:
             raise RuntimeError(f"addr: Expected 1-D argument {place}, but got {vec.ndim}-D")
@@ -48,7 +55,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, a
 
 # --------------------------------------------------------------------------- inner products
 @op(samples=m._pairs(((4,), (4,)), ((3, 4), (4,)), ((3, 4), (2, 5, 4)), ((), (3,))),
-    oracle=np.inner)
+    oracle=np.inner, grad="ViewBackward0")
 def inner(input: Tensor, other: Tensor):
     """The products of all pairs of vectors in the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
@@ -65,9 +72,9 @@ def _contract(a: Value, b: Value, over_a, over_b) -> Value:
     keep_a = [d for d in range(a.ndim) if d not in over_a]
     keep_b = [d for d in range(b.ndim) if d not in over_b]
     rows, columns = [a.shape[d] for d in keep_a], [b.shape[d] for d in keep_b]
-    depth = m._numel([a.shape[d] for d in over_a])
-    left = p.reshape(p.permute(a, [*keep_a, *over_a]), (m._numel(rows), depth))
-    right = p.reshape(p.permute(b, [*over_b, *keep_b]), (depth, m._numel(columns)))
+    depth = math.prod([a.shape[d] for d in over_a])
+    left = p.reshape(p.permute(a, [*keep_a, *over_a]), (math.prod(rows), depth))
+    right = p.reshape(p.permute(b, [*over_b, *keep_b]), (depth, math.prod(columns)))
     return p.reshape(m.product(left, right), (*rows, *columns))
 
 
@@ -107,7 +114,8 @@ def _summed(x: Value, dim: int) -> Value:
     return p.reshape(p.reduce_sum(x, (dim,)), x.shape[:dim] + (1,) + x.shape[dim + 1:])
 
 
-@op(samples=m._pairs(((2, 3), (4, 5)), ((3,), (2, 2))), oracle=np.kron, promote="match")
+@op(samples=m._pairs(((2, 3), (4, 5)), ((3,), (2, 2))), oracle=np.kron, promote="match",
+    grad="UnsafeViewBackward0")
 def kron(input: Tensor, other: Tensor):
     """Kronecker's product: every element of input times the whole of other."""
     rank = max(input.ndim, other.ndim)
@@ -119,10 +127,13 @@ def kron(input: Tensor, other: Tensor):
                      [x * y for x, y in zip(a, b, strict=True)])
 
 
-@op(name="vecdot", public=("linalg",), method=False, promote="match",
+@op(name="vecdot", public=("linalg",), method=False, promote="match", grad="SumBackward1",
     samples=lambda: iter([sample(Arr((3, 4)), Arr((4,))), sample(Arr((3, 4)), Arr((3, 4)), dim=0)]))
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
     """The sum of conj(x) * y along dim."""
+    if x.dtype.is_integral:
+        raise RuntimeError("linalg.vecdot: Expected a floating point or complex tensor as input. "
+                           f"Got {e._name(x)}")
     if x.shape and y.shape and x.shape[dim] != y.shape[dim]:
         raise RuntimeError("linalg.vecdot: Expected x and y to have the same size at dimension "
                            f"{dim}, got {x.shape[dim]} and {y.shape[dim]}")
@@ -165,7 +176,8 @@ def _chain_samples():
     yield sample((Arr((3,)), Arr((3, 4)), Arr((4,))))
 
 
-@op(name="multi_dot", public=("linalg",), method=False, samples=_chain_samples)
+@op(name="multi_dot", public=("linalg",), method=False, samples=_chain_samples,
+    grad="ViewBackward0")
 def multi_dot(tensors: Tensors):
     """The product of several matrices, multiplied in the cheapest order; the first and the last may
     be vectors."""
@@ -186,7 +198,7 @@ def multi_dot(tensors: Tensors):
         chain[0] = p.reshape(first, (1, first.shape[0]))
     if last.ndim == 1:
         chain[-1] = p.reshape(last, (last.shape[0], 1))
-    for a, b in zip(chain, chain[1:], strict=False):
+    for a, b in itertools.pairwise(chain):
         if a.shape[1] != b.shape[0]:
             raise RuntimeError(f"multi_dot(): tensors with shapes {list(a.shape)} and "
                                f"{list(b.shape)} cannot be multiplied")
@@ -364,8 +376,8 @@ def _joined(left: list, a: Value, right: list, b: Value, later: set, sizes: dict
     assert len(column_sizes) == nc
     a = p.expand(a, (*shared, *row_sizes, *depth))
     b = p.expand(b, (*shared, *depth, *column_sizes))
-    lead = (m._numel(shared),) if batch else ()
-    a = p.reshape(a, (*lead, m._numel(row_sizes), m._numel(depth)))
-    b = p.reshape(b, (*lead, m._numel(depth), m._numel(column_sizes)))
+    lead = (math.prod(shared),) if batch else ()
+    a = p.reshape(a, (*lead, math.prod(row_sizes), math.prod(depth)))
+    b = p.reshape(b, (*lead, math.prod(depth), math.prod(column_sizes)))
     value = p.reshape(m.product(a, b), (*shared, *row_sizes, *column_sizes))
     return [*batch, *rows, *columns], value

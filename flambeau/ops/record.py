@@ -89,7 +89,8 @@ class Op:
         functional: also (or only) in torch.nn.functional. gradient: the override of the derived
         gradient, or None. oracle: a NumPy function with the same result, for tests. samples: a
         function that yields `samples.Sample`s. index_error: the exception for an index out of
-        range, a function of (the index, the call).
+        range, a function of (the index, the call,
+            its flat arguments).
     """
 
     def __init__(self, body: Callable, **options: Any):
@@ -227,7 +228,7 @@ class Op:
         return result
 
 
-def out_of_range(index: int, call: Any) -> Exception:
+def out_of_range(index: int, call: Any, args: Sequence) -> Exception:
     """An index out of range, for ops that say nothing more precise."""
     shapes = [list(aval[0]) for aval in call.avals if not isinstance(aval, type)]
     return IndexError(f"{call.name}: index {index} is out of range for the dimension it addresses "

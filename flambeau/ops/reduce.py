@@ -50,10 +50,11 @@ def count_of(x: Value, dims) -> int:
 
 def size_constant(count: float, like: Value) -> Value:
     """A number that comes from a size: a parameter of the kernel, not part of it."""
-    return p.expand(constant(float(count), like.dtype, number=False), like.shape)
+    return p.filled(float(count), like)
 
 
-def _summed(x: Value, dtype) -> Value:
+def accumulable(x: Value, dtype) -> Value:
+    """`x` as the dtype in which it adds up and multiplies: as asked for, or int64 for integers."""
     if dtype is not None:
         return convert(x, dtype)
     return convert(x, dtypes.int64) if x.dtype.is_integral else x
@@ -65,7 +66,7 @@ def sum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
         dtype: object = None):
     """The sum over dim (all by default); integers add up in int64."""
     dims = normalize_dims(dim, input.ndim)
-    x = _summed(input, dtype)
+    x = accumulable(input, dtype)
     return kept(p.reduce_sum(x, dims), input, dims, keepdim)
 
 
@@ -74,7 +75,7 @@ def sum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: object = None):
     """The product over dim (all by default)."""
     dims = normalize_dims(dim, input.ndim)
-    return kept(p.reduce_prod(_summed(input, dtype), dims), input, dims, keepdim)
+    return kept(p.reduce_prod(accumulable(input, dtype), dims), input, dims, keepdim)
 
 
 @op(samples=over(empty=False), grad=lambda call: "MeanBackward0" if call._static("dim") is None

@@ -11,6 +11,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
+from flambeau.ops.reduce import accumulable
 from flambeau.ops.samples import Arr, sample
 from flambeau.ops.views import cat
 
@@ -22,12 +23,6 @@ def _samples(low: float = -2.0, high: float = 2.0):
             yield sample(Arr(shape, None, low, high), dim)
 
     return samples
-
-
-def _prepared(x: Value, dtype) -> Value:
-    if dtype is not None:
-        return convert(x, dtype)
-    return convert(x, dtypes.int64) if x.dtype.is_integral else x
 
 
 def _copy(x: Value) -> Value:
@@ -44,7 +39,7 @@ def _oracle(accumulate):
 @op(samples=_samples(), inplace=True, oracle=_oracle(np.cumsum))
 def cumsum(input: Tensor, dim: int, *, dtype: object = None):
     """The sum of all elements up to and including each, along dim; integers add up in int64."""
-    x = _prepared(input, dtype)
+    x = accumulable(input, dtype)
     at = normalize_dim(dim, x.ndim)
     return p.cumsum(x, at) if x.ndim else _copy(x)
 
@@ -52,7 +47,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: object = None):
 @op(samples=_samples(0.5, 1.5), inplace=True, oracle=_oracle(np.cumprod))
 def cumprod(input: Tensor, dim: int, *, dtype: object = None):
     """The product of all elements up to and including each, along dim."""
-    x = _prepared(input, dtype)
+    x = accumulable(input, dtype)
     at = normalize_dim(dim, x.ndim)
     return p.cumprod(x, at) if x.ndim else _copy(x)
 

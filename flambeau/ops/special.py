@@ -100,7 +100,7 @@ def sinc(input: Tensor):
 
 # --------------------------------------------------------------------------- normal distribution
 @op(name="ndtr", promote="float", refuses="c", public=("special",), method=False,
-    samples=unary(-3, 3), grad="SpecialNdtrBackward0")
+    samples=unary(-3, 3), grad="MulBackward1")
 def ndtr(input: Tensor):
     """The probability that a standard normal number is not above x."""
     return p.mul(p.erfc(p.mul(input, e.like(-math.sqrt(0.5), input))), e.like(0.5, input))
@@ -111,6 +111,8 @@ def _positive_order(input: Value, order: int) -> None:
     if order < 1:
         raise RuntimeError("p has to be greater than or equal to 1")
     no_complex("mvlgamma", input)
+    if input.dtype.kind == "b":
+        raise RuntimeError("mvlgamma: The input tensor may not be a boolean tensor.")
 
 
 @op(promote="float", inplace=True, check=_positive_order,
@@ -160,12 +162,11 @@ def zeta(input: Operand, other: Operand):
     zero, one = e.like(0, x), e.like(1, x)
     whole = p.eq(p.floor(x), x)
     pole = p.logical_and(p.le(x, zero), whole)
-    # below 0 whole powers can still be summed: up to the first positive x
-    undefined = p.logical_and(p.lt(x, zero), p.ne(p.floor(s), s))
-    value = hurwitz(s, x)
+    nothing = p.logical_and(p.lt(x, zero), p.ne(p.floor(s), s))  # a negative to a broken power
+    value = p.where(nothing, e.like(math.nan, x), hurwitz(s, x))
+    value = p.where(pole, e.like(math.inf, x), value)
     value = p.where(p.lt(s, one), e.like(math.nan, x), value)
-    value = p.where(p.logical_or(p.eq(s, one), pole), e.like(math.inf, x), value)
-    return p.where(undefined, e.like(math.nan, x), value)
+    return p.where(p.eq(s, one), e.like(math.inf, x), value)
 
 
 def _order_first(n: int, input: Value) -> None:

@@ -33,25 +33,25 @@ def nansum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False,
     return r.sum.body(x, dim, keepdim, dtype=dtype)
 
 
-@op(samples=r.over(empty=False), oracle=np.nanmean)
+@op(samples=r.over(empty=False), oracle=np.nanmean, grad="DivBackward0")
 def nanmean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
             dtype: object = None):
     """The mean over dim of all elements that are not NaN."""
     if input.dtype.is_integral:
         raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but "
                            f"got {e._name(input)}")
+    if input.dtype.is_complex:
+        raise RuntimeError("nansum on CPU does not support complex inputs")
     x = input if dtype is None else convert(input, dtype)
-    real = x.dtype.to_real()
-    counted = p.logical_and(_numbers(p.real(x)), _numbers(p.imag(x))) if x.dtype.is_complex else (
-        _numbers(x))
+    counted = _numbers(x)
     total = r.sum.body(p.where(counted, x, e.like(0, x)), dim, keepdim)
-    count = r.sum.body(convert(counted, real), dim, keepdim)
-    return p.div(total, convert(count, x.dtype))
+    return p.div(total, r.sum.body(convert(counted, x.dtype), dim, keepdim))
 
 
 # --------------------------------------------------------------------------- both extrema
 @op(returns=("min", "max"), samples=lambda: iter([
-    sample(Arr((3, 4))), sample(Arr((3, 4)), dim=1), sample(Arr((2, 3, 17)), dim=-1, keepdim=True)]))
+    sample(Arr((3, 4))), sample(Arr((3, 4)), dim=1),
+    sample(Arr((2, 3, 17)), dim=-1, keepdim=True)]))
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False):
     """The smallest and the largest element, over dim or all."""
     dims = normalize_dims(dim, input.ndim)
@@ -184,7 +184,7 @@ def _covariance_samples():
     yield sample(Arr((2, 4)), fweights=Arr((4,), "int64", 1, 4), aweights=Arr((4,), None, 0.5, 2))
 
 
-@op(out=False, samples=_covariance_samples)
+@op(out=False, samples=_covariance_samples, grad="SqueezeBackward0")
 def cov(input: Tensor, *, correction: int = 1, fweights: Index | None = None,
         aweights: Tensor | None = None):
     """The covariance of variables (rows) over observations (columns), which may be weighted."""
@@ -230,7 +230,7 @@ def _observation_weights(fweights, aweights, count: int, dtype) -> Value | None:
         if given.ndim > 1:
             raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got "
                                f"{name} with {given.ndim} dimensions")
-        if (name == "fweights") != (given.dtype.kind in "ui"):
+        if given.dtype.kind not in ("ui" if name == "fweights" else "f"):
             kind = "integral" if name == "fweights" else "floating point"
             raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with "
                                f"{e._name(given)} dtype")
@@ -244,9 +244,7 @@ def _observation_weights(fweights, aweights, count: int, dtype) -> Value | None:
 
 def _freedom(total: Value, weights, fweights, aweights, correction: int) -> Value:
     """What the sums of products are divided by."""
-    if weights is None or correction == 0:
-        lost = p.filled(correction, total)
-    elif aweights is None:
+    if weights is None or aweights is None or correction == 0:
         lost = p.filled(correction, total)
     else:
         flat = convert(p.reshape(aweights, weights.shape), weights.dtype)
@@ -255,7 +253,8 @@ def _freedom(total: Value, weights, fweights, aweights, correction: int) -> Valu
     return p.maximum(p.sub(total, lost), p.zero_like(total))
 
 
-@op(out=False, samples=lambda: iter([sample(Arr((3, 5))), sample(Arr((4,)))]))
+@op(out=False, samples=lambda: iter([sample(Arr((3, 5))), sample(Arr((4,)))]),
+    grad="ClampBackward1")
 def corrcoef(input: Tensor):
     """The correlations of variables (rows) over observations (columns)."""
     if input.ndim > 2:
@@ -281,21 +280,25 @@ def _within_one(x: Value) -> Value:
 
 
 # --------------------------------------------------------------------------- trapezoids
+def _trapezoid_grad(call) -> str:
+    return "MulBackward1" if len(call.avals) == 1 else "DivBackward1"
+
+
 def _trapezoid_samples():
     yield sample(Arr((5,)))
     yield sample(Arr((3, 4)), dx=0.5, dim=0)
-    yield sample(Arr((3, 4)), Arr((4,)))
-    yield sample(Arr((3, 4)), Arr((3, 4)), dim=0)
+    yield sample(Arr((3, 4)), x=Arr((4,)))
+    yield sample(Arr((3, 4)), x=Arr((3, 4)), dim=0)
 
 
-@op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",))
+@op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",), grad=_trapezoid_grad)
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1):
     """The integral along dim by the trapezoidal rule, over places x or steps of dx."""
     areas, at = _areas("trapezoid", y, x, dx, dim)
     return p.reduce_sum(areas, (at,))
 
 
-@op(out=False, method=False, samples=_trapezoid_samples)
+@op(out=False, method=False, samples=_trapezoid_samples, grad="CumsumBackward0")
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None,
                          dim: int = -1):
     """The integrals along dim up to each place but the first, by the trapezoidal rule."""

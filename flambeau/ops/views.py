@@ -1,4 +1,4 @@
-"""Views and shape operations: no element is computed, memory is shared where the layout allows it."""
+"""Views and shape operations: nothing is computed, memory is shared where the layout allows it."""
 
 from __future__ import annotations
 
@@ -391,7 +391,7 @@ def _triangle(x: Value, diagonal: int, lower: bool) -> Value:
 @view_op(samples=one((2, 3), (4, 1), 1, shape=(12,)), grad="AsStridedBackward0", public=(),
          method=False)
 def as_strided(input: Tensor, size: tuple, stride: tuple, storage_offset: int = 0):
-    """Any view of the input's memory. In the graph the offset counts from the input's first element."""
+    """Any view of the input's memory; in the graph, the offset counts from its first element."""
     if len(size) != len(stride):
         raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and "
                            f"{len(size)}")

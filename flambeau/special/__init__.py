@@ -12,6 +12,11 @@ _NAMES = {name: name for name in (
     "digamma", "entr", "erf", "erfc", "erfcx", "erfinv", "exp2", "expm1", "i0", "i0e", "i1", "i1e",
     "log1p", "log_ndtr", "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "polygamma", "round",
     "sinc", "softmax", "xlog1py", "xlogy", "zeta")}
+_NAMES |= {name: name for name in (
+    "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l",
+    "legendre_polynomial_p")}
+_NAMES |= {f"{shifted}chebyshev_polynomial_{kind}": f"{shifted}chebyshev_polynomial_{kind}"
+           for shifted in ("", "shifted_") for kind in "tuvw"}
 _NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "multigammaln": "mvlgamma"}
 
 

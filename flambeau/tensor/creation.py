@@ -27,9 +27,9 @@ from flambeau.tensor.meta import TensorBase, contiguous_meta, like_order, meta_o
 from flambeau.tensor.tensor import Tensor, shape_of
 
 __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
-           "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "range_",
-           "linspace", "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "checked",
-           "empty_permuted"]
+           "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "empty_permuted",
+           "arange", "range_", "linspace", "logspace", "eye", "tril_indices", "triu_indices",
+           "frombuffer", "checked"]
 
 
 def checked(dtype: Any, device: Any, layout: Any = None) -> DType | None:
@@ -158,7 +158,14 @@ def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) ->
     if "size" in options:
         size = (options.pop("size"),)
     made = empty(*size, out=out, **options)
-    return _finish(ops.fill_(made, value), wants)
+    return _finish(_filled_new(made, value) if out is None else ops.fill_(made, value), wants)
+
+
+def _filled_new(made: Tensor, value: Any) -> Tensor:
+    """`made`, new, with its first content: that is no write that anything could have missed."""
+    ops.fill_(made, value)
+    made._storage.version = 0
+    return made
 
 
 def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
@@ -174,7 +181,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
                 dtype = dtypes_default().to_complex()
     made = empty(size, out=out, dtype=dtype, layout=layout, device=device)
     fits(fill_value, made.dtype)
-    return _finish(ops.fill_(made, fill_value), requires_grad)
+    filled = _filled_new if out is None else ops.fill_
+    return _finish(filled(made, fill_value), requires_grad)
 
 
 def fits(value: Any, dtype: DType) -> None:
@@ -221,7 +229,7 @@ def ones_like(input: Tensor, **options: Any) -> Tensor:
 def full_like(input: Tensor, fill_value: Any, *, requires_grad: bool = False,
               **options: Any) -> Tensor:
     """A constant tensor with the shape and dtype of `input`."""
-    return _finish(ops.fill_(empty_like(input, **options), fill_value), requires_grad)
+    return _finish(_filled_new(empty_like(input, **options), fill_value), requires_grad)
 
 
 def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None,
@@ -263,8 +271,9 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, (TensorBase, np.generic)) else value
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None, dtype: DType | None = None,
-           layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
+           dtype: DType | None = None, layout: Any = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
     """start, start + step, ... up to but without `end`."""
     if end is None:
         start, end = 0, start

@@ -26,11 +26,14 @@ from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.viewing import call_view
 from flambeau.tensor.warm import go_for, go_inplace, go_mutating, pattern_of
 
-__all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "call_mutating", "observe", "unobserve"]
+__all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "call_mutating",
+           "observe", "unobserve"]
 
 ACTIVE: list = []
-"""Non-empty while something watches operations (capture, `__torch_function__` classes exist): then no
-call takes the warm path. An unused hook costs one truth test."""
+"""Non-empty while something watches operations (capture, `__torch_function__` classes exist).
+
+Then no call takes the warm path. An unused hook costs one truth test.
+"""
 
 TENSOR_CLASSES: set[type] = set()
 """Exact classes whose instances the warm path may treat as plain tensors."""
@@ -41,18 +44,19 @@ observers = launches.late.observers
 
 
 def observe(observer: Any) -> None:
-    """Let `observer` see every operation: `ran(launch, args, results)`, `viewed(...)`, `wrote(...)`."""
+    """Let `observer` see all operations: its `ran(launch, args, results)`, `viewed`, `wrote`."""
     observers.append(observer)
     ACTIVE.append(observer)
 
 
 def unobserve(observer: Any) -> None:
+    """The end of `observe`."""
     observers.remove(observer)
     ACTIVE.remove(observer)
 
 
 def host_action(what: str) -> None:
-    """Say that Python state is about to change in a way that replaying operations would not repeat."""
+    """Say that Python state is about to change as replaying operations would not repeat."""
     if observers:
         observers[-1].host(what)
 
@@ -166,7 +170,7 @@ _STATIC = {"int": ("int",), "int | None": ("int",), "int | tuple": ("int",),
 def _static(arg: Any) -> Any:
     if isinstance(arg, (list, tuple)):
         return tuple(_static(item) for item in arg)
-    if isinstance(arg, TensorBase) and arg._meta.numel == 1 and not arg._meta.dtype.kind == "f":
+    if isinstance(arg, TensorBase) and arg._meta.numel == 1 and arg._meta.dtype.kind != "f":
         return arg.item()
     if isinstance(arg, np.generic):
         return arg.item()
@@ -188,9 +192,11 @@ def _refuse(record: Op, param: Any, arg: Any) -> Any:
     if arg is MISSING:
         raise TypeError(f'{record.name}() missing 1 required positional arguments: "{param.name}"')
     if param.role == "static" and param.name == "dtype":
-        raise TypeError(f"{record.name}(): argument 'dtype' must be torch.dtype, not {kind_of(arg)}")
+        raise TypeError(f"{record.name}(): argument 'dtype' must be torch.dtype, not "
+                        f"{kind_of(arg)}")
     wanted = {"number": "Number", "operand": "Tensor or Number", "tensors": "tuple of Tensors",
-              "static": param.annotation.replace("tuple", "tuple of ints")}.get(param.role, "Tensor")
+              "static": param.annotation.replace("tuple", "tuple of "
+                                                          "ints")}.get(param.role, "Tensor")
     hint = ""
     if param.role not in ("tensors", "static"):
         hint = conversion(arg)
@@ -355,16 +361,17 @@ def bump_version(target: Any) -> None:
 
 def check_writable(target: Any, name: str) -> None:
     """Raise if autograd forbids to write to `target` in place."""
+    if target._view_no_grad and mode() & 3 == RECORD and target._base is not None and (
+            target._base._rg):
+        raise RuntimeError("A view was created in no_grad mode and is being modified inplace with "
+                           f"grad mode enabled ({name}). Make the view outside of no_grad, or "
+                           "modify it inside.")
     if target._rg and mode() & 3 == RECORD:
         if target._grad_fn is None and target._base is None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
                                f"operation ({name}). Wrap it in torch.no_grad() to change its "
                                "value, or work on x.clone().")
         base = target._base
-        if base is not None and target._view_no_grad and base._rg:
-            raise RuntimeError("A view was created in no_grad mode and is being modified inplace "
-                               f"with grad mode enabled ({name}). Make the view outside of "
-                               "no_grad, or modify it inside.")
         if base is not None and base._rg and base._grad_fn is None:
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
                                f"in-place operation ({name}). Wrap it in torch.no_grad() or work "
@@ -441,9 +448,10 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
 def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:
     for out in outs:
         check_no_self_overlap(out)
-    safe = all([a is out or no_partial_overlap(a, out, direct) for a in flat
-                if isinstance(a, TensorBase) for out in outs])
-    if safe:
+    # a list: every pair is looked at, since each may raise
+    safe = [a is out or no_partial_overlap(a, out, direct) for a in flat
+            if isinstance(a, TensorBase) for out in outs]
+    if all(safe):
         launch.run_into(flat, outs)
         return
     staged = [launches.fresh(launches.contiguous_meta(o._meta.dtype, o._meta.shape)) for o in outs]
@@ -470,7 +478,7 @@ def check_no_self_overlap(out: Any) -> None:
 
 
 def check_no_overlap(args: Sequence, out: Any) -> None:
-    """Raise if `out` shares memory with a tensor that is read at positions known only at run time."""
+    """Raise if `out` shares memory with a tensor read at positions known only at run time."""
     for a in args:
         if isinstance(a, TensorBase) and a._storage is out._storage and a._meta.numel and (
                 out._meta.numel and a._ptr < out._ptr + extent(out)
@@ -481,7 +489,8 @@ def check_no_overlap(args: Sequence, out: Any) -> None:
 
 
 def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:
-    """May the op read `a` while it writes `out`? An elementwise op may if both are the same elements.
+    """May the op read `a` while it writes `out`? An elementwise op may if both are the same
+    elements.
 
     Raises:
         RuntimeError: they overlap, but are not the same, in an elementwise op (as in PyTorch).
@@ -513,7 +522,7 @@ def extent(tensor: Any) -> int:
 
 
 def _note_warm(function: Function, args: Sequence, launch: Launch, direct: bool) -> None:
-    """Let the next in-place call of this kind take the warm path, if it is a plain elementwise one."""
+    """Let the next in-place call of this kind take the warm path, if it is plain elementwise."""
     record, target = function.record, args[0]
     pattern = pattern_of(record, args)
     if direct and launch.arena is None and not launch.checked and "L" not in pattern and (
@@ -523,7 +532,7 @@ def _note_warm(function: Function, args: Sequence, launch: Launch, direct: bool)
 
 
 def call_mutating(function: Function, bound: Sequence) -> None:
-    """The in-place form of an op with several results: each replaces the parameter it is named for."""
+    """The in-place form of an op with several results: each replaces its namesake parameter."""
     record = function.record
     args = normalised(record, bound)
     names = [p.name for p in record.params]

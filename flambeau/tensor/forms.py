@@ -77,8 +77,8 @@ def make_function(record: Op) -> Callable:
 
 
 def make_inplace(record: Op) -> Callable:
-    """The in-place form `name_`. Its warm path serves calls that autograd does not watch, on memory that
-    belongs to tensors alone (so that equal storages are the only overlap)."""
+    """The in-place form `name_`. Its warm path serves calls that autograd does not watch, on memory
+    that belongs to tensors alone (so that equal storages are the only overlap)."""
     function = FUNCTIONS[record.name]
     short = record.name.split(".")[-1]
     first = record.params[0].name

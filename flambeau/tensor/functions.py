@@ -12,11 +12,11 @@ from flambeau.tensor.forms import make_function, make_inplace, make_mutating
 
 __all__ = ["FAMILIES", "ops"]
 
-FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool", "conv",
-            "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
-            "attention", "optim", "creation", "random",
+FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool",
+            "conv", "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
+            "attention", "recurrent", "ctc", "optim", "creation", "random",
             "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
-            "diagonals")
+            "diagonals", "polynomials")
 """The modules of flambeau.ops that define ops."""
 
 

@@ -202,7 +202,7 @@ def _one_dimensional(index: Any) -> Any:
 
 
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    """The input with values written, or added, at positions given by one index tensor a dimension."""
+    """The input with values written, or added, where one index tensor a dimension points."""
     view, where, places = _put_arguments(input, indices, values)
     if view is input:
         return ops._index_put(input, places, values, where, accumulate)

@@ -84,9 +84,9 @@ def from_numpy(array: np.ndarray) -> Any:
         raise ValueError("given numpy array has byte order different from the native byte order. "
                          "Conversion between byte orders is currently not supported.")
     if any(stride < 0 for stride in array.strides):
-        raise ValueError("At least one stride in the given numpy array is negative, and tensors with "
-                         "negative strides are not currently supported. (You can probably work "
-                         "around this by making a copy of your array  with array.copy().) ")
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors "
+                         "with negative strides are not currently supported. (You can probably "
+                         "work around this by making a copy of your array  with array.copy().) ")
     if any(stride % array.itemsize for stride in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
                          "the numpy array to reallocate the memory.")
@@ -149,8 +149,8 @@ def _unknown(item: Any) -> Exception:
         return ValueError("too many dimensions 'str': a tensor holds numbers, not text")
     if isinstance(item, bytes):
         return TypeError("new(): invalid data type 'bytes'")
-    return RuntimeError(f"Could not infer dtype of {type(item).__name__}: a tensor is made of numbers, "
-                        "nested sequences of numbers, or arrays")
+    return RuntimeError(f"Could not infer dtype of {type(item).__name__}: a tensor is made of "
+                        "numbers, nested sequences of numbers, or arrays")
 
 
 def _array(flat: list, dtype: DType) -> np.ndarray:
@@ -225,13 +225,18 @@ def _plain(item: Any, dtype: DType | None, seen: set) -> bool | int | float | co
     if item.__class__ in _PYTHON:
         seen.add(item.__class__)
         return item
-    seen.add(dtypes.by_numpy(item.dtype) if isinstance(item, np.generic) else item.dtype if isinstance(
-        item, TensorBase) else next((kind for kind in _PYTHON if isinstance(item, kind)), float))
+    if isinstance(item, np.generic):
+        seen.add(dtypes.by_numpy(item.dtype))
+    elif isinstance(item, TensorBase):
+        seen.add(item.dtype)
+    else:
+        seen.add(next((kind for kind in _PYTHON if isinstance(item, kind)), float))
     if isinstance(item, (bool, int, float, complex)) and not isinstance(item, np.generic):
         return item
     if isinstance(item, TensorBase) and item._meta.numel != 1:
-        raise ValueError("only one element tensors can be converted to Python scalars; join tensors such "
-                         f"as this one of shape {list(item.shape)} with torch.stack or torch.cat")
+        raise ValueError("only one element tensors can be converted to Python scalars; join "
+                         f"tensors such as this one of shape {list(item.shape)} with torch.stack "
+                         "or torch.cat")
     if isinstance(item, (np.generic, TensorBase)):
         return item.item()
     if hasattr(item, "__float__"):
@@ -271,8 +276,8 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
     """
     meta = tensor._meta
     if meta.numel != 1:
-        raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar (its "
-                           f"shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
+        raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar "
+                           f"(its shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
     kind = _CTYPES.get(meta.dtype.name)
     if kind is not None:
         return kind.from_address(tensor._ptr).value

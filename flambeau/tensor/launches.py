@@ -69,14 +69,17 @@ late.launch = run_native
 
 
 resettable: weakref.WeakSet = weakref.WeakSet()
-"""What keeps compiled programs outside of dispatch's caches, and `forget()`s them when asked: a program's
-workspaces are made for the number of threads that it was compiled for."""
+"""What keeps compiled programs outside of dispatch's caches, and `forget()`s them when asked.
+
+A program's workspaces are made for the number of threads that it was compiled for.
+"""
 
 
 class BackwardPlan:
     """How one call is differentiated with respect to some of its inputs."""
 
-    __slots__ = ("__weakref__", "call", "saved_inputs", "saved_outputs", "produced", "launches", "keeps")
+    __slots__ = ("__weakref__", "call", "saved_inputs", "saved_outputs", "produced", "launches",
+                 "keeps")
 
     def __init__(self, call):
         self.call = call
@@ -105,7 +108,8 @@ class Launch:
     """
 
     __slots__ = ("call", "program", "address", "outs", "pool", "nbytes", "meta", "arena",
-                 "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out", "runner")
+                 "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out",
+                 "runner")
 
     def __init__(self, call: Call, metas: Sequence[Meta | type], program, out_metas: Sequence[Meta],
                  arena_bytes: int, checked: bool):
@@ -191,9 +195,10 @@ def _compile_runner(pattern: str, results: int, arena: bool, checked: bool) -> C
         argv.append("arena.ptr")
     call = f"late.launch({', '.join(['launch.address', *argv])})"
     if checked:
+        given = f"({', '.join(names)}{',' if names else ''})"
         lines += [f"    failure = {call}",
                   "    if failure is not None:",
-                  f"        raise_failure(launch, failure, ({', '.join(names)}{',' if names else ''}))"]
+                  f"        raise_failure(launch, failure, {given})"]
     else:
         lines.append(f"    {call}")
     lines.append(f"    return [{', '.join(f'r{i}' for i in range(results))}]")
@@ -209,11 +214,12 @@ def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> N
     record = getattr(launch.call, "record", None)
     if code == 1:
         index = value + BEYOND if value < -BEYOND // 2 else value
-        error = (out_of_range if record is None else record.index_error)(index, launch.call)
+        error = (out_of_range if record is None else record.index_error)(
+            index, launch.call, args)
     else:
         shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
-        error = RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or remainder "
-                             f"by zero (shapes of the arguments: {shapes})")
+        error = RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or "
+                             f"remainder by zero (shapes of the arguments: {shapes})")
     note_line(error)
     raise error
 

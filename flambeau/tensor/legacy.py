@@ -9,8 +9,8 @@ from flambeau.tensor import interop, launches
 from flambeau.tensor.meta import TensorBase, contiguous_meta
 from flambeau.tensor.tensor import Tensor, shape_of
 
-__all__ = ["BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
-           "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"]
+__all__ = ["BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor",
+           "FloatTensor", "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"]
 
 
 class _LegacyType(type):

@@ -66,9 +66,39 @@ def _swapped(function: Any) -> Any:
     """A reflected operator: the tensor is the second operand."""
 
     def reflected(self: Tensor, other: Any) -> Any:
-        return function(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+        if isinstance(other, _OPERANDS):
+            return function(other, self)
+        number = _reflected_number(other)
+        return NotImplemented if number is None else function(number, self)
 
     return reflected
+
+
+def _commuted(function: Any) -> Any:
+    """A reflected operator whose operands may be exchanged, or that exchanges them itself (rsub)."""
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return function(self, other)
+        number = _reflected_number(other)
+        return NotImplemented if number is None else function(self, number)
+
+    return reflected
+
+
+def _reflected_number(other: Any) -> Any:
+    """NumPy's number as Python's; None for what is no number.
+
+    Raises:
+        TypeError: an array, which NumPy leaves to the tensor, and PyTorch refuses.
+    """
+    import numpy as np
+
+    if isinstance(other, np.ndarray):
+        raise TypeError(f"unsupported operand type(s): a 'numpy.ndarray' of shape {list(other.shape)} and "
+                        "a 'Tensor'. Convert the array with torch.from_numpy(array) (shares memory), or "
+                        "the tensor with tensor.numpy()")
+    return other.item() if isinstance(other, np.generic) else None
 
 
 def _operator(function: Any) -> Any:
@@ -94,8 +124,8 @@ def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
 def _invert(self: Tensor) -> Tensor:
     """~self"""
     if not self._meta.dtype.is_integral:
-        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors, not "
-                        f"on {self.dtype!r}")
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type "
+                        f"tensors, not on {self.dtype!r}")
     return ops.bitwise_not(self)
 
 
@@ -125,12 +155,12 @@ def _attach_operators() -> None:
         _set(f"__{word}__", _operator_getter(name, _operator))
     for word in _REFLECTED:
         if word == "sub":
-            _set("__rsub__", _operator_getter("rsub", _operator))
+            _set("__rsub__", _operator_getter("rsub", _commuted))
         else:
             _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped))
     _set("__rdiv__", _operator_getter("true_divide", _swapped))
     for word in _COMMUTING:
-        _set(f"__r{word}__", _operator_getter(_BINARY[word], _operator))
+        _set(f"__r{word}__", _operator_getter(_BINARY[word], _commuted))
     for word in _INPLACE:
         _set(f"__i{word}__", _operator_getter(_BINARY[word] + "_", _operator))
     for word, name in (("neg", "neg"), ("abs", "abs")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
-    "batch_norm", "native_batch_norm", "clone", "max_", "min_", "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where",
-    "allclose", "equal", "is_tensor", "numel", "is_floating_point", "is_complex", "is_nonzero",
+    "batch_norm", "native_batch_norm", "clone", "max_", "min_", "std", "var", "std_mean",
+    "var_mean", "reshape", "flatten", "where", "allclose", "equal", "is_tensor", "numel",
+    "is_floating_point", "is_complex", "is_nonzero",
     "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "tile", "ravel", "tensor_split", "new_factory",
     "new_full", "new_tensor",
@@ -37,7 +39,7 @@ def _extremum(which: str, input: Any, dim: Any, keepdim: bool, other: Any, out: 
 
 def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None,
          out: Any = None) -> Any:
-    """The largest element; with `dim` the (values, indices) along it; with a tensor the larger of two."""
+    """The largest element; with `dim`, (values, indices) along it; of two tensors, the larger."""
     return _extremum("max", input, dim, keepdim, other, out)
 
 
@@ -232,8 +234,8 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     if indexing is None:
         import warnings
 
-        warnings.warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing "
-                      "argument.", UserWarning, stacklevel=2)
+        warnings.warn("torch.meshgrid: in an upcoming release, it will be required to pass the "
+                      "indexing argument.", UserWarning, stacklevel=2)
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError('torch.meshgrid: indexing must be one of "xy" or "ij", but received: '
                            f"{indexing}")
@@ -243,8 +245,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     for position, tensor in enumerate(many):
         need_tensor("meshgrid", f"tensors[{position}]", tensor)
         if tensor.ndim > 1:
-            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: a "
-                               f"tensor of shape {list(tensor.shape)} at position {position}")
+            raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but "
+                               f"got: a tensor of shape {list(tensor.shape)} at position "
+                               f"{position}")
     vectors = [reshape(t, (-1,)) for t in many]
     shape = tuple(v.shape[0] for v in vectors)
     grids = [ops.expand(reshape(v, [-1 if d == k else 1 for d in range(len(shape))]), shape)
@@ -277,8 +280,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     else:
         cuts = [min(max(c + size if c < 0 else c, 0), size) for c in indices_or_sections]
     edges = [0, *cuts, size]
-    return tuple(ops.slice(input, dim, a, max(a, b), 1) for a, b in zip(edges, edges[1:],
-                                                                        strict=False))
+    return tuple(ops.slice(input, dim, a, max(a, b), 1) for a, b in itertools.pairwise(edges))
 
 
 def new_factory(name: str):
@@ -314,7 +316,7 @@ def clone(input: Any, *, memory_format: Any = None) -> Any:
 
 def native_batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
                       training: bool, momentum: float, eps: float) -> tuple:
-    """`batch_norm`, and the mean and 1 / standard deviation of the batch (empty if not training)."""
+    """`batch_norm`, and the batch's mean and 1 / standard deviation (empty if not training)."""
     if not training:
         none = creation.empty(0, dtype=input.dtype)
         result = batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -344,13 +346,14 @@ def _empty_batch(input: Any, weight: Any, bias: Any) -> Any:
 def batch_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
                bias: Any = None, training: bool = False, momentum: float = 0.1,
                eps: float = 1e-5) -> Any:
-    """Normalise each channel: by the batch's statistics in training (moving the running ones towards
-    them), by the running statistics otherwise."""
+    """Normalise each channel: by the batch's statistics in training (moving the running ones
+    towards them), by the running statistics otherwise."""
     if input.numel() == 0:
         return _empty_batch(input, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
-            raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
+            raise RuntimeError("Expected running_mean and running_var to be defined when "
+                               "training=False")
         return ops.batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
     result, mean, var = ops.batch_norm_train(input, weight, bias, eps)
     _move_statistics(input, running_mean, running_var, mean, var, momentum)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from flambeau.core.dtypes import by_name
+from flambeau.core.shapes import required_span
 from flambeau.runtime import memory
 from flambeau.tensor import interop
 
-__all__ = ["reduce_tensor", "deep_copy"]
+__all__ = ["reduce_tensor", "shallow_copy", "deep_copy"]
 
 
 def deep_copy(tensor: Any, memo: dict) -> Any:
@@ -18,8 +20,6 @@ def deep_copy(tensor: Any, memo: dict) -> Any:
     if copied is None:
         copied = memory.allocate(storage.nbytes)
         if storage.nbytes:
-            import ctypes
-
             ctypes.memmove(copied.ptr, storage.ptr, storage.nbytes)
         memo[id(storage)] = copied
         memo[("keep", id(storage))] = storage
@@ -36,19 +36,34 @@ def deep_copy(tensor: Any, memo: dict) -> Any:
     return made
 
 
+def shallow_copy(tensor: Any) -> Any:
+    """Another tensor object on the same memory, with the same attributes (`copy.copy`)."""
+    made = interop.new_view(tensor._storage, tensor._ptr, tensor._meta)
+    if type(tensor) is not type(made):
+        made = made.as_subclass(type(tensor))
+    made._rg = tensor._rg
+    for name, value in tensor.__dict__.items():
+        if not name.startswith("_"):
+            made.__dict__[name] = value
+    return made
+
+
 def reduce_tensor(tensor: Any) -> tuple:
-    """How `pickle` and `copy` rebuild a tensor."""
-    dense = tensor.detach().contiguous()
-    return rebuild_tensor, (type(tensor), tensor.dtype.name, tuple(tensor.shape),
-                            interop.read_bytes(dense), tensor._rg)
+    """How `pickle` rebuilds a tensor: from the memory between its first and last element."""
+    meta = tensor._meta
+    span = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
+    data = ctypes.string_at(tensor._ptr, span) if span else b""
+    return rebuild_tensor, (type(tensor), meta.dtype.name, tuple(meta.shape), tuple(meta.strides),
+                            data, tensor._rg)
 
 
-def rebuild_tensor(cls: type, dtype: str, shape: tuple, data: bytes, requires_grad: bool) -> Any:
-    import numpy as np
-
-    kind = by_name(dtype)
-    array = np.frombuffer(data, kind.numpy).reshape(shape)
-    made = interop.from_array_copy(array, kind)
+def rebuild_tensor(cls: type, dtype: str, shape: tuple, strides: tuple, data: bytes,
+                   requires_grad: bool) -> Any:
+    """The tensor that `reduce_tensor` took apart, with memory of its own."""
+    storage = memory.allocate(len(data))
+    if data:
+        ctypes.memmove(storage.ptr, data, len(data))
+    made = interop.from_storage(storage, by_name(dtype), shape, strides)
     if type(made) is not cls:
         made = made.as_subclass(cls)
     made._rg = requires_grad

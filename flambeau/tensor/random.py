@@ -95,7 +95,8 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
 def _needs_float(name: str, tensor: Any) -> None:
     if tensor.dtype.kind != "f":
         raise NotImplementedError(f'"{name}" not implemented for '
-                                  f"'{dispatch._scalar_name(tensor.dtype)}': it takes floating tensors")
+                                  f"'{dispatch._scalar_name(tensor.dtype)}': "
+                                  "it takes floating tensors")
 
 
 def random_(self: Any, from_: int | None = None, to: int | None = None, *, generator: Any = None,
@@ -168,6 +169,7 @@ def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
 # ---------------------------------------------------------------------- factories
 def rand(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
     """Numbers drawn uniformly from [0, 1)."""
+    creation._known("rand", options, ("generator",))
     made = creation.empty(*_sizes(size, options), **options)
     if made.dtype.is_complex:
         return creation._finish(uniform_(made, generator=generator), requires_grad)
@@ -177,6 +179,7 @@ def rand(*size: Any, generator: Any = None, requires_grad: bool = False, **optio
 
 def randn(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
     """Numbers drawn from the standard normal distribution."""
+    creation._known("randn", options, ("generator",))
     made = creation.empty(*_sizes(size, options), **options)
     if made.dtype.is_complex:
         return creation._finish(normal_(made, generator=generator), requires_grad)

@@ -1,5 +1,7 @@
-"""Shape operations whose arguments PyTorch overloads, or whose result is a choice of views: they sort
-out the arguments and call ops."""
+"""Shape operations whose arguments PyTorch overloads, or whose result is a choice of views.
+
+They sort out the arguments and call ops.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from flambeau.tensor.tensor import shape_of
 
 __all__ = [
     "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
-    "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy", "as_strided_scatter",
-    "view_copy", "view_as_real_copy", "split_with_sizes_copy", "detach_copy", "block_diag",
+    "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
+    "as_strided_scatter", "view_copy", "view_as_real_copy", "split_with_sizes_copy", "detach_copy",
+    "block_diag",
     "cartesian_prod", "combinations", "einsum", "chain_matmul", "repeat_interleave", "gradient",
     "unravel_index", "broadcast_shapes", "constant_pad_nd", "rot90", "sum_to_size",
 ]
@@ -44,7 +47,8 @@ def broadcast_shapes(*given: Any) -> shapes.Size:
     tuples = [(s,) if isinstance(s, int) else tuple(s) for s in given]
     for size in itertools.chain.from_iterable(tuples):
         if size < 0:
-            raise RuntimeError(f"Trying to create tensor with negative dimension ({size}): ({size})")
+            raise RuntimeError(f"Trying to create tensor with negative dimension ({size}): "
+                               f"({size})")
     return shapes.Size(shapes.broadcast_shapes(*tuples))
 
 
@@ -69,15 +73,14 @@ def _named_split(name: str, least: int, dim_of: Any, doc: str) -> Any:
         from flambeau.tensor.overloads import tensor_split
 
         if input.ndim < least:
-            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension, but "
-                               f"got a tensor with {input.ndim} dimensions!")
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension, "
+                               f"but got a tensor with {input.ndim} dimensions!")
         dim = dim_of(input)
         sections = indices_or_sections
-        if isinstance(sections, int):
-            if sections == 0 or input.shape[dim] % sections:
-                raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but the "
-                                   f"size of the dimension {input.shape[dim]} is not divisible by "
-                                   f"the split_size {sections}!")
+        if isinstance(sections, int) and (sections == 0 or input.shape[dim] % sections):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but "
+                               f"the size of the dimension {input.shape[dim]} is not divisible "
+                               f"by the split_size {sections}!")
         return tensor_split(input, sections, dim)
 
     split.__name__ = split.__qualname__ = name
@@ -147,8 +150,8 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
         needed = (offset + shapes.required_span(size, stride)) * itemsize
         if needed > room:
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
-                               f"offset {offset}, and itemsize {itemsize} requiring a storage size of "
-                               f"{needed} are out of bounds for storage of size {room}")
+                               f"offset {offset}, and itemsize {itemsize} requiring a storage size "
+                               f"of {needed} are out of bounds for storage of size {room}")
     return ops.as_strided(input, size, stride, offset - own)
 
 
@@ -234,11 +237,13 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
 
 
 def einsum(*args: Any) -> Any:
-    """Sums of products as Einstein writes them: einsum("ij,jk->ik", a, b). Terms may also be given as
-    lists of numbers: einsum(a, [0, 1], b, [1, 2], [0, 2])."""
+    """Sums of products as Einstein writes them: einsum("ij,jk->ik", a, b).
+
+    Terms may also be given as lists of numbers: einsum(a, [0, 1], b, [1, 2], [0, 2]).
+    """
     if len(args) < 2:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at "
-                         "least one operand and its subscripts list")
+        raise ValueError("einsum(): must specify the equation string and at least one operand, or "
+                         "at least one operand and its subscripts list")
     if isinstance(args[0], TensorBase):
         equation, operands = _from_lists(args)
     else:
@@ -281,8 +286,11 @@ def chain_matmul(*matrices: Any, out: Any = None) -> Any:
 # --------------------------------------------------------------------------- repeats, padding
 def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *,
                       output_size: int | None = None) -> Any:
-    """Each element, or slice along `dim`, several times in a row: the same number of times, or as many
-    as a vector says. With one argument: the positions of a vector so repeated."""
+    """Each element, or slice along `dim`, several times in a row.
+
+    `repeats` is one number for all, or a vector of them. With one argument: the positions of a
+    vector so repeated.
+    """
     if repeats is None:
         return _spelled_out(input)
     if dim is None:
@@ -333,8 +341,11 @@ def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
 
 # --------------------------------------------------------------------------- differences
 def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: int = 1) -> list:
-    """The derivative along each of `dim` by central differences (one-sided at the edges). `spacing`:
-    one distance, one for each dimension, or a vector of coordinates for each."""
+    """The derivative along each of `dim` by central differences (one-sided at the edges).
+
+    Args:
+        spacing: one distance, one for each dimension, or a vector of coordinates for each.
+    """
     dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     dims = [normalize_dim(d, input.ndim) for d in dims]
     spacing = 1 if spacing is None else spacing
@@ -343,8 +354,8 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
     elif not isinstance(spacing, (list, tuple)):
         spacing = [spacing] * len(dims)
     if len(spacing) != len(dims):
-        raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list of "
-                           f"length {len(dims)}, got a list of length {len(spacing)}")
+        raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list "
+                           f"of length {len(dims)}, got a list of length {len(spacing)}")
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     if len(set(dims)) != len(dims):

@@ -106,7 +106,7 @@ def alias_of(tensor: Any) -> Any:
 
 
 def attach_one(launch: Launch, args: tuple, out: Any, location: Any = None) -> Any:
-    """Record that `out` is the only result of `launch` on `args`; at least one of them requires grad."""
+    """Record that `out` is the only result of `launch` on `args`, one of which requires grad."""
     word = mode()
     if word & 3 != RECORD or launch.node_class is None:
         if word & INFERENCE:  # known only here: without an argument that requires grad nobody asks

@@ -41,9 +41,17 @@ def shape_of(args: Sequence) -> tuple:
         raise _not_sizes(args) from None
 
 
+def _is_index(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
 def _not_sizes(args: Sequence) -> TypeError:
     """The error for sizes or dimensions that are no integers."""
-    place, wrong = next((i, a) for i, a in enumerate(args) if not hasattr(a, "__index__"))
+    place, wrong = next((i, a) for i, a in enumerate(args) if not _is_index(a))
     if isinstance(wrong, TensorBase):
         return TypeError(f"sizes and dimensions must be integers, but the one at pos {place} is a "
                          f"tensor of shape {list(wrong.shape)} and dtype {wrong.dtype!r}; use "
@@ -136,8 +144,8 @@ class Tensor(TensorBase):
         return self._meta.nbytes
 
     is_cpu = property(lambda self: True)
-    is_cuda = is_mps = is_xpu = is_meta = is_sparse = is_quantized = is_mkldnn = is_nested = property(
-        lambda self: False)
+    is_cuda = is_mps = is_xpu = is_meta = property(lambda self: False)
+    is_sparse = is_quantized = is_mkldnn = is_nested = is_cuda
     names = property(lambda self: (None,) * self._meta.ndim)
 
     def size(self, dim: int | None = None) -> Size | int:
@@ -447,6 +455,13 @@ class Tensor(TensorBase):
         from flambeau.tensor.pickling import reduce_tensor
 
         return reduce_tensor(self)
+
+    def __copy__(self) -> Tensor:
+        if not self.is_leaf:
+            return self.detach().requires_grad_()
+        from flambeau.tensor.pickling import shallow_copy
+
+        return shallow_copy(self)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if id(self) in memo:

@@ -79,7 +79,8 @@ def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) 
     space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
              "attach_one": tape.attach_one, "raise_failure": launches.raise_failure, "mode": mode,
              "next_order": tape.next_order, "edge_of": tape.edge_to, "save_for": tape.save_for}
-    flags = "".join(word for word, on in (("a", arena), ("c", checked), ("d", differentiable)) if on)
+    words = (("a", arena), ("c", checked), ("d", differentiable))
+    flags = "".join(word for word, on in words if on)
     return define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
 
 
@@ -114,8 +115,8 @@ def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[
 
 @functools.cache
 def go_inplace(pattern: str) -> Callable:
-    """A function of (launch, *args) that runs the launch into its first argument, or returns False where
-    the general path must look closer."""
+    """A function of (launch, *args) that runs the launch into its first argument, or returns False
+    where the general path must look closer."""
     names = [f"a{i}" for i in range(len(pattern))]
     argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
     others = [n for n, c in zip(names, pattern, strict=True) if c == "T"][1:]
@@ -142,8 +143,8 @@ def go_inplace(pattern: str) -> Callable:
 
 @functools.cache
 def go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
-    """A function of (launch, *args) that runs the launch over its targets, or returns False where the
-    general path must look closer: when autograd watches, or memory is or may be shared."""
+    """A function of (launch, *args) that runs the launch over its targets, or returns False where
+    the general path must look closer: when autograd watches, or memory is or may be shared."""
     names = [f"a{i}" for i in range(len(pattern))]
     argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
     tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]

@@ -1,5 +1,5 @@
-"""Autograd on real tensors: leaves, views, writes in place, versions, higher orders. These tests also
-run under PyTorch (tests/conformance)."""
+"""Autograd on real tensors: leaves, views, writes in place, versions, higher orders. These tests
+also run under PyTorch (tests/conformance)."""
 
 from __future__ import annotations
 
@@ -56,11 +56,12 @@ def test_leaf_in_place_is_refused(torch):
 
 def test_gradient_arguments(torch):
     x = torch.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar outputs"):
+    with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar "
+                                           "outputs"):
         (x * 2).backward()
     (x * 2).backward(torch.tensor([1.0, 10.0, 100.0]))
     assert x.grad.tolist() == [2, 20, 200]
-    with pytest.raises(RuntimeError, match="shape|Mismatch"):
+    with pytest.raises(RuntimeError, match=r"shape|Mismatch"):
         (x * 2).backward(torch.ones(2))
     with pytest.raises(RuntimeError, match="does not require grad"):
         torch.ones(1).backward()

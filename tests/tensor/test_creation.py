@@ -61,14 +61,15 @@ def test_bad_data(torch, data, error, text):
 def test_numbers_that_do_not_fit(torch):
     with pytest.raises((RuntimeError, ValueError)):
         torch.tensor(2 ** 70)
-    with pytest.raises(RuntimeError, match="requires_grad|floating point"):
+    with pytest.raises(RuntimeError, match=r"requires_grad|floating point"):
         torch.tensor([1], requires_grad=True)
 
 
 # --------------------------------------------------------------------------- filled
 def test_sizes_are_given_in_many_ways(torch):
     for make in (torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn):
-        for size in ((2, 3), ((2, 3),), ([2, 3],), (torch.Size([2, 3]),), (torch.zeros(2, 3).shape,)):
+        for size in ((2, 3), ((2, 3),), ([2, 3],), (torch.Size([2, 3]),),
+                     (torch.zeros(2, 3).shape,)):
             assert make(*size).shape == (2, 3)
         assert make(()).shape == make([]).shape == ()
         assert make(0).shape == (0,) and make(2, 0).shape == (2, 0)
@@ -125,8 +126,8 @@ def test_empty_strided(torch):
 
 # --------------------------------------------------------------------------- ranges
 @pytest.mark.parametrize("args", [
-    (5,), (0,), (2, 7), (2, 7, 2), (7, 2, -2), (5.0,), (0, 1, 0.1), (1, 0, -0.25), (-3, 3), (0.5, 3),
-    (1, 2.5, 0.3)])
+    (5,), (0,), (2, 7), (2, 7, 2), (7, 2, -2), (5.0,), (0, 1, 0.1), (1, 0, -0.25), (-3, 3),
+    (0.5, 3), (1, 2.5, 0.3)])
 def test_arange_is_numpys(torch, args):
     x = torch.arange(*args)
     expected = np.arange(*args)

@@ -300,9 +300,9 @@ def test_wrong_index_tensors(torch):
         x[torch.ones(4, 4, dtype=torch.bool)]
     with pytest.raises(IndexError, match="shape mismatch: indexing tensors could not be broadcast"):
         x[torch.tensor([0, 1]), torch.tensor([0, 1, 2])]
-    with pytest.raises(IndexError, match="out of bounds|out of range"):
+    with pytest.raises(IndexError, match=r"out of bounds|out of range"):
         x[torch.tensor([0, 4])]
-    with pytest.raises(IndexError, match="out of bounds|out of range"):
+    with pytest.raises(IndexError, match=r"out of bounds|out of range"):
         x[torch.tensor([-5])] = 1.0
 
 

@@ -1,5 +1,5 @@
-"""Views: shared memory, strides, offsets, what must copy; shape operations against NumPy. These tests
-also run under PyTorch (tests/conformance)."""
+"""Views: shared memory, strides, offsets, what must copy; shape operations against NumPy. These
+tests also run under PyTorch (tests/conformance)."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def test_views_that_are_impossible(torch, x):
         x.transpose(0, 3)
     with pytest.raises(RuntimeError):
         x.permute(0, 1)
-    with pytest.raises(RuntimeError, match="start|exceeds"):
+    with pytest.raises(RuntimeError, match=r"start|exceeds"):
         x.narrow(0, 1, 2)
-    with pytest.raises(RuntimeError, match="2D|2 dim"):
+    with pytest.raises(RuntimeError, match=r"2D|2 dim"):
         x.t()
     with pytest.raises(RuntimeError):
         x.split([1, 1], 1)

@@ -7,22 +7,12 @@ from typing import Any
 import flambeau
 from flambeau.nn import functional as F
 from flambeau.nn import init
-from flambeau.nn.modules.linear import Linear
+from flambeau.nn.modules.linear import NonDynamicallyQuantizableLinear
 from flambeau.nn.modules.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.tensor import Tensor
 
 __all__ = ["MultiheadAttention"]
-
-
-class _OutputLinear(Linear):
-    """A linear layer of its own class, as in PyTorch: quantization leaves it alone."""
-
-    def _get_name(self) -> str:
-        return "NonDynamicallyQuantizableLinear"
-
-
-_OutputLinear.__name__ = "NonDynamicallyQuantizableLinear"
 
 
 class MultiheadAttention(Module):
@@ -69,7 +59,7 @@ class MultiheadAttention(Module):
         if self.head_dim * num_heads != embed_dim:
             raise AssertionError("embed_dim must be divisible by num_heads")
         self._make_projections(bias, made)
-        self.out_proj = _OutputLinear(embed_dim, embed_dim, bias=bias, **made)
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias=bias, **made)
         for name in ("bias_k", "bias_v"):
             self.register_parameter(name, Parameter(flambeau.empty((1, 1, embed_dim), **made))
                                     if add_bias_kv else None)

@@ -13,7 +13,7 @@ __all__ = [
     "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d",
     "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d", "AdaptiveAvgPool3d",
+    "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
 ]
 
 
@@ -413,3 +413,51 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
     """
 
     _function = "adaptive_max_pool3d"
+
+
+class _FractionalMaxPoolNd(Module):
+    """What both fractional max pools share.
+
+    Args:
+        kernel_size: size of the windows.
+        output_size: number of windows, or
+        output_ratio: as a share of the input's size, between 0 and 1.
+        return_indices: whether the positions of the maxima are returned too.
+        _random_samples: (n, c, dimensions) numbers that decide where windows begin.
+    """
+
+    __constants__ = ["kernel_size", "return_indices", "output_size", "output_ratio"]
+    _dims: int
+
+    def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
+                 return_indices: bool = False, _random_samples: Tensor | None = None) -> None:
+        super().__init__()
+        self.kernel_size = ntuple(kernel_size, self._dims)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else ntuple(output_size, self._dims)
+        self.output_ratio = None if output_ratio is None else ntuple(output_ratio, self._dims)
+        name = f"FractionalMaxPool{self._dims}d"
+        if output_size is None and output_ratio is None:
+            raise ValueError(f"{name} requires specifying either an output size, or a pooling ratio")
+        if output_size is not None and output_ratio is not None:
+            raise ValueError(f"only one of output_size and output_ratio may be specified ({name})")
+        if self.output_ratio is not None and not all(0 < r < 1 for r in self.output_ratio):
+            raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def forward(self, input: Tensor) -> Any:
+        return getattr(F, f"fractional_max_pool{self._dims}d")(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            _random_samples=self._random_samples)
+
+
+class FractionalMaxPool2d(_FractionalMaxPoolNd):
+    """Maximum over (N, C, H, W) of windows at pseudo-random steps; arguments of the base class."""
+
+    _dims = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPoolNd):
+    """Maximum over (N, C, D, H, W) of windows at pseudo-random steps; arguments as of 2d."""
+
+    _dims = 3
