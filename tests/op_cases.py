@@ -21,7 +21,7 @@ from flambeau.ops.samples import Arr
 from flambeau.tensor.functions import ops
 
 __all__ = ["Case", "RECORDS", "cases", "family", "function_of", "inplace_of", "named", "private",
-           "tensors", "to_tensor", "to_array", "leaves", "short_name"]
+           "tensors", "to_tensor", "to_array", "leaves", "short_name", "widened"]
 
 flambeau.Tensor  # noqa: B018 - the methods are attached when the class is first used
 
@@ -123,6 +123,17 @@ def leaves(value: Any) -> Iterator[Any]:
             yield from leaves(item)
     else:
         yield value
+
+
+def widened(value: Any) -> Any:
+    """Arguments with arrays of 16-bit floats as float32."""
+    if isinstance(value, np.ndarray) and value.dtype in (np.float16, ml_dtypes.bfloat16):
+        return value.astype(np.float32)
+    if isinstance(value, tuple):
+        return tuple(widened(item) for item in value)
+    if isinstance(value, dict):
+        return {key: widened(item) for key, item in value.items()}
+    return value
 
 
 def named(torch: ModuleType, dtype: DType) -> Any:

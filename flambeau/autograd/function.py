@@ -217,7 +217,8 @@ class Function(metaclass=_FunctionMeta):
                        for value, is_one in zip(args, given)])  # noqa: B905
         record = is_recording() and True in flags
         # The edges come first: they may make accumulators, and a node must be newer than those.
-        edges = tuple([tape.edge_of(value) if flag else None
+        # Asking for `grad_fn` gives a view whose base was written to its history anew.
+        edges = tuple([(value.grad_fn, tape.edge_of(value))[1] if flag else None
                        for value, flag in zip(args, flags)]) if record else ()  # noqa: B905
         ctx = cls._backward_cls(edges)
         ctx._flags, ctx._given = flags, given

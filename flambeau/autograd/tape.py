@@ -204,7 +204,7 @@ def edge_of(tensor: Any) -> Edge | None:
     node = tensor._grad_fn
     if node is not None:
         return node, tensor._output_nr
-    if tensor._rg:
+    if tensor._rg and not getattr(tensor, "_inherits", False):
         return accumulator_of(tensor), 0
     return None
 

@@ -24,6 +24,7 @@ from flambeau.ops.primitives.elementwise import (
     view_as_real,
 )
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
+from flambeau.tensor.interop import twin
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Capture", "CaptureError", "Forgiving", "Memory"]
@@ -120,6 +121,13 @@ class Capture:
         zero = expand(constant(0, meta.dtype, number=False), meta.shape)
         self.memories[id(owner)] = Memory(tensor, zero, None)
         self.kept += [owner, tensor]
+
+    def given(self, tensor: Any) -> None:
+        """New memory has got its content from Python: a constant of the program. The run may write
+        to the tensor, so replays read a copy."""
+        placeholder = tensor_input(tuple(tensor._meta.shape), tensor._meta.dtype)
+        self.inputs.append((placeholder, twin(tensor)))
+        self.memory_of(tensor).value = placeholder
 
     def value_of(self, tensor: Any) -> Value:
         """The elements of `tensor` at this moment."""
@@ -272,5 +280,6 @@ def _forgiving(name: str) -> Any:
     return report
 
 
-for _name in ("created", "ran", "wrote", "viewed", "aliased", "randomised", "read", "host"):
+for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
+              "host"):
     setattr(Forgiving, _name, _forgiving(_name))

@@ -155,7 +155,7 @@ class _Planner:
         return index.terms.get(loop.var, 0) + index.terms.get(owner, 0) * times
 
     def _same_row(self, writer: Phase, reader: Phase, index: Index) -> bool:
-        """Does each outer iteration of `reader` read only what that iteration of `writer` writes?"""
+        """Does each outer iteration of `reader` read only what that one of `writer` writes?"""
         if index.dynamic:
             return False
         steps = []

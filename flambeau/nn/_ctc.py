@@ -23,8 +23,8 @@ def _lengths(given: Any, count: int, name: str, limit: int) -> list[int]:
         raise RuntimeError(f"{name} must be of size batch_size")
     for place, value in enumerate(values):
         if not 0 <= value <= limit:
-            raise RuntimeError(f"Expected {name} to have value between 0 and {limit}, but got value "
-                               f"{value} (while checking arguments for ctc_loss) at {place}")
+            raise RuntimeError(f"Expected {name} to have value between 0 and {limit}, but got "
+                               f"value {value} (while checking arguments for ctc_loss) at {place}")
     return values
 
 
@@ -122,8 +122,8 @@ def _negative_log(log_probs: Tensor, labels: Tensor, times: list[int], sizes: li
 
 
 def _normalising(log_probs: Tensor, running: Tensor, loss: Tensor) -> Tensor:
-    """Zeros whose gradient is that of the sum of all probabilities: the gradient of the loss is stated
-    for probabilities that sum to 1, as PyTorch's is."""
+    """Zeros whose gradient is that of the sum of all probabilities: the gradient of the loss is
+    stated for probabilities that sum to 1, as PyTorch's is."""
     if not log_probs.requires_grad:
         return flambeau.zeros_like(loss.detach())
     live = (flambeau.arange(log_probs.shape[0]).unsqueeze(1) < running.unsqueeze(0)).unsqueeze(2)

@@ -39,7 +39,8 @@ _OPS = (
 )
 _DEFINED = (
     "alpha_dropout", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy", "ctc_loss", "dropout", "dropout1d",
+    "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy",
+    "ctc_loss", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout",
     "gumbel_softmax", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
     "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "linear_cross_entropy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
+from flambeau.ops.activation import floats_only
 from flambeau.ops.record import Index, Tensor, op
 from flambeau.ops.samples import Arr, sample
 
@@ -25,6 +26,7 @@ def _ctc_step(alpha: Tensor, step: Tensor, skips: Index, active: Index):
     From alpha (n, places): stay, come from the place before, or (where `skips`) from the one before
     that; times the probability `step` of the label. Rows that are not `active` stay as they are.
     """
+    floats_only("ctc_loss", alpha)
     before, two = _shifted(alpha, 1), _shifted(alpha, 2)
     two = p.where(skips, two, e.like(NEVER, two))
     top = p.stop_gradient(p.maximum(p.maximum(alpha, before), two))

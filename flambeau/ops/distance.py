@@ -26,7 +26,7 @@ def _floats(a: Value, b: Value, *rest: object) -> None:
 def _similarity_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)))
     yield sample(Arr((2, 3, 17)), Arr((1, 3, 17)), dim=-1)
-    yield sample(Arr((3, 4)), Arr((3, 4)), dim=0, eps=0.5)
+    yield sample(Arr((3, 4)), Arr((3, 4)), dim=0, eps=1e-3)  # below eps the gradient is not exact
 
 
 @op(promote="match", out=False, method=False, public=BOTH, samples=_similarity_samples,

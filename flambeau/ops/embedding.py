@@ -259,6 +259,7 @@ def _renorm_samples():
     samples=_renorm_samples, differentiable=False, index_error=in_self)
 def _embedding_renorm(weight: Tensor, indices: Index, max_norm: Number, norm_type: float = 2.0):
     """The table with the rows at `indices` scaled down to a norm of at most `max_norm`."""
+    floats_only("embedding_renorm_", weight)
     at = positions("embedding_renorm_", p.reshape(indices, (indices.numel,)))
     shape = (at.shape[0], weight.shape[1])
     coords = [p.expand(p.reshape(at, (at.shape[0], 1)), shape), 1]

@@ -211,6 +211,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
     if input.ndim == 0 or weight.ndim == 0:
         raise RuntimeError("both arguments to linear need to be at least 1D, but they are "
                            f"{input.ndim}D and {weight.ndim}D")
+    if weight.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but the weight of linear "
+                           f"is {weight.ndim}D, of shape {list(weight.shape)}")
+    if weight.ndim == 1 and input.shape[-1:] == weight.shape:  # one output, without a dimension
+        result = linear(input, p.reshape(weight, (1, weight.shape[0])))
+        result = p.reshape(result, input.shape[:-1])
+        return result if bias is None else p.add(result, p.expand(bias, result.shape))
     if input.shape[-1:] != weight.shape[-1:]:
         rows = math.prod(input.shape[:-1])
         raise RuntimeError(

@@ -9,7 +9,7 @@ from flambeau.core import dtypes
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
-from flambeau.ops.activation import FUNCTIONAL
+from flambeau.ops.activation import BOTH, FUNCTIONAL
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.reduce import size_constant
@@ -185,7 +185,7 @@ def _options(grad, samples) -> dict:
     return {"method": False, "out": False, "public": FUNCTIONAL, "grad": grad, "samples": samples}
 
 
-@op(**_options(_max_grad(1), _max_samples(1)))
+@op(**_options(_max_grad(1), _max_samples(1)) | {"public": BOTH})
 def max_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -204,7 +204,7 @@ def max_pool1d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
                                   ceil_mode), g, input)
 
 
-@op(**_options(_max_grad(2), _max_samples(2)))
+@op(**_options(_max_grad(2), _max_samples(2)) | {"public": BOTH})
 def max_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -223,7 +223,7 @@ def max_pool2d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
                                   ceil_mode), g, input)
 
 
-@op(**_options(_max_grad(3), _max_samples(3)))
+@op(**_options(_max_grad(3), _max_samples(3)) | {"public": BOTH})
 def max_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -304,7 +304,7 @@ def _avg_grad(rank: int) -> str:
     return "SqueezeBackward1" if rank == 1 else f"AvgPool{rank}DBackward0"
 
 
-@op(**_options(_avg_grad(1), _avg_samples(1)))
+@op(**_options(_avg_grad(1), _avg_samples(1)) | {"public": BOTH})
 def avg_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True):
     """The mean of each window over (n, c, length)."""
@@ -528,7 +528,7 @@ def _adaptive_grad(rank: int):
     return grad
 
 
-@op(**_options(_adaptive_grad(1), _adaptive_samples(1)))
+@op(**_options(_adaptive_grad(1), _adaptive_samples(1)) | {"public": BOTH})
 def adaptive_avg_pool1d(input: Tensor, output_size: int | tuple):
     """The means of `output_size` bins that divide the last dimension as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool1d", 1, input, output_size)

@@ -50,6 +50,7 @@ def _gru_step(from_input: Tensor, from_hidden: Tensor, hidden: Tensor):
                           sample(Arr((3, 5)), Arr((3, 5)), False)]))
 def _rnn_step(from_input: Tensor, from_hidden: Tensor, tanh: bool = True):
     """tanh (or relu) of the sum of both."""
+    floats_only("rnn_cell", from_input)
     total = p.add(from_input, from_hidden)
     if tanh:
         return p.tanh(total)

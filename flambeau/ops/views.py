@@ -136,6 +136,8 @@ def slice_(input: Tensor, dim: int = 0, start: int | None = None, end: int | Non
 @view_op(samples=one(1, 1, 2), grad="SliceBackward0")
 def narrow(input: Tensor, dim: int, start: int, length: int):
     """`length` elements of dimension `dim` from `start` on."""
+    if not input.ndim:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     at = normalize_dim(dim, input.ndim)
     size = input.shape[at]
     if length < 0:
@@ -189,6 +191,9 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     """Cut into pieces of a size, or of given sizes, along `dim`."""
+    if not input.ndim:
+        raise RuntimeError("split expects at least a 1-dimensional tensor, but got one with 0 "
+                           "dimensions")
     at = normalize_dim(dim, input.ndim)
     size, wanted = input.shape[at], split_size_or_sections
     if isinstance(wanted, int):
@@ -209,6 +214,9 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def chunk(input: Tensor, chunks: int, dim: int = 0):
     """At most `chunks` pieces of equal size (the last may be smaller)."""
+    if not input.ndim:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor, but got one with 0 "
+                           "dimensions")
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     size = input.shape[normalize_dim(dim, input.ndim)]

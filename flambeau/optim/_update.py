@@ -11,7 +11,8 @@ from flambeau.tensor import Tensor
 from flambeau.tensor.functions import ops
 
 __all__ = ["sgd_step_", "adam_step_", "rmsprop_step_", "adagrad_step_", "adadelta_step_",
-           "adamax_step_", "nadam_step_", "radam_step_"]
+           "adamax_step_", "nadam_step_", "radam_step_", "asgd_step_", "rprop_step_",
+           "adafactor_step_", "muon_step_"]
 
 
 def sgd_step_(param: Tensor, grad: Tensor, momentum_buffer: Tensor | None, *, lr: float,
@@ -174,3 +175,100 @@ def radam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor
         param.add_(corrected * lr * adaptive * rectified, alpha=-1.0)
     else:
         param.add_(corrected * lr, alpha=-1.0)
+
+
+def asgd_step_(param: Tensor, grad: Tensor, ax: Tensor, eta: Tensor, mu: Tensor, step: Tensor, *,
+               lr: float, lambd: float, alpha: float, t0: float, weight_decay: float,
+               maximize: bool) -> None:
+    """p = (1 - lambd eta) p - eta g; ax moves by mu towards p; then eta and mu of the next step."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    if weight_decay != 0:
+        grad = grad.add(param, alpha=weight_decay)
+    rate, share, count = eta.item(), mu.item(), step.item()
+    param.mul_(1 - lambd * rate)
+    param.add_(grad, alpha=-rate)
+    if share != 1:
+        ax.add_(param.sub(ax).mul_(share))
+    else:
+        ax.copy_(param)
+    eta.fill_(lr / ((1 + lambd * lr * count) ** alpha))
+    mu.fill_(1 / max(1, count - t0))
+
+
+def rprop_step_(param: Tensor, grad: Tensor, prev: Tensor, step_size: Tensor, step: Tensor, *,
+                down: float, up: float, least: float, most: float, maximize: bool) -> None:
+    """The step grows by `up` where the gradient keeps its sign; where the sign turns it shrinks by
+    `down` and the parameter stays."""
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    agreement = grad.mul(prev)
+    turned = agreement < 0
+    factor = flambeau.ones_like(step_size).masked_fill_(agreement > 0, up)
+    step_size.mul_(factor.masked_fill_(turned, down)).clamp_(least, most)
+    grad = grad.masked_fill(turned, 0)
+    param.addcmul_(grad.sign(), step_size, value=-1)
+    prev.copy_(grad)
+
+
+def adafactor_step_(param: Tensor, grad: Tensor, row_var: Tensor | None, col_var: Tensor | None,
+                    variance: Tensor | None, step: Tensor, *, lr: float, beta2_decay: float,
+                    eps: tuple, d: float, weight_decay: float, maximize: bool) -> None:
+    """The update g / sqrt(v) is limited to a root mean square of d, and scaled by the parameter's.
+
+    v is the mean square of g; of a matrix its row and column means stand for it, whose product
+    (over their mean) is v.
+    """
+    step.add_(1)
+    if maximize:
+        grad = -grad
+    count = step.item()
+    least = flambeau.finfo(param.dtype).eps if eps[0] is None else eps[0]
+    share = count ** beta2_decay
+    rate = min(lr, 1 / count ** 0.5)
+    size = max(eps[1], param.norm(2).item() / param.numel() ** 0.5) * rate
+    if weight_decay != 0:
+        param.mul_(1 - lr * weight_decay)
+    if row_var is not None:
+        row_var.lerp_(grad.norm(2, -1, True).square_().div_(grad.size(-1)), share)
+        col_var.lerp_(grad.norm(2, -2, True).square_().div_(grad.size(-2)), share)
+        estimate = row_var @ col_var
+        estimate.div_(row_var.mean(-2, True).clamp_(min=least))
+    else:
+        variance.lerp_(grad * grad, share)
+        estimate = variance.clone()
+    update = estimate.clamp_(min=least * least).rsqrt_().mul_(grad)
+    limit = max(1.0, update.norm(2).item() / (update.numel() ** 0.5 * d))
+    param.add_(update, alpha=-size / limit)
+
+
+def muon_step_(param: Tensor, grad: Tensor, momentum_buffer: Tensor, *, lr: float,
+               weight_decay: float, momentum: float, nesterov: bool, ns_coefficients: tuple,
+               eps: float, ns_steps: int, adjust_lr_fn: str | None) -> None:
+    """m = lerp(m, g, 1 - momentum); p = (1 - lr wd) p - rate * orthogonal(m)."""
+    momentum_buffer.lerp_(grad, 1 - momentum)
+    update = grad.lerp(momentum_buffer, momentum) if nesterov else momentum_buffer
+    update = _orthogonal(update, ns_coefficients, ns_steps, eps)
+    rows, columns = param.shape
+    if adjust_lr_fn == "match_rms_adamw":
+        rate = lr * 0.2 * max(rows, columns) ** 0.5
+    else:
+        rate = lr * max(1, rows / columns) ** 0.5
+    param.mul_(1 - lr * weight_decay)
+    param.add_(update, alpha=-rate)
+
+
+def _orthogonal(matrix: Tensor, coefficients: tuple, steps: int, eps: float) -> Tensor:
+    """A matrix with the same singular vectors and singular values near 1, in bfloat16: iterates
+    X = a X + (b G + c G^2) X, where G = X X^T (Newton-Schulz)."""
+    a, b, c = coefficients
+    x = matrix.to(flambeau.bfloat16)
+    tall = x.size(0) > x.size(1)
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = flambeau.addmm(x, flambeau.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x

@@ -13,6 +13,9 @@ _NAMES = {name: name for name in (
     "log1p", "log_ndtr", "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "polygamma", "round",
     "sinc", "softmax", "xlog1py", "xlogy", "zeta")}
 _NAMES |= {name: name for name in (
+    "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "modified_bessel_i0", "modified_bessel_i1",
+    "modified_bessel_k0", "modified_bessel_k1", "scaled_modified_bessel_k0",
+    "scaled_modified_bessel_k1", "spherical_bessel_j0",
     "hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l",
     "legendre_polynomial_p")}
 _NAMES |= {f"{shifted}chebyshev_polynomial_{kind}": f"{shifted}chebyshev_polynomial_{kind}"

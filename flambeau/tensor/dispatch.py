@@ -367,12 +367,12 @@ def check_writable(target: Any, name: str) -> None:
                            f"grad mode enabled ({name}). Make the view outside of no_grad, or "
                            "modify it inside.")
     if target._rg and mode() & 3 == RECORD:
-        if target._grad_fn is None and target._base is None:
+        base = target._base
+        if base is None and target._grad_fn is None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
                                f"operation ({name}). Wrap it in torch.no_grad() to change its "
                                "value, or work on x.clone().")
-        base = target._base
-        if base is not None and base._rg and base._grad_fn is None:
+        if base is not None and (base._rg and base._grad_fn is None or target.grad_fn is None):
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
                                f"in-place operation ({name}). Wrap it in torch.no_grad() or work "
                                "on a clone of the leaf.")
@@ -498,7 +498,9 @@ def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:
     if a._meta.numel == 0 or out._meta.numel == 0 or a._storage is not out._storage and (
             a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr):
         return True
-    if a._ptr == out._ptr and a._meta is out._meta:
+    if a._ptr == out._ptr and (a._meta is out._meta or a._meta.numel == out._meta.numel
+                               and a._meta.contiguous and out._meta.contiguous
+                               and a._meta.dtype is out._meta.dtype):
         return direct
     if a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr:
         return True

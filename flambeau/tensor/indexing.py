@@ -204,7 +204,7 @@ def _one_dimensional(index: Any) -> Any:
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     """The input with values written, or added, where one index tensor a dimension points."""
     view, where, places = _put_arguments(input, indices, values)
-    if view is input:
+    if view is input and input._meta.contiguous:
         return ops._index_put(input, places, values, where, accumulate)
     result = input.clone()
     return index_put_(result, indices, values, accumulate)

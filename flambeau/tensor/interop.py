@@ -18,7 +18,7 @@ from flambeau.tensor.launches import fresh
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
 
 __all__ = ["array_of", "from_numpy", "from_data", "from_storage", "scalar_of", "from_dlpack",
-           "new_view", "read_bytes"]
+           "new_view", "read_bytes", "twin"]
 
 
 class _Memory:
@@ -101,7 +101,17 @@ def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
     tensor = fresh(contiguous_meta(dtype, array.shape))
     with np.errstate(all="ignore"):
         array_of(tensor)[...] = array
+    if launches.late.observers:
+        launches.late.observers[-1].given(tensor)
     return tensor
+
+
+def twin(tensor: Any) -> Any:
+    """A copy that nothing else knows of, made without an operation; the tensor is row-major."""
+    meta: Meta = tensor._meta
+    storage = memory.allocate(meta.nbytes)
+    ctypes.memmove(storage.ptr, tensor._ptr, meta.nbytes)
+    return new_view(storage, storage.ptr, meta)
 
 
 def from_data(data: Any, dtype: DType | None = None) -> Any:

@@ -59,41 +59,51 @@ def contiguous_meta(dtype: DType, shape: Sequence[int]) -> Meta:
 
 
 def like_order(shape: Sequence[int], operands: Sequence[Meta]) -> tuple[int, ...]:
-    """Strides of an elementwise result: dense, in the order in which the first operand of that
-    shape (then the next, where it is indifferent) lies in memory."""
-    full = [m for m in operands if tuple(m.shape) == tuple(shape)]
-    if not full or all(m.contiguous for m in full) or 0 in shape:
+    """Strides of an elementwise result: dense, in the order in which its operands lie in memory.
+
+    Of two dimensions the one with the smaller stride goes inside, by the first operand that says
+    so: one that is broadcast along either says nothing.
+    """
+    whole = all(m.shape == shape for m in operands)
+    if 0 in shape or whole and all(m.contiguous for m in operands):
         return contiguous_strides(shape)
-    if all(m.strides == full[0].strides for m in full) and dense_order(shape, full[0].strides):
-        return full[0].strides
+    first = operands[0].strides
+    if whole and all(m.strides == first for m in operands) and dense_order(shape, first):
+        return first
     rank = len(shape)
-    order = list(range(rank))
+    known = [_broadcast_strides(shape, m) for m in operands]
 
-    def goes_inside(a: int, b: int) -> bool:
-        """Must dimension a lie inside of b?"""
-        for m in full:
-            sa, sb = m.strides[a], m.strides[b]
-            if sa == 0 or sb == 0 or shape[a] == 1 or shape[b] == 1:
-                continue
-            if sa != sb:
-                return sa < sb
-            if shape[a] != shape[b]:
-                return shape[a] < shape[b]
-        return False
+    def compared(inner: int, outer: int) -> int:
+        """1: the dimensions must be exchanged; -1: they must not; 0: nobody minds."""
+        for strides in known:
+            a, b = strides[inner], strides[outer]
+            if a and b and (a != b or shape[inner] > shape[outer]):
+                return 1 if a >= b else -1
+        return 0
 
-    for end in range(1, rank):  # insertion sort, outermost first: few dimensions, partial order
+    order = list(reversed(range(rank)))  # innermost first
+    for end in range(1, rank):  # insertion sort: few dimensions, partial order
         position = end
         for before in range(end - 1, -1, -1):
-            if goes_inside(order[before], order[position]):
+            verdict = compared(order[before], order[position])
+            if verdict > 0:
                 order[before], order[position] = order[position], order[before]
                 position = before
-            elif any(m.strides[order[before]] and m.strides[order[position]] for m in full):
+            elif verdict < 0:
                 break
     strides, step = [0] * rank, 1
-    for d in reversed(order):
+    for d in order:
         strides[d] = step
-        step *= max(shape[d], 1)
+        step *= shape[d]
     return tuple(strides)
+
+
+def _broadcast_strides(shape: Sequence[int], meta: Meta) -> list[int]:
+    """The strides by which an operand is read for a result of this shape."""
+    lead = len(shape) - len(meta.shape)
+    return [0] * lead + [0 if size == 1 and shape[lead + d] != 1 else stride
+                         for d, (size, stride) in enumerate(zip(meta.shape, meta.strides,
+                                                                strict=True))]
 
 
 class TensorBase:

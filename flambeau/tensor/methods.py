@@ -75,7 +75,7 @@ def _swapped(function: Any) -> Any:
 
 
 def _commuted(function: Any) -> Any:
-    """A reflected operator whose operands may be exchanged, or that exchanges them itself (rsub)."""
+    """A reflected operator whose operands may change places, or that swaps them itself (rsub)."""
 
     def reflected(self: Tensor, other: Any) -> Any:
         if isinstance(other, _OPERANDS):
@@ -95,9 +95,10 @@ def _reflected_number(other: Any) -> Any:
     import numpy as np
 
     if isinstance(other, np.ndarray):
-        raise TypeError(f"unsupported operand type(s): a 'numpy.ndarray' of shape {list(other.shape)} and "
-                        "a 'Tensor'. Convert the array with torch.from_numpy(array) (shares memory), or "
-                        "the tensor with tensor.numpy()")
+        raise TypeError("unsupported operand type(s): a 'numpy.ndarray' of shape "
+                        f"{list(other.shape)} and a 'Tensor'. Convert the array with "
+                        "torch.from_numpy(array) (shares memory), or the tensor with "
+                        "tensor.numpy()")
     return other.item() if isinstance(other, np.generic) else None
 
 

@@ -271,6 +271,9 @@ def ravel(input: Any) -> Any:
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """Cut at given positions, or into a number of nearly equal parts."""
     need_tensor("tensor_split", "input", input)
+    if not input.ndim:
+        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a "
+                           "tensor with 0 dims")
     size = input.size(dim)
     if isinstance(indices_or_sections, int):
         n = indices_or_sections

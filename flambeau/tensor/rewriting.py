@@ -20,7 +20,7 @@ from flambeau.ops.record import REGISTRY
 from flambeau.tensor import launches, tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import TensorBase
-from flambeau.tensor.viewing import ViewLaunch
+from flambeau.tensor.viewing import ViewLaunch, pass_on
 
 __all__ = ["History", "CopySlices", "rebase", "refresh_view"]
 
@@ -29,6 +29,7 @@ class History:
     """What must be noted before an in-place operation runs, so that it can be recorded after."""
 
     def __init__(self, launch: Launch, flat: Sequence, target: Any):
+        _check_view(target, launch)
         self.launch, self.flat, self.target = launch, list(flat), target
         self.wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in flat])
         self.plan = launch.plan_for(self.wanted, (True,))
@@ -60,10 +61,30 @@ class History:
         rebase(target, node, position)
 
 
+def _check_view(target: Any, launch: Launch) -> None:
+    """Raise if `target` is a view through which no recorded write may pass."""
+    if target._base is None:
+        return
+    if target._view_of_many:
+        raise RuntimeError(f"{target._view_of_many} is a view and is being modified inplace "
+                           f"({launch.call.name}_). This view is the output of a function that "
+                           "returns multiple views. Such functions do not allow the output views "
+                           "to be modified inplace: index the tensor instead, or use an "
+                           "out-of-place operation.")
+    if target._view_no_grad:
+        raise RuntimeError("A view was created in no_grad mode and is being modified inplace with "
+                           f"grad mode enabled ({launch.call.name}_). Make the view outside of "
+                           "no_grad, or modify it inside.")
+
+
 def rebase(target: Any, node: Node, position: int | None = None, output_nr: int = 0) -> None:
     """Make `target` the result of `node`; `position`: which input of the node its old value was."""
     base = target._base
     old, old_nr = target._grad_fn, target._output_nr
+    whole = target if base is None else base
+    if not whole._rg and whole._views is not None:
+        whole._rg = True
+        pass_on(whole)
     if base is None:
         target._grad_fn, target._rg, target._output_nr = node, True, output_nr
         move_retain_grad(target, old, old_nr)
@@ -130,18 +151,29 @@ _strided_views: dict = {}
 def refresh_view(view: Any) -> None:
     """Give a view whose base was rewritten its history anew."""
     base = view._base
-    if base is None or not base._rg or base._grad_fn is None:
+    if base is None or not base._rg or not view._rg or (
+            view._view_version == view._storage.version):
         return
-    if view._view_version == view._storage.version or view._view_no_grad:
-        return
+    if view._view_of_many:
+        raise RuntimeError(f"{view._view_of_many} is a view and its base or another view of its "
+                           "base has been modified inplace. This view is the output of a function "
+                           "that returns multiple views: such must be made again after the write, "
+                           "or the write be replaced by an out-of-place operation.")
+    if view._view_no_grad:
+        raise RuntimeError("A view was created in no_grad mode and its base or another view of its "
+                           "base has been modified inplace with grad mode enabled. Make the view "
+                           "again after the write, or both inside of no_grad.")
     view._view_version = view._storage.version
     offset = (view._ptr - base._ptr) // view._meta.dtype.itemsize
     key = (base._meta, view._meta, offset)
     launch = _strided_views.get(key)
     if launch is None:
         launch = _strided_views[key] = _strided_launch(base, view, offset)
-    view._grad_fn = None
+    old, old_nr = view._grad_fn, view._output_nr
+    view._grad_fn, view._output_nr = None, 0
     tape.record(launch, launch.plan_for((True,), (True,)), (True,), (base,), (view,), mode())
+    if old is not None:
+        move_retain_grad(view, old, old_nr)
 
 
 def _strided_launch(base: Any, view: Any, offset: int) -> Any:

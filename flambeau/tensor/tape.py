@@ -181,6 +181,8 @@ def history_of(arg: Any):
     """The edge of an argument; views take up what was done to their base in the meantime."""
     if arg._base is not None:
         launches.late.tensor._refresh_view(arg)
+        if arg._inherits and arg._grad_fn is None:
+            return None  # it requires grad as its base does, but is not connected to it
     return edge_of(arg)
 
 

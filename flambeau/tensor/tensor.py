@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.autograd import grad_mode
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.device import CPU, Device, as_device
@@ -27,6 +28,7 @@ from flambeau.tensor.formats import (
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, contiguous_meta, meta_of
+from flambeau.tensor.viewing import pass_on
 
 __all__ = ["Tensor"]
 
@@ -75,6 +77,9 @@ class Tensor(TensorBase):
     _hooks = None
     _view_version = None
     _view_no_grad = False
+    _views = None
+    _inherits = False
+    _view_of_many = None
     _retains_grad = False
     _inference = False
 
@@ -225,23 +230,13 @@ class Tensor(TensorBase):
     @property
     def requires_grad(self) -> bool:
         """Does autograd record what is done to this tensor?"""
-        if self._base is not None and not self._rg:
-            self._take_up_base()
         return self._rg
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            self.requires_grad_(False)  # says why not
         self.requires_grad_(value)
-
-    def _take_up_base(self) -> None:
-        base = self._base
-        if base._rg and base._grad_fn is not None and not self._view_no_grad and (
-                self._meta.dtype.kind in "fc" and self._view_version != self._storage.version
-                and not self._detached):
-            self._rg = True
-            rewriting.refresh_view(self)
-
-    _detached = False
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask autograd to record what is done to this leaf from now on.
@@ -257,21 +252,22 @@ class Tensor(TensorBase):
                                "differentiation use var_no_grad = var.detach().")
         if requires_grad and self._meta.dtype.kind not in "fc":
             raise not_differentiable(self._meta.dtype)
-        self._rg = bool(requires_grad)
+        changed, self._rg = self._rg is not bool(requires_grad), bool(requires_grad)
+        if self._inherits:
+            self._inherits = False
+        if changed and self._views is not None:
+            pass_on(self)
         return self
 
     @property
     def is_leaf(self) -> bool:
-        return not self.requires_grad or self._grad_fn is None
+        return not self._rg or self.grad_fn is None
 
     @property
     def grad_fn(self) -> Any:
         """The node that computed this tensor, or None for leaves."""
-        if self._base is not None:
-            if not self._rg:
-                self._take_up_base()
-            else:
-                rewriting.refresh_view(self)
+        if self._base is not None and self._rg:
+            rewriting.refresh_view(self)
         return self._grad_fn
 
     @property
@@ -342,7 +338,6 @@ class Tensor(TensorBase):
     def detach(self) -> Tensor:
         """The same memory outside the graph."""
         alias = tape.alias_of(self)
-        alias._detached = True
         if dispatch.observers:
             dispatch.observers[-1].aliased(self, alias)
         return alias
@@ -487,7 +482,7 @@ class Tensor(TensorBase):
             RuntimeError: the tensor requires grad (`detach()` it first, or pass force=True).
             TypeError: a dtype that NumPy has not.
         """
-        if self._rg and not force:
+        if self._rg and not force and grad_mode.is_recording():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
                                "tensor.detach().numpy() instead.")
         if self._meta.dtype is dtypes.bfloat16:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.autograd.graph import node_type
@@ -12,7 +13,7 @@ from flambeau.tensor import launches, tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import Meta, meta_of
 
-__all__ = ["ViewPlan", "ViewLaunch", "call_view", "make_view"]
+__all__ = ["ViewPlan", "ViewLaunch", "call_view", "make_view", "pass_on"]
 
 
 class ViewPlan:
@@ -71,7 +72,12 @@ def call_view(function: Any, args: Sequence) -> Any:
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)
     results = tuple([make_view(base, plan) for plan in plans])
-    return results if record.many else results[0]
+    if not record.many:
+        return results[0]
+    if mode() & 3 == RECORD:
+        for number, view in enumerate(results):
+            view._view_of_many = f"Output {number} of {record.name}"
+    return results
 
 
 def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
@@ -115,9 +121,43 @@ def make_view(base: Any, plan: ViewPlan) -> Any:
     view._base = base if base._base is None else base._base
     if launches.late.observers:
         launches.late.observers[-1].viewed(plan.launch, base, view)
-    if base._rg and mode() & 3 == RECORD and plan.launch.node_class is not None:
+    if plan.launch.node_class is None:
+        return view
+    if mode() & 3 != RECORD:
+        view._view_no_grad = True
+        if view._base._rg:  # a view that is asked says what its base says
+            view._rg = view._inherits = True
+            view._view_version = view._storage.version
+    elif base._rg:
         tape.attach_one(plan.launch, (base,), view)
         view._view_version = view._storage.version
-    elif mode() & 3 != RECORD:
-        view._view_no_grad = True
+        if base._base is not None and (base._view_no_grad or base._view_of_many):
+            view._view_no_grad, view._view_of_many = base._view_no_grad, base._view_of_many
+    else:
+        views = view._base._views
+        if views is None:
+            view._base._views = [8, (ref(view), view._storage.version)]
+        else:
+            views.append((ref(view), view._storage.version))
+            if len(views) > views[0]:
+                views[1:] = [pair for pair in views[1:] if pair[0]() is not None]
+                views[0] = 2 * len(views) + 8
     return view
+
+
+def pass_on(base: Any) -> None:
+    """Tell the views of `base` that were made before it required grad (or stopped to) that it does.
+
+    What follows reads each tensor's own flag; so views are noted (weakly, in `base._views` behind
+    the length at which dead ones are swept out) when they are made of tensors that need no grad.
+    """
+    for reference, version in base._views[1:]:
+        view = reference()
+        if view is None:
+            continue
+        if not base._rg:
+            if view._inherits and view._grad_fn is None:
+                view._rg = view._inherits = False
+        elif not view._rg:
+            view._rg = view._inherits = True
+            view._view_version = version

@@ -9,7 +9,8 @@ from wrong_programs import outcome
 
 MESSAGES = {
     # products and layers: both shapes
-    "torch.ones(2, 3) @ torch.ones(4, 5)": ["mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"],
+    "torch.ones(2, 3) @ torch.ones(4, 5)": ["mat1 and mat2 shapes cannot be multiplied (2x3 and "
+                                            "4x5)"],
     "nn.Linear(4, 5)(torch.ones(2, 3))": ["mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)",
                                           "expects inputs with 4 features"],
     "nn.Conv2d(3, 4, 3)(torch.ones(2, 5, 8, 8))": ["weight of size [4, 3, 3, 3]",
@@ -23,15 +24,16 @@ MESSAGES = {
     "F.linear(torch.ones(2, 3), torch.ones(5, 3), torch.ones(4))": [
         "The expanded size of the tensor (5) must match the existing size (4)"],
     "torch.cat([torch.ones(2, 3), torch.ones(2, 4)])": [
-        "Sizes of tensors must match except in dimension 0. Expected size 3 but got size 4 for tensor "
-        "number 1 in the list", "[2, 3]", "[2, 4]"],
+        "Sizes of tensors must match except in dimension 0. Expected size 3 but got size 4 for "
+        "tensor number 1 in the list", "[2, 3]", "[2, 4]"],
     "torch.ones(2, 3).view(4)": ["shape '[4]' is invalid for input of size 6"],
     "torch.ones(2, 3).view(2.0, 3)": ["tuple of ints", "float", "pos 0"],
     "torch.ones(4).as_strided((3, 3), (3, 1))": ["out of bounds for storage of size 16"],
     # indices
     "F.cross_entropy(torch.ones(4, 10), torch.tensor([1, 2, 3, 10]))": [
         "Target 10 is out of bounds.", "[4, 10]", "0 to 9"],
-    "F.cross_entropy(torch.ones(4, 10), torch.tensor([1, 2, 3, -1]))": ["Target -1 is out of bounds."],
+    "F.cross_entropy(torch.ones(4, 10), torch.tensor([1, 2, 3, -1]))": ["Target -1 is out of "
+                                                                        "bounds."],
     "F.nll_loss(torch.ones(4, 10), torch.tensor([1, 2, 3, -5]))": ["Target -5 is out of bounds."],
     "nn.Embedding(3, 4)(torch.tensor([3]))": ["index out of range in self", "index 3", "[3, 4]"],
     "nn.Embedding(3, 4)(torch.tensor([-1]))": ["index out of range in self", "index -1"],
@@ -44,11 +46,12 @@ MESSAGES = {
         "index 4 is out of bounds for dimension 1 with size 4"],
     "torch.ones(3)[torch.tensor([-4])]": ["index -4 is out of bounds for dimension 0 with size 3"],
     "torch.ones(3)[3]": ["index 3 is out of bounds for dimension 0 with size 3"],
-    "torch.ones(2, 3).sum(2)": ["Dimension out of range (expected to be in range of [-2, 1], but got "
-                                "2)"],
+    "torch.ones(2, 3).sum(2)": ["Dimension out of range (expected to be in range of [-2, 1], but "
+                                "got 2)"],
     # arguments
     "torch.softmax(torch.ones(2), 'a')": ["softmax(): argument 'dim'", "must be int, not str"],
-    "torch.exp(np.ones(2))": ["exp(): argument 'input' (position 1) must be Tensor, not numpy.ndarray",
+    "torch.exp(np.ones(2))": ["exp(): argument 'input' (position 1) must be Tensor, not "
+                              "numpy.ndarray",
                               "torch.from_numpy"],
     "torch.add([1, 2], torch.ones(2))": ["must be Tensor", "not list", "torch.tensor(...)"],
     "torch.sum(torch.ones(2), dmi=0)": ["unexpected keyword argument 'dmi'", "did you mean 'dim'"],
@@ -77,12 +80,13 @@ MESSAGES = {
     # autograd
     "nn.Parameter(torch.ones(2).long())": ["Only Tensors of floating point and complex dtype can "
                                            "require gradients", "requires_grad=False"],
-    "torch.ones(2, requires_grad=True).add_(1)": ["a leaf Variable that requires grad is being used "
-                                                  "in an in-place operation", "no_grad()"],
-    "torch.ones(2, requires_grad=True)[0].fill_(1)": ["a view of a leaf Variable that requires grad "
-                                                      "is being used in an in-place operation"],
-    "(torch.ones(2, requires_grad=True) * 2).backward()": ["grad can be implicitly created only for "
-                                                           "scalar outputs"],
+    "torch.ones(2, requires_grad=True).add_(1)": ["a leaf Variable that requires grad is being "
+                                                  "used in an in-place operation", "no_grad()"],
+    "torch.ones(2, requires_grad=True)[0].fill_(1)": ["a view of a leaf Variable that requires "
+                                                      "grad is being used in an in-place "
+                                                      "operation"],
+    "(torch.ones(2, requires_grad=True) * 2).backward()": ["grad can be implicitly created only "
+                                                           "for scalar outputs"],
     "torch.ones(2).sum().backward()": ["does not require grad and does not have a grad_fn"],
     "twice((torch.ones(2, requires_grad=True) ** 2).sum())": [
         "Trying to backward through the graph a second time", "retain_graph=True"],

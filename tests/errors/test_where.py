@@ -1,4 +1,4 @@
-"""Errors say where: the module's path, the user's own line; and no trace of the look-up in caches."""
+"""Errors say where: the module's path and the user's own line, without our look-ups in caches."""
 
 from __future__ import annotations
 

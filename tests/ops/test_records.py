@@ -20,6 +20,7 @@ from op_cases import (
     short_name,
     tensors,
     to_array,
+    widened,
 )
 
 import flambeau as torch
@@ -133,16 +134,6 @@ def test_sixteen_bits_are_rounded_once(name: str, dtype: str):
                 continue
             found = to_array(torch, mine).astype(np.float32)
             np.testing.assert_allclose(found, expected, step, 1e-7, err_msg=case.label)
-
-
-def widened(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype in SIXTEEN.values():
-        return value.astype(np.float32)
-    if isinstance(value, tuple):
-        return tuple(widened(item) for item in value)
-    if isinstance(value, dict):
-        return {key: widened(item) for key, item in value.items()}
-    return value
 
 
 # --------------------------------------------------------------------------- dtypes

@@ -7,6 +7,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 
 from flambeau.runtime import loader
 
@@ -86,6 +88,15 @@ def longs(count: int) -> ctypes.Array:
 
 def ints(count: int) -> ctypes.Array:
     return (ctypes.c_int32 * count)()
+
+
+def in_threads(work: Callable[[int], None], count: int = 4) -> None:
+    """Run `work(0)` to `work(count - 1)`, each in a thread of its own, and wait for them."""
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:

@@ -271,11 +271,7 @@ def test_launches_from_several_python_threads(threads):
                     out[0] != value):
                 failures.append((seed, value, out[0]))
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    kernels.in_threads(work)
     assert not failures
 
 

@@ -152,11 +152,7 @@ def test_many_python_threads_load():
             if call(address) != 1000 + i:
                 failures.append((seed, i))
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    kernels.in_threads(work)
     assert not failures
 
 

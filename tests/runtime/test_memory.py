@@ -7,7 +7,6 @@ import gc
 import itertools
 import random
 import sys
-import threading
 import weakref
 
 import kernels
@@ -244,11 +243,7 @@ def test_python_threads():
                     failures.append(seed)
 
     before = in_use()
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    kernels.in_threads(work)
     assert not failures
     assert in_use() == before
 

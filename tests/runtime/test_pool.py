@@ -125,11 +125,7 @@ def test_several_python_threads(threads):
         except AssertionError as error:
             failures.append(error)
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    kernels.in_threads(work)
     assert not failures
 
 

@@ -1,5 +1,5 @@
-"""Tensors and the rest of Python: NumPy, DLPack, numbers, copies, pickles. These tests also run under
-PyTorch (tests/conformance)."""
+"""Tensors and the rest of Python: NumPy, DLPack, numbers, copies, pickles. These tests also run
+under PyTorch (tests/conformance)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_strides_come_along(torch):
 
 
 @pytest.mark.parametrize(("make", "error", "text"), [
-    (lambda: np.arange(4)[::-1], ValueError, "stride in the given numpy array is negative|negative"),
+    (lambda: np.arange(4)[::-1], ValueError, "stride in the given numpy array is "
+                                             "negative|negative"),
     (lambda: np.array(["a"]), TypeError, "can't convert np.ndarray of type"),
     (lambda: np.array([None]), TypeError, "can't convert np.ndarray of type"),
     (lambda: np.arange(4).astype(">i4"), ValueError, "byte order"),

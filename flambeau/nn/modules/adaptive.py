@@ -25,8 +25,8 @@ class _ASMoutput(NamedTuple):
 class AdaptiveLogSoftmaxWithLoss(Module):
     """Log probabilities of targets when frequent classes come first (Grave et al. 2017).
 
-    The head decides among the most frequent classes and the clusters of the others; each cluster has
-    a smaller projection than the one before it.
+    The head decides among the most frequent classes and the clusters of the others; each cluster
+    has a smaller projection than the one before it.
 
     Args:
         in_features: size of the input.
@@ -94,7 +94,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         batched = self._check_target(input_, target_)
         input = input_ if batched else input_.unsqueeze(0)
         target = target_ if batched else target_.unsqueeze(0)
-        if target.numel() and not (0 <= int(target.min()) and int(target.max()) < self.n_classes):
+        if target.numel() and (int(target.min()) < 0 or int(target.max()) >= self.n_classes):
             raise RuntimeError(f"Target values should be in [0, {self.n_classes - 1}], but values "
                                f"in range [{int(target.min())}, {int(target.max())}] were found. ")
         column, extra = target, flambeau.zeros(target.shape, dtype=input.dtype)

@@ -141,8 +141,8 @@ class _LazyConv(LazyModuleMixin):
             return
         rank = self._dims
         if input.dim() not in (rank + 1, rank + 2):
-            raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to "
-                               f"{type(self).__name__}, but got input of size: {input.shape}")
+            raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input "
+                               f"to {type(self).__name__}, but got input of size: {input.shape}")
         self.in_channels = input.shape[input.dim() - rank - 1]
         if self.in_channels % self.groups:
             raise ValueError("in_channels must be divisible by groups")
@@ -195,8 +195,8 @@ class LazyConvTranspose3d(_LazyConv, ConvTranspose3d):
 
 # -- normalization -------------------------------------------------------------------------------
 class _LazyNorm(LazyModuleMixin, _NormBase):
-    """A normalization whose num_features is the first input's; arguments as there, without it. Instance
-    norms too are affine and tracking by default here."""
+    """A normalization whose num_features is the first input's; arguments as there, without it.
+    Instance norms too are affine and tracking by default here."""
 
     def __init__(self, eps: float = 1e-5, momentum: float | None = 0.1,
                  affine: bool = True, track_running_stats: bool = True, device: Any = None,

@@ -1,5 +1,5 @@
-"""Orthogonal polynomials p_n(x) by their three-term recurrences; n may differ from element to element,
-so the recurrence is a loop in the kernel, run until every lane has its result."""
+"""Orthogonal polynomials p_n(x) by their three-term recurrences; n may differ from element to
+element, so the recurrence is a loop in the kernel, run until every lane has its result."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""ASGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import flambeau
+from flambeau.optim import _update
+from flambeau.optim.optimizer import (
+    ParameterwiseOptimizer,
+    as_real,
+    check_lr,
+    check_not_negative,
+    new_step,
+    number,
+    zeros_for,
+)
+from flambeau.tensor import Tensor
+
+__all__ = ["ASGD"]
+
+
+class ASGD(ParameterwiseOptimizer):
+    """SGD with a decreasing rate, and the mean of all parameters seen in the state. Polyak and
+    Juditsky, Acceleration of stochastic approximation by averaging, 1992.
+
+    Args:
+        params: tensors, (name, tensor) pairs or groups.
+        lr: the learning rate at the start.
+        lambd: decay of the parameters.
+        alpha: power of the rate's decay.
+        t0: step from which on the mean is taken.
+        weight_decay: factor of the parameter that is added to its gradient.
+        foreach: accepted and ignored, like `capturable`.
+        maximize: ascend instead.
+        differentiable: record the step for backward.
+        capturable: see `foreach`.
+    """
+
+    _no_sparse = "ASGD does not support sparse gradients"
+
+    def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, lambd: float = 1e-4,
+                 alpha: float = 0.75, t0: float = 1e6, weight_decay: float = 0,
+                 foreach: bool | None = None, maximize: bool = False,
+                 differentiable: bool = False, capturable: bool = False) -> None:
+        check_lr(lr)
+        check_not_negative(weight_decay=weight_decay)
+        defaults = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0,
+                    "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize,
+                    "differentiable": differentiable, "capturable": capturable}
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"lr": number(group["lr"]), **{name: group[name] for name in (
+            "lambd", "alpha", "t0", "weight_decay", "maximize")}}
+
+    def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
+        state["step"] = new_step()
+        state["eta"] = flambeau.tensor(float(number(group["lr"])))
+        state["mu"] = flambeau.ones(())
+        state["ax"] = zeros_for(param)
+
+    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        tensors = (param, grad, state["ax"])
+        if param.is_complex():
+            tensors = as_real(*tensors)
+        _update.asgd_step_(*tensors, state["eta"], state["mu"], state["step"], **hyper)
