@@ -52,7 +52,8 @@ _HOMES = {
     "tensor.shaping": (
         "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
         "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
-        "as_strided_scatter", "view_copy", "view_as_real_copy", "split_with_sizes_copy",
+        "as_strided_scatter", "view_copy", "view_as_real_copy", "view_as_complex_copy",
+        "split_with_sizes_copy",
         "detach_copy", "block_diag", "cartesian_prod", "combinations", "einsum", "chain_matmul",
         "repeat_interleave", "gradient", "unravel_index", "broadcast_shapes", "constant_pad_nd",
         "rot90"),

@@ -37,6 +37,8 @@ def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
     its memory, `fresh` says so too) and its strides are the variable's; else it is copied. Later
     ones are added in place, so that `variable.grad` stays the same object, unless recording is on.
     """
+    if not variable._rg:  # it has stopped to since it was recorded
+        return
     held = variable._grad
     if held is not None:
         if mode() & RECORD:

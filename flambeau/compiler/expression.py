@@ -113,7 +113,7 @@ class Expr:
     large they are and however often they use their parts.
     """
 
-    __slots__ = ("__weakref__", "kind", "dtype", "args", "data", "_hash")
+    __slots__ = ("__weakref__", "kind", "dtype", "args", "data")
 
     kind: str
     dtype: DType
@@ -129,11 +129,7 @@ class Expr:
             return known
         made = super().__new__(cls)
         made.kind, made.dtype, made.args, made.data = kind, dtype, args, data
-        made._hash = hash(key)
         return _expressions.setdefault(key, made)
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def indices(self) -> list[Index]:
         """The index expressions that this expression (not its arguments) contains."""

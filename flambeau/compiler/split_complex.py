@@ -129,7 +129,7 @@ class _Splitter:
 
     def _refusal(self, value: Value) -> NotImplementedError:
         dtype = next(v.dtype for v in (*value.inputs, value) if v.dtype.is_complex)
-        name = dtype.legacy.removesuffix("Tensor")
+        name = dtype.scalar_name
         return NotImplementedError(f'"{value.prim.name}_cpu" not implemented for \'{name}\': it is '
                                    "not defined for complex numbers; work on .real, .imag, .abs() "
                                    "or .angle()")

@@ -49,6 +49,11 @@ class DType:
         return self
 
     @property
+    def scalar_name(self) -> str:
+        """What error messages call it: "Float", "BFloat16", "Long"."""
+        return self.legacy.removesuffix("Tensor")
+
+    @property
     def is_integral(self) -> bool:
         """True for bool and the integers: everything that cannot carry a gradient."""
         return self.kind in "bui"

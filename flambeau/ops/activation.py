@@ -25,8 +25,9 @@ def beside(number: object, x: Value) -> Value:
 def floats_only(kernel: str, x: Value) -> None:
     """Refuse integers as PyTorch does, naming its kernel."""
     if x.dtype.is_integral:
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{e._name(x)}': the input "
-                                  "must be floating point, convert it with .to(torch.float32)")
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{x.dtype.scalar_name}': the "
+                                  "input must be floating point, convert it with "
+                                  ".to(torch.float32)")
 
 
 def _between(x: Value, low: Value, high: Value) -> Value:

@@ -49,7 +49,7 @@ def view_as_complex(input: Tensor):
     """The memory of a float tensor (..., 2) as complex numbers (...): undoes view_as_real."""
     if input.dtype not in (dtypes.float32, dtypes.float64):
         raise RuntimeError("view_as_complex is only supported for half, float and double tensors, "
-                           f"but got a tensor of scalar type: {e._name(input)}")
+                           f"but got a tensor of scalar type: {input.dtype.scalar_name}")
     if input.ndim == 0:
         raise RuntimeError("Input tensor must have one or more dimensions")
     if input.shape[-1] != 2:
@@ -79,10 +79,10 @@ def _complex(real: Tensor, imag: Tensor):
 def _two_floats(a, b) -> None:
     if a.dtype not in (dtypes.float32, dtypes.float64) or not b.dtype.is_floating_point:
         raise RuntimeError("Expected both inputs to be Half, Float or Double tensors but got "
-                           f"{e._name(a)} and {e._name(b)}")
+                           f"{a.dtype.scalar_name} and {b.dtype.scalar_name}")
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"Expected object of scalar type {e._name(a)} but got scalar type "
-                           f"{e._name(b)} for second argument")
+        raise RuntimeError(f"Expected object of scalar type {a.dtype.scalar_name} but got scalar "
+                           f"type {b.dtype.scalar_name} for second argument")
 
 
 @op(samples=_on((3, 4), (4,), dtype="float64"), method=False, opmath=False)
@@ -145,7 +145,7 @@ def vdot(input: Tensor, other: Tensor):
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {other.ndim}D tensors")
     if input.dtype is not other.dtype:
         raise RuntimeError("vdot : expected both vectors to have same dtype, but found "
-                           f"{e._name(input)} and {e._name(other)}")
+                           f"{input.dtype.scalar_name} and {other.dtype.scalar_name}")
     if input.shape != other.shape:
         raise RuntimeError(f"inconsistent tensor size, expected tensor [{input.shape[0]}] and src "
                            f"[{other.shape[0]}] to have the same number of elements, but got "

@@ -31,8 +31,8 @@ def _copy_of(view: Op, name: str, **options) -> Op:
         base = view.grad(call) if callable(view.grad) else view.grad
         return f"{base or words + 'Backward0'}_copy"
 
-    options = {"samples": view.samples, "grad": grad} | options
-    return op(opmath=False, method=False, many=view.many, dense=True, **options)(body)
+    options = {"samples": view.samples, "grad": grad, "method": False} | options
+    return op(opmath=False, many=view.many, dense=True, **options)(body)
 
 
 expand_copy = _copy_of(v.expand, "expand_copy")
@@ -47,7 +47,7 @@ diagonal_copy = _copy_of(v.diagonal, "diagonal_copy")
 unfold_copy = _copy_of(v.unfold, "unfold_copy")
 alias_copy = _copy_of(v.alias, "alias_copy")
 narrow_copy = _copy_of(v.narrow, "narrow_copy", grad="NarrowCopyBackward0",
-                       samples=v.one(dim=1, start=1, length=2))
+                       samples=v.one(dim=1, start=1, length=2), method=True)
 split_copy = _copy_of(v.split, "split_copy", out=False)
 unbind_copy = _copy_of(v.unbind, "unbind_copy", out=False)
 

@@ -20,7 +20,7 @@ def _floats(a: Value, b: Value, *rest: object) -> None:
     """cosine_similarity is one of few functions that do not take integers."""
     if a.dtype.is_integral and b.dtype.is_integral:
         raise RuntimeError("expected common dtype to be floating point, yet common dtype is "
-                           f"{e._name(a)}; convert one input with .to(torch.float32)")
+                           f"{a.dtype.scalar_name}; convert one input with .to(torch.float32)")
 
 
 def _similarity_samples():

@@ -555,7 +555,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
             equal_nan: bool = False):
     """|input - other| <= atol + rtol * |other|."""
     if input.dtype is not other.dtype:
-        raise RuntimeError(f"{_name(input)} did not match {_name(other)}")
+        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
     for name, bound in (("rtol", rtol), ("atol", atol)):
         if bound < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {bound}")
@@ -569,10 +569,6 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     allowed = add(mul(magnitude, rtol), atol)
     near = elementwise(p.logical_and, isfinite(gap), le(gap, allowed))
     return elementwise(p.logical_or, same, near)
-
-
-def _name(value: Value) -> str:
-    return value.dtype.legacy.removesuffix("Tensor")
 
 
 # --------------------------------------------------------------------------- logic, bits
@@ -604,7 +600,7 @@ def logical_not(input: Tensor):
 def _integers_only(name: str, x: Value) -> None:
     if not x.dtype.is_integral:
         name = name.removeprefix("bitwise_left_").removeprefix("bitwise_right_")
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{_name(x)}\': bitwise '
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\': bitwise '
                                   "operations take integer or bool tensors")
 
 
@@ -689,8 +685,8 @@ def masked_fill(input: Tensor, mask: Index, value: Operand):
 def no_part_lost(value: Value, input: Value) -> None:
     """Raise if a complex value would be stored in a real tensor."""
     if value.dtype.is_complex and not input.dtype.is_complex:
-        raise RuntimeError(f"value cannot be converted to type {_name(input).lower()} without "
-                           "overflow: it is complex, the tensor is not")
+        raise RuntimeError(f"value cannot be converted to type {input.dtype.scalar_name.lower()} "
+                           "without overflow: it is complex, the tensor is not")
 
 
 def _lerp_samples():

@@ -146,7 +146,7 @@ def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
     the flattened input without `dim`."""
     if indices.dtype is not dtypes.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
-                           f"{e._name(indices)}")
+                           f"{indices.dtype.scalar_name}")
     if dim is None:
         flat = p.reshape(input, (input.numel,))
         indices = p.reshape(indices, (indices.numel,))
@@ -215,7 +215,8 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
     """The input with source written (or added) at positions of the flattened input."""
     if source.dtype is not input.dtype:
         raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
-                           f"self.dtype = {e._name(input)} and source.dtype = {e._name(source)}")
+                           f"self.dtype = {input.dtype.scalar_name} and source.dtype = "
+                           f"{source.dtype.scalar_name}")
     if source.numel != index.numel:
         raise IndexError("put_(): Expected source and index to have the same number of elements, "
                          f"but got source.numel() = {source.numel}, index.numel() = "
@@ -401,7 +402,7 @@ def _checked_slices(name: str, x: Value, at: int, where: Value, source: Value) -
     source = _at_least_1d(source)
     if source.dtype is not x.dtype:
         raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got "
-                           f"(self) {e._name(x)} and (source) {e._name(source)}")
+                           f"(self) {x.dtype.scalar_name} and (source) {source.dtype.scalar_name}")
     if source.ndim == x.ndim and source.shape[at] != where.shape[0]:
         raise RuntimeError(f"{name}(): Number of indices ({where.shape[0]}) should be equal to "
                            f"source.size(dim): ({source.shape[at]}), for dim: {at}")
@@ -556,8 +557,8 @@ def _index_put(input: Tensor, indices: Tensors, values: Tensor, where: tuple,
     """The input with values (broadcast) written, or added, at input[..., indices[0], ...]."""
     if values.dtype is not input.dtype:
         raise RuntimeError("Index put requires the source and destination dtypes match, got "
-                           f"{e._name(input)} for the destination and {e._name(values)} for the "
-                           "source.")
+                           f"{input.dtype.scalar_name} for the destination and "
+                           f"{values.dtype.scalar_name} for the source.")
     coords, shape = _advanced(input, indices, where)
     try:
         fits = broadcast_shapes(values.shape, shape) == tuple(shape)
@@ -588,7 +589,7 @@ def masked_scatter(input: Tensor, mask: Index, source: Tensor):
                            f"{mask.dtype.name}")
     if source.dtype is not input.dtype:
         raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
-                           f"{e._name(input)} and {e._name(source)}")
+                           f"{input.dtype.scalar_name} and {source.dtype.scalar_name}")
     shape = broadcast_shapes(input.shape, mask.shape)
     x, mask = p.expand(input, shape), p.expand(mask, shape)
     flat = p.reshape(mask, (mask.numel,))

@@ -40,7 +40,7 @@ def reduced(loss: Value, reduction: str, weight: Value | None = None) -> Value:
         return total
     if loss.dtype.is_integral:
         raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
-                           f"floating point or complex dtype. Got: {e._name(loss)}")
+                           f"floating point or complex dtype. Got: {loss.dtype.scalar_name}")
     if weight is not None:
         return p.div(total, p.reduce_sum(weight, range(weight.ndim)))
     return p.div(total, size_constant(loss.numel, total))
@@ -171,7 +171,7 @@ def _check_classes(name: str, input: Value, target: Value, weight: Value | None)
     """Check the shapes of logits and class indices; returns the class dimension."""
     if target.dtype not in (dtypes.int64, dtypes.uint8):
         raise RuntimeError("expected target dtype to be Long or Byte, but got "
-                           f"{e._name(target)}; convert the class indices with .long()")
+                           f"{target.dtype.scalar_name}; convert the class indices with .long()")
     if input.ndim == 0 and name == "nll_loss":
         raise ValueError("Expected 1 or more dimensions (got 0)")
     if input.ndim == 0:
@@ -214,8 +214,8 @@ def _check_weight(weight: Value | None, input: Value, dim: int) -> None:
         raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or "
                            f"no classes but got weight tensor of shape: {list(weight.shape)}")
     if weight.dtype is not input.dtype:
-        raise RuntimeError(f"expected scalar type {e._name(input)} but found {e._name(weight)} "
-                           "(dtype of weight)")
+        raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found "
+                           f"{weight.dtype.scalar_name} (dtype of weight)")
 
 
 class _Classes:
@@ -462,8 +462,8 @@ def _not_probabilities(index: int, call, args) -> Exception:
 
 def _check_binary(input: Value, target: Value, weight: Value | None, reduction: str) -> None:
     if target.dtype is not input.dtype:
-        raise RuntimeError(f"Found dtype {e._name(target)} but expected {e._name(input)}: convert "
-                           "the target with .to(input.dtype)")
+        raise RuntimeError(f"Found dtype {target.dtype.scalar_name} but expected "
+                           f"{input.dtype.scalar_name}: convert the target with .to(input.dtype)")
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_binary_samples,

@@ -143,7 +143,7 @@ def _flat_index(windows: _Windows, at: Value) -> Value:
 
 def _max_pool(windows: _Windows, x: Value, return_indices: bool):
     if x.dtype.kind == "b" or x.dtype.is_complex:
-        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{e._name(x)}'")
+        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{x.dtype.scalar_name}'")
     patches = windows.of(x, _lowest(x))
     y = p.reduce_max(patches, windows.reduced_dims(patches))
     return (y, _flat_index(windows, _argmax(windows, x))) if return_indices else y
@@ -271,7 +271,7 @@ def _divided(windows: _Windows, total: Value, include_pad: bool, divisor: int | 
 
 def _avg_pool(windows: _Windows, x: Value, include_pad: bool, divisor: int | None) -> Value:
     if x.dtype.is_integral and x.dtype is not dtypes.int64:
-        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{e._name(x)}'")
+        raise NotImplementedError(f"\"{windows.name}\" not implemented for '{x.dtype.scalar_name}'")
     wide = convert(x, dtypes.float64) if x.dtype.is_integral else x
     patches = windows.of(wide, 0)
     total = p.reduce_sum(patches, windows.reduced_dims(patches))
@@ -433,7 +433,7 @@ def _even(name: str, bins: _Bins, x: Value) -> _Windows:
 def _adaptive_avg(name: str, rank: int, x: Value, output_size) -> Value:
     out = _adaptive_sizes(name, rank, x, output_size)
     if x.dtype.is_integral:
-        raise NotImplementedError(f"\"{name}\" not implemented for '{e._name(x)}'")
+        raise NotImplementedError(f"\"{name}\" not implemented for '{x.dtype.scalar_name}'")
     bins = _Bins(x, out)
     if 0 in out:
         return p.expand(constant(0.0, x.dtype, number=False), x.shape[:-rank] + out)

@@ -133,7 +133,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
     """The sum of conj(x) * y along dim."""
     if x.dtype.is_integral:
         raise RuntimeError("linalg.vecdot: Expected a floating point or complex tensor as input. "
-                           f"Got {e._name(x)}")
+                           f"Got {x.dtype.scalar_name}")
     if x.shape and y.shape and x.shape[dim] != y.shape[dim]:
         raise RuntimeError("linalg.vecdot: Expected x and y to have the same size at dimension "
                            f"{dim}, got {x.shape[dim]} and {y.shape[dim]}")
@@ -192,7 +192,7 @@ def multi_dot(tensors: Tensors):
                                f"but got {matrix.ndim}D")
         if matrix.dtype is not first.dtype:
             raise RuntimeError("multi_dot(): all tensors must have be the same dtype but got "
-                               f"{e._name(first)} and {e._name(matrix)}")
+                               f"{first.dtype.scalar_name} and {matrix.dtype.scalar_name}")
     chain = list(tensors)
     if first.ndim == 1:
         chain[0] = p.reshape(first, (1, first.shape[0]))
@@ -246,8 +246,8 @@ def _einsum(equation: str, operands: Tensors):
     sizes = _label_sizes(terms, operands)
     for value in operands[1:]:
         if value.dtype is not operands[0].dtype:
-            raise RuntimeError("einsum(): expected scalar type "
-                               f"{e._name(operands[0])} but found {e._name(value)}")
+            raise RuntimeError(f"einsum(): expected scalar type {operands[0].dtype.scalar_name} "
+                               f"but found {value.dtype.scalar_name}")
     labels, value = _on_own_diagonals(terms[0], operands[0])
     for number, (term, operand) in enumerate(zip(terms[1:], operands[1:], strict=True), 1):
         later = {c for other in terms[number + 1:] for c in other} | set(result)

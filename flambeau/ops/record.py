@@ -211,7 +211,7 @@ class Op:
         dtype = result_type(group) if promote else group[0].dtype
         if dtype.kind in self.refuses:
             raise NotImplementedError(f"\"{self.name}_cpu\" not implemented for "
-                                      f"'{dtype.legacy.removesuffix('Tensor')}': convert the input "
+                                      f"'{dtype.scalar_name}': convert the input "
                                       "first, for example with .to(torch.float32)")
         if promote is None:
             return list(args)
@@ -287,7 +287,7 @@ def combine_categories(dims: DType | None, zero: DType | None, number: DType | N
                 result = dtypes.promote_types(result, dtypes.complex64) if (
                     result.itemsize == 8) else dtypes.complex64
             else:
-                result = dtypes.promote_types(result, lower)
+                result = dtypes.promote_types(result, lower) if result.kind == "b" else lower
     return result
 
 

@@ -86,7 +86,7 @@ def mean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *
     x = input if dtype is None else convert(input, dtype)
     if x.dtype.is_integral:
         raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
-                           f"floating point or complex dtype. Got: {e._name(x)}")
+                           f"floating point or complex dtype. Got: {x.dtype.scalar_name}")
     dims = normalize_dims(dim, input.ndim)
     total = p.reduce_sum(x, dims)
     return kept(p.div(total, size_constant(count_of(x, dims), total)), input, dims, keepdim)
@@ -122,7 +122,7 @@ def amin(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
 
 def _arg(name: str, x: Value, dim, keepdim: bool, largest: bool) -> Value:
     if x.dtype.kind == "b" or x.dtype.is_complex:
-        raise RuntimeError(f'"{name}_cpu" not implemented for \'{e._name(x)}\'')
+        raise RuntimeError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\'')
     if dim is None:
         _no_empty(name, x, tuple(range(x.ndim)), True)
         flat = p.reduce_arg(x, tuple(range(x.ndim)), largest)
@@ -297,7 +297,7 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
     x = x if dtype is None else convert(x, dtype)
     if x.dtype.is_integral:
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as "
-                           f"input. Got {e._name(x)}")
+                           f"input. Got {x.dtype.scalar_name}")
     dims = normalize_dims(dim, x.ndim)
     size = p.abs_(x)
     if (ord < 0 or ord == float("inf")) and not count_of(x, dims):

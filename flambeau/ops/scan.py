@@ -54,7 +54,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: object = None):
 
 def _extremum(name: str, x: Value, dim: int, largest: bool) -> tuple[Value, Value]:
     if x.dtype.is_complex:
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{e._name(x)}\'')
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\'')
     at = normalize_dim(dim, x.ndim)
     if x.ndim == 0:
         return _copy(x), p.expand(constant(0, dtypes.int64, number=False), ())
@@ -81,7 +81,7 @@ def logcumsumexp(input: Tensor, dim: int):
     """log(cumsum(exp(input))) along dim, without overflow."""
     if input.dtype.kind != "f":
         raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
-                                  f"'{e._name(input)}'")
+                                  f"'{input.dtype.scalar_name}'")
     at = normalize_dim(dim, input.ndim)
     return p.cumlogsumexp(input, at) if input.ndim else _copy(input)
 

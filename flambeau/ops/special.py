@@ -22,7 +22,8 @@ def _times_log(x: Value, y: Value, log) -> Value:
     return p.where(p.ne(y, y), y, product)
 
 
-@op(promote="float", inplace=True, refuses="c", samples=binary(0.5, 2.0))
+@op(promote="float", inplace=True, refuses="c", check=e.some_tensor("xlogy"),
+    samples=binary(0.5, 2.0))
 def xlogy(input: Operand, other: Operand):
     """input * log(other), and 0 where input is 0."""
     return _times_log(input, other, p.log)
@@ -38,7 +39,7 @@ def xlogy_vjp(g, input, other):
 
 
 @op(name="xlog1py", promote="float", refuses="c", public=("special",), method=False,
-    samples=binary(0.5, 2.0), grad="SpecialXlog1PyBackward0")
+    check=e.some_tensor("xlog1py"), samples=binary(0.5, 2.0), grad="SpecialXlog1PyBackward0")
 def xlog1py(input: Operand, other: Operand):
     """input * log(1 + other), and 0 where input is 0."""
     return _times_log(input, other, p.log1p)
@@ -154,6 +155,7 @@ def hurwitz(s: Value, x: Value) -> Value:
 
 
 @op(name="zeta", promote="float", refuses="c", public=("special",), method=False,
+    check=e.some_tensor("zeta"),
     samples=lambda: iter([sample(Arr((3, 4), None, 1.5, 6), Arr((4,), None, 0.5, 6)),
                           sample(2.5, Arr((5,), None, 0.5, 6))]), differentiable=False)
 def zeta(input: Operand, other: Operand):

@@ -39,7 +39,7 @@ def nanmean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False
     """The mean over dim of all elements that are not NaN."""
     if input.dtype.is_integral:
         raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but "
-                           f"got {e._name(input)}")
+                           f"got {input.dtype.scalar_name}")
     if input.dtype.is_complex:
         raise RuntimeError("nansum on CPU does not support complex inputs")
     x = input if dtype is None else convert(input, dtype)
@@ -138,7 +138,7 @@ def _pair_distances(x1: Value, x2: Value, order: float) -> Value:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
         if x.dtype.kind != "f":
             raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: "
-                               f"{e._name(x)}")
+                               f"{x.dtype.scalar_name}")
     if x1.shape[-1] != x2.shape[-1]:
         raise RuntimeError("X1 and X2 must have the same number of columns. X1: "
                            f"{x1.shape[-1]} X2: {x2.shape[-1]}")
@@ -233,7 +233,7 @@ def _observation_weights(fweights, aweights, count: int, dtype) -> Value | None:
         if given.dtype.kind not in ("ui" if name == "fweights" else "f"):
             kind = "integral" if name == "fweights" else "floating point"
             raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with "
-                               f"{e._name(given)} dtype")
+                               f"{given.dtype.scalar_name} dtype")
         if given.numel != count:
             raise RuntimeError(f"cov(): expected {name} to have the same numel as there are "
                                f"observations in the input but got {given.numel} != {count}")

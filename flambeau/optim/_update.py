@@ -64,9 +64,7 @@ def _centered_rmsprop(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg:
                       momentum_buffer: Tensor | None, step: Tensor, *, lr: float, alpha: float,
                       eps: float, weight_decay: float, momentum: float, maximize: bool) -> None:
     step.add_(1)
-    grad = -grad if maximize else grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
+    grad = _descent(param, grad, weight_decay, maximize)
     square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
     grad_avg.lerp_(grad, 1 - alpha)
     root = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_().add_(eps)
@@ -77,14 +75,17 @@ def _centered_rmsprop(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg:
         param.add_(momentum_buffer, alpha=-lr)
 
 
+def _descent(param: Tensor, grad: Tensor, weight_decay: float, maximize: bool) -> Tensor:
+    """The gradient to go down: of the decayed parameter, and turned round to maximize."""
+    grad = -grad if maximize else grad
+    return grad.add(param, alpha=weight_decay) if weight_decay != 0 else grad
+
+
 def adagrad_step_(param: Tensor, grad: Tensor, state_sum: Tensor, step: Tensor, *, lr: float,
                   lr_decay: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """s += g^2; p -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)."""
     step.add_(1)
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
+    grad = _descent(param, grad, weight_decay, maximize)
     rate = lr / (1 + (step.item() - 1) * lr_decay)
     state_sum.addcmul_(grad, grad, value=1)
     root = state_sum.sqrt().add_(eps)
@@ -99,10 +100,7 @@ def adadelta_step_(param: Tensor, grad: Tensor, square_avg: Tensor, acc_delta: T
     u is the running mean square of d, as v is that of g.
     """
     step.add_(1)
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
+    grad = _descent(param, grad, weight_decay, maximize)
     square_avg.mul_(rho).addcmul_(grad, grad, value=1 - rho)
     root = square_avg.add(eps).sqrt_()
     delta = acc_delta.add(eps).sqrt_().div_(root).mul_(grad)
@@ -115,10 +113,7 @@ def adamax_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_inf: Tensor, 
                  maximize: bool) -> None:
     """m = lerp(m, g, 1 - b1); u = max(b2 u, |g| + eps); p -= lr / (1 - b1^t) * m / u."""
     step.add_(1)
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
+    grad = _descent(param, grad, weight_decay, maximize)
     exp_avg.lerp_(grad, 1 - beta1)
     exp_inf.copy_(flambeau.maximum(exp_inf.mul_(beta2), grad.abs().add_(eps)))
     param.addcdiv_(exp_avg, exp_inf, value=-(lr / (1 - beta1 ** step.item())))
@@ -130,14 +125,11 @@ def nadam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor
                 maximize: bool) -> None:
     """Adam with Nesterov momentum whose coefficient grows to b1; `mu_product` is their product."""
     step.add_(1)
-    if maximize:
-        grad = -grad
     count = step.item()
-    if weight_decay != 0:
-        if decoupled:
-            param.mul_(1 - lr * weight_decay)
-        else:
-            grad = grad.add(param, alpha=weight_decay)
+    if decoupled and weight_decay != 0:
+        param.mul_(1 - lr * weight_decay)
+        weight_decay = 0
+    grad = _descent(param, grad, weight_decay, maximize)
     mu = beta1 * (1.0 - 0.5 * (0.96 ** (count * momentum_decay)))
     mu_next = beta1 * (1.0 - 0.5 * (0.96 ** ((count + 1) * momentum_decay)))
     mu_product.mul_(mu)
@@ -154,14 +146,11 @@ def radam_step_(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor
                 decoupled: bool, maximize: bool) -> None:
     """Adam whose adaptive part is switched on, and rectified, when its variance is tractable."""
     step.add_(1)
-    if maximize:
-        grad = -grad
     count = step.item()
-    if weight_decay != 0:
-        if decoupled:
-            param.mul_(1 - lr * weight_decay)
-        else:
-            grad = grad.add(param, alpha=weight_decay)
+    if decoupled and weight_decay != 0:
+        param.mul_(1 - lr * weight_decay)
+        weight_decay = 0
+    grad = _descent(param, grad, weight_decay, maximize)
     exp_avg.lerp_(grad, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
     correction2 = 1 - beta2 ** count
@@ -182,10 +171,7 @@ def asgd_step_(param: Tensor, grad: Tensor, ax: Tensor, eta: Tensor, mu: Tensor,
                maximize: bool) -> None:
     """p = (1 - lambd eta) p - eta g; ax moves by mu towards p; then eta and mu of the next step."""
     step.add_(1)
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad.add(param, alpha=weight_decay)
+    grad = _descent(param, grad, weight_decay, maximize)
     rate, share, count = eta.item(), mu.item(), step.item()
     param.mul_(1 - lambd * rate)
     param.add_(grad, alpha=-rate)

@@ -36,6 +36,9 @@ class Adadelta(ParameterwiseOptimizer):
     """
 
     _no_sparse = "Adadelta does not support sparse gradients"
+    _later_options = {
+        "foreach": None, "maximize": False, "differentiable": False, "capturable": False,
+    }
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1.0, rho: float = 0.9,
                  eps: float = 1e-6, weight_decay: float = 0, foreach: bool | None = None, *,
@@ -50,14 +53,6 @@ class Adadelta(ParameterwiseOptimizer):
             "capturable": capturable, "foreach": foreach, "differentiable": differentiable,
         }
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("foreach", None)
-            group.setdefault("maximize", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("capturable", False)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -34,6 +34,7 @@ class Adafactor(ParameterwiseOptimizer):
     """
 
     _no_sparse = "Adafactor does not support sparse gradients"
+    _later_options = {"foreach": None}
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, beta2_decay: float = -0.8,
                  eps: tuple[float | None, float] = (None, 1e-3), d: float = 1.0,
@@ -55,11 +56,6 @@ class Adafactor(ParameterwiseOptimizer):
         defaults = {"lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d,
                     "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize}
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("foreach", None)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         return {"lr": number(group["lr"]), **{name: group[name] for name in (

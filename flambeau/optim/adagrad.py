@@ -39,6 +39,7 @@ class Adagrad(ParameterwiseOptimizer):
 
     _no_sparse = ("Adagrad of sparse gradients is not available; use dense gradients "
                   "(sparse=False) or SGD")
+    _later_options = {"foreach": None, "maximize": False, "differentiable": False, "fused": None}
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, lr_decay: float = 0,
                  weight_decay: float = 0, initial_accumulator_value: float = 0,
@@ -57,14 +58,6 @@ class Adagrad(ParameterwiseOptimizer):
         for group in self.param_groups:
             for param in group["params"]:
                 self.init_single(param, self.state[param], group)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("foreach", None)
-            group.setdefault("maximize", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
 
     def share_memory(self) -> None:
         """Move the sums to memory that other processes can map."""

@@ -39,6 +39,9 @@ class ASGD(ParameterwiseOptimizer):
     """
 
     _no_sparse = "ASGD does not support sparse gradients"
+    _later_options = {
+        "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
+    }
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, lambd: float = 1e-4,
                  alpha: float = 0.75, t0: float = 1e6, weight_decay: float = 0,
@@ -50,14 +53,6 @@ class ASGD(ParameterwiseOptimizer):
                     "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize,
                     "differentiable": differentiable, "capturable": capturable}
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         return {"lr": number(group["lr"]), **{name: group[name] for name in (

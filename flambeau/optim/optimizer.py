@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -82,6 +82,9 @@ class Optimizer:
         ValueError: `params` is empty, holds a tensor twice or one that is no leaf.
     """
 
+    # Options that an optimizer got after its first release, with what groups of older states mean.
+    _later_options: Mapping[str, Any] = {}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         step = cls.__dict__.get("step")
@@ -120,6 +123,10 @@ class Optimizer:
         if "_optimizer_step_pre_hooks" not in self.__dict__:
             self._set_hook_tables()
         self.defaults.setdefault("differentiable", False)
+        if self._later_options:
+            for group in self.param_groups:
+                for name, value in self._later_options.items():
+                    group.setdefault(name, value)
 
     def __repr__(self) -> str:
         text = type(self).__name__ + " ("

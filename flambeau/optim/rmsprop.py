@@ -38,6 +38,10 @@ class RMSprop(ParameterwiseOptimizer):
     """
 
     _no_sparse = "RMSprop does not support sparse gradients"
+    _later_options = {
+        "momentum": 0, "centered": False, "foreach": None, "maximize": False,
+        "differentiable": False, "capturable": False,
+    }
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, alpha: float = 0.99,
                  eps: float = 1e-8, weight_decay: float = 0, momentum: float = 0,
@@ -51,16 +55,6 @@ class RMSprop(ParameterwiseOptimizer):
             "maximize": maximize, "differentiable": differentiable,
         }
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("momentum", 0)
-            group.setdefault("centered", False)
-            group.setdefault("foreach", None)
-            group.setdefault("maximize", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("capturable", False)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         return {

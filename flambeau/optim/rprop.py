@@ -35,6 +35,9 @@ class Rprop(ParameterwiseOptimizer):
     """
 
     _no_sparse = "Rprop does not support sparse gradients"
+    _later_options = {
+        "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
+    }
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2,
                  etas: tuple[float, float] = (0.5, 1.2),
@@ -48,14 +51,6 @@ class Rprop(ParameterwiseOptimizer):
                     "maximize": maximize, "differentiable": differentiable,
                     "capturable": capturable}
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         (down, up), (least, most) = group["etas"], group["step_sizes"]

@@ -35,6 +35,11 @@ class SGD(ParameterwiseOptimizer):
         fused: see `foreach`.
     """
 
+    _later_options = {
+        "nesterov": False, "maximize": False, "foreach": None, "differentiable": False,
+        "fused": None,
+    }
+
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-3, momentum: float = 0,
                  dampening: float = 0, weight_decay: float | Tensor = 0, nesterov: bool = False,
                  *, maximize: bool = False, foreach: bool | None = None,
@@ -50,15 +55,6 @@ class SGD(ParameterwiseOptimizer):
         }
         super().__init__(params, defaults)
         check_fused(fused, foreach, differentiable)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("nesterov", False)
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -418,12 +418,8 @@ _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 def check_castable(source: DType, target: DType) -> None:
     """Raise if a result of dtype `source` must not be stored as `target` (a float as an int)."""
     if _RANK[source.kind] > _RANK[target.kind]:
-        raise RuntimeError(f"result type {_scalar_name(source)} can't be cast to the desired "
-                           f"output type {_scalar_name(target)}")
-
-
-def _scalar_name(dtype: DType) -> str:
-    return dtype.legacy.removesuffix("Tensor")
+        raise RuntimeError(f"result type {source.scalar_name} can't be cast to the desired "
+                           f"output type {target.scalar_name}")
 
 
 def _prepare_write(function: Function, args: Sequence, outs: Sequence
@@ -498,9 +494,7 @@ def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:
     if a._meta.numel == 0 or out._meta.numel == 0 or a._storage is not out._storage and (
             a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr):
         return True
-    if a._ptr == out._ptr and (a._meta is out._meta or a._meta.numel == out._meta.numel
-                               and a._meta.contiguous and out._meta.contiguous
-                               and a._meta.dtype is out._meta.dtype):
+    if a._ptr == out._ptr and a._meta is out._meta:
         return direct
     if a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr:
         return True

@@ -49,13 +49,16 @@ def put(tensor: Any, index: Any, value: Any) -> None:
     if not advanced:
         if value.ndim > target.ndim:
             value = _without_leading_ones(value, target.ndim)
+        if value._ptr == target._ptr and value.shape != target.shape and (
+                value._meta.contiguous and target._meta.contiguous):
+            value = ops.view(value, tuple(target.shape))  # x[None] = x: the same elements
         target.copy_(value)
         return
     if value.dtype is not target.dtype:
         if value.ndim:
             raise RuntimeError("Index put requires the source and destination dtypes match, got "
-                               f"{dispatch._scalar_name(target.dtype)} for the destination and "
-                               f"{dispatch._scalar_name(value.dtype)} for the source.")
+                               f"{target.dtype.scalar_name} for the destination and "
+                               f"{value.dtype.scalar_name} for the source.")
         value = value.to(target.dtype)
     if len(advanced) == 1 and value.numel() == 1:
         (_, mask), = advanced.items()

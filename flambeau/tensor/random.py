@@ -95,7 +95,7 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
 def _needs_float(name: str, tensor: Any) -> None:
     if tensor.dtype.kind != "f":
         raise NotImplementedError(f'"{name}" not implemented for '
-                                  f"'{dispatch._scalar_name(tensor.dtype)}': "
+                                  f"'{tensor.dtype.scalar_name}': "
                                   "it takes floating tensors")
 
 
@@ -271,7 +271,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     need_tensor("multinomial", "input", input)
     if input.dtype.kind != "f":
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: "
-                           f"{dispatch._scalar_name(input.dtype)}")
+                           f"{input.dtype.scalar_name}")
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if num_samples <= 0:

@@ -18,7 +18,7 @@ __all__ = ["attach"]
 def take_layout(self: Any, view: Any) -> Any:
     """Let `self` be what `view`, a view of it, is: its layout and its history."""
     self._meta, self._ptr = view._meta, view._ptr
-    if view._rg:
+    if view._rg and not view._inherits:
         self._rg, self._grad_fn = True, view._grad_fn
         if self._output_nr or view._output_nr:
             self._output_nr = view._output_nr

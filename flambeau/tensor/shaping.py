@@ -20,7 +20,8 @@ from flambeau.tensor.tensor import shape_of
 __all__ = [
     "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
     "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
-    "as_strided_scatter", "view_copy", "view_as_real_copy", "split_with_sizes_copy", "detach_copy",
+    "as_strided_scatter", "view_copy", "view_as_real_copy", "view_as_complex_copy",
+    "split_with_sizes_copy", "detach_copy",
     "block_diag",
     "cartesian_prod", "combinations", "einsum", "chain_matmul", "repeat_interleave", "gradient",
     "unravel_index", "broadcast_shapes", "constant_pad_nd", "rot90", "sum_to_size",
@@ -187,6 +188,11 @@ def view_copy(input: Any, size: Any, *, out: Any = None) -> Any:
 def view_as_real_copy(input: Any, *, out: Any = None) -> Any:
     """A copy of what `view_as_real` shows."""
     return _stored(ops.clone(ops.view_as_real(input)), out)
+
+
+def view_as_complex_copy(input: Any, *, out: Any = None) -> Any:
+    """A copy of what `view_as_complex` shows."""
+    return _stored(ops.clone(ops.view_as_complex(input)), out)
 
 
 def detach_copy(input: Any, *, out: Any = None) -> Any:

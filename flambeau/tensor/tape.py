@@ -204,6 +204,9 @@ def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None)
     """Record that `outs` are the results of `launch` on `args`, if any of them requires grad."""
     word = mode()
     if word & 3 != RECORD or launch.node_class is None:
+        if word & INFERENCE:
+            for out in outs:
+                out._inference = True
         return
     wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
     if True not in wanted:

@@ -721,6 +721,9 @@ class Tensor(TensorBase):
         made = object.__new__(cls)
         _become(made, self)
         made._rg, made._grad_fn, made._base = self._rg, self._grad_fn, self._base
+        for name in ("_inherits", "_view_no_grad", "_view_of_many", "_view_version"):
+            if name in self.__dict__:
+                setattr(made, name, self.__dict__[name])
         if self._output_nr:
             made._output_nr = self._output_nr
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def assert_same_bits(found: tuple, expected: tuple, label: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_forward(name: str):
     record = RECORDS[name]
-    for case in cases(record, "float32"):
+    for case in islice(cases(record, "float32"), 4):
         call, given = prepared(record, case)
         if not given:
             continue
@@ -61,7 +62,7 @@ def test_forward(name: str):
 def test_backward(name: str):
     """A gradient that is computed inside the compiled function."""
     record = RECORDS[name]
-    for case in list(cases(record, "float32"))[:3]:
+    for case in islice(cases(record, "float32"), 2):
         call, given = prepared(record, case)
         inputs = [t for t, floating in zip(given, case.floating, strict=True) if floating]
         for tensor in inputs:

@@ -49,7 +49,7 @@ def as_function(case: Case, record: Any) -> tuple[Any, tuple]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first(name: str):
-    for case in small_cases(name):
+    for case in small_cases(name)[:4]:
         function, inputs = as_function(case, RECORDS[name])
         if function(*inputs):
             assert gradcheck(function, inputs, check_grad_dtypes=True), case.label
@@ -57,7 +57,7 @@ def test_first(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_second(name: str):
-    for case in small_cases(name)[:3]:
+    for case in small_cases(name)[:2]:
         function, inputs = as_function(case, RECORDS[name])
         results = function(*inputs)
         if results and any(r.requires_grad for r in results):
