@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-BUDGET_SECONDS = 0.25
+BUDGET_SECONDS = {"import flambeau": 0.25, "... and its tensors, nn and optim": 0.6}
 RUNS = 7
 # Each is imported by the first function that needs it.
 FORBIDDEN = ("llvmlite", "scipy", "sklearn", "matplotlib", "tqdm", "torch", "multiprocessing")
@@ -48,8 +48,8 @@ def main() -> int:
     for name, statement in STATEMENTS.items():
         measured = [measure(statement) for _ in range(RUNS)]
         seconds = min(seconds for seconds, _ in measured)
-        print(f"   {name}: {seconds:.3f} s of at most {BUDGET_SECONDS} s")
-        if seconds > BUDGET_SECONDS:
+        print(f"   {name}: {seconds:.3f} s of at most {BUDGET_SECONDS[name]} s")
+        if seconds > BUDGET_SECONDS[name]:
             status = 1
         for heavy in measured[0][1]:
             print(f"   {name} also imports {heavy}")

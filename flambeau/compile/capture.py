@@ -7,7 +7,9 @@ becomes an input, and what the run has written to becomes an output that overwri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.core.dtypes import DType, int64
@@ -80,6 +82,7 @@ class Capture:
 
     def __init__(self, numbers: dict[int, tuple[Any, Any]], exact: bool = False):
         self.exact = exact
+        self.thread = threading.get_ident()  # what other threads do meanwhile is not part of it
         self.memories: dict[int, Memory] = {}
         self.inputs: list[tuple[Value, Any]] = []
         self.numbers: list[tuple[Value, Any, Any]] = []
@@ -280,6 +283,16 @@ def _forgiving(name: str) -> Any:
     return report
 
 
+def _on_own_thread(event: Callable) -> Callable:
+    @functools.wraps(event)
+    def report(self: Capture, *args: Any) -> None:
+        if threading.get_ident() == self.thread:
+            event(self, *args)
+
+    return report
+
+
 for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
               "host"):
+    setattr(Capture, _name, _on_own_thread(getattr(Capture, _name)))
     setattr(Forgiving, _name, _forgiving(_name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Sequence
@@ -246,6 +247,8 @@ class Replay:
                          recording.effects)
         kinds = [None] * len(self.sources) + [float] * len(self.numbers)
         self.program = build_program(self.plan, kinds, len(outputs))
+        generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
+        self.locks = [generators[key].lock for key in sorted(generators)]
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.shape, self.returned = recording.shape, recording.returned
@@ -269,6 +272,14 @@ class Replay:
                 return f"the layout of a tensor of shape {list(meta.shape)}"
         return self.guard.holds()
 
+    def _launch(self, argv: list) -> tuple[int, int] | None:
+        if not self.locks:
+            return launches.late.launch(self.program.address, *argv)
+        with contextlib.ExitStack() as held:  # one draw from a generator at a time
+            for lock in self.locks:
+                held.enter_context(lock)
+            return launches.late.launch(self.program.address, *argv)
+
     def run(self, leaves: list) -> Any:
         """One native call."""
         inputs = [tensor if spot is None else leaves[spot] for tensor, spot, _ in self.sources]
@@ -280,7 +291,7 @@ class Replay:
         if self.arena is not None:
             arena = self.arena.new(self.plan.arena_bytes)
             argv.append(arena.ptr)
-        failure = launches.late.launch(self.program.address, *argv)
+        failure = self._launch(argv)
         if failure is not None:
             raise_compiled(failure, inputs)
         for i in self.updated:

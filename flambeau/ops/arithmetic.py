@@ -217,7 +217,8 @@ def _double_samples():
     yield sample(2.5, Arr((5,), None, 0.5, 2))
 
 
-@op(opmath=False, inplace=True, samples=_double_samples, grad="PowBackward1", check=e.some_tensor("float_power"),
+@op(opmath=False, inplace=True, samples=_double_samples, grad="PowBackward1",
+    check=e.some_tensor("float_power"),
     oracle=np.float_power)
 def float_power(input: Operand, exponent: Operand):
     """input ** exponent in double precision."""

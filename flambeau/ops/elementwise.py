@@ -600,8 +600,8 @@ def logical_not(input: Tensor):
 def _integers_only(name: str, x: Value) -> None:
     if not x.dtype.is_integral:
         name = name.removeprefix("bitwise_left_").removeprefix("bitwise_right_")
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\': bitwise '
-                                  "operations take integer or bool tensors")
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\': '
+                                  "bitwise operations take integer or bool tensors")
 
 
 def _bitwise(name: str, prim, doc: str, shift: bool = False):

@@ -7,7 +7,6 @@ import numpy as np
 from flambeau.core import dtypes
 from flambeau.core.shapes import normalize_dim
 from flambeau.ir.graph import Value, constant
-from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op

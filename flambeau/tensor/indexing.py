@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
-from flambeau.tensor import dispatch, interop
+from flambeau.tensor import interop
 from flambeau.tensor.compress import nonzero_columns
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -213,3 +214,66 @@ def test_kernels_for_narrower_machines(level: str, tmp_path):
             assert np.allclose(wide, narrow, rtol=1e-3 if wide.itemsize == 2 else 1e-5, atol=1e-5)
         else:
             assert np.array_equal(wide, narrow)
+
+
+# --------------------------------------------------------------------------- several threads
+def run_in_threads(count: int, work) -> None:
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_compiled_programs_draw_from_a_generator_one_at_a_time():
+    zeros, draws = torch.zeros(50000), []
+    compiled = torch.compile(lambda x: x + torch.rand(50000), fullgraph=True)
+    compiled(zeros)
+    torch.manual_seed(0)
+    run_in_threads(4, lambda _: draws.extend([compiled(zeros) for _ in range(20)]))
+    torch.manual_seed(0)
+    together = torch.rand(50000 * 80)
+    assert torch.equal(torch.cat(draws).sort().values, together.sort().values)
+
+
+def test_a_capture_takes_no_notice_of_other_threads():
+    other, x = torch.zeros(5), torch.ones(5)
+
+    def call(x):
+        y = x * 2
+
+        def elsewhere(_):
+            other.add_(1)
+            assert other.sum().item() > 0
+
+        run_in_threads(1, elsewhere)
+        return y + 1
+
+    compiled = torch.compile(call, fullgraph=True)
+    assert compiled(x).tolist() == compiled(x).tolist() == [3] * 5
+    assert other.tolist() == [1] * 5
+
+
+def test_operations_in_several_threads_give_what_they_give_in_one():
+    x, weight = torch.randn(64, 90), torch.randn(90, 50)
+
+    def results(i: int) -> list:
+        part = weight[:, :i + 1].clone().requires_grad_()
+        (x @ part).pow(2).mean().backward()
+        return [(x[:i + 2] * 2 + 1).sum(1), x[:, :i + 3] @ weight[:i + 3], part.grad,
+                x[:, ::i + 1].softmax(1), torch.tanh(x[:i + 1]).cumsum(0), x[:i + 5].sort(1).values]
+
+    found: list = []
+    run_in_threads(4, lambda n: found.extend([(i % 6, results(i % 6)) for i in range(n, n + 12)]))
+    expected = [results(i) for i in range(6)]
+    for i, mine in found:
+        assert all(torch.equal(a, b) for a, b in zip(mine, expected[i], strict=True))
