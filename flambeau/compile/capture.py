@@ -27,6 +27,7 @@ from flambeau.ops.primitives.elementwise import (
 )
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
 from flambeau.tensor.interop import twin
+from flambeau.tensor.dispatch import extent
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Capture", "CaptureError", "Forgiving", "Memory"]
@@ -89,6 +90,8 @@ class Capture:
         self.sources = numbers
         self.number_values: dict[int, Value] = {}
         self.randoms: dict[int, Value] = {}
+        self.roots: dict[int, Any] = {}
+        self.spots: dict[int, Any] = {}
         self.generators: list = []
         self.kept: list = []  # nothing may die while ids and addresses identify it
         self.operations = 0
@@ -105,12 +108,37 @@ class Capture:
     def _region(tensor: Any) -> tuple:
         return tensor._ptr, tensor._meta
 
+    def bind(self, leaves: Sequence) -> None:
+        """Say which tensors are arguments: the memory of each is known by the argument itself,
+        or by one tensor that spans it where several arguments share it.
+
+        `spots` says how a replay finds such tensors again: (place), ("base" or "grad", place).
+        """
+        groups: dict[int, list[int]] = {}
+        for i, leaf in enumerate(leaves):
+            groups.setdefault(id(self._owner(leaf)), []).append(i)
+            if leaf._grad is not None:
+                self.spots.setdefault(id(leaf._grad), ("grad", i))
+        for owner, group in groups.items():
+            candidates = [(leaves[i], i) for i in group]
+            candidates += [(leaves[i]._base, ("base", i)) for i in group
+                           if leaves[i]._base is not None]
+            start = min(leaves[i]._ptr for i in group)
+            end = max(leaves[i]._ptr + extent(leaves[i]) for i in group)
+            spanning = [(t, spot) for t, spot in candidates if t._meta.contiguous
+                        and t._ptr <= start and end <= t._ptr + t._meta.nbytes]
+            root, spot = (spanning or candidates)[0]
+            self.roots[owner] = root
+            self.spots.setdefault(id(root), spot)
+
     def memory_of(self, tensor: Any) -> Memory:
         """The storage of `tensor`; it becomes an input if the run has not made it."""
         owner = self._owner(tensor)
         found = self.memories.get(id(owner))
         if found is None:
-            root = tensor if tensor._base is None else tensor._base
+            root = self.roots.get(id(owner))
+            if root is None:
+                root = tensor if tensor._base is None else tensor._base
             placeholder = tensor_input(tuple(root._meta.shape), root._meta.dtype)
             self.inputs.append((placeholder, root))
             found = self.memories[id(owner)] = Memory(root, placeholder, placeholder)

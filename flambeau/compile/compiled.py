@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
-from flambeau.compile.capture import Capture, CaptureError, Forgiving, Memory
+from flambeau.compile.capture import Capture, CaptureError, Forgiving, Memory, refuse
 from flambeau.compile.guards import Guard, find_objects, flatten, number_sources, rebuild
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
@@ -41,7 +41,8 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves: list = []
         key = flatten((args, kwargs), leaves)
-        signature = (_hashable(key), tuple([(t._meta, t._rg) for t in leaves]))
+        signature = (_hashable(key), tuple([(t._meta, t._rg, t._grad is None) for t in leaves]),
+                     sharing(leaves))
         reason = "first call with these layouts"
         for program in self.programs.get(signature, ()):
             changed = program.mismatch()
@@ -67,7 +68,8 @@ class Compiled:
             pair for item in (*args, *kwargs.values()) if not isinstance(item, launches.TensorBase)
             for pair in find_objects(item)]
         capture = Capture(number_sources(objects), self.exact)
-        grads = _Gradients()
+        capture.bind(leaves)
+        grads = _Gradients(objects)
         observer = capture if self.fullgraph else Forgiving(capture)
         dispatch.observe(observer)
         try:
@@ -78,6 +80,10 @@ class Compiled:
             return self._give_up(signature, observer.failure, result)
         outputs: list = []
         shape = flatten(result, outputs)
+        if any(m.tensor._grad_fn is not None for m in capture.writes()):
+            return self._give_up(signature, refuse(
+                "an in-place operation that autograd records, on a tensor from outside",
+                "Write to a clone and return it."), result)
         finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
         escaped = finished.escaped()
         if escaped:
@@ -85,6 +91,7 @@ class Compiled:
                                 f"shapes {escaped}; the next call is captured again")
             return result
         replay = Replay(finished, Guard(objects, finished.read_anew()))
+        replay.held = grads.held([leaf for leaf, _ in finished.gradients])
         self.programs.setdefault(signature, []).insert(0, replay)
         self.history.append(f"captured ({reason}): {capture.operations} operations in "
                             f"{len(replay.plan.steps)} kernels")
@@ -116,8 +123,31 @@ def _hashable(key: Any) -> Any:
     return key
 
 
+def sharing(leaves: Sequence) -> Any:
+    """Which arguments lie in the same memory, and where; None if each has its own."""
+    pattern = [None if t._meta.contiguous or t._base is None else
+               (t._base._meta, t._ptr - t._base._ptr) for t in leaves]
+    owners = [id(Capture._owner(t)) for t in leaves]
+    if len(set(owners)) == len(leaves):
+        return tuple(pattern) if any(pattern) else None
+    for i, leaf in enumerate(leaves):
+        first = leaves[owners.index(owners[i])]
+        base = None if leaf._base is None else (leaf._base._meta, leaf._ptr - leaf._base._ptr)
+        pattern[i] = (owners.index(owners[i]), leaf._ptr - first._ptr, base)
+    return tuple(pattern)
+
+
 class _Gradients:
     """Which leaves' `.grad` a run has replaced."""
+
+    def __init__(self, objects: list):
+        self.before = {id(t): t._grad is not None for _, t in objects
+                       if isinstance(t, launches.TensorBase) and t._rg}
+
+    def held(self, leaves: list) -> list[tuple[Any, bool]]:
+        """(leaf, had it a gradient before the run?) for leaves that are no arguments: whether a
+        backward adds or begins anew depends on it."""
+        return [(leaf, self.before[id(leaf)]) for leaf in leaves if id(leaf) in self.before]
 
     def changes(self, capture: Capture) -> list[tuple[Any, Any]]:
         """(leaf, new gradient or None) for inputs whose gradient is not the one it had."""
@@ -142,31 +172,45 @@ class Recording:
         self.gradients = gradients
         self.outputs = outputs
         place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        sources = {id(t._grad): ("grad", t) for _, t in capture.inputs if t._grad is not None}
+        sources |= capture.spots
         self.updates: list[Memory] = capture.writes()
         # results: what the function returns and new gradients, but for memory that already exists
         self.results: list[Any] = []
         self.returned: list[tuple[str, Any]] = []
+        known: dict[int, tuple] = {}
         for tensor in outputs:
-            memory_ = capture.memory_of(tensor)
-            if memory_.initial is not None and capture._region(tensor) == capture._region(
-                    memory_.tensor):
-                spot = place.get(id(tensor))
-                self.returned.append(("leaf", spot) if spot is not None else ("same", tensor))
-            else:
-                self.returned.append(("result", len(self.results)))
-                self.results.append(tensor)
+            if id(tensor) not in known:
+                known[id(tensor)] = self._where(tensor, place, sources)
+            self.returned.append(known[id(tensor)])
         self.first_gradient = len(self.results)
         self.results += [grad for _, grad in gradients]
+        self.records = [(t._rg, t._grad_fn is not None) for t in self.results]
+        self.owners = [sources.get(id(leaf), leaf) for leaf, _ in gradients]
         self.differentiable = any(t._rg and t._grad_fn is not None for t in outputs)
         values = [capture.value_of(t) for t in self.results]
         values += [m.value for m in self.updates]
         used = _used([*values, *capture.randoms.values()])
-        self.inputs = [(v, t, place.get(id(t))) for v, t in capture.inputs
+        self.inputs = [(v, t, sources.get(id(t))) for v, t in capture.inputs
                        if v in used or any(m.initial is v for m in self.updates)]
         self.numbers = [n for n in capture.numbers if n[0] in used]
         placeholders = [v for v, _, _ in self.inputs] + [v for v, _, _ in self.numbers]
         self.graph = Graph(placeholders, values)
         self.effects = list(capture.randoms.values())
+
+    def _where(self, tensor: Any, place: dict, sources: dict) -> tuple[str, Any]:
+        """How replays find a returned tensor: an argument, a view of older memory, or a result."""
+        if id(tensor) in place:
+            return "leaf", place[id(tensor)]
+        memory_ = self.capture.memory_of(tensor)
+        root = memory_.tensor
+        if memory_.initial is None or tensor._rg and (tensor._grad_fn is None or not root._rg):
+            self.results.append(tensor)
+            return "result", len(self.results) - 1
+        if tensor is root and id(root) not in sources:
+            return "same", tensor
+        return "view", (sources.get(id(root), root), tensor._meta, tensor._ptr - root._ptr,
+                        tensor._rg)
 
     def read_anew(self) -> dict[int, set]:
         anew: dict[int, set] = {}
@@ -252,7 +296,8 @@ class Replay:
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.shape, self.returned = recording.shape, recording.returned
-        self.leaves = [leaf for leaf, _ in recording.gradients]
+        self.owners, self.records = recording.owners, recording.records
+        self.held: list[tuple[Any, bool]] = []
         self.first_gradient = recording.first_gradient
         self.call = None
         if recording.differentiable:
@@ -270,6 +315,13 @@ class Replay:
         for tensor, spot, meta in self.sources:
             if spot is None and tensor._meta is not meta:
                 return f"the layout of a tensor of shape {list(meta.shape)}"
+            if spot.__class__ is tuple and spot[0] == "grad":
+                grad = spot[1]._grad
+                if grad is None or grad._meta is not meta:
+                    return f"the gradient of a tensor of shape {list(meta.shape)}"
+        for leaf, had in self.held:
+            if (leaf._grad is not None) is not had:
+                return f"the gradient of a tensor of shape {list(leaf.shape)}"
         return self.guard.holds()
 
     def _launch(self, argv: list) -> tuple[int, int] | None:
@@ -282,7 +334,8 @@ class Replay:
 
     def run(self, leaves: list) -> Any:
         """One native call."""
-        inputs = [tensor if spot is None else leaves[spot] for tensor, spot, _ in self.sources]
+        inputs = [tensor if spot is None else found(spot, leaves)
+                  for tensor, spot, _ in self.sources]
         numbers = [group[key] for group, key in self.numbers]
         argv = [t._ptr for t in inputs] + numbers
         results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
@@ -296,13 +349,21 @@ class Replay:
             raise_compiled(failure, inputs)
         for i in self.updated:
             inputs[i]._storage.version += 1
-        for leaf, grad in zip(self.leaves, results[self.first_gradient:], strict=True):
-            leaf._grad = grad
+        for leaf, grad in zip(self.owners, results[self.first_gradient:], strict=True):
+            found(leaf, leaves)._grad = grad
         if self.call is not None and mode() & 3 == 1:
             tape.attach(self.call, [*inputs, *numbers], results)
-        values = [results[what] if kind == "result" else leaves[what] if kind == "leaf" else what
-                  for kind, what in self.returned]
-        return rebuild(self.shape, values)
+        for result, (wanted, recorded) in zip(results, self.records, strict=True):
+            if not recorded:
+                result._rg, result._grad_fn = wanted, None
+        values = {}
+        for one in self.returned:
+            if id(one) not in values:
+                kind, what = one
+                values[id(one)] = (
+                    results[what] if kind == "result" else leaves[what] if kind == "leaf" else
+                    view_of(found(what[0], leaves), *what[1:]) if kind == "view" else what)
+        return rebuild(self.shape, [values[id(one)] for one in self.returned])
 
     def explain(self) -> str:
         """What the program consists of."""
@@ -315,6 +376,27 @@ class Replay:
                 f"{len(self.metas)} results, {len(self.updated)} tensors updated in place, "
                 f"{len(self.plan.steps)} kernels ({kernels}), "
                 f"{self.plan.arena_bytes / 1e6:.1f} MB of temporaries")
+
+
+def found(spot: Any, leaves: list) -> Any:
+    """A tensor of this call: an argument by its place, its base, a gradient, or the tensor itself.
+    """
+    if spot.__class__ is int:
+        return leaves[spot]
+    if spot.__class__ is not tuple:
+        return spot
+    kind, of = spot
+    tensor = leaves[of] if of.__class__ is int else of
+    return tensor._base if kind == "base" else tensor._grad
+
+
+def view_of(root: Any, meta: Any, offset: int, recorded: bool) -> Any:
+    """A part of `root`, `offset` bytes behind its start; its history is made when asked for."""
+    view = tape.alias_of(root)
+    view._meta, view._ptr = meta, root._ptr + offset
+    if recorded and root._rg and mode() & 3 == 1:
+        view._base, view._rg = root if root._base is None else root._base, True
+    return view
 
 
 def raise_compiled(failure: tuple[int, int], inputs: list) -> None:

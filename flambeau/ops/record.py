@@ -76,20 +76,24 @@ class Op:
             integers become the default floating dtype; or a function of the arguments that says
             which.
         check: a function of the arguments before promotion, which raises if they do not go
-        together. exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it
-        is used. refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not
-        compute either. opmath: compute on 16-bit floats in float32, rounding the result once. grad:
-        the name of the backward node ("AddBackward0"), or a function of the bound arguments.
-        method, inplace, out: derived forms that PyTorch has. returns: names of the results, if
-        there are several. mutates: names of parameters that the in-place form overwrites with the
-        results, in order;
+            together.
+        exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it is used.
+        refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not compute
+            either.
+        opmath: compute on 16-bit floats in float32, rounding the result once.
+        grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
+        method, inplace, out: derived forms that PyTorch has.
+        returns: names of the results, if there are several.
+        mutates: names of parameters that the in-place form overwrites with the results, in order;
             those that are None are left out, as are their results.
         dense: results are row-major even where an elementwise result would keep its operand's
-        order. many: the results are a plain tuple, whatever their number (split, unbind).
-        functional: also (or only) in torch.nn.functional. gradient: the override of the derived
-        gradient, or None. oracle: a NumPy function with the same result, for tests. samples: a
-        function that yields `samples.Sample`s. index_error: the exception for an index out of
-        range, a function of (the index, the call,
+            order.
+        many: the results are a plain tuple, whatever their number (split, unbind).
+        public: the namespaces that show it ("torch", "nn.functional", "linalg").
+        gradient: the override of the derived gradient, or None.
+        oracle: a NumPy function with the same result, for tests.
+        samples: a function that yields `samples.Sample`s.
+        index_error: the exception for an index out of range, a function of (the index, the call,
             its flat arguments).
     """
 
