@@ -22,6 +22,7 @@ from flambeau.ops.primitives.elementwise import (
     convert,
     filled,
     mul,
+    stop_gradient,
     view_as_complex,
     view_as_real,
 )
@@ -91,6 +92,8 @@ class Capture:
         self.number_values: dict[int, Value] = {}
         self.randoms: dict[int, Value] = {}
         self.roots: dict[int, Any] = {}
+        self.forgotten: set[int] = set()
+        self.has_hooks = False
         self.spots: dict[int, Any] = {}
         self.generators: list = []
         self.kept: list = []  # nothing may die while ids and addresses identify it
@@ -216,7 +219,15 @@ class Capture:
 
     # ------------------------------------------------------------------ what dispatch reports
     def _arguments(self, args: Sequence) -> list[Value]:
-        return [self.value_of(a) if isinstance(a, TensorBase) else self._number(a) for a in args]
+        return [self._read(a) if isinstance(a, TensorBase) else self._number(a) for a in args]
+
+    def _read(self, tensor: Any) -> Value:
+        """The elements of an operand; a detached one passes no gradient on to its memory's owner."""
+        value = self.value_of(tensor)
+        apart = not tensor._rg or tensor._inherits and tensor._grad_fn is None
+        if apart and self.memory_of(tensor).tensor._rg and value.dtype.kind in "fc":
+            return stop_gradient(value)
+        return value
 
     def _number(self, number: Any) -> Value:
         """A Python number: read anew at each replay if its source is known, else a constant."""
@@ -268,6 +279,14 @@ class Capture:
         self.randoms[id(generator)] = value
         self.kept.append(generator)
         self.assign(target, value)
+
+    def forgot(self, tensor: Any) -> None:
+        """A gradient was dropped: whether there was one before the run is of no account."""
+        self.forgotten.add(id(tensor))
+
+    def hooked(self, tensor: Any) -> None:
+        """A hook changes what gradients a later backward through the results gives."""
+        self.has_hooks = True
 
     def read(self, tensor: Any) -> None:
         """Python wants to see elements."""
@@ -321,6 +340,7 @@ def _on_own_thread(event: Callable) -> Callable:
 
 
 for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
+              "forgot", "hooked",
               "host"):
     setattr(Capture, _name, _on_own_thread(getattr(Capture, _name)))
     setattr(Forgiving, _name, _forgiving(_name))

@@ -41,8 +41,11 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves: list = []
         key = flatten((args, kwargs), leaves)
+        shared = sharing(leaves)
+        if shared is MIXED:  # one memory, for which gradients are wanted and are not
+            return self.function(*args, **kwargs)
         signature = (_hashable(key), tuple([(t._meta, t._rg, t._grad is None) for t in leaves]),
-                     sharing(leaves))
+                     shared)
         reason = "first call with these layouts"
         for program in self.programs.get(signature, ()):
             changed = program.mismatch()
@@ -85,13 +88,23 @@ class Compiled:
                 "an in-place operation that autograd records, on a tensor from outside",
                 "Write to a clone and return it."), result)
         finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
+        if capture.has_hooks and finished.differentiable:
+            return self._give_up(signature, refuse(
+                "a hook on a tensor whose gradient is computed after the function has returned",
+                "Register it on the result, or run the backward inside."), result)
+        if finished.overwrites():
+            return self._give_up(signature, refuse(
+                "a differentiable result of a tensor that is then overwritten",
+                "Return the result first and write to the tensor outside, or write to a clone."),
+                result)
         escaped = finished.escaped()
         if escaped:
             self.history.append(f"captured ({reason}), not kept: the run left new state behind, of "
                                 f"shapes {escaped}; the next call is captured again")
             return result
         replay = Replay(finished, Guard(objects, finished.read_anew()))
-        replay.held = grads.held([leaf for leaf, _ in finished.gradients])
+        replay.held = grads.held([leaf for leaf, _ in finished.gradients
+                                  if id(leaf) not in capture.forgotten])
         self.programs.setdefault(signature, []).insert(0, replay)
         self.history.append(f"captured ({reason}): {capture.operations} operations in "
                             f"{len(replay.plan.steps)} kernels")
@@ -123,6 +136,9 @@ def _hashable(key: Any) -> Any:
     return key
 
 
+MIXED = "mixed"
+
+
 def sharing(leaves: Sequence) -> Any:
     """Which arguments lie in the same memory, and where; None if each has its own."""
     pattern = [None if t._meta.contiguous or t._base is None else
@@ -131,6 +147,8 @@ def sharing(leaves: Sequence) -> Any:
     if len(set(owners)) == len(leaves):
         return tuple(pattern) if any(pattern) else None
     for i, leaf in enumerate(leaves):
+        if leaf._rg is not leaves[owners.index(owners[i])]._rg:
+            return MIXED
         first = leaves[owners.index(owners[i])]
         base = None if leaf._base is None else (leaf._base._meta, leaf._ptr - leaf._base._ptr)
         pattern[i] = (owners.index(owners[i]), leaf._ptr - first._ptr, base)
@@ -204,13 +222,22 @@ class Recording:
             return "leaf", place[id(tensor)]
         memory_ = self.capture.memory_of(tensor)
         root = memory_.tensor
-        if memory_.initial is None or tensor._rg and (tensor._grad_fn is None or not root._rg):
+        if memory_.initial is None or tensor._rg and not root._rg or (
+                tensor._rg and tensor._grad_fn is None and not tensor._inherits):
             self.results.append(tensor)
             return "result", len(self.results) - 1
         if tensor is root and id(root) not in sources:
             return "same", tensor
         return "view", (sources.get(id(root), root), tensor._meta, tensor._ptr - root._ptr,
-                        tensor._rg)
+                        tensor._rg, tensor._inherits)
+
+    def overwrites(self) -> bool:
+        """Would a backward through the results read what the program itself has overwritten?"""
+        if not self.differentiable:
+            return False
+        needed = _used([v for v, (_, recorded) in zip(self.graph.outputs, self.records,
+                                                      strict=False) if recorded])
+        return any(m.initial in needed for m in self.updates)
 
     def read_anew(self) -> dict[int, set]:
         anew: dict[int, set] = {}
@@ -390,12 +417,16 @@ def found(spot: Any, leaves: list) -> Any:
     return tensor._base if kind == "base" else tensor._grad
 
 
-def view_of(root: Any, meta: Any, offset: int, recorded: bool) -> Any:
-    """A part of `root`, `offset` bytes behind its start; its history is made when asked for."""
+def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -> Any:
+    """A part of `root`, `offset` bytes behind its start; its history is made when asked for, unless
+    the view was made while nothing was recorded."""
     view = tape.alias_of(root)
     view._meta, view._ptr = meta, root._ptr + offset
     if recorded and root._rg and mode() & 3 == 1:
         view._base, view._rg = root if root._base is None else root._base, True
+        if inherits:
+            view._inherits, view._view_no_grad = True, True
+            view._view_version = view._storage.version
     return view
 
 

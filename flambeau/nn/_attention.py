@@ -153,11 +153,14 @@ class _Heads:
         zero = flambeau.zeros((x.shape[0], 1, x.shape[2]), dtype=x.dtype, device=x.device)
         return flambeau.cat([x, zero], 1)
 
-    def merged_mask(self, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+    def merged_mask(self, mask: Tensor | None, padding: Tensor | None,
+                    columns: int) -> Tensor | None:
         """Both masks as one: (1 or batch * heads, rows or 1, columns)."""
         if padding is None:
             return mask
-        columns = padding.shape[1]
+        if tuple(padding.shape) != (self.batch, columns):
+            raise AssertionError(f"expecting key_padding_mask shape of {(self.batch, columns)}, "
+                                 f"but got {tuple(padding.shape)}")
         wide = padding.reshape(self.batch, 1, 1, columns)
         wide = wide.expand(self.batch, self.heads, 1, columns)
         wide = wide.reshape(self.batch * self.heads, 1, columns)
@@ -222,20 +225,12 @@ def multi_head_attention_forward(
     if add_zero_attn:
         k, v = heads.with_zero(k), heads.with_zero(v)
         mask, padding = _one_more(mask), _one_more(padding)
-    if padding is not None and tuple(padding.shape) != (batch, k.shape[1]):
-        raise AssertionError(f"expecting key_padding_mask shape of {(batch, k.shape[1])}, but got "
-                             f"{tuple(padding.shape)}")
-    mask = heads.merged_mask(mask, padding)
+    mask = heads.merged_mask(mask, padding, k.shape[1])
     drop = dropout_p if training else 0.0
     if need_weights:
         result, found = _with_weights(heads, q, k, v, mask, drop, average_attn_weights)
     else:
-        if mask is not None:
-            mask = mask.unsqueeze(0) if mask.shape[0] == 1 else heads.by_sample(mask)
-        result = scaled_dot_product_attention(
-            heads.by_sample(q), heads.by_sample(k), heads.by_sample(v), mask, drop, is_causal)
-        result = result.reshape(batch * num_heads, rows, width)
-        found = None
+        result, found = _without_weights(heads, q, k, v, mask, drop, is_causal), None
     result = functions.linear(heads.joined(result), out_proj_weight, out_proj_bias)
     if not batched:
         result = result.squeeze(1)
@@ -271,3 +266,13 @@ def _with_weights(heads: _Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
         weights = dropout(weights, drop)
     shown = heads.by_sample(weights)
     return flambeau.bmm(weights, v), shown.mean(1) if average else shown
+
+
+def _without_weights(heads: _Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                     drop: float, is_causal: bool) -> Tensor:
+    """Attention by head; no softmax is kept."""
+    if mask is not None:
+        mask = mask.unsqueeze(0) if mask.shape[0] == 1 else heads.by_sample(mask)
+    result = scaled_dot_product_attention(heads.by_sample(q), heads.by_sample(k),
+                                          heads.by_sample(v), mask, drop, is_causal)
+    return result.reshape(q.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
 from flambeau.core.shapes import normalize_dim
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import primitives as p
@@ -78,7 +79,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return _order("sort", input, at, descending) if input.ndim else _zero_index()
 
 
-@op(samples=_samples(), opmath=False, oracle=lambda x: np.sort(x, 0))
+@op(samples=_samples(), opmath=False, grad="SortBackward0", oracle=lambda x: np.sort(x, 0))
 def msort(input: Tensor):
     """The elements in order along the first dimension."""
     return sort(input, 0)[0] if input.ndim else p.stop_copy(input)
@@ -137,9 +138,16 @@ def _median(name: str, x: Value, dim: int, keepdim: bool, ignore_nan: bool):
     return _kept(at, keepdim, _at(x, at, index), index)
 
 
+def _of_nothing(dtype: DType) -> float | int:
+    """NaN, or what a processor makes of it as an integer."""
+    if dtype.is_floating_point:
+        return float("nan")
+    return dtypes.iinfo(dtype).min if dtype.itemsize >= 4 else 0
+
+
 def _median_all(name: str, x: Value, ignore_nan: bool) -> Value:
     if x.numel == 0:
-        return p.expand(constant(float("nan"), x.dtype, number=False), ())
+        return p.expand(constant(_of_nothing(x.dtype), x.dtype, number=False), ())
     flat = p.reshape(x, (x.numel,))
     return p.reshape(_at(flat, 0, _middle(name, flat, 0, ignore_nan)), ())
 

@@ -186,7 +186,7 @@ class Optimizer:
         """Drop the gradients of all parameters, or fill them with zeros."""
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is None:
+                if param.grad is None and not set_to_none:
                     continue
                 if set_to_none:
                     param.grad = None

@@ -303,6 +303,8 @@ class Tensor(TensorBase):
                 raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' "
                                    f"to a tensor with dtype '{self.dtype!r}'. The gradient must "
                                    "match the tensor's dtype; convert it with .to(dtype)")
+        elif dispatch.observers:
+            dispatch.observers[-1].forgot(self)
         self._grad = value
 
     @grad.deleter
@@ -356,6 +358,8 @@ class Tensor(TensorBase):
         """Call `hook(grad)` when the gradient of this tensor is known; it may return another."""
         from flambeau.autograd.hooks import register_tensor_hook
 
+        if dispatch.observers:
+            dispatch.observers[-1].hooked(self)
         return register_tensor_hook(self, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Any) -> Any:

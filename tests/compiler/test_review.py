@@ -84,6 +84,12 @@ def test_indices_beside_padding_are_not_read_outside():
     assert torch.equal(replayed(call, x, index), call(x, index))
 
 
+def test_the_median_of_no_integers():
+    found = [torch.zeros(0, dtype=getattr(torch, name)).median().item()
+             for name in ("uint8", "int16", "int32", "int64")]
+    assert found == [0, 0, -2**31, -2**63]
+
+
 # --------------------------------------------------------------------------- constants
 def test_constants_of_different_sign_of_zero_stay_apart():
     positive, negative = (Expr("const", dtypes.float32, (), v) for v in (0.0, -0.0))

@@ -531,7 +531,7 @@ class Module(ModuleState, ModuleHooks):
                           "no effect. The parameters are copied (in a differentiable manner) from "
                           "the original module.", stacklevel=2)
         for parameter in self.parameters():
-            if parameter.grad is None:
+            if parameter.grad is None and not set_to_none:
                 continue
             if set_to_none:
                 parameter.grad = None
