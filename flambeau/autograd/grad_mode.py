@@ -134,35 +134,32 @@ def _wrap_generator(context: ContextDecorator, func: Callable) -> Callable:
     return generator_in_context
 
 
-class _PlainDecorator(ContextDecorator):
-    """Lets `@no_grad` stand for `@no_grad()`."""
+class _Recording(ContextDecorator):
+    """Switches recording, and back; lets `@no_grad` stand for `@no_grad()`."""
 
     def __new__(cls, func: Callable | None = None) -> Any:
         if func is None:
             return super().__new__(cls)
         return cls()(func)
 
+    def __exit__(self, *exc_info: object) -> None:
+        set_mode(mode() & ~RECORD | self._before & RECORD)
 
-class no_grad(_PlainDecorator):
+
+class no_grad(_Recording):
     """Turn recording off: results do not require grad. Context manager and decorator."""
 
     def __enter__(self) -> None:
         self._before = mode()
         set_mode(self._before & ~RECORD)
 
-    def __exit__(self, *exc_info: object) -> None:
-        set_mode(mode() & ~RECORD | self._before & RECORD)
 
-
-class enable_grad(_PlainDecorator):
+class enable_grad(_Recording):
     """Turn recording on again inside `no_grad`. Context manager and decorator."""
 
     def __enter__(self) -> None:
         self._before = mode()
         set_mode(self._before | RECORD)
-
-    def __exit__(self, *exc_info: object) -> None:
-        set_mode(mode() & ~RECORD | self._before & RECORD)
 
 
 class set_grad_enabled(ContextDecorator):

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau.autograd.grad_mode import is_recording
 from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
 from flambeau.ir.graph import Value, constant, number_input, tensor_input
@@ -27,8 +28,8 @@ from flambeau.ops.primitives.elementwise import (
     view_as_real,
 )
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
-from flambeau.tensor.interop import twin
 from flambeau.tensor.dispatch import extent
+from flambeau.tensor.interop import twin
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Capture", "CaptureError", "Forgiving", "Memory"]
@@ -61,15 +62,17 @@ class Memory:
         value: the elements of `tensor` at this moment.
         initial: `value` before the run if the storage is older than the run, else None.
         views: the values of other regions of the storage, valid for the present `value`.
+        unrecorded: the value was computed from tensors that require grad, but not recorded.
     """
 
-    __slots__ = ("tensor", "value", "initial", "views")
+    __slots__ = ("tensor", "value", "initial", "views", "unrecorded")
 
     def __init__(self, tensor: Any, value: Value, initial: Value | None):
         self.tensor = tensor
         self.value = value
         self.initial = initial
         self.views: dict = {}
+        self.unrecorded = False
 
 
 class Capture:
@@ -222,11 +225,13 @@ class Capture:
         return [self._read(a) if isinstance(a, TensorBase) else self._number(a) for a in args]
 
     def _read(self, tensor: Any) -> Value:
-        """The elements of an operand; a detached one passes no gradient on to its memory's owner."""
+        """The elements of an operand; a detached one gives its memory's owner no gradient."""
         value = self.value_of(tensor)
         apart = not tensor._rg or tensor._inherits and tensor._grad_fn is None
-        if apart and self.memory_of(tensor).tensor._rg and value.dtype.kind in "fc":
-            return stop_gradient(value)
+        if apart and value.dtype.kind in "fc" and is_recording():
+            memory = self.memory_of(tensor)
+            if memory.unrecorded or memory.tensor._rg:
+                return stop_gradient(value)
         return value
 
     def _number(self, number: Any) -> Value:
@@ -244,9 +249,16 @@ class Capture:
         """A launch has computed new tensors."""
         self.operations += 1
         values = self._results(launch, args)
+        unrecorded = self._unrecorded(args)
         for tensor, value in zip(results, values, strict=True):
             self.created(tensor)
-            self.memories[id(self._owner(tensor))].value = value
+            memory = self.memories[id(self._owner(tensor))]
+            memory.value, memory.unrecorded = value, unrecorded
+
+    def _unrecorded(self, args: Sequence) -> bool:
+        """Is something computed of tensors that require grad, which the tape must not see?"""
+        return not is_recording() and any(
+            a._rg or self.memory_of(a).unrecorded for a in args if isinstance(a, TensorBase))
 
     def wrote(self, launch: Any, args: Sequence, targets: Sequence) -> None:
         """A launch has overwritten tensors."""
@@ -255,6 +267,8 @@ class Capture:
         for tensor, value in zip(targets, values, strict=True):
             value = convert(value, tensor._meta.dtype)
             self.assign(tensor, value)
+            if self._unrecorded(args):
+                self.memory_of(tensor).unrecorded = True
 
     def _results(self, launch: Any, args: Sequence) -> Sequence[Value]:
         values = launch.call.build(self._arguments(args))

@@ -225,8 +225,7 @@ def multi_head_attention_forward(
     if add_zero_attn:
         k, v = heads.with_zero(k), heads.with_zero(v)
         mask, padding = _one_more(mask), _one_more(padding)
-    mask = heads.merged_mask(mask, padding, k.shape[1])
-    drop = dropout_p if training else 0.0
+    mask, drop = heads.merged_mask(mask, padding, k.shape[1]), dropout_p if training else 0.0
     if need_weights:
         result, found = _with_weights(heads, q, k, v, mask, drop, average_attn_weights)
     else:

@@ -403,13 +403,14 @@ def _checked_slices(name: str, x: Value, at: int, where: Value, source: Value) -
     if source.dtype is not x.dtype:
         raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got "
                            f"(self) {x.dtype.scalar_name} and (source) {source.dtype.scalar_name}")
-    if source.ndim == x.ndim and source.shape[at] != where.shape[0]:
-        raise RuntimeError(f"{name}(): Number of indices ({where.shape[0]}) should be equal to "
-                           f"source.size(dim): ({source.shape[at]}), for dim: {at}")
     if (*source.shape[:at], *source.shape[at + 1:]) != (*x.shape[:at], *x.shape[at + 1:]):
         raise RuntimeError(f"{name}(): Source/destination tensor must have same slice shapes. "
                            f"Destination shape: {list(x.shape)} and source shape: "
                            f"{list(source.shape)}, apart from dimension {at}.")
+    if source.ndim == x.ndim and source.shape[at] != where.shape[0]:
+        kind = IndexError if name == "index_copy" else RuntimeError
+        raise kind(f"{name}(): Number of indices ({where.shape[0]}) should be equal to "
+                   f"source.size(dim): ({source.shape[at]}), for dim: {at}")
     return source
 
 

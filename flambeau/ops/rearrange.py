@@ -60,8 +60,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int):
     return _copied(moved, (*lead, c * r * r, h // r, w // r))
 
 
-@op(method=False, out=False, opmath=False, dense=True, public=BOTH, grad="ViewBackward0",
-    aliases=("native_channel_shuffle",), samples=lambda: iter([
+@op(method=False, out=False, opmath=False, dense=True, public=BOTH,
+    grad="ChannelShuffleBackward0", aliases=("native_channel_shuffle",), samples=lambda: iter([
         sample(Arr((2, 6, 3, 4)), 3), sample(Arr((1, 4, 5)), 2)]))
 def channel_shuffle(input: Tensor, groups: int):
     """Channel g k + i of k per group becomes i groups + g (Zhang et al. 2018): (n, c, ...)."""

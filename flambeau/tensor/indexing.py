@@ -49,8 +49,9 @@ def put(tensor: Any, index: Any, value: Any) -> None:
     if not advanced:
         if value.ndim > target.ndim:
             value = _without_leading_ones(value, target.ndim)
-        if value._ptr == target._ptr and value.shape != target.shape and (
-                value._meta.contiguous and target._meta.contiguous):
+        added = target.ndim - value.ndim
+        if value._ptr == target._ptr and added > 0 and (
+                target.shape == (1,) * added + tuple(value.shape)) and value._meta.contiguous:
             value = ops.view(value, tuple(target.shape))  # x[None] = x: the same elements
         target.copy_(value)
         return

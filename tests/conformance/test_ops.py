@@ -291,6 +291,8 @@ def test_gradients(name: str):
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_names_of_nodes(name: str):
     """What `grad_fn` prints, in simple calls."""
+    if name in KNOWN_GRADIENTS:
+        pytest.skip(f"known difference: {KNOWN_GRADIENTS[name]}")
     public, mine, theirs = functions(PUBLIC[name])
     case = next(cases(PUBLIC[name], "float64"))
     found = with_gradients(flambeau, mine, case)

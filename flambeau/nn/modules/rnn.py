@@ -31,6 +31,13 @@ def _advance(mode: str, x: Tensor, h: Tensor, state: tuple) -> tuple:
 
 
 # -- whole sequences -----------------------------------------------------------------------------
+def _draw(module: Any) -> None:
+    """Draw all parameters of a recurrent module anew, uniform on +-1/sqrt(hidden_size)."""
+    bound = 1.0 / math.sqrt(module.hidden_size) if module.hidden_size > 0 else 0
+    for weight in module.parameters():
+        init.uniform_(weight, -bound, bound)
+
+
 class _Direction:
     """The weights of one layer in one direction, and how they run over time."""
 
@@ -176,9 +183,7 @@ class RNNBase(Module):
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
-        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
-        for weight in self.parameters():
-            init.uniform_(weight, -bound, bound)
+        _draw(self)
 
     def flatten_parameters(self) -> None:
         """Does nothing: weights need not lie side by side."""
@@ -391,9 +396,7 @@ class RNNCellBase(Module):
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, uniform on +-1/sqrt(hidden_size)."""
-        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
-        for weight in self.parameters():
-            init.uniform_(weight, -bound, bound)
+        _draw(self)
 
     def _next(self, input: Tensor, given: tuple | None) -> tuple:
         """The next state, in the shape of the input's batch."""
