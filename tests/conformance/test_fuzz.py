@@ -19,6 +19,7 @@ import flambeau
 
 STEPS = 14
 LOOSE = ("grad", "@", "matmul", "mm(")  # where PyTorch adds in place what we add anew
+STRICTER = ("without overflow", "modified by an inplace operation")  # PyTorch saves, checks more
 TOLERANCE = {"torch.float16": 2e-2, "torch.bfloat16": 1e-1, "torch.float64": 1e-8}
 
 
@@ -93,7 +94,8 @@ def step(text: str, theirs: dict, ours: dict, asked: bool, versions: dict) -> bo
     their_error, our_error = execute(text, theirs), execute(text, ours)
     if type(their_error) is not type(our_error):
         known = NotImplementedError, AttributeError  # what is missing, or refused another way
-        if isinstance(our_error, known) or isinstance(their_error, known):
+        if isinstance(our_error, known) or isinstance(their_error, known) or any(
+                words in str(their_error) for words in STRICTER):
             return False
         raise AssertionError(f"{their_error!r} under PyTorch, {our_error!r} here")
     left, right = tensors(theirs), tensors(ours)
@@ -102,9 +104,9 @@ def step(text: str, theirs: dict, ours: dict, asked: bool, versions: dict) -> bo
     assert left.keys() == right.keys()
     for name, tensor in left.items():
         known = right[name]._storage.ptr
-        if known not in versions and not any(word in text for word in LOOSE):
+        if known not in versions:
             versions[known] = tensor._version - right[name]._version
-            assert not versions[known]
+            assert not versions[known] or any(word in text for word in LOOSE)
         compare(tensor, right[name], asked, versions)
     assert groups(left, lambda t: t.untyped_storage().data_ptr()) == groups(
         right, lambda t: t._storage.ptr)
