@@ -335,6 +335,8 @@ class Tensor(TensorBase):
         if self._base is not None:
             raise RuntimeError("Can't detach views in-place. Use detach() instead.")
         self._grad_fn, self._rg, self._output_nr = None, False, 0
+        if self._views is not None:
+            pass_on(self)
         return self
 
     def detach(self) -> Tensor:

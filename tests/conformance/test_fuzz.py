@@ -134,5 +134,5 @@ def run(seed: int) -> None:
             asked = seed % 2 == 0 or number == STEPS - 1
             if not step(program[-1], theirs, ours, asked, versions):
                 return
-        except AssertionError as error:
+        except (AssertionError, RuntimeError) as error:
             raise AssertionError("\n".join([f"seed {seed}:", *program, str(error)])) from error
