@@ -269,11 +269,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     flat = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)
     if rows < columns:
         flat = flat.t()
-    qr = getattr(getattr(flambeau, "linalg", None), "qr", None)
-    if qr is None:
-        raise NotImplementedError("orthogonal_ needs linalg.qr, which this build does not have; "
-                                  "use xavier_uniform_ or kaiming_uniform_")
-    q, r = qr(flat)
+    q, r = flambeau.linalg.qr(flat)
     # Signs that make the result uniform over orthogonal matrices (arXiv:math-ph/0609050).
     q = q * r.diagonal(0).sign()
     if rows < columns:

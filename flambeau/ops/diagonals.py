@@ -224,8 +224,8 @@ def _stacker(name: str, rank: int, dim: int, doc: str, aliases=()) -> Op:
         return v.cat.body(parts, 0 if parts[0].ndim == 1 else dim)
 
     body.__name__, body.__doc__, body.__annotations__ = name, doc, {"tensors": "Tensors"}
-    return op(promote="match", opmath=False, method=False, aliases=aliases, grad="CatBackward0",
-              samples=v._list_samples((2, 3, 1), (2, 3, 1)))(body)
+    return op(promote="match", opmath=False, method=False, dense=True, aliases=aliases,
+              grad="CatBackward0", samples=v._list_samples((2, 3, 1), (2, 3, 1)))(body)
 
 
 hstack = _stacker("hstack", 1, 1, "Join along columns (vectors along their only dimension).")

@@ -159,6 +159,8 @@ def refresh_view(view: Any) -> None:
                            "base has been modified inplace. This view is the output of a function "
                            "that returns multiple views: such must be made again after the write, "
                            "or the write be replaced by an out-of-place operation.")
+    if view._view_no_grad and view._view_version is None:
+        return  # it was asked to require grad itself, before its base did
     if view._view_no_grad:
         raise RuntimeError("A view was created in no_grad mode and its base or another view of its "
                            "base has been modified inplace with grad mode enabled. Make the view "

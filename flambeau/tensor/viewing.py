@@ -161,3 +161,5 @@ def pass_on(base: Any) -> None:
         elif not view._rg:
             view._rg = view._inherits = True
             view._view_version = version
+        elif view._view_version is None:  # one that was asked to require grad itself
+            view._view_version = version

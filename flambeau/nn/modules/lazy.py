@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import flambeau
@@ -124,6 +125,18 @@ class _LazyConv(LazyModuleMixin):
             self.bias = UninitializedParameter(**made)
         else:
             self.register_parameter("bias", None)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show the arguments of the convolution that the class becomes, without in_channels."""
+        super().__init_subclass__(**options)
+
+        def __init__(self: _LazyConv, *args: Any, **kwargs: Any) -> None:
+            _LazyConv.__init__(self, *args, **kwargs)
+
+        whole = inspect.signature(cls.__bases__[1].__init__)
+        __init__.__signature__ = whole.replace(  # type: ignore[attr-defined]
+            parameters=[p for p in whole.parameters.values() if p.name != "in_channels"])
+        cls.__init__ = __init__  # type: ignore[method-assign]
 
     def _bias_wanted(self, args: tuple, kwargs: dict) -> bool:
         place = 5 if self.cls_to_become in (ConvTranspose1d, ConvTranspose2d,
