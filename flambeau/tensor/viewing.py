@@ -9,11 +9,14 @@ from weakref import ref
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.autograd.graph import node_type
 from flambeau.ops.derive import OpCall
-from flambeau.tensor import launches, tape
-from flambeau.tensor.launches import Launch
+from flambeau.tensor import tape
+from flambeau.tensor.launches import Launch, late
 from flambeau.tensor.meta import Meta, meta_of
 
 __all__ = ["ViewPlan", "ViewLaunch", "call_view", "make_view", "pass_on"]
+
+
+new = object.__new__  # `Tensor.__new__` takes what users may give it
 
 
 class ViewPlan:
@@ -112,36 +115,39 @@ class _Part(OpCall):
 
 def make_view(base: Any, plan: ViewPlan) -> Any:
     """The view of `base` that `plan` describes."""
-    view = launches.late.tensor.__new__(launches.late.tensor)
-    view._storage = base._storage
+    view = new(late.tensor)
+    view._storage = storage = base._storage
     view._ptr = base._ptr + plan.offset
     view._meta = plan.meta
     view._rg = False
     view._grad_fn = None
-    view._base = base if base._base is None else base._base
-    if launches.late.observers:
-        launches.late.observers[-1].viewed(plan.launch, base, view)
+    whole = base._base
+    if whole is None:
+        whole = base
+    view._base = whole
+    if late.observers:
+        late.observers[-1].viewed(plan.launch, base, view)
     if plan.launch.node_class is None:
         return view
     if mode() & 3 != RECORD:
         view._view_no_grad = True
-        if view._base._rg:  # a view that is asked says what its base says
+        if whole._rg:  # a view that is asked says what its base says
             view._rg = view._inherits = True
-            view._view_version = view._storage.version
+            view._view_version = storage.version
     elif base._rg:
         tape.attach_one(plan.launch, (base,), view)
-        view._view_version = view._storage.version
-        if base._base is not None and (base._view_no_grad or base._view_of_many):
+        view._view_version = storage.version
+        if whole is not base and (base._view_no_grad or base._view_of_many):
             view._view_no_grad, view._view_of_many = base._view_no_grad, base._view_of_many
     else:
-        views = view._base._views
+        views = whole._views
         if views is None:
-            view._base._views = [8, (ref(view), view._storage.version)]
+            whole._views = [32, (ref(view), storage.version)]
         else:
-            views.append((ref(view), view._storage.version))
+            views.append((ref(view), storage.version))
             if len(views) > views[0]:
                 views[1:] = [pair for pair in views[1:] if pair[0]() is not None]
-                views[0] = 2 * len(views) + 8
+                views[0] = 2 * len(views) + 32
     return view
 
 
