@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
+from flambeau.autograd.tape import RELEASED
 from flambeau.compile.capture import Capture, CaptureError, Forgiving, Memory, refuse
 from flambeau.compile.guards import Guard, find_objects, flatten, number_sources, rebuild
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.ir.graph import Graph, Value
-from flambeau.ops.derive import Call, _aval
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import dispatch, launches, tape
@@ -44,8 +44,8 @@ class Compiled:
         shared = sharing(leaves)
         if shared is MIXED:  # one memory, for which gradients are wanted and are not
             return self.function(*args, **kwargs)
-        signature = (_hashable(key), tuple([(t._meta, t._rg, t._grad is None) for t in leaves]),
-                     shared)
+        signature = (mode() & 3, _hashable(key),
+                     tuple([(t._meta, t._rg, t._grad is None) for t in leaves]), shared)
         reason = "first call with these layouts"
         for program in self.programs.get(signature, ()):
             changed = program.mismatch()
@@ -88,15 +88,11 @@ class Compiled:
                 "an in-place operation that autograd records, on a tensor from outside",
                 "Write to a clone and return it."), result)
         finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
-        if capture.has_hooks and finished.differentiable:
+        if finished.differentiable:
             return self._give_up(signature, refuse(
-                "a hook on a tensor whose gradient is computed after the function has returned",
-                "Register it on the result, or run the backward inside."), result)
-        if finished.overwrites():
-            return self._give_up(signature, refuse(
-                "a differentiable result of a tensor that is then overwritten",
-                "Return the result first and write to the tensor outside, or write to a clone."),
-                result)
+                "a result whose gradient is computed after the function has returned",
+                "Call backward() inside of the compiled function, or run it under "
+                "torch.no_grad()."), result)
         escaped = finished.escaped()
         if escaped:
             self.history.append(f"captured ({reason}), not kept: the run left new state behind, of "
@@ -155,6 +151,20 @@ def sharing(leaves: Sequence) -> Any:
     return tuple(pattern)
 
 
+def _consumed(node: Any) -> bool:
+    """Has a backward pass freed the graph of this node already?"""
+    seen, stack = set(), [node]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if getattr(node, "tape_saved", None) is RELEASED:
+            return True
+        stack += [edge[0] for edge in node.next_edges if edge is not None]
+    return False
+
+
 class _Gradients:
     """Which leaves' `.grad` a run has replaced."""
 
@@ -205,7 +215,8 @@ class Recording:
         self.results += [grad for _, grad in gradients]
         self.records = [(t._rg, t._grad_fn is not None) for t in self.results]
         self.owners = [sources.get(id(leaf), leaf) for leaf, _ in gradients]
-        self.differentiable = any(t._rg and t._grad_fn is not None for t in outputs)
+        self.differentiable = any(t._rg and t._grad_fn is not None and not _consumed(t._grad_fn)
+                                  for t in outputs)
         values = [capture.value_of(t) for t in self.results]
         values += [m.value for m in self.updates]
         used = _used([*values, *capture.randoms.values()])
@@ -230,14 +241,6 @@ class Recording:
             return "same", tensor
         return "view", (sources.get(id(root), root), tensor._meta, tensor._ptr - root._ptr,
                         tensor._rg, tensor._inherits)
-
-    def overwrites(self) -> bool:
-        """Would a backward through the results read what the program itself has overwritten?"""
-        if not self.differentiable:
-            return False
-        needed = _used([v for v, (_, recorded) in zip(self.graph.outputs, self.records,
-                                                      strict=False) if recorded])
-        return any(m.initial in needed for m in self.updates)
 
     def read_anew(self) -> dict[int, set]:
         anew: dict[int, set] = {}
@@ -274,27 +277,6 @@ def _used(values: Sequence[Value]) -> set[Value]:
     return set(sort(values))
 
 
-class _Program(Call):
-    """A captured function as a call: what the tape differentiates when results require grad."""
-
-    name = "compiled"
-    grad_name = "CompiledFunctionBackward"
-
-    def __init__(self, graph: Graph):
-        super().__init__([_aval(v) for v in graph.inputs])
-        self._graph = graph
-
-    @functools.cached_property
-    def graph(self) -> Graph:
-        return self._graph
-
-    def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
-        from flambeau.ops.derive import substitute
-
-        return tuple(substitute(self._graph.outputs, dict(zip(self._graph.inputs, values,
-                                                              strict=True))))
-
-
 class Replay:
     """A compiled program, ready to run again."""
 
@@ -326,16 +308,7 @@ class Replay:
         self.owners, self.records = recording.owners, recording.records
         self.held: list[tuple[Any, bool]] = []
         self.first_gradient = recording.first_gradient
-        self.call = None
-        if recording.differentiable:
-            self._make_differentiable(graph, layouts)
         recording.capture.kept = []
-
-    def _make_differentiable(self, graph: Graph, layouts: list) -> None:
-        call = _Program(Graph(graph.inputs, graph.outputs[:len(self.metas)]))
-        metas = [m for _, _, m in self.sources] + [float] * len(self.numbers)
-        self.call = launches.Launch(call, metas, self.program, self.metas, self.plan.arena_bytes,
-                                    self.plan.checked)
 
     def mismatch(self) -> str | None:
         """None if the program may run now, else what has changed."""
@@ -378,8 +351,6 @@ class Replay:
             inputs[i]._storage.version += 1
         for leaf, grad in zip(self.owners, results[self.first_gradient:], strict=True):
             found(leaf, leaves)._grad = grad
-        if self.call is not None and mode() & 3 == 1:
-            tape.attach(self.call, [*inputs, *numbers], results)
         for result, (wanted, recorded) in zip(results, self.records, strict=True):
             if not recorded:
                 result._rg, result._grad_fn = wanted, None
