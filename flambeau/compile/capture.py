@@ -96,7 +96,6 @@ class Capture:
         self.randoms: dict[int, Value] = {}
         self.roots: dict[int, Any] = {}
         self.forgotten: set[int] = set()
-        self.has_hooks = False
         self.spots: dict[int, Any] = {}
         self.generators: list = []
         self.kept: list = []  # nothing may die while ids and addresses identify it
@@ -298,10 +297,6 @@ class Capture:
         """A gradient was dropped: whether there was one before the run is of no account."""
         self.forgotten.add(id(tensor))
 
-    def hooked(self, tensor: Any) -> None:
-        """A hook changes what gradients a later backward through the results gives."""
-        self.has_hooks = True
-
     def read(self, tensor: Any) -> None:
         """Python wants to see elements."""
         raise refuse("reading a tensor's value in Python (.item(), print, bool, numpy)",
@@ -354,7 +349,7 @@ def _on_own_thread(event: Callable) -> Callable:
 
 
 for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
-              "forgot", "hooked",
+              "forgot",
               "host"):
     setattr(Capture, _name, _on_own_thread(getattr(Capture, _name)))
     setattr(Forgiving, _name, _forgiving(_name))

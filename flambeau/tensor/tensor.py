@@ -360,8 +360,6 @@ class Tensor(TensorBase):
         """Call `hook(grad)` when the gradient of this tensor is known; it may return another."""
         from flambeau.autograd.hooks import register_tensor_hook
 
-        if dispatch.observers:
-            dispatch.observers[-1].hooked(self)
         return register_tensor_hook(self, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Any) -> Any:
