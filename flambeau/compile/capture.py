@@ -349,7 +349,6 @@ def _on_own_thread(event: Callable) -> Callable:
 
 
 for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
-              "forgot",
-              "host"):
+              "forgot", "host"):
     setattr(Capture, _name, _on_own_thread(getattr(Capture, _name)))
     setattr(Forgiving, _name, _forgiving(_name))
