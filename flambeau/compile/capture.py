@@ -97,7 +97,6 @@ class Capture:
         self.roots: dict[int, Any] = {}
         self.forgotten: set[int] = set()
         self.spots: dict[int, Any] = {}
-        self.generators: list = []
         self.kept: list = []  # nothing may die while ids and addresses identify it
         self.operations = 0
 

@@ -39,9 +39,7 @@ def _dot(library, target: Target, threads: int):
         batch *= size
     a_layout = _layout(m, k, a.strides[-2], a.strides[-1])
     b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
-    spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout)
-    if hasattr(gemm, "is_small_m"):
-        spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout, small_m=gemm.is_small_m(m))
+    spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout, small_m=gemm.is_small_m(m))
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
     name, text = gemm.gemm_kernel(spec, target)
     values = {

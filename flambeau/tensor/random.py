@@ -289,11 +289,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
         ratio = ops.div(weights, noise)
         if num_samples == 1:
             drawn = ops.argmax(ratio, -1, True)
-        elif hasattr(ops, "topk"):
-            drawn = ops.topk(ratio, num_samples, -1)[1]
         else:
-            raise NotImplementedError("multinomial without replacement needs topk, which is not "
-                                      "implemented yet; pass replacement=True")
+            drawn = ops.topk(ratio, num_samples, -1)[1]
     else:
         drawn = _drawn_with_replacement(weights, num_samples, generator)
     return drawn if out is None else out.resize_(drawn.shape).copy_(drawn)
