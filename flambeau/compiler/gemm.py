@@ -13,8 +13,10 @@ threads. Van Zee and van de Geijn, BLIS, ACM TOMS 41(3), 2015.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.epilogue import Epilogue
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
 from flambeau.compiler.gemm_small import SMALL_M, emit_small, small_items
 from flambeau.compiler.packing import (
@@ -163,7 +165,7 @@ class StridedOperand:
                                      self.stride, self.step, *panel])
 
 
-f_one = Value("1", "i64")
+f_zero, f_one = Value("0", "i64"), Value("1", "i64")
 
 
 class StridedResult:
@@ -208,11 +210,13 @@ class MacroKernel:
         return -(-strip // 64) * 64 + _bias_items(tile)
 
     def emit(self, f: Function, a, b, c, rows: tuple, columns: tuple, depth: Value, work: Value,
-             packed_b: Value, accumulate: bool = False, bias: tuple | None = None) -> None:
+             packed_b: Value, accumulate: bool = False, bias: tuple | None = None,
+             finish: Callable | None = None) -> None:
         """C[rows, columns] = A B: operands `a` and `b`, result `c`, half-open ranges.
 
         `work` has room for `items` packed elements, `packed_b` for the panels of one block.
-        `bias` is (pointer, stride) of the vector that is added in the last block of K.
+        `bias` is (pointer, stride) of the vector that is added in the last block of K. `finish`
+        emits what follows a finished strip: it gets `c` and (first, count) of rows and columns.
         """
         tile = self.tile
         packed_a = work
@@ -246,6 +250,9 @@ class MacroKernel:
                     columns_here = f.add(j0, j), f.smin(f.sub(width, j), tile.width)
                     self._tile(f, c, (i, count), columns_here,
                                (packed_a, panel, k_count, item), add_old, scratch)
+                if finish is not None:
+                    with f.when(last):
+                        finish(c, (i, count), (j0, width))
 
     def _pack_bias(self, f: Function, bias: tuple, start: Value, count: Value, last: Value,
                    dst: Value) -> None:
@@ -295,15 +302,16 @@ def block_step(f: Function, total: Value, largest: int, multiple: int) -> Value:
 
 
 # ---------------------------------------------------------------------- kernels
-def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
+def gemm_kernel(spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
+                ) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `GEMM_SLOTS`.
 
     Chunks share out batch x tiles_m x tiles_n tiles; tile edges are multiples of the register
     tile, so a result does not depend on them.
     """
     if spec.small_m and spec.b != "any":
-        return _small_kernel(spec, target)
-    name = _name(spec)
+        return _small_kernel(spec, target, epilogue)
+    name = _name(spec, epilogue)
     tile = _tile_of(spec, target)
     module = Module(target.attributes)
     layout = "panels" if spec.a == "col" else "rows"
@@ -318,6 +326,8 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
         pack_panel(module, "pack_b", tile, b_order, tile.width)
     edge_store(module, tile)
     macro = MacroKernel(module, tile, layout, "columns" if spec.bias else None)
+    if epilogue:
+        epilogue.define(module)
 
     f = kernel_function(module, name)
     slot = Slots(f, GEMM_SLOTS, _POINTERS)
@@ -338,14 +348,29 @@ def gemm_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
         c = StridedResult(tile, c_base, slot["c_row"])
         macro.emit(f, a, b, c, share(f, slot["m"], tile.height, row, slot["tiles_m"]),
                    share(f, slot["n"], tile.width, column, slot["tiles_n"]), slot["k"], work,
-                   packed_b, spec.accumulate, (slot["bias"], slot["bias_stride"]))
+                   packed_b, spec.accumulate, (slot["bias"], slot["bias_stride"]),
+                   _finisher(epilogue, f, batch))
     return name, module.text()
 
 
-def _small_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
+def _finisher(epilogue: Epilogue | None, f: Function, batch: Value):
+    """What the macro-kernel calls with (c, rows, columns) of each finished strip, or None."""
+    if epilogue is None:
+        return None
+
+    def finish(c: StridedResult, rows: tuple, columns: tuple) -> None:
+        epilogue.call(f, len(GEMM_SLOTS), c.place(f, rows[0], columns[0]), c.stride, batch, rows,
+                      columns)
+
+    return finish
+
+
+def _small_kernel(spec: GemmSpec, target: Target, epilogue: Epilogue | None) -> tuple[str, str]:
     """A kernel for few rows, which chunks share out by columns."""
-    name, tile = _name(spec), tile_for(spec.dtype_llvm, target)
+    name, tile = _name(spec, epilogue), tile_for(spec.dtype_llvm, target)
     module = Module(target.attributes)
+    if epilogue:
+        epilogue.define(module)
     f = kernel_function(module, name)
     slot = Slots(f, GEMM_SLOTS, _POINTERS)
     work = thread_workspace(f, slot["work"], slot["work_stride"])
@@ -362,12 +387,17 @@ def _small_kernel(spec: GemmSpec, target: Target) -> tuple[str, str]:
         start = f.gep(slot["bias"], f.mul(j, slot["bias_stride"]), tile.memory)
         emit_small(module, f, tile, spec.b, a, b, c, (slot["m"], f.sub(end, j), slot["k"]), work,
                    spec.accumulate, (start, slot["bias_stride"]) if spec.bias else None)
+        if epilogue:
+            epilogue.call(f, len(GEMM_SLOTS), c[0], slot["c_row"], batch, (f_zero, slot["m"]),
+                          (j, f.sub(end, j)))
     return name, module.text()
 
 
-def _name(spec: GemmSpec) -> str:
+def _name(spec: GemmSpec, epilogue: Epilogue | None) -> str:
     flags = (("_small", spec.small_m), ("_accumulate", spec.accumulate), ("_bias", spec.bias))
     suffix = "".join(word for word, on in flags if on)
+    if epilogue:
+        suffix += f"_{epilogue.name}"
     return f"gemm_{spec.dtype_llvm}_{spec.a}_{spec.b}{suffix}"
 
 

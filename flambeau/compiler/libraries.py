@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flambeau.compiler import conv, gemm
+from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
-from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.nest import Float, Pointer, vector_lanes
 from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
@@ -41,7 +42,8 @@ def _dot(library, target: Target, threads: int):
     b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
     spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout, small_m=gemm.is_small_m(m))
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
-    name, text = gemm.gemm_kernel(spec, target)
+    epilogue, more = _epilogue(library, target)
+    name, text = gemm.gemm_kernel(spec, target, epilogue)
     values = {
         "a": _pointer(a), "b": _pointer(b), "c": _pointer(c), "bias": 0,
         "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
@@ -51,8 +53,15 @@ def _dot(library, target: Target, threads: int):
         "c_batch": m * n, "c_row": n, "bias_stride": 0,
         "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n,
     }
-    return (Step(name, lambda: text, [values[slot] for slot in gemm.GEMM_SLOTS], cut.nchunks),
-            2 * batch * m * n * k // 8)
+    slots = [values[slot] for slot in gemm.GEMM_SLOTS] + more
+    return Step(name, lambda: text, slots, cut.nchunks), 2 * batch * m * n * k // 8
+
+
+def _epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
+    """(what follows the product in its kernel, the contents of its slots)."""
+    if not library.epilogue:
+        return None, []
+    return epilogue_of(library.epilogue, min(vector_lanes(p, target) for p in library.epilogue))
 
 
 def _random(library, target: Target, threads: int):

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 
 from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.compiler.target import Target
 
-__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "walk"]
+__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "vector_lanes",
+           "walk"]
 
 
 @dataclasses.dataclass
@@ -136,6 +138,13 @@ def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> 
     if not reduced:
         score += 3 if store.terms.get(loop.var, 0) == 1 else -3
     return score if loop.extent >= 4 else score - 6
+
+
+def vector_lanes(phase: Phase, target: Target) -> int:
+    """Lanes for the narrowest type that is computed with, but 4 bytes at the least."""
+    sizes = [expr.dtype.itemsize for expr in walk(phase.roots())
+             if expr.kind in ("load", "op", "cast")] + [phase.target.dtype.itemsize]
+    return target.lanes(min(8, max(4, min(sizes, default=4))))
 
 
 def split(loop: Loop, block: int, var: int) -> tuple[Loop, Loop]:

@@ -1,6 +1,6 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, schedule, group (phases over the same rows become
+The passes, in order: take complex numbers apart, schedule, fuse epilogues, group (phases over the same rows become
 one nest), split (long loops are cut into blocks that can run in parallel and round alike on any
 number of threads), canonicalise, plan memory.
 """
@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.expression import Buffer, Expr, Index
-from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, walk
+from flambeau.compiler.fusing import fuse
+from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, vector_lanes, walk
 from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
@@ -82,7 +83,7 @@ class _Planner:
 
     def run(self) -> Plan:
         groups: list = []
-        for step in self.scheduled.steps:
+        for step in fuse(self.scheduled.steps, self._memory, self._var):
             if not isinstance(step, Phase):
                 groups.append(step)
                 continue
@@ -105,7 +106,7 @@ class _Planner:
 
     # ------------------------------------------------------------------ nests
     def _nest(self, phases: list[Phase]) -> tuple[Step, int]:
-        lanes = max(1, min(self._lanes(phase) for phase in phases))
+        lanes = max(1, min(vector_lanes(phase, self.target) for phase in phases))
         key, slots = canonical(phases, self.splits, lanes)
         work = sum(long_elements(phase) * len(walk(phase.roots())) for phase in phases)
         iterations = _iterations(phases[0])
@@ -113,12 +114,6 @@ class _Planner:
         nchunks = 1 if sequential or self.threads == 1 else max(
             1, min(iterations, work // GRAIN, MAX_CHUNKS))
         return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
-
-    def _lanes(self, phase: Phase) -> int:
-        """Lanes for the narrowest type that is computed with, but 4 bytes at the least."""
-        sizes = [expr.dtype.itemsize for expr in walk(phase.roots())
-                 if expr.kind in ("load", "op", "cast")] + [phase.target.dtype.itemsize]
-        return self.target.lanes(min(8, max(4, min(sizes, default=4))))
 
     def _var(self) -> int:
         self.next_var += 1

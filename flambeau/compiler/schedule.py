@@ -13,9 +13,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
+from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.core import dtypes
-from flambeau.core.shapes import contiguous_strides
+from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import coordinates, expand
 
@@ -33,12 +34,16 @@ class LibraryStep:
         kind: "dot", "conv", "conv_grad_input", "conv_grad_weight", "argsort", or a random stream.
         attrs: the primitive's static attributes.
         sources: operand buffers; `target`: the result's buffer.
+        epilogue: elementwise phases that run on each finished part of the result (`fusing.py`).
+        private: whether only the epilogue reads the result: it need not be stored at all.
     """
 
     kind: str
     attrs: tuple
     sources: tuple[Buffer, ...]
     target: Buffer
+    epilogue: tuple[Phase, ...] = ()
+    private: bool = False
 
 
 @dataclasses.dataclass
@@ -77,6 +82,8 @@ class _Scheduler:
         self.vars = 0
         self.memo: dict = {}
         self.shared = self._find_shared()
+        self.channels_last = channels_last_values(
+            self.order, {value: buffer.strides for value, buffer in self.placed.items()})
 
     # ------------------------------------------------------------------ what gets a buffer
     def _find_shared(self) -> set[Value]:
@@ -194,9 +201,9 @@ class _Scheduler:
         self.vars += 1
         return self.vars
 
-    def temporary(self, value: Value) -> Buffer:
+    def temporary(self, value: Value, channels_last: bool = False) -> Buffer:
         buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,
-                        contiguous_strides(value.shape))
+                        strides_in_order(value.shape, channels_last))
         self.temps.append(buffer)
         return buffer
 
@@ -204,7 +211,7 @@ class _Scheduler:
         """The buffer that holds `value`, computing it if need be."""
         if value in self.placed:
             return self.placed[value]
-        buffer = self.final.get(value) or self.temporary(value)
+        buffer = self.final.get(value) or self.temporary(value, value in self.channels_last)
         rule = getattr(self, f"_place_{value.prim.kind}", self._place_map)
         rule(value, buffer)
         self.placed[value] = buffer
@@ -394,6 +401,8 @@ class _Scheduler:
         if not value.numel:
             return
         dense = buffer.strides == contiguous_strides(buffer.shape)
+        if value.prim.kind == "conv":
+            dense = dense_order(buffer.shape, buffer.strides) is not None
         target = buffer if dense else self.temporary(value)
         self.steps.append(LibraryStep(value.prim.name, value.attrs, sources, target))
         if not dense:

@@ -1,0 +1,108 @@
+"""Epilogues: elementwise phases that a product's kernel runs on each finished rectangle.
+
+The generator of a product calls `Epilogue.define` once in its module and then, wherever a rectangle
+of the result is complete (after the last block of the sum, while it is in cache), the function that
+it defined. The phases' launch arguments follow the kernel's own slots.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from flambeau.compiler.codegen import _Nest, _Phase
+from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.fusing import ACCUMULATOR
+from flambeau.compiler.lanes import memory_type
+from flambeau.compiler.nest import Phase, Pointer, canonical
+from flambeau.core.dtypes import by_name
+
+__all__ = ["Epilogue", "epilogue_of"]
+
+_NAME = "finish"
+
+
+@dataclasses.dataclass(frozen=True)
+class Epilogue:
+    """What to do with finished rectangles; equal keys give equal code.
+
+    Attributes:
+        key: the canonical form of the phases.
+        accumulator: the slot (of this epilogue) that stands for the product; its content is unused.
+    """
+
+    key: tuple
+    accumulator: int
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(repr(self.key).encode()).hexdigest()[:16]
+
+    def define(self, module: Module) -> None:
+        """Define the function that `call` calls."""
+        lanes, _, phases = self.key
+        f = module.function(_NAME, [
+            ("ptr", "args"), ("ptr", "sums"), ("i64", "pitch"), ("i64", "batch"), ("i64", "row"),
+            ("i64", "rows"), ("i64", "column"), ("i64", "columns")], internal=True)
+        nest = _Nest(f, lanes)
+        with f.loop(0, f.args["rows"]) as i:
+            outer = [f.args["batch"], f.add(f.args["row"], i)]
+            offset = f.mul(i, f.args["pitch"])
+            for phase in phases:
+                _RectanglePhase(nest, phase, outer, self.accumulator, offset).emit()
+
+    def call(self, f: Function, first_slot: int, sums: Value, pitch: Value | int,
+             batch: Value | int, rows: tuple, columns: tuple) -> None:
+        """Finish a rectangle.
+
+        Args:
+            f: the kernel; `first_slot` is where this epilogue's launch arguments begin.
+            sums: address of the rectangle's first element, in the product's own dtype; the next
+                row is `pitch` elements further.
+            batch: which matrix.
+            rows, columns: (first, count) in the matrix.
+        """
+        args = f.gep(f.args["args"], first_slot, "i64")
+        numbers = [f.typed(n, "i64") for n in (pitch, batch, *rows, *columns)]
+        f.call("void", _NAME, [args, sums, *numbers])
+
+
+def epilogue_of(phases: tuple[Phase, ...], lanes: int) -> tuple[Epilogue, list]:
+    """(epilogue, contents of its slots) of phases over (batch, rows | columns in lanes)."""
+    key, slots = canonical(list(phases), {}, lanes)
+    accumulator = next((number for number, slot in enumerate(slots)
+                        if isinstance(slot, Pointer) and slot.kind == ACCUMULATOR), -1)
+    if accumulator >= 0:
+        slots[accumulator] = 0
+    return Epilogue(key, accumulator), slots
+
+
+class _RectanglePhase(_Phase):
+    """A phase over the columns of one row of a rectangle."""
+
+    def __init__(self, nest: _Nest, phase: tuple, outer: list, accumulator: int, offset: Value):
+        super().__init__(nest, phase, outer)
+        self.accumulator, self.offset = accumulator, offset
+        self.local: Value | None = None
+
+    def _extent(self, loop: int) -> Value:
+        return self.f.args["columns"]
+
+    def _lane_body(self, i: Value, mask: Value | None, body, part: int) -> None:
+        self.local = i
+        super()._lane_body(self.f.add(self.f.args["column"], i), mask, body, part)
+
+    def _line_load(self, dtype, operands, data, lanes, line) -> Value:
+        slot, memory_name, _, _ = data
+        if slot != self.accumulator:
+            return super()._line_load(dtype, operands, data, lanes, line)
+        f, source = self.f, by_name(memory_name)
+        type_ = memory_type(source)
+        address = f.gep(f.args["sums"], f.add(self.offset, self.local), type_)
+        if lanes == 1:
+            raw = f.load(type_, address)
+        elif self.k.active is None:
+            raw = f.load(vector(lanes, type_), address)
+        else:
+            raw = f.masked_load(vector(lanes, type_), address, self.k.active)
+        return self.k.widen(raw, source)
