@@ -8,6 +8,7 @@ in the repository is the same program.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib
 import importlib.util
@@ -132,51 +133,93 @@ def row(timing: Timing, scale: float, unit: str) -> str:
 def cases(torch: ModuleType) -> list[Case]:
     """The calls to measure, made with `torch`; the same list for every framework."""
     torch.manual_seed(0)
-    a, b = torch.randn(16, 16), torch.randn(16, 16)
-    leaf = torch.randn(16, 16, requires_grad=True)
-    x, y = torch.randn(8, 16), torch.randint(0, 10, (8,))
+    return [*small_operations(torch), *graph_operations(torch), *blocks(torch), *steps(torch)]
+
+
+def small_operations(torch: ModuleType) -> list[Case]:
+    """Common operations on 16 x 16 numbers, in the forms that users write: functions, methods,
+    operators, keywords, scalars, broadcasting, in place, into `out`."""
+    functional = torch.nn.functional
+    a, b, row = torch.randn(16, 16), torch.randn(16, 16), torch.randn(16)
+    index, out = torch.randint(0, 16, (8,)), torch.empty(16, 16)
+    calls: dict[str, Callable[[], Any]] = {
+        "add": lambda: a + b, "add number": lambda: a + 1.5, "number minus": lambda: 1.0 - a,
+        "add row": lambda: a + row, "add, alpha=": lambda: torch.add(a, b, alpha=0.5),
+        "add, out=": lambda: torch.add(a, b, out=out), "mul_": lambda: out.mul_(0.5),
+        "relu": lambda: torch.relu(a), "exp method": lambda: a.exp(), "mm": lambda: torch.mm(a, b),
+        "matmul @": lambda: a @ b, "sum": lambda: a.sum(),
+        "mean, dim=, keepdim=": lambda: a.mean(dim=-1, keepdim=True),
+        "softmax, dim=": lambda: functional.softmax(a, dim=-1), "max, dim": lambda: a.max(1),
+        "cat": lambda: torch.cat((a, b), dim=1), "where": lambda: torch.where(a > 0, a, b),
+        "linear": lambda: functional.linear(a, b, row),
+        "layer_norm": lambda: functional.layer_norm(a, (16,), row, row),
+        "gelu": lambda: functional.gelu(a), "clamp, min=": lambda: a.clamp(min=0.0),
+        "a[2:5]": lambda: a[2:5], "a[index]": lambda: a[index], "view": lambda: a.view(256),
+        "reshape": lambda: a.reshape(4, 64), "transpose": lambda: a.transpose(0, 1),
+        "zeros": lambda: torch.zeros(16, 16), "to float64": lambda: a.to(torch.float64),
+        "item": lambda: row[0].item(), "compare": lambda: a > b,
+    }
+    return [Case(name, call, 1.0) for name, call in calls.items()]
+
+
+def graph_operations(torch: ModuleType) -> list[Case]:
+    """Operations that are recorded for a gradient."""
+    leaf, other = torch.randn(16, 16, requires_grad=True), torch.randn(16, 16)
+    calls: dict[str, Callable[[], Any]] = {
+        "add": lambda: leaf + other, "mul": lambda: leaf * other, "mm": lambda: leaf @ other,
+        "relu": lambda: torch.relu(leaf), "sum": lambda: leaf.sum(),
+        "view": lambda: leaf.view(256),
+    }
+    return [Case(f"{name}, with graph", call, 1.0) for name, call in calls.items()]
+
+
+def blocks(torch: ModuleType) -> list[Case]:
+    """A small MLP, a transformer block and a convolution block: forward, without a graph, and
+    forward with backward."""
     nn, cross_entropy = torch.nn, torch.nn.functional.cross_entropy
+    x, y = torch.randn(8, 16), torch.randint(0, 10, (8,))
+    mlp = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
+    encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    words = torch.randn(2, 8, 16)
+    convolution = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+                                nn.MaxPool2d(2))
+    images = torch.randn(2, 3, 8, 8)
+    models: dict[str, tuple[Any, Callable[[], Any]]] = {
+        "MLP": (mlp, lambda: cross_entropy(mlp(x), y)),
+        "transformer block": (encoder, lambda: encoder(words).sum()),
+        "conv block": (convolution, lambda: convolution(images).sum()),
+    }
+    made = []
+    for name, (model, call) in models.items():
+        parameters = list(model.parameters())
+        made += [Case(f"{name} forward", call, 1.0),
+                 Case(f"{name}, no_grad", functools.partial(without_graph, torch, call), 1.0),
+                 Case(f"{name} both ways", functools.partial(both_ways, parameters, call), 0.7)]
+    return made
+
+
+def without_graph(torch: ModuleType, call: Callable[[], Any]) -> Any:
+    """Call without recording."""
+    with torch.no_grad():
+        return call()
+
+
+def both_ways(parameters: list, call: Callable[[], Any]) -> None:
+    """Forward, then backward into fresh gradients."""
+    for parameter in parameters:
+        parameter.grad = None
+    call().backward()
+
+
+def steps(torch: ModuleType) -> list[Case]:
+    """Optimizer steps of a small MLP."""
+    nn = torch.nn
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
     parameters = list(model.parameters())
-    cross_entropy(model(x), y).backward()
+    both_ways(parameters, lambda: model(torch.randn(8, 16)).sum())
     sgd = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
     adam = torch.optim.Adam(parameters, lr=0.0)
-
-    def add() -> Any:
-        return a + b
-
-    def relu() -> Any:
-        return torch.relu(a)
-
-    def mm() -> Any:
-        return torch.mm(a, b)
-
-    def add_with_graph() -> Any:
-        return leaf + b
-
-    def view() -> Any:
-        return a.view(256)
-
-    def forward() -> Any:
-        return cross_entropy(model(x), y)
-
-    def forward_without_graph() -> Any:
-        with torch.no_grad():
-            return cross_entropy(model(x), y)
-
-    def forward_backward() -> Any:
-        for parameter in parameters:
-            parameter.grad = None
-        cross_entropy(model(x), y).backward()
-
-    forward_backward()
-    return [
-        Case("add 16x16", add, 1.5), Case("relu 16x16", relu, 1.5), Case("mm 16x16", mm, 1.5),
-        Case("add 16x16, with graph", add_with_graph, 1.5), Case("view", view, None),
-        Case("MLP forward", forward, 1.5), Case("MLP forward, no_grad", forward_without_graph, 1.5),
-        Case("MLP forward+backward", forward_backward, 1.0),
-        Case("SGD step, momentum", sgd.step, None), Case("Adam step", adam.step, None),
-    ]
+    return [Case("SGD step, momentum", sgd.step, 1.0), Case("Adam step", adam.step, 1.0)]
 
 
 def compare(ours: ModuleType, theirs: ModuleType | None, rounds: int = ROUNDS) -> list[Timing]:
