@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from flambeau.compiler import conv, gemm
+import dataclasses
+import math
+
+from flambeau.compiler import conv, gemm, gemm_low
+from flambeau.compiler.conv_geometry import Convolution, Operand
+from flambeau.compiler.conv_grouped import grouped_steps
+from flambeau.compiler.conv_plan import direct_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Float, Pointer, vector_lanes
@@ -10,15 +16,16 @@ from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
-__all__ = ["step"]
+__all__ = ["steps"]
 
 
-def step(library, target: Target, threads: int):
-    """(Step, work) for one LibraryStep."""
+def steps(library, target: Target, threads: int) -> list[tuple[Step, int]]:
+    """The kernel calls of one LibraryStep, each with its amount of work."""
     rule = _RULES.get(library.kind)
     if rule is None:
         raise NotImplementedError(f"no kernel generator for {library.kind!r}")
-    return rule(library, target, threads)
+    found = rule(library, target, threads)
+    return found if isinstance(found, list) else [found]
 
 
 def _pointer(buffer: Buffer) -> Pointer:
@@ -34,6 +41,8 @@ def _layout(rows: int, columns: int, row_stride: int, column_stride: int) -> str
 def _dot(library, target: Target, threads: int):
     a, b = library.sources
     c = library.target
+    if a.dtype is not c.dtype:
+        return _narrow_dot(library, target, threads)
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = 1
     for size in a.shape[:-2]:
@@ -55,6 +64,38 @@ def _dot(library, target: Target, threads: int):
     }
     slots = [values[slot] for slot in gemm.GEMM_SLOTS] + more
     return Step(name, lambda: text, slots, cut.nchunks), 2 * batch * m * n * k // 8
+
+
+def _narrow_dot(library, target: Target, threads: int):
+    """A product of 8- or 16-bit elements, whose sums have 32 bits."""
+    a, b = library.sources
+    batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
+    along = [(k, a.strides[-1], m, a.strides[-2]), (k, b.strides[-2], n, b.strides[-1])]
+    unsigned = "a" if a.dtype.kind == "u" else ""
+    spec = gemm_low.GemmLowSpec("i8" if a.dtype.itemsize == 1 else a.dtype.llvm,
+                                *(gemm_low.order(*sizes) for sizes in along), unsigned,
+                                stored=not library.private)
+    values = {"c": 0 if library.private else _pointer(library.target), "c_batch": m * n, "c_row": n}
+    if gemm_low.is_swapped(spec, target, m, n, k):
+        spec, a, b, m, n = spec.transposed(), _turned(b), _turned(a), n, m
+    cut = gemm_low.gemm_low_plan(spec, target, batch, m, n, k, threads)
+    epilogue, more = _epilogue(library, target)
+    name, text = gemm_low.gemm_low_kernel(spec, target, epilogue)
+    values |= dataclasses.asdict(cut) | {
+        "a": _pointer(a), "b": _pointer(b), "work": Pointer("work", cut.work_bytes),
+        "batch": batch, "m": m, "n": n, "k": k,
+        "a_batch": batch_stride(a)[1], "a_row": a.strides[-2], "a_col": a.strides[-1],
+        "b_batch": batch_stride(b)[1], "b_row": b.strides[-2], "b_col": b.strides[-1],
+    }
+    slots = [values[slot] for slot in gemm_low.GEMM_LOW_SLOTS] + more
+    return Step(name, lambda: text, slots, cut.nchunks), batch * m * n * k // 16
+
+
+def _turned(buffer: Buffer) -> Buffer:
+    """With the last two dimensions swapped."""
+    *shape, rows, columns = buffer.shape
+    *strides, row, column = buffer.strides
+    return dataclasses.replace(buffer, shape=(*shape, columns, rows), strides=(*strides, column, row))
 
 
 def _epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
@@ -86,6 +127,27 @@ _CONV_ROLES = {  # kind; then which of input, weight, output the sources and the
 
 
 def _conv(library, target: Target, threads: int):
+    """A convolution: several kernels."""
+    kind, *roles = _CONV_ROLES[library.kind]
+    buffers = (*library.sources[:2], library.target)
+    part = {role: Operand(_pointer(b), b.shape, b.strides)
+            for role, b in zip(roles, buffers, strict=True)}
+    bias = None
+    if len(library.sources) == 3:
+        b = library.sources[2]
+        bias = Operand(_pointer(b), b.shape, b.strides)
+    problem = Convolution(kind, part["input"], part["weight"], part["output"], bias,
+                          *library.attrs[:4])
+    grouped = grouped_steps(problem, library.target.dtype.llvm, target, threads)
+    if grouped is not None:
+        return [(step, int(problem.flops) // 8) for step in grouped]
+    if kind != "grad_weight":
+        found = direct_steps(problem, library.target.dtype.llvm, target, threads)
+        return [(step, int(problem.flops) // 8) for step in found]
+    return _conv_old(library, target, threads)
+
+
+def _conv_old(library, target: Target, threads: int):
 
     kind, *roles = _CONV_ROLES[library.kind]
     bias = library.sources[2] if len(library.sources) == 3 else None
@@ -138,4 +200,12 @@ def _argsort(library, target: Target, threads: int):
     return Step(name, lambda: text, slots, cut.nchunks), 30 * rows * n
 
 
-_RULES = {"argsort": _argsort, "random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)
+def _pool(library, target: Target, threads: int):
+    from flambeau.compiler.pooling_step import pool_step
+
+    return pool_step(library, target, threads)
+
+
+_RULES = ({"argsort": _argsort, "random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)
+          | dict.fromkeys(("pool_max", "pool_argmax", "pool_max_back", "pool_mean",
+                           "pool_mean_back"), _pool))

@@ -96,8 +96,10 @@ class _Planner:
         for group in groups:
             alone = isinstance(group, list) and len(group) == 1
             cut += self._split_reduce(group[0]) if alone else [group]
-        steps = [self._nest(step) if isinstance(step, list) else
-                 libraries.step(step, self.target, self.threads) for step in cut]
+        steps: list[tuple[Step, int]] = []
+        for step in cut:
+            steps += [self._nest(step)] if isinstance(step, list) else libraries.steps(
+                step, self.target, self.threads)
         self.total_work += sum(work for _, work in steps)
         arena = _Arena(self.temps, [step for step, _ in steps])
         checked = any(isinstance(slot, Pointer) and slot.kind == "status"
@@ -244,7 +246,7 @@ class _Arena:
         for position, step in enumerate(steps):
             for slot in step.slots:
                 if isinstance(slot, Pointer) and slot.kind in ("temp", "work"):
-                    name = (slot.kind, slot.number if slot.kind == "temp" else position)
+                    name = self._name(slot, position - step.after)
                     lives.setdefault(name, [position, position])[1] = position
         placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
         offsets: dict[tuple[str, int], int] = {}
@@ -261,8 +263,12 @@ class _Arena:
         for position, step in enumerate(steps):
             for at, slot in enumerate(step.slots):
                 if isinstance(slot, Pointer) and slot.kind in ("temp", "work"):
-                    name = (slot.kind, slot.number if slot.kind == "temp" else position)
+                    name = self._name(slot, position - step.after)
                     step.slots[at] = Pointer("arena", 0, offsets[name] + slot.offset)
+
+    @staticmethod
+    def _name(slot: Pointer, position: int) -> tuple[str, int]:
+        return slot.kind, slot.number if slot.kind == "temp" else position
 
     @staticmethod
     def _bytes(name: tuple[str, int], temps: Sequence[Buffer], steps: Sequence[Step]) -> int:

@@ -12,8 +12,8 @@ state whose address is its first slot and writes n contiguous elements:
     cauchy              median, sigma                   floating
     geometric           p                               all but bool
     bernoulli           p                               all
-    bernoulli_float32   p (pointer to n probabilities)  all
-    bernoulli_float64   p (pointer to n probabilities)  all
+    bernoulli_float32   p (pointer to n probabilities), status    all
+    bernoulli_float64   p (pointer to n probabilities), status    all
     random32            range, base                     all; range <= 2^31
     random64            range, base                     all; range is unsigned
     random64_full                                       all
@@ -22,7 +22,9 @@ state whose address is its first slot and writes n contiguous elements:
     multinomial_float32 p, categories, scratch          int64; p and scratch are pointers to
     multinomial_float64                                 `categories` numbers
 
-Reals are the bits of a double, range and base are integers: `plan_random` computes them. Which
+Reals are the bits of a double, range and base are integers: `plan_random` computes them. `status`
+is the address of two integers, (code, value): code becomes 1 if a probability lies outside of
+[0, 1]. Which
 words of the stream make up which number, and which values are rounded where, was found by
 experiment and is held by tests/compiler/test_random.py.
 """
@@ -46,11 +48,12 @@ from flambeau.compiler.random_engine import (
     while_,
 )
 from flambeau.compiler.target import Target
+from flambeau.compiler.vectormath.basic import any_lane
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
 __all__ = ["KINDS", "RandomPlan", "normal_kind", "plan_random", "random_kernel",
-           "randperm_kind"]
+           "randperm_kind", "reports"]
 
 _BLOCK = 16  # PyTorch's normal samples are made in blocks: 8 radii, then 8 angles
 _HALF = _BLOCK // 2
@@ -65,6 +68,11 @@ class Kind:
     slots: tuple[str, ...]
     dtypes: tuple[DType, ...]
     emit: Callable[[_Fill], None]
+
+    @property
+    def reports(self) -> bool:
+        """Does the last slot take the address of a status?"""
+        return self.slots[-1:] == ("status",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +107,11 @@ def random_kernel(kind: str, dtype: DType, target: Target) -> tuple[str, str]:
         raise ValueError(f"random kernel {kind!r} does not make {dtype.name}; it makes "
                          f"{', '.join(made.name for made in entry.dtypes)}")
     return _emitted(kind, dtype, target)
+
+
+def reports(kind: str) -> bool:
+    """Does the kernel of `kind` take, as its last slot, where to report an error?"""
+    return KINDS[kind].reports
 
 
 @functools.cache
@@ -384,6 +397,8 @@ def _emit_pairs(fill: _Fill, finish: Callable[[Function, Value], Value] | None =
     _define_uniforms(fill, "double")
     mean, std = fill.real(0), fill.real(1)
     drawn, samples = f.array("double", _BLOCK), f.array("double", _BLOCK)
+    # Not all of a last block is drawn, and what memory holds may be denormal: slow to compute with.
+    f.store(f.const(0, vector(_BLOCK, "double")), drawn)
     flag, waiting = HAS_NORMAL_OFFSET // 4, NORMAL_OFFSET // 8
 
     def put(z: Value, index) -> None:
@@ -479,13 +494,19 @@ def _emit_bernoulli(fill: _Fill) -> None:
 
 def _emit_bernoulli_each(fill: _Fill, wide: bool) -> None:
     f = fill.f
-    p = f.load("ptr", f.args["args"], 3)
+    p, status = f.load("ptr", f.args["args"], 3), f.load("ptr", f.args["args"], 4)
+    wrong = f.var("i1", 0)
 
     def body(bits: Value, index: Value) -> None:
         u = uniform_53(f, bits) if wide else uniform_24(f, bits)
-        _store_flag(fill, f.cmp("olt", u, f.load(u.type, p, index)), index)
+        chance = f.load(u.type, p, index)
+        _store_flag(fill, f.cmp("olt", u, chance), index)
+        within = f.and_(f.cmp("oge", chance, 0.0), f.cmp("ole", chance, 1.0))
+        wrong.set(f.or_(wrong.get(), any_lane(f, f.not_(within))))
 
     each_draw(f, fill.state, fill.n, 64 if wide else 32, fill.target.lanes(8 if wide else 4), body)
+    with f.when(wrong.get()):
+        f.store(f.const(1, "i64"), status)
 
 
 def _emit_bernoulli_float32(fill: _Fill) -> None:
@@ -519,13 +540,31 @@ def _emit_random32(fill: _Fill) -> None:
 
 
 def _emit_random64(fill: _Fill) -> None:
+    """bits % range + base, the quotient by multiplication with floor((2^64 - 1) / range).
+
+    That quotient is the true one or one less. (A division takes 4 ns, and has no vectors.)
+    """
     f, count, base = fill.f, fill.integer(0), fill.integer(1)
+    inverse = f.udiv(f.const(-1, "i64"), count)
 
     def body(bits: Value, index: Value) -> None:
-        rest = f.urem(bits, _spread(f, count, bits))
+        by = _spread(f, count, bits)
+        quotient = _upper_product(f, bits, _spread(f, inverse, bits))
+        rest = f.sub(bits, f.mul(quotient, by))
+        rest = f.select(f.cmp("uge", rest, by), f.sub(rest, by), rest)
         _store_integer(fill, f.add(rest, _spread(f, base, bits)), index)
 
     each_draw(f, fill.state, fill.n, 64, fill.target.lanes(8), body)
+
+
+def _upper_product(f: Function, a: Value, b: Value) -> Value:
+    """The upper halves of the 128-bit products of unsigned i64 numbers, from 32-bit factors."""
+    mask = 0xFFFFFFFF
+    a_low, a_high, b_low, b_high = f.and_(a, mask), f.lshr(a, 32), f.and_(b, mask), f.lshr(b, 32)
+    cross, other = f.mul(a_high, b_low), f.mul(a_low, b_high)
+    carry = f.add(f.add(f.lshr(f.mul(a_low, b_low), 32), f.and_(cross, mask)), f.and_(other, mask))
+    return f.add(f.add(f.mul(a_high, b_high), f.lshr(carry, 32)),
+                 f.add(f.lshr(cross, 32), f.lshr(other, 32)))
 
 
 def _emit_random64_full(fill: _Fill) -> None:
@@ -536,20 +575,62 @@ def _emit_random64_full(fill: _Fill) -> None:
 
 
 def _emit_randperm(fill: _Fill) -> None:
-    """Fisher-Yates from the front: element i changes places with i + word % (n - i)."""
-    f = fill.f
+    """Fisher-Yates from the front: element i changes places with i + word % (n - i).
+
+    The places of a tile are computed, and asked for from memory, before the first exchange.
+    """
+    f, stored = fill.f, fill.dtype.llvm
     with f.loop(0, fill.n) as i:
         _store_integer(fill, i, i)
-    stored = fill.dtype.llvm
+    lanes = fill.target.lanes(8)
+    _define_words(fill)
+    words, places = f.array("i32", _TILE), f.array("i64", _TILE)
+    swaps = f.sub(fill.n, 1)
+    with f.loop(0, swaps, _TILE) as start:
+        count = f.smin(f.const(_TILE, "i64"), f.sub(swaps, start))
+        f.call("void", "words", [fill.state, words, count])
+        with f.loop(0, count, lanes) as i:
+            f.store(_places(f, f.load(vector(lanes, "i32"), words, i), f.add(start, i), fill.n),
+                    places, i)
+        with f.loop(0, count) as i:
+            _ask_for(f, f.gep(fill.out, f.load("i64", places, i), stored))
+        with f.loop(0, count) as i:
+            index, other = f.add(start, i), f.load("i64", places, i)
+            here, there = f.load(stored, fill.out, index), f.load(stored, fill.out, other)
+            f.store(there, fill.out, index)
+            f.store(here, fill.out, other)
+
+
+def _define_words(fill: _Fill) -> None:
+    """@words(ptr state, ptr out, i64 n): n words."""
+    f = fill.f.module.function("words", [("ptr", "state"), ("ptr", "out"), ("i64", "n")],
+                               internal=True, attributes="noinline")
 
     def body(word: Value, index: Value) -> None:
-        left = f.cast("trunc", f.sub(fill.n, index), "i32")
-        other = f.add(index, f.cast("zext", f.urem(word, left), "i64"))
-        here, there = f.load(stored, fill.out, index), f.load(stored, fill.out, other)
-        f.store(there, fill.out, index)
-        f.store(here, fill.out, other)
+        f.store(word, f.args["out"], index)
 
-    each_draw(f, fill.state, f.sub(fill.n, 1), 32, 1, body)
+    each_draw(f, f.args["state"], f.args["n"], 32, fill.target.lanes(4), body)
+
+
+def _places(f: Function, words: Value, index: Value, n: Value) -> Value:
+    """i + word % (n - i) for i = index, index + 1, ...; n - i is at most 2^28.
+
+    Doubles divide exactly enough: a quotient lies 2^-32 of itself from an integer, or is one.
+    """
+    lanes = lanes_of(words.type)
+    ints, reals = vector(lanes, "i64"), vector(lanes, "double")
+    here = f.add(f.splat(index, lanes), f.iota(lanes))
+    left = f.cast("sitofp", f.smax(f.sub(f.splat(n, lanes), here), 1), reals)
+    x = f.cast("uitofp", words, reals)
+    quotient = f.intrinsic("llvm.floor", reals, f.fdiv(x, left))
+    rest = f.fma(f.fneg(quotient), left, x)
+    return f.add(here, f.cast("fptosi", rest, ints))
+
+
+def _ask_for(f: Function, pointer: Value) -> None:
+    """Let the line at `pointer` be fetched, for writing."""
+    f.module.declare("void", "llvm.prefetch.p0", ["ptr", "i32", "i32", "i32"])
+    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 1, i32 3, i32 1)")
 
 
 def _emit_randperm64(fill: _Fill) -> None:
@@ -621,8 +702,8 @@ KINDS: dict[str, Kind] = {
     "cauchy": Kind(("median", "sigma"), _FLOATING, _emit_cauchy),
     "geometric": Kind(("p",), _NUMBERS, _emit_geometric),
     "bernoulli": Kind(("p",), _REAL, _emit_bernoulli),
-    "bernoulli_float32": Kind(("p",), _REAL, _emit_bernoulli_float32),
-    "bernoulli_float64": Kind(("p",), _REAL, _emit_bernoulli_float64),
+    "bernoulli_float32": Kind(("p", "status"), _REAL, _emit_bernoulli_float32),
+    "bernoulli_float64": Kind(("p", "status"), _REAL, _emit_bernoulli_float64),
     "random32": Kind(("range", "base"), _REAL, _emit_random32),
     "random64": Kind(("range", "base"), _REAL, _emit_random64),
     "random64_full": Kind((), _REAL, _emit_random64_full),

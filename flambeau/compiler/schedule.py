@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
+from flambeau.compiler.narrow import narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
+from flambeau.compiler.pooling_layout import fits_pool, pool_strides, runs_last
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.ir.graph import Graph, Value, constant, sort
@@ -381,8 +383,8 @@ class _Scheduler:
         return buffer
 
     def _place_dot(self, value: Value, buffer: Buffer) -> None:
-        sources = tuple(self._matrix(operand) for operand in value.inputs)
-        self._library(value, sources, buffer)
+        operands = narrow_operands(value) or value.inputs
+        self._library(value, tuple(self._matrix(operand) for operand in operands), buffer)
 
     def _place_conv(self, value: Value, buffer: Buffer) -> None:
         self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
@@ -396,6 +398,27 @@ class _Scheduler:
             self._copy(source, dense)
             source = dense
         self._library(value, (source,), buffer)
+
+    def _place_pool(self, value: Value, buffer: Buffer) -> None:
+        """All arrays of a pooling kernel have contiguous rows, or contiguous channels."""
+        if not value.numel:
+            return
+        rank, sources = len(value.attrs[0].out), [self.view(v) for v in value.inputs]
+        last = runs_last(sources[-1], rank)
+        for number, source in enumerate(sources):
+            if not fits_pool(source, rank, last):
+                sources[number] = self._ordered(value.inputs[number], rank, last)
+                self._copy(source, sources[number])
+        target = buffer if fits_pool(buffer, rank, last) else self._ordered(value, rank, last)
+        self.steps.append(LibraryStep(value.prim.name, value.attrs, tuple(sources), target))
+        if target is not buffer:
+            self._copy(target, buffer)
+
+    def _ordered(self, value: Value, rank: int, last: bool) -> Buffer:
+        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,
+                        pool_strides(value.shape, rank, last))
+        self.temps.append(buffer)
+        return buffer
 
     def _library(self, value: Value, sources: tuple[Buffer, ...], buffer: Buffer) -> None:
         if not value.numel:

@@ -10,9 +10,13 @@ __all__ = ["Step"]
 
 @dataclasses.dataclass
 class Step:
-    """One kernel call: `slots` holds Pointer, Number, Float and int entries."""
+    """One kernel call: `slots` holds Pointer, Number, Float and int entries.
+
+    `after` counts the steps since the one whose workspace this one goes on with; 0: it has its own.
+    """
 
     name: str
     text: Callable[[], str]
     slots: list
     nchunks: int
+    after: int = 0

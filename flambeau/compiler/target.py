@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
+from flambeau.compiler import amx
 from flambeau.core import config
 
 __all__ = ["LEVELS", "Target", "host"]
@@ -56,13 +57,14 @@ def host() -> Target:
     setting FLAMBEAU_TARGET allows."""
     import llvmlite.binding as llvm
 
-    features = llvm.get_host_cpu_features()
+    features = amx.usable(llvm.get_host_cpu_features())
     triple = llvm.get_process_triple()
     level = config.settings().target
     if level is not None:
         return limited(triple, features, level)
     bits, registers = _vectors(triple, features)
-    return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, registers)
+    flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
+    return Target(triple, llvm.get_host_cpu_name(), flat, bits, registers)
 
 
 def _vectors(triple: str, features: Mapping[str, bool]) -> tuple[int, int]:

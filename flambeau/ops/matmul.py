@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
+from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Number, Tensor, lift, op
+from flambeau.ops.record import Index, Number, Tensor, lift, op
 from flambeau.ops.samples import Arr, sample
 
 
@@ -71,6 +72,26 @@ def _check_inner(a, b) -> None:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({a[-2]}x{a[-1]} and "
                            f"{b[-2]}x{b[-1]}): the columns of the first ({a[-1]}) must equal the "
                            f"rows of the second ({b[-2]})")
+
+
+def _int_mm_samples():
+    for left in ("int8", "uint8"):
+        yield sample(Arr((3, 5), left, requires_grad=False), Arr((5, 4), "int8", requires_grad=False))
+
+
+@op(samples=_int_mm_samples, method=False, name="_int_mm")
+def int_mm(input: Index, mat2: Index):
+    """The product of two matrices of bytes in int32: int8 or uint8 (n, m) x int8 (m, p)."""
+    for which, value, wanted in (("self", input, (dtypes.int8, dtypes.uint8)),
+                                 ("mat2", mat2, (dtypes.int8,))):
+        if value.dtype not in wanted:
+            raise RuntimeError(f"_int_mm: {which} must be of dtype "
+                               f"{' or '.join(d.name for d in wanted)}, got {value.dtype.name}")
+        if value.ndim != 2:
+            raise RuntimeError(f"_int_mm: {which} must be a matrix, got a tensor of shape "
+                               f"{list(value.shape)}")
+    _check_inner(input.shape, mat2.shape)
+    return p.dot(convert(input, dtypes.int32), convert(mat2, dtypes.int32))
 
 
 @op(samples=_pairs(((2, 3, 4), (2, 4, 5)), ((0, 3, 4), (0, 4, 5))), oracle=np.matmul,

@@ -75,37 +75,19 @@ class _Windows:
         return count
 
     @property
-    def dims(self) -> range:
-        """The window dimensions of what `of` gives, counted from the end."""
-        return range(-self.rank, 0)
+    def whole(self) -> bool:
+        """Is there one window, the whole input?"""
+        return self.kernel == tuple(self.size) and not any(self.padding) and (
+            set(self.out) == {1} and set(self.dilation) == {1})
 
-    def of(self, x: Value, fill: float) -> Value:
-        """The windows of x: (..., *out, *kernel); `fill` stands outside."""
-        lead = x.ndim - self.rank
-        shape = (*x.shape[:lead], *self.span)
-        fits = [q == 0 and span <= size for q, span, size in zip(
-            self.padding, self.span, self.size, strict=True)]
-        if all(fits):
-            x = p.slice_(x, (0,) * x.ndim, (1,) * x.ndim, shape)
-        else:
-            x = p.spread(x, (0,) * lead + self.padding, (1,) * x.ndim, shape, fill)
-        return p.window(x, self.kernel, self.stride, self.dilation)
+    def sliding(self, include_pad: bool = True, divisor: int | None = None) -> p.Sliding:
+        """The windows as pooling primitives take them."""
+        return p.Sliding(tuple(self.size), self.out, self.kernel, self.stride, self.padding,
+                         self.dilation, include_pad, divisor)
 
-    def back(self, g: Value, shape: Sequence[int]) -> Value:
-        """The transpose of `of`: sums window elements into an input of `shape`."""
-        lead = len(shape) - self.rank
-        reach = tuple(max(span, q + size) for span, q, size in zip(
-            self.span, self.padding, self.size, strict=True))
-        x = p.fold(g, self.kernel, self.stride, self.dilation, (*shape[:lead], *reach))
-        return p.slice_(x, (0,) * lead + self.padding, (1,) * len(shape), shape)
-
-    def reduced_dims(self, windows: Value) -> tuple[int, ...]:
-        return tuple(windows.ndim + d for d in self.dims)
-
-    def spread_out(self, y: Value) -> Value:
-        """One value per window, repeated for every element of the window."""
-        shape = (*y.shape, *self.kernel)
-        return p.expand(p.reshape(y, (*y.shape, *(1,) * self.rank)), shape)
+    def dims(self, x: Value) -> range:
+        """The dimensions that slide."""
+        return range(x.ndim - self.rank, x.ndim)
 
 
 def _by(sizes: Sequence[int]) -> str:
@@ -120,45 +102,35 @@ def _lowest(x: Value) -> float:
 
 # --------------------------------------------------------------------------- maximum
 def _argmax(windows: _Windows, x: Value) -> Value:
-    patches = windows.of(x, _lowest(x))
-    return p.reduce_arg(patches, windows.reduced_dims(patches), True)
-
-
-def _flat_index(windows: _Windows, at: Value) -> Value:
-    """The place of window element `at` in the input, counted row-major over the last dimensions."""
-    flat, rest, lead = None, at, at.ndim - windows.rank
-    places = []
-    for d in reversed(range(windows.rank)):
-        k = e.like(windows.kernel[d], at)
-        quotient = p.idiv(rest, k) if d else rest
-        tap = p.sub(rest, p.mul(quotient, k)) if d else rest
-        rest = quotient
-        start = p.sub(p.mul(p.iota(at.shape, lead + d), e.like(windows.stride[d], at)),
-                      e.like(windows.padding[d], at))
-        places.append(p.add(start, p.mul(tap, e.like(windows.dilation[d], at))))
-    for d, place in enumerate(reversed(places)):
-        flat = place if flat is None else p.add(p.mul(flat, e.like(windows.size[d], at)), place)
-    return flat
+    """Where the maxima lie in the input, counted row-major over the dimensions that slide."""
+    if not windows.whole:
+        return p.pool_argmax(x, windows.sliding())
+    at = p.reduce_arg(x, windows.dims(x), True)
+    return p.reshape(at, (*at.shape, *windows.out))
 
 
 def _max_pool(windows: _Windows, x: Value, return_indices: bool):
     if x.dtype.kind == "b" or x.dtype.is_complex:
         raise NotImplementedError(f"\"{windows.name}\" not implemented for '{x.dtype.scalar_name}'")
-    patches = windows.of(x, _lowest(x))
-    y = p.reduce_max(patches, windows.reduced_dims(patches))
-    return (y, _flat_index(windows, _argmax(windows, x))) if return_indices else y
+    if windows.whole:
+        y = p.reduce_max(x, windows.dims(x))
+        y = p.reshape(y, (*y.shape, *windows.out))
+    else:
+        y = p.pool_max(x, windows.sliding())
+    return (y, _argmax(windows, x)) if return_indices else y
 
 
 def _max_pool_vjp(windows: _Windows, g, x: Value) -> Value:
     """The gradient goes to the first maximum of each window."""
     g = g if isinstance(g, Value) else g[0]
-    at = windows.spread_out(_argmax(windows, x))
-    spot = None
-    for d in range(windows.rank):
-        tap = p.iota(at.shape, at.ndim - windows.rank + d)
-        spot = tap if spot is None else p.add(p.mul(spot, e.like(windows.kernel[d], at)), tap)
-    wide = windows.spread_out(g)
-    return windows.back(p.where(p.eq(spot, at), wide, p.zero_like(wide)), x.shape)
+    if not windows.whole:
+        wide = convert(g, dtypes.float32) if g.dtype.is_reduced else g
+        return convert(p.POOL_MAX_BACK(wide, x, attrs=(windows.sliding(),)), g.dtype)
+    shape = (*x.shape[:-windows.rank], math.prod(windows.size))
+    at = p.expand(p.reshape(_argmax(windows, x), (*shape[:-1], 1)), shape)
+    wide = p.expand(p.reshape(g, (*shape[:-1], 1)), shape)
+    grad = p.where(p.eq(p.iota(shape, len(shape) - 1), at), wide, p.zero_like(wide))
+    return p.reshape(grad, x.shape)
 
 
 def _max_samples(rank: int):
@@ -243,45 +215,20 @@ def max_pool3d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 # --------------------------------------------------------------------------- mean
-def _divided(windows: _Windows, total: Value, include_pad: bool, divisor: int | None) -> Value:
-    """Window sums over the number of elements that count.
-
-    Padding counts if `include_pad`; what lies beyond it (ceil_mode) never does.
-    """
-    if divisor is not None:
-        if divisor == 0:
-            raise RuntimeError("divisor must be not zero")
-        return p.div(total, size_constant(divisor, total))
-    counts = None
-    for d in range(windows.rank):
-        size, pad = windows.size[d], windows.padding[d]
-        limit = size + pad if include_pad else size
-        low = -pad if include_pad else 0
-        if -pad >= low and windows.span[d] - pad <= limit:
-            count = size_constant(windows.kernel[d], total)
-        else:
-            shape = total.shape
-            at = p.iota(shape, total.ndim - windows.rank + d)
-            start = p.sub(p.mul(at, e.like(windows.stride[d], at)), e.like(pad, at))
-            end = p.minimum(p.add(start, e.like(windows.kernel[d], at)), e.like(limit, at))
-            count = convert(p.sub(end, p.maximum(start, e.like(low, at))), total.dtype)
-        counts = count if counts is None else p.mul(counts, count)
-    return p.div(total, counts)
-
-
 def _avg_pool(windows: _Windows, x: Value, include_pad: bool, divisor: int | None) -> Value:
+    """Window sums over the number of elements that count: padding does if `include_pad`, what lies
+    beyond it (ceil_mode) never."""
     if x.dtype.is_integral and x.dtype is not dtypes.int64:
         raise NotImplementedError(f"\"{windows.name}\" not implemented for '{x.dtype.scalar_name}'")
+    if divisor == 0:
+        raise RuntimeError("divisor must be not zero")
     wide = convert(x, dtypes.float64) if x.dtype.is_integral else x
-    patches = windows.of(wide, 0)
-    total = p.reduce_sum(patches, windows.reduced_dims(patches))
-    return convert(_divided(windows, total, include_pad, divisor), x.dtype)
-
-
-def _avg_pool_vjp(windows: _Windows, g: Value, x: Value, include_pad: bool,
-                  divisor: int | None) -> Value:
-    share = _divided(windows, g, include_pad, divisor)
-    return windows.back(windows.spread_out(share), x.shape)
+    if not windows.whole:
+        return convert(p.pool_mean(wide, windows.sliding(include_pad, divisor)), x.dtype)
+    total = p.reduce_sum(wide, windows.dims(x))
+    total = p.reshape(total, (*total.shape, *windows.out))
+    count = math.prod(windows.size) if divisor is None else divisor
+    return convert(p.div(total, size_constant(count, total)), x.dtype)
 
 
 def _avg_samples(rank: int):
@@ -312,13 +259,6 @@ def avg_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     return _avg_pool(windows, input, count_include_pad, None)
 
 
-@avg_pool1d.vjp
-def avg_pool1d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad):
-    """See _avg_pool_vjp."""
-    windows = _Windows("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
-    return _avg_pool_vjp(windows, g, input, count_include_pad, None)
-
-
 @op(**_options(_avg_grad(2), _avg_samples(2)) | {"out": True})
 def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
@@ -328,14 +268,6 @@ def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     return _avg_pool(windows, input, count_include_pad, divisor_override)
 
 
-@avg_pool2d.vjp
-def avg_pool2d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                   divisor_override):
-    """See _avg_pool_vjp."""
-    windows = _Windows("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
-    return _avg_pool_vjp(windows, g, input, count_include_pad, divisor_override)
-
-
 @op(**_options(_avg_grad(3), _avg_samples(3)) | {"out": True})
 def avg_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
@@ -343,14 +275,6 @@ def avg_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     """The mean of each window over (n, c, d, h, w); `divisor_override` replaces the count."""
     windows = _Windows("avg_pool3d", 3, input, kernel_size, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, input, count_include_pad, divisor_override)
-
-
-@avg_pool3d.vjp
-def avg_pool3d_vjp(g, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                   divisor_override):
-    """See _avg_pool_vjp."""
-    windows = _Windows("avg_pool3d", 3, input, kernel_size, stride, padding, 1, ceil_mode)
-    return _avg_pool_vjp(windows, g, input, count_include_pad, divisor_override)
 
 
 # --------------------------------------------------------------------------- adaptive

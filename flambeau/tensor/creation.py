@@ -15,7 +15,7 @@ from flambeau.core.device import as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
 from flambeau.ops.record import dtypes_default
-from flambeau.tensor import interop, launches
+from flambeau.tensor import dispatch, interop, launches
 from flambeau.tensor.formats import (
     channels_last_strides,
     is_channels_last,
@@ -134,10 +134,12 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
     shape = sizes(size)
     if out is not None:
         return out.resize_(shape)
-    meta = contiguous_meta(dtype or dtypes_default(), shape)
+    dtype = dtype or dtypes_default()
     if is_channels_last(memory_format):
-        meta = meta_of(meta.dtype, shape, channels_last_strides(shape))
-    return _finish(launches.fresh(meta), requires_grad)
+        made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape)))
+    else:
+        made = launches.fresh_dense(dtype, shape)
+    return _finish(made, requires_grad)
 
 
 def zeros(*size: Any, out: Any = None, **options: Any) -> Tensor:
@@ -151,6 +153,8 @@ def ones(*size: Any, out: Any = None, **options: Any) -> Tensor:
 
 
 def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) -> Tensor:
+    if size and not options and out is None:
+        return _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), value)
     _known(name, options)
     if not size and "size" not in options:
         raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
@@ -163,9 +167,16 @@ def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) ->
 
 def _filled_new(made: Tensor, value: Any) -> Tensor:
     """`made`, new, with its first content: that is no write that anything could have missed."""
-    ops.fill_(made, value)
-    made._storage.version = 0
+    launch = None if dispatch.ACTIVE else _fills.get((made._meta, value.__class__))
+    if launch is None:
+        ops.fill_(made, value)
+        made._storage.version = 0
+    else:
+        launches.late.launch(launch.address, made._ptr, value, made._ptr)
     return made
+
+
+_fills = dispatch.FUNCTIONS["fill"].warm
 
 
 def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,

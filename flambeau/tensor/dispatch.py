@@ -24,7 +24,7 @@ from flambeau.tensor import launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.viewing import call_view
-from flambeau.tensor.warm import go_for, go_inplace, go_mutating, pattern_of
+from flambeau.tensor.warm import go_for, go_inplace, go_mutating, go_out, pattern_of
 
 __all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "call_mutating",
            "observe", "unobserve"]
@@ -68,13 +68,15 @@ class Function:
         cache: launches by key; a key has one entry per parameter (layout, number's type, static).
         into: launches that write into existing tensors (in-place and `out=` forms).
         warm: those of them that in-place calls may use without looking closer.
+        outs: (launch, warm path) of calls with `out=` likewise; the last of the key is its layout.
     """
 
-    __slots__ = ("record", "cache", "into", "warm", "public")
+    __slots__ = ("record", "cache", "into", "warm", "outs", "public")
 
     def __init__(self, record: Op):
         self.record = record
         self.cache, self.into, self.warm = LaunchCache(), LaunchCache(), LaunchCache()
+        self.outs = LaunchCache()
         self.public: Callable | None = None
 
 
@@ -84,6 +86,7 @@ def clear_caches() -> None:
         function.cache.clear()
         function.into.clear()
         function.warm.clear()
+        function.outs.clear()
     tape.clear_cache()
     for holder in list(launches.resettable):
         holder.forget()
@@ -391,25 +394,48 @@ def call_out(function: Function, bound: Sequence, out: Any) -> Any:
     if mode() & 3 == RECORD and any(t._rg for t in (*outs, *flat) if isinstance(t, TensorBase)):
         raise RuntimeError(f"{record.name}(): functions with out=... arguments don't support "
                            "automatic differentiation, but one of the arguments requires grad.")
-    call = OpCall(record, structure, [aval(a) for a in flat])
-    results = call.graph.outputs
-    if len(results) != len(outs):
-        raise TypeError(f"{record.name}(): 'out' must hold {len(results)} tensors, got "
-                        f"{len(outs)}")
-    for tensor, value in zip(outs, results, strict=True):
-        check_castable(value.dtype, tensor._meta.dtype)
-        check_no_self_overlap(tensor)
-        if any(v.prim.kind in ("lookup", "scatter") for v in call.graph.order()):
-            check_no_overlap(flat, tensor)
-        if tuple(tensor._meta.shape) != tuple(value.shape):
-            tensor.resize_(value.shape)
+    if not _fits(function, args, flat, outs):
+        _prepare_out(record, structure, flat, outs)
     launch, flat, direct = _prepare_write(function, args, outs)
     _run_write(launch, flat, outs, direct)
     for tensor in outs:
         bump_version(tensor)
     if observers:
         observers[-1].wrote(launch, flat, outs)
+    elif len(outs) == 1 and not launch.checked and not ACTIVE and type(out) in TENSOR_CLASSES:
+        pattern = pattern_of(record, args)
+        if "L" not in pattern and all(a is not out for a in flat):
+            go = go_out(pattern, launch.arena is not None)
+            function.outs[(*key_of(record, args), out._meta)] = launch, go
     return named_result(record, outs) if record.returns else out
+
+
+def _fits(function: Function, args: Sequence, flat: Sequence, outs: Sequence) -> bool:
+    """Have outputs of these layouts been written by this call before, and need no closer look?"""
+    known = function.into.get(_write_key(function.record, args, flat, outs))
+    return known is not None and not known[2]
+
+
+def _prepare_out(record: Op, structure: list, flat: list, outs: Sequence) -> None:
+    """Check the tensors that results shall be written to, and resize those of another shape."""
+    call = OpCall(record, structure, [aval(a) for a in flat])
+    results = call.graph.outputs
+    if len(results) != len(outs):
+        raise TypeError(f"{record.name}(): 'out' must hold {len(results)} tensors, got "
+                        f"{len(outs)}")
+    gathers = _gathers(call.graph)
+    for tensor, value in zip(outs, results, strict=True):
+        check_castable(value.dtype, tensor._meta.dtype)
+        check_no_self_overlap(tensor)
+        if gathers:
+            check_no_overlap(flat, tensor)
+        if tuple(tensor._meta.shape) != tuple(value.shape):
+            tensor.resize_(value.shape)
+
+
+def _gathers(graph: Any) -> bool:
+    """Does a graph read or write at places known only at run time?"""
+    return any(v.prim.kind in ("lookup", "scatter") for v in graph.order())
 
 
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
@@ -427,18 +453,24 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
     """(launch that computes the op into existing tensors, its flat arguments, elementwise?)."""
     record = function.record
     structure, flat = flatten(record, args)
-    same = tuple(next((j for j, a in enumerate(flat) if a is out), None) for out in outs)
-    key = (key_of(record, args), tuple(out._meta for out in outs), same)
+    key = _write_key(record, args, flat, outs)
     found = function.into.get(key)
     if found is None:
         call = OpCall(record, structure, [aval(a) for a in flat])
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
         direct = is_elementwise(call.graph) and not mixes_parts(call.graph)
-        aliases = {number: j for number, j in enumerate(same) if j is not None}
-        found = compile_call(call, metas_of(flat), [o._meta for o in outs], aliases), direct
+        aliases = {number: j for number, j in enumerate(key[2]) if j is not None}
+        found = (compile_call(call, metas_of(flat), [o._meta for o in outs], aliases), direct,
+                 _gathers(call.graph))
         function.into[key] = found
     return found[0], flat, found[1]
+
+
+def _write_key(record: Op, args: Sequence, flat: Sequence, outs: Sequence) -> tuple:
+    """What identifies a launch into existing tensors; last, which argument each of them is."""
+    same = tuple(next((j for j, a in enumerate(flat) if a is out), None) for out in outs)
+    return key_of(record, args), tuple(out._meta for out in outs), same
 
 
 def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:

@@ -28,6 +28,14 @@ def get(tensor: Any, index: Any) -> Any:
             raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
                              "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
         return ops.select(tensor, 0, index)
+    if index.__class__ is slice and tensor._meta.ndim:
+        start, stop, step = index.start, index.stop, index.step
+        if (start is None or start.__class__ is int) and (stop is None or stop.__class__ is int) \
+                and step is None and not (start is None and stop is None):
+            return ops.slice(tensor, 0, start, stop, 1)
+    elif isinstance(index, TensorBase) and index._meta.dtype is dtypes.int64 \
+            and index._meta.ndim and tensor._meta.ndim:
+        return ops._index(tensor, (index,), (0,))
     view, advanced = _apply_basic(tensor, index)
     if advanced:
         where, indices = _expanded(view, advanced)

@@ -6,15 +6,18 @@ shared by all calls of equal structure, in memory and on disk.
 
 from __future__ import annotations
 
+import functools
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import node_type
+from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.dtypes import DType
-from flambeau.core.errors import note_line
+from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
 from flambeau.ir.graph import Graph, Value
 from flambeau.ops.derive import Call
@@ -79,13 +82,14 @@ class BackwardPlan:
     """How one call is differentiated with respect to some of its inputs."""
 
     __slots__ = ("__weakref__", "call", "saved_inputs", "saved_outputs", "produced", "launches",
-                 "keeps")
+                 "save")
 
-    def __init__(self, call):
+    def __init__(self, call, metas: Sequence[Meta | type]):
         self.call = call
         self.saved_inputs = call.saved_inputs
         self.saved_outputs = call.saved_outputs
-        self.keeps = bool(call.saved_inputs or call.saved_outputs)
+        self.save = saver_for(tuple(call.saved_inputs), len(call.saved_outputs), "".join(
+            "N" if isinstance(m, type) else "T" for m in metas))
         self.produced = call.produced
         self.launches = LaunchCache()
         resettable.add(self)
@@ -140,7 +144,8 @@ class Launch:
         if found is None:
             able = tuple(w and not isinstance(m, type) and m.dtype.kind in "fc"
                          for w, m in zip(wanted, self.metas, strict=True))
-            found = self.plans[key] = BackwardPlan(self.call.backward(able, given))
+            found = self.plans[key] = BackwardPlan(self.call.backward(able, given),
+                                                       self.metas)
         return found
 
     def run(self, args: Sequence) -> list:
@@ -161,6 +166,42 @@ class Launch:
         failure = late.launch(self.address, *argv)
         if failure is not None:
             raise_failure(self, failure, args)
+
+
+@functools.cache
+def saver_for(inputs: tuple[int, ...], outputs: int, letters: str) -> Callable | None:
+    """A function of (node, flat arguments, result) that lets `node` keep what a gradient needs,
+    generated once for each choice; None if that is nothing, or several results.
+
+    A kept result loses its history: the node must not keep itself alive.
+    """
+    if not inputs and not outputs or outputs > 1:
+        return None
+    lines = ["def save(node, flat, out):"]
+    kept, versions = [], []
+    for i in inputs:
+        tensor = letters[i] == "T"
+        lines.append(f"    k{i} = flat[{i}]")
+        kept.append(f"k{i}")
+        versions.append(f"k{i}._storage.version" if tensor else "None")
+    if outputs:
+        lines += ["    alias = new(Tensor)",
+                  "    alias._storage = storage = out._storage",
+                  "    alias._ptr = out._ptr",
+                  "    alias._meta = out._meta",
+                  "    alias._rg = False",
+                  "    alias._grad_fn = alias._base = None"]
+        kept.append("alias")
+        versions.append("storage.version")
+    lines += [f"    node.tape_saved = ({', '.join(kept)},)",
+              f"    node.tape_versions = ({', '.join(versions)},)",
+              "    frame = getframe(3)",  # caller_location, without another call
+              "    code = frame.f_code",
+              "    node.tape_where = (caller_location(4) if internal[code.co_filename] else",
+              "                       (code, frame.f_lasti))"]
+    space = {"new": object.__new__, "Tensor": late.tensor, "caller_location": caller_location,
+             "getframe": sys._getframe, "internal": is_internal}
+    return define("save", "\n".join(lines), f"<flambeau save {inputs} {outputs} {letters}>", space)
 
 
 _RUNNERS: dict[tuple, Callable] = {}
@@ -239,6 +280,18 @@ def fresh(meta: Meta, size_class=None) -> Any:
     return tensor
 
 
+def fresh_dense(dtype: DType, shape: tuple[int, ...]) -> Any:
+    """A new row-major tensor with uninitialised memory."""
+    found = _dense.get((dtype, shape))
+    if found is None:
+        meta = contiguous_meta(dtype, shape)
+        found = _dense[dtype, shape] = meta, memory.size_class(meta.nbytes)
+    return fresh(*found)
+
+
+_dense = LaunchCache()
+
+
 def is_elementwise(graph: Graph) -> bool:
     """Does every result element depend only on the input elements at the same (broadcast) place?"""
     return all(v.prim.kind in ("elementwise", "source") or v.prim.name == "expand"
@@ -246,14 +299,19 @@ def is_elementwise(graph: Graph) -> bool:
 
 
 def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
-    """The layouts of the results: elementwise ones follow their operands, others are row-major."""
+    """The layouts of the results: elementwise ones follow their operands, convolutions of
+    channels_last images are channels_last, others are row-major."""
     tensors = [m for m in metas if not isinstance(m, type)]
     record = getattr(call, "record", None)
     if record is not None and record.dense:
         tensors = []
     if len(tensors) and not all(m.contiguous for m in tensors) and is_elementwise(graph):
         return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors)) for o in graph.outputs]
-    return [contiguous_meta(o.dtype, o.shape) for o in graph.outputs]
+    strides = {v: m.strides for v, m in zip(graph.inputs, metas, strict=True)
+               if not isinstance(m, type)}
+    last = channels_last_values(graph.order(), strides) if tensors else ()
+    return [meta_of(o.dtype, o.shape, strides_in_order(o.shape, True)) if o in last
+            else contiguous_meta(o.dtype, o.shape) for o in graph.outputs]
 
 
 def compile_call(call: Call, metas: Sequence[Meta | type],

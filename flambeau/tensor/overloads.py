@@ -82,9 +82,10 @@ def reshape(input: Any, shape: Any) -> Any:
     if not isinstance(shape, (tuple, list)):
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
                         f"{kind_of(shape)}")
-    size = infer_size(shape_of(shape), input._meta.numel)
+    given = shape_of(shape)
+    size = infer_size(given, input._meta.numel)
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
-        return ops.view(input, size)
+        return ops.view(input, given)
     return ops._reshape_copy(input, size)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler.random import normal_kind, plan_random, random_kernel, randperm_kind
-from flambeau.compiler.target import host
+from flambeau.compiler.random import normal_kind, plan_random, randperm_kind
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_number, need_tensor
 from flambeau.core.dtypes import DType
 from flambeau.runtime.generator import Generator, default_generator
-from flambeau.runtime.launch import FLOAT, INTEGER, Program
-from flambeau.runtime.loader import load_kernel
-from flambeau.tensor import creation, dispatch, interop, launches
+from flambeau.tensor import creation, dispatch, interop
+from flambeau.tensor.fills import dense_meta, fill, plain_sizes, refill, renew
 from flambeau.tensor.functions import ops
-from flambeau.tensor.meta import TensorBase, contiguous_meta
+from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import Tensor
 
 __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
@@ -27,45 +24,24 @@ __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_stat
            "log_normal_", "cauchy_", "geometric_"]
 
 
-@functools.cache
-def _program(kind: str, dtype: DType, params: tuple[type, ...]) -> Program:
-    address = load_kernel(*random_kernel(kind, dtype, host()))
-    kinds = [INTEGER, INTEGER, INTEGER] + [FLOAT if p is float else INTEGER for p in params]
-    patches = [(2 + i, i, 0) for i in range(len(kinds))]
-    return Program.build([(address, 2, 1)], patches, kinds, [0] * (2 + len(kinds)))
-
-
-def fill(tensor: Any, kind: str, params: Sequence, generator: Generator | None) -> Any:
-    """Fill a tensor, in row-major order of its elements, from a stream."""
-    if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(f"expected a torch.Generator, got {type(generator).__name__}")
-    generator = generator or default_generator
-    target = tensor
-    if not tensor._meta.contiguous:
-        target = launches.fresh(contiguous_meta(tensor.dtype, tuple(tensor.shape)))
-    if tensor._meta.numel:
-        program = _program(kind, tensor.dtype, tuple(type(p) for p in params))
-        with generator.lock:
-            launches.late.launch(program.address, generator.address, target._ptr,
-                                 target._meta.numel, *params)
-        if dispatch.observers:
-            dispatch.observers[-1].randomised(kind, target, tuple(params), generator)
-    if target is not tensor:
-        dispatch.raw_copy(tensor, target)
-    return tensor
-
-
-def _in_place(tensor: Any, name: str, kind: str, params: Sequence, generator: Any) -> Any:
+def _in_place(tensor: Any, name: str, kind: str, params: tuple, generator: Any,
+              key: tuple | None = None, given: int = 0) -> Any:
     dispatch.check_writable(tensor, name)
-    fill(tensor, kind, params, generator)
+    fill(tensor, kind, params, generator, key, given)
     dispatch.bump_version(tensor)
     return tensor
+
+
+_ABSENT: Any = object()  # a bound that was not given, which None does not mean
 
 
 def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any = None,
              **options: Any) -> Any:
     """Fill with numbers drawn uniformly from [from, to)."""
-    from_ = options.pop("from", from_)
+    from_ = options.pop("from", from_) if options else from_
+    key = ("uniform_", self._meta, from_, to)
+    if refill(self, key, generator):
+        return self
     need_number("uniform_", "from", from_)
     need_number("uniform_", "to", to)
     if from_ > to:
@@ -75,11 +51,14 @@ def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any =
         uniform_(ops.view_as_real(self.detach()), from_, to, generator=generator)
         return self
     _needs_float("uniform_", self)
-    return _in_place(self, "uniform_", "uniform", (float(from_), float(to)), generator)
+    return _in_place(self, "uniform_", "uniform", (float(from_), float(to)), generator, key)
 
 
 def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
     """Fill with numbers drawn from the normal distribution."""
+    key = ("normal_", self._meta, mean, std)
+    if refill(self, key, generator):
+        return self
     need_number("normal_", "mean", mean)
     need_number("normal_", "std", std)
     if std < 0:
@@ -89,7 +68,7 @@ def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = 
         return self if mean == 0 else self.add_(mean)
     _needs_float("normal_", self)
     kind = normal_kind(self._meta.numel, self._meta.contiguous)
-    return _in_place(self, "normal_", kind, (float(mean), float(std)), generator)
+    return _in_place(self, "normal_", kind, (float(mean), float(std)), generator, key)
 
 
 def _needs_float(name: str, tensor: Any) -> None:
@@ -99,53 +78,69 @@ def _needs_float(name: str, tensor: Any) -> None:
                                   "it takes floating tensors")
 
 
-def random_(self: Any, from_: int | None = None, to: int | None = None, *, generator: Any = None,
+def random_(self: Any, from_: Any = None, to: Any = _ABSENT, *, generator: Any = None,
             **options: Any) -> Any:
-    """Fill with integers drawn from [from, to)."""
-    from_ = options.pop("from", from_)
-    if from_ is not None and to is None and "to" not in options:
-        from_, to = 0, from_
+    """Fill with integers drawn from [from, to), or from [0, to) if one bound is given; up to the
+    largest number of the dtype if `to` is None."""
+    from_ = options.pop("from", from_) if options else from_
+    if to is _ABSENT:
+        from_, to = None if from_ is None else 0, from_
+    key = ("random_", self._meta, from_, from_.__class__, to, to.__class__)
+    if not options and refill(self, key, generator):
+        return self
     plan = plan_random(self.dtype, from_, to)
-    return _in_place(self, "random_", plan.kind, plan.slots, generator)
+    return _in_place(self, "random_", plan.kind, plan.slots, generator,
+                     None if options else key)
 
 
 def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
     """Fill with 0 and 1; the probability of 1 is `p`, a number or a tensor."""
     if isinstance(p, TensorBase):
         return _bernoulli_each(self, p, generator)
+    key = ("bernoulli_", self._meta, p)
+    if refill(self, key, generator):
+        return self
     need_number("bernoulli_", "p", p)
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return _in_place(self, "bernoulli_", "bernoulli", (float(p),), generator)
+    return _in_place(self, "bernoulli_", "bernoulli", (float(p),), generator, key)
 
 
 def _bernoulli_each(self: Any, p: Any, generator: Any) -> Any:
     _needs_float("bernoulli_tensor_cpu_p_", p)
     kind = "bernoulli_float64" if p.dtype is dtypes.float64 else "bernoulli_float32"
-    p = p.detach().to(dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32)
-    p = ops.expand(p, tuple(self.shape)).contiguous()
-    if p.numel() and not (p.min().item() >= 0 and p.max().item() <= 1):
-        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
-    return _in_place(self, "bernoulli_", kind, (p._ptr,), generator)
+    wide = dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32
+    chances = ops.expand(p.detach().to(wide), tuple(self.shape))
+    meta = dense_meta(self._meta)  # the order in which they are drawn
+    if chances._meta.strides != meta.strides:
+        chances = creation.empty_strided(meta.shape, meta.strides, dtype=wide).copy_(chances)
+    key = ("bernoulli", p._meta) if p._ptr == chances._ptr and p._meta is self._meta else None
+    return _in_place(self, "bernoulli_", kind, (), generator, key, chances._ptr)
 
 
 def exponential_(self: Any, lambd: float = 1.0, *, generator: Any = None) -> Any:
     """Fill with numbers drawn from the exponential distribution of rate `lambd`."""
+    key = ("exponential_", self._meta, lambd)
+    if refill(self, key, generator):
+        return self
     need_number("exponential_", "lambd", lambd)
     if lambd <= 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     _needs_float("exponential_", self)
-    return _in_place(self, "exponential_", "exponential", (float(lambd),), generator)
+    return _in_place(self, "exponential_", "exponential", (float(lambd),), generator, key)
 
 
 def log_normal_(self: Any, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> Any:
     """Fill with exponentials of normal numbers."""
+    key = ("log_normal_", self._meta, mean, std)
+    if refill(self, key, generator):
+        return self
     need_number("log_normal_", "mean", mean)
     need_number("log_normal_", "std", std)
     if std <= 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
     _needs_float("log_normal_", self)
-    return _in_place(self, "log_normal_", "log_normal", (float(mean), float(std)), generator)
+    return _in_place(self, "log_normal_", "log_normal", (float(mean), float(std)), generator, key)
 
 
 def cauchy_(self: Any, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None) -> Any:
@@ -167,25 +162,35 @@ def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
 
 
 # ---------------------------------------------------------------------- factories
-def rand(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
+def rand(*size: Any, generator: Any = None, dtype: DType | None = None, requires_grad: bool = False,
+         **options: Any) -> Tensor:
     """Numbers drawn uniformly from [0, 1)."""
+    key = ("rand", plain_sizes(size), dtype)
+    if not options and not requires_grad and (made := renew(key, generator)) is not None:
+        return made
     creation._known("rand", options, ("generator",))
-    made = creation.empty(*_sizes(size, options), **options)
+    key = key if key[1] is not None and not options else None
+    made = creation.empty(*_sizes(size, options), dtype=dtype, **options)
     if made.dtype.is_complex:
         return creation._finish(uniform_(made, generator=generator), requires_grad)
     _needs_float("rand", made)
-    return creation._finish(fill(made, "uniform", (0.0, 1.0), generator), requires_grad)
+    return creation._finish(fill(made, "uniform", (0.0, 1.0), generator, key), requires_grad)
 
 
-def randn(*size: Any, generator: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
+def randn(*size: Any, generator: Any = None, dtype: DType | None = None,
+          requires_grad: bool = False, **options: Any) -> Tensor:
     """Numbers drawn from the standard normal distribution."""
+    key = ("randn", plain_sizes(size), dtype)
+    if not options and not requires_grad and (made := renew(key, generator)) is not None:
+        return made
     creation._known("randn", options, ("generator",))
-    made = creation.empty(*_sizes(size, options), **options)
+    key = key if key[1] is not None and not options else None
+    made = creation.empty(*_sizes(size, options), dtype=dtype, **options)
     if made.dtype.is_complex:
         return creation._finish(normal_(made, generator=generator), requires_grad)
     _needs_float("randn", made)
     kind = normal_kind(made.numel())
-    return creation._finish(fill(made, kind, (0.0, 1.0), generator), requires_grad)
+    return creation._finish(fill(made, kind, (0.0, 1.0), generator, key), requires_grad)
 
 
 def _sizes(size: Sequence, options: dict) -> Sequence:
@@ -199,26 +204,41 @@ def randint(low: Any, high: Any = None, size: Any = None, *, generator: Any = No
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
+    shape = None if size is None else plain_sizes((size,))
+    key = None
+    if shape is not None and not options:
+        key = ("randint", low, low.__class__, high, high.__class__, shape, dtype)
+        if not requires_grad and (made := renew(key, generator)) is not None:
+            return made
     if size is None or isinstance(size, int):
         raise TypeError("randint(): argument 'size' must be tuple of ints, such as (3,), not "
                         f"{kind_of(size)}")
     made = creation.empty(size, dtype=dtype or dtypes.int64, **options)
     plan = plan_random(made.dtype, operator.index(low), operator.index(high))
-    return creation._finish(fill(made, plan.kind, plan.slots, generator), requires_grad)
+    return creation._finish(fill(made, plan.kind, plan.slots, generator, key), requires_grad)
 
 
 def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: DType | None = None,
              requires_grad: bool = False, **options: Any) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
+    key = ("randperm", n, n.__class__, dtype)
+    if not options and out is None and not requires_grad and (
+            (made := renew(key, generator)) is not None):
+        return made
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     made = creation.empty(n, dtype=dtype or dtypes.int64, **options)
-    made = creation._finish(fill(made, randperm_kind(n), (), generator), requires_grad)
+    made = creation._finish(fill(made, randperm_kind(n), (), generator,
+                                 None if options else key), requires_grad)
     return made if out is None else out.resize_(made.shape).copy_(made)
 
 
 def rand_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
     """`rand` with the shape and dtype of `input`."""
+    if not options and isinstance(input, TensorBase):
+        made = renew(("uniform_", input._meta, 0.0, 1.0), generator)
+        if made is not None:
+            return made
     wants = options.pop("requires_grad", False)
     made = creation.empty_like(input, **options)
     return creation._finish(uniform_(made, generator=generator), wants)
@@ -226,6 +246,10 @@ def rand_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor
 
 def randn_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
+    if not options and isinstance(input, TensorBase):
+        made = renew(("normal_", input._meta, 0.0, 1.0), generator)
+        if made is not None:
+            return made
     wants = options.pop("requires_grad", False)
     made = creation.empty_like(input, **options)
     return creation._finish(normal_(made, generator=generator), wants)
@@ -240,6 +264,10 @@ def randint_like(input: Tensor, low: int, high: int | None = None, **options: An
 def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None, out: Any = None) -> Tensor:
     """0 or 1 with the probabilities in `input` (or `p`)."""
     need_tensor("bernoulli", "input", input)
+    if p is None and out is None:
+        made = renew(("bernoulli", input._meta), generator, input._ptr)
+        if made is not None:
+            return made
     made = creation.empty_like(input) if out is None else out.resize_(input.shape)
     return bernoulli_(made, input if p is None else p, generator=generator)
 
@@ -304,7 +332,7 @@ def _drawn_with_replacement(weights: Tensor, count: int, generator: Any) -> Tens
     scratch = creation.empty_like(rows[0])
     drawn = creation.empty(rows.shape[0], count, dtype=dtypes.int64)
     for row, result in zip(rows.unbind(0), drawn.unbind(0), strict=True):
-        fill(result, kind, (row._ptr, rows.shape[1], scratch._ptr), generator)
+        fill(result, kind, (rows.shape[1], scratch._ptr), generator, given=row._ptr)
     return drawn.reshape(count) if weights.ndim == 1 else drawn
 
 
@@ -320,7 +348,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     if p == 1:
         return ops.mul_(input, 0.0) if inplace else ops.mul(input, creation.zeros_like(input))
-    mask = fill(creation.empty_like(input), "bernoulli", (1.0 - p,), None)
+    key = ("bernoulli_", input._meta, 1.0 - p)
+    mask = renew(key, None)
+    if mask is None:
+        mask = fill(creation.empty_like(input), "bernoulli", (1.0 - p,), None, key)
     if inplace:
         return ops.mul_(input, ops.div(mask, 1.0 - p))
     return ops._dropout(input, mask, 1.0 - p)

@@ -7,7 +7,14 @@ from typing import Any
 
 from flambeau.autograd import saved as saving
 from flambeau.autograd.grad_mode import ANOMALY, INFERENCE, RECORD, SAVED_HOOKS, mode
-from flambeau.autograd.graph import RELEASED, Node, edge_of, next_order, note_stack
+from flambeau.autograd.graph import (
+    RELEASED,
+    Node,
+    accumulator_of,
+    edge_of,
+    next_order,
+    note_stack,
+)
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
@@ -156,24 +163,13 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
     return outs[0]
 
 
-def save_for(node: OpNode, plan: BackwardPlan, args: tuple, out: Any) -> None:
-    """Keep what the gradient of a call with one result needs (called by generated code)."""
-    kept = [args[i] for i in plan.saved_inputs]
-    if plan.saved_outputs:
-        kept.append(alias_of(out))
-    node.tape_saved = kept
-    node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None for k in kept]
-    node.tape_where = caller_location(4)
-
-
 def edge_to(arg: Any):
     """The edge of an argument that requires grad, the general way: leaves and views."""
     if arg._base is None:
-        reference = arg._accumulator
-        if reference is not None:
-            node = reference()
-            if node is not None:
-                return node, 0
+        if arg._grad_fn is None:
+            return accumulator_of(arg), 0
+    elif arg._view_version == arg._storage.version and arg._grad_fn is not None:
+        return arg._grad_fn, arg._output_nr
     return history_of(arg)
 
 

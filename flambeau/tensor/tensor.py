@@ -28,19 +28,29 @@ from flambeau.tensor.formats import (
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, contiguous_meta, meta_of
-from flambeau.tensor.viewing import pass_on
+from flambeau.tensor.viewing import make_view, pass_on
 
 __all__ = ["Tensor"]
 
 
+_index_of = operator.index
+
+
 def shape_of(args: Sequence) -> tuple:
     """Sizes given as separate ints or as one sequence."""
-    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+    if len(args) == 1 and args[0].__class__ is not int and isinstance(args[0], (tuple, list)):
         args = args[0]
     try:
-        return tuple([a if a.__class__ is int else operator.index(a) for a in args])
+        return tuple(map(_index_of, args))
     except TypeError:
         raise _not_sizes(args) from None
+
+
+_view_plans = dispatch.FUNCTIONS["view"].cache
+
+
+_select_plans = dispatch.FUNCTIONS["select"].cache
+_ACTIVE = dispatch.ACTIVE
 
 
 def _is_index(value: Any) -> bool:
@@ -598,6 +608,13 @@ class Tensor(TensorBase):
     # ------------------------------------------------------------------ shape, with free arguments
     def view(self, *shape: Any) -> Tensor:
         """The same elements in another shape (never copies), or reinterpreted as another dtype."""
+        if not _ACTIVE:
+            try:  # in a shape that it was viewed in before
+                plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
+            except (KeyError, TypeError):
+                plan = None
+            if plan is not None:
+                return make_view(self, plan)
         if len(shape) == 1 and isinstance(shape[0], DType):
             return self._reinterpreted(shape[0])
         if not shape:
@@ -624,6 +641,13 @@ class Tensor(TensorBase):
 
     def reshape(self, *shape: Any) -> Tensor:
         """The elements in another shape: a view if possible, else a copy."""
+        if not _ACTIVE:
+            try:
+                plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
+            except (KeyError, TypeError):
+                plan = None
+            if plan is not None:
+                return make_view(self, plan)
         return ops.reshape(self, shape_of(shape))
 
     def reshape_as(self, other: Tensor) -> Tensor:
@@ -714,6 +738,10 @@ class Tensor(TensorBase):
 
     # ------------------------------------------------------------------ indexing
     def __getitem__(self, index: Any) -> Tensor:
+        if index.__class__ is int and not _ACTIVE:
+            plans = _select_plans.get((self._meta, 0, index))
+            if plans is not None:
+                return make_view(self, plans[0])
         return indexing.get(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -58,6 +58,7 @@ class ViewLaunch:
     def __init__(self, call: OpCall, metas: Sequence):
         self.call = call
         self.metas = tuple(metas)
+        self.metas_out: tuple = ()
         self.plans: dict = {}
         floating = metas[0].dtype.kind in "fc"
         self.node_class = tape_node(call) if floating and call.record.differentiable else None
@@ -98,7 +99,9 @@ def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
         strides, offset = layout
         meta = meta_of(output.dtype, output.shape, strides)
         single = call if len(call.graph.outputs) == 1 else _Part(call, number)
-        plans.append(ViewPlan(meta, offset * meta.dtype.itemsize, ViewLaunch(single, [base._meta])))
+        launch = ViewLaunch(single, [base._meta])
+        launch.metas_out = (meta,)
+        plans.append(ViewPlan(meta, offset * meta.dtype.itemsize, launch))
     return plans
 
 
@@ -129,13 +132,17 @@ def make_view(base: Any, plan: ViewPlan) -> Any:
         late.observers[-1].viewed(plan.launch, base, view)
     if plan.launch.node_class is None:
         return view
-    if mode() & 3 != RECORD:
+    word = mode()
+    if word & 3 != RECORD:
         view._view_no_grad = True
         if whole._rg:  # a view that is asked says what its base says
             view._rg = view._inherits = True
             view._view_version = storage.version
     elif base._rg:
-        tape.attach_one(plan.launch, (base,), view)
+        if word == RECORD:
+            _record(plan.launch, base, view)
+        else:
+            tape.attach_one(plan.launch, (base,), view)
         view._view_version = storage.version
         if whole is not base and (base._view_no_grad or base._view_of_many):
             view._view_no_grad, view._view_of_many = base._view_no_grad, base._view_of_many
@@ -149,6 +156,25 @@ def make_view(base: Any, plan: ViewPlan) -> Any:
                 views[1:] = [pair for pair in views[1:] if pair[0]() is not None]
                 views[0] = 2 * len(views) + 32
     return view
+
+
+_ONE = (True,)
+
+
+def _record(launch: ViewLaunch, base: Any, view: Any) -> None:
+    """What `tape.record` does, for a view: nothing is saved."""
+    plan = launch.plans.get(_ONE)
+    if plan is None:
+        plan = launch.plans[_ONE] = launch.plan_for(_ONE, _ONE)
+    node = new(launch.node_class)
+    node.tape_launch, node.tape_wanted, node.tape_plan = launch, _ONE, plan
+    node.next_edges = (tape.edge_to(base),)
+    node.tape_order = tape.next_order()
+    node.output_metas = launch.metas_out
+    node.tape_saved = node.tape_versions = ()
+    node.tape_where = node.tape_hooks = None
+    view._grad_fn = node
+    view._rg = True
 
 
 def pass_on(base: Any) -> None:

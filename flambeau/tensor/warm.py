@@ -17,8 +17,9 @@ from flambeau.ops.record import Op
 from flambeau.tensor import launches, tape
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.results import result_class
 
-__all__ = ["pattern_of", "go_for", "go_inplace", "go_mutating"]
+__all__ = ["pattern_of", "go_for", "go_inplace", "go_mutating", "go_out"]
 
 
 def pattern_of(record: Op, args: Sequence) -> str:
@@ -39,30 +40,40 @@ def _letter(param: Any, arg: Any) -> str:
 
 def go_for(record: Op, args: Sequence, launch: Launch) -> Callable | None:
     """The warm path for calls of this pattern: a function of (launch, *args)."""
-    pattern = pattern_of(record, args)
-    if record.returns or "L" in pattern or len(launch.outs) != 1:
+    if not launch.outs:
         return None
-    return _compile_go(pattern, launch.arena is not None, launch.checked,
-                       launch.node_class is not None)
+    pattern = pattern_of(record, args)
+    result = None
+    if record.returns:
+        result = result_class(record.name, record.returns)
+    return _compile_go(pattern, len(launch.outs), launch.arena is not None, launch.checked,
+                       launch.node_class is not None, result)
 
 
 @functools.cache
-def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) -> Callable:
+def _compile_go(pattern: str, results: int, arena: bool, checked: bool, differentiable: bool,
+                result: type | None) -> Callable:
     """Generate the warm path: allocate, launch, and record if an argument requires grad."""
     names = [f"a{i}" for i in range(len(pattern))]
-    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    flat = [n for n, c in zip(names, pattern, strict=True) if c != "-"]
-    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
-    argv.append("ptr")
-    lines = [
-        f"def go(launch, {', '.join(names)}):",
-        "    out = new(Tensor)",
-        "    out._storage = storage = launch.pool.new(launch.nbytes)",
-        "    out._ptr = ptr = storage.ptr",
-        "    out._meta = launch.meta",
-        "    out._rg = False",
-        "    out._grad_fn = out._base = None",
-    ]
+    pairs = [(n, c) for n, c in zip(names, pattern, strict=True) if c != "-"]
+    forms = {"T": "{}._ptr", "N": "{}", "L": "*[t._ptr for t in {}]"}
+    argv = [forms[c].format(n) for n, c in pairs]
+    flat = "".join(("*" if c == "L" else "") + n + ", " for n, c in pairs)
+    lines = [f"def go(launch, {', '.join(names)}):"]
+    single = results == 1
+    outs = ["out"] if single else [f"r{i}" for i in range(results)]
+    if not single:
+        lines.append(f"    {', '.join(f'(m{i}, p{i})' for i in range(results))} = launch.outs")
+    for i, out in enumerate(outs):
+        pool, size, meta = ("launch.pool", "launch.nbytes", "launch.meta") if single else (
+            f"p{i}", f"m{i}.nbytes", f"m{i}")
+        lines += [f"    {out} = new(Tensor)",
+                  f"    {out}._storage = storage = {pool}.new({size})",
+                  f"    {out}._ptr = ptr{i} = storage.ptr",
+                  f"    {out}._meta = {meta}",
+                  f"    {out}._rg = False",
+                  f"    {out}._grad_fn = {out}._base = None"]
+        argv.append(f"ptr{i}")
     if arena:
         lines.append("    arena = launch.arena.new(launch.arena_bytes)")
         argv.append("arena.ptr")
@@ -70,47 +81,95 @@ def _compile_go(pattern: str, arena: bool, checked: bool, differentiable: bool) 
     if checked:
         lines += [f"    failure = {call}",
                   "    if failure is not None:",
-                  f"        raise_failure(launch, failure, ({', '.join(flat)},))"]
+                  f"        raise_failure(launch, failure, ({flat}))"]
     else:
         lines.append(f"    {call}")
-    if tensors and differentiable:
-        lines += _record_lines(pattern, names, flat, tensors)
-    lines.append("    return out")
+    if differentiable:
+        plain = single and "L" not in pattern
+        lines += _record_lines(pattern, flat) if plain else _attach_lines(pairs, flat, outs)
+    made = "out" if single else f"({', '.join(outs)})"
+    lines.append(f"    return {made if result is None else f'result({made})'}")
     space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
-             "attach_one": tape.attach_one, "raise_failure": launches.raise_failure, "mode": mode,
-             "next_order": tape.next_order, "edge_of": tape.edge_to, "save_for": tape.save_for}
+             "attach_one": tape.attach_one, "attach": tape.attach, "mode": mode,
+             "raise_failure": launches.raise_failure, "next_order": tape.next_order,
+             "edge_of": tape.edge_to, "caller_location": errors.caller_location, "result": result}
     words = (("a", arena), ("c", checked), ("d", differentiable))
     flags = "".join(word for word, on in words if on)
-    return define("go", "\n".join(lines), f"<flambeau go {pattern} {flags}>", space)
+    name = "" if result is None else f" {result.__name__}"
+    return define("go", "\n".join(lines), f"<flambeau go {pattern} {results}{flags}{name}>", space)
 
 
-def _record_lines(pattern: str, names: list, flat: list, tensors: list) -> list[str]:
+def _attach_lines(pairs: list, flat: str, outs: list) -> list[str]:
+    """Recording by the general path: several results, or lists of tensors."""
+    flags = [f"any([t._rg for t in {n}])" if c == "L" else f"{n}._rg" for n, c in pairs if c != "N"]
+    if not flags:
+        return []
+    return [f"    if {' or '.join(flags)}:",
+            f"        attach(launch, ({flat}), ({', '.join(outs)},), caller_location(3))"]
+
+
+def _record_lines(pattern: str, flat: str) -> list[str]:
     """The tape's part of a warm path: what `tape.record` does, unrolled for one pattern."""
-    wanted = ", ".join(f"{n}._rg" if c == "T" else "False"
-                       for n, c in zip(names, pattern, strict=True) if c != "-")
+    pairs = [(f"a{i}", c) for i, c in enumerate(pattern) if c != "-"]
+    tensors = [n for n, c in pairs if c == "T"]
+    if not tensors:
+        return []
+    wanted = ", ".join(f"{n}._rg" if c == "T" else "False" for n, c in pairs)
     edges = ", ".join(
         f"((fn{n}, {n}._output_nr) if (fn{n} := {n}._grad_fn) is not None and {n}._base is None "
-        f"else edge_of({n})) if {n}._rg else None" if n in tensors else "None" for n in flat)
+        f"else edge_of({n})) if {n}._rg else None" if c == "T" else "None" for n, c in pairs)
     return [
         f"    if {' or '.join(n + '._rg' for n in tensors)}:",
         f"        wanted = ({wanted},)",
         "        plan = launch.plans.get(wanted)",
         "        if plan is None or mode() != 1:",
-        f"            return attach_one(launch, ({', '.join(flat)},), out)",
+        f"            return attach_one(launch, ({flat}), out, caller_location(3))",
         "        node = new(launch.node_class)",
         "        node.tape_hooks = None",
         "        node.tape_launch, node.tape_wanted, node.tape_plan = launch, wanted, plan",
         f"        node.next_edges = ({edges},)",
         "        node.tape_order = next_order()",
         "        node.output_metas = launch.metas_out",
-        "        if plan.keeps:",
-        f"            save_for(node, plan, ({', '.join(flat)},), out)",
+        "        save = plan.save",
+        "        if save is not None:",
+        f"            save(node, ({flat}), out)",
         "        else:",
         "            node.tape_saved = node.tape_versions = ()",
         "            node.tape_where = None",
         "        out._grad_fn = node",
         "        out._rg = True",
     ]
+
+
+@functools.cache
+def go_out(pattern: str, arena: bool) -> Callable:
+    """A function of (launch, *args, out) that runs the launch into `out`, or returns False where the
+    general path must look closer: when autograd watches, or memory is or may be shared."""
+    names = [f"a{i}" for i in range(len(pattern))]
+    argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
+    tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]
+    watched = " or ".join(f"{n}._rg" for n in ["out", *tensors])
+    lines = [f"def go(launch, {', '.join(names)}, out):",
+             f"    if ({watched}) and mode() & 3 == 1:",
+             "        return False",
+             "    storage = out._storage",
+             "    if storage.owner is not None:",
+             "        return False"]
+    for n in tensors:
+        lines += [f"    other = {n}._storage",
+                  "    if other.owner is not None or other is storage:",
+                  "        return False"]
+    argv.append("out._ptr")
+    if arena:
+        lines.append("    arena = launch.arena.new(launch.arena_bytes)")
+        argv.append("arena.ptr")
+    lines += [f"    late.launch(launch.address, {', '.join(argv)})",
+              "    storage.version += 1",
+              "    note_write(storage, caller_location(3))",
+              "    return True"]
+    space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
+             "caller_location": errors.caller_location}
+    return define("go", "\n".join(lines), f"<flambeau go out {pattern}>", space)
 
 
 @functools.cache

@@ -70,7 +70,7 @@ def as_drawn(case, dtype):
         plan = streams.plan_random(dtype, *slots)
         return plan.kind, plan.slots
     if kind.startswith("bernoulli_"):
-        return kind, (probabilities(n, kind.removeprefix("bernoulli_")),)
+        return kind, (probabilities(n, kind.removeprefix("bernoulli_")), np.zeros(2, np.int64))
     if kind.startswith("multinomial_"):
         weights = probabilities(300, kind.removeprefix("multinomial_"))
         return kind, (weights, len(weights), np.empty_like(weights))

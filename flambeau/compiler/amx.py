@@ -1,0 +1,107 @@
+"""Intel AMX: tile registers of 16 rows x 64 bytes, and one instruction that multiplies two of them.
+
+    C[16 x 16] += A[16 x 16 units] B[16 units x 16]     a unit is 32 bits: 2 bfloat16 or 4 bytes
+
+The operating system grants tiles to a process on request (`permitted`). Tiles are numbered
+registers here, not LLVM values: a kernel configures them once (`configure`) and releases them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import sys
+from collections.abc import Mapping
+
+from flambeau.compiler.emitter import Function, Module, Value
+
+__all__ = ["permitted", "usable", "configure", "release", "tile_kernel"]
+
+_ARCH_PRCTL = 158  # the system call
+_ARCH_REQ_XCOMP_PERM = 0x1023
+_XFEATURE_XTILEDATA = 18
+
+SIDE = 16  # rows and columns of a tile, in units of 32 bits
+_TILES = 8
+
+
+@functools.cache
+def permitted() -> bool:
+    """Ask Linux, once, for the use of tiles; threads and forked children inherit the answer."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    try:
+        syscall = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError):
+        return False
+    syscall.restype = ctypes.c_long
+    return syscall(ctypes.c_long(_ARCH_PRCTL), ctypes.c_long(_ARCH_REQ_XCOMP_PERM),
+                   ctypes.c_long(_XFEATURE_XTILEDATA)) == 0
+
+
+def usable(features: Mapping[str, bool]) -> dict[str, bool]:
+    """`features` of this machine, without AMX where the system does not grant it."""
+    kept = dict(features)
+    if any(kept.get(name) for name in features if name.startswith("amx")) and not permitted():
+        kept |= {name: False for name in features if name.startswith("amx")}
+    return kept
+
+
+def _tile(number: int) -> Value:
+    return Value(str(number), "i8")
+
+
+def configure(f: Function) -> None:
+    """Give all eight tiles their full size; they start as zeros."""
+    area = f.array("i8", 64)
+    for word in range(8):
+        f.store(f.const(0, "i64"), area, word)
+    f.store(f.const(1, "i8"), area)  # the palette
+    for tile in range(_TILES):
+        f.store(f.const(4 * SIDE, "i16"), f.gep(area, 16 + 2 * tile, "i8"))
+        f.store(f.const(SIDE, "i8"), f.gep(area, 48 + tile, "i8"))
+    f.intrinsic_call("void", "llvm.x86.ldtilecfg", [area])
+
+
+def release(f: Function) -> None:
+    """Leave the tiles: threads that use none are switched faster."""
+    f.intrinsic_call("void", "llvm.x86.tilerelease", [])
+
+
+def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch: int,
+                width: int) -> str:
+    """Define a block of `shape` tiles, at most 2 x 2: C (+)= A B; returns its name.
+
+    Arguments of the function: a (rows `pitch` units apart), b (`width` units in a row), c, depth
+    (units, taken up to a multiple of 16), ldc (units), add. `instruction` is "tdpbf16ps",
+    "tdpbssd", "tdpbusd" or "tdpbsud".
+    """
+    rows, columns = shape
+    name = f"tiles_{rows}_{columns}"
+    f = module.function(name, [("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"),
+                               ("i64", "depth"), ("i64", "ldc"), ("i1", "add")], internal=True)
+    a, b, c = f.args["a"], f.args["b"], f.args["c"]
+    stride = f.mul(f.args["ldc"], 4)
+    sums = [(2 * i + j, f.gep(c, f.add(f.mul(f.args["ldc"], SIDE * i), SIDE * j), "i32"))
+            for i in range(rows) for j in range(columns)]
+    with f.when_else(f.args["add"]) as otherwise:
+        for tile, place in sums:
+            f.intrinsic_call("void", "llvm.x86.tileloadd64", [_tile(tile), place, stride])
+        otherwise()
+        for tile, _ in sums:
+            f.intrinsic_call("void", "llvm.x86.tilezero", [_tile(tile)])
+    with f.loop(0, f.args["depth"], SIDE) as k:
+        a_place, b_place = f.gep(a, k, "i32"), f.gep(b, f.mul(k, width), "i32")
+        for j in range(columns):
+            f.intrinsic_call("void", "llvm.x86.tileloadd64", [
+                _tile(6 + j), f.gep(b_place, SIDE * j, "i32"), f.const(4 * width, "i64")])
+        for i in range(rows):
+            f.intrinsic_call("void", "llvm.x86.tileloadd64", [
+                _tile(4 + i), f.gep(a_place, SIDE * i * pitch, "i32"), f.const(4 * pitch, "i64")])
+            for j in range(columns):
+                f.intrinsic_call("void", f"llvm.x86.{instruction}",
+                                 [_tile(2 * i + j), _tile(4 + i), _tile(6 + j)])
+    for tile, place in sums:
+        f.intrinsic_call("void", "llvm.x86.tilestored64", [_tile(tile), place, stride])
+    return name

@@ -1,0 +1,382 @@
+"""Grouped convolutions of channels_last images: lanes are neighbouring channels.
+
+A tile is a few rows and columns of results, one vector of channels deep. Each source pixel that it
+needs is loaded once and multiplied with all taps that meet it; with several channels a group, each
+of them is first spread over the lanes of its group. Vectors follow each other along the channels,
+then tiles along the row, so that memory is read in long lines.
+
+Pixels outside of the image: columns are masked off (or read from zeros), rows are read from zeros.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler.conv_window import Frame
+from flambeau.compiler.emitter import Function, Value, vector
+from flambeau.compiler.frame import chunk_range
+from flambeau.compiler.packing import add, load_scalar, multiply_add
+
+__all__ = ["emit", "emit_weights", "supported", "zero_items"]
+
+
+def supported(lanes: int, masked: bool, inner: int, outer: int, channels: int,
+              source_channels: int) -> bool:
+    """Whether groups fit in vectors of `lanes`: they do not straddle, a group's inputs take at most
+    two vectors, and without masks vectors are whole."""
+    if lanes % outer or lanes // outer * inner > 2 * lanes or max(inner, outer) > lanes:
+        return False
+    return masked or channels % lanes == 0 and source_channels % lanes == 0 and inner == outer
+
+
+def zero_items(extent: int, values: dict, lanes: int) -> int:
+    """Elements of a row of zeros as long as what a tile reads of a row."""
+    items = (extent - 1) * values["source_x"] + values["source_channels"] + 2 * lanes
+    return -(-items // 16) * 16 + lanes
+
+
+class _Lanes:
+    """Vectors of channels inside of a function: masks, loads, stores."""
+
+    def __init__(self, f: Function, frame: Frame):
+        self.f, self.frame, self.tile, self.spec = f, frame, frame.tile, frame.spec
+        self.lanes = self.tile.lanes
+        self.masks = self.tile.masked and self.lanes >= 8
+        self.bits = f"i{self.lanes}"
+
+    def first(self, count: Value | int) -> Value:
+        """A bit for each of the first `count` lanes (any number, at least 0)."""
+        f = self.f
+        count = f.cast("trunc", f.smin(count, self.lanes), "i32")
+        ones = f.sub(f.shl(f.const(1, "i32"), count), 1)
+        return f.cast("trunc", ones, self.bits)
+
+    def mask(self, bits: Value) -> Value:
+        return self.f.cast("bitcast", bits, vector(self.lanes, "i1"))
+
+    def load(self, pointer: Value, bits: Value | None) -> Value:
+        """A vector; lanes without a bit are 0."""
+        if not self.masks:
+            return self.f.load(self.tile.vector, pointer)
+        return self.f.masked_load(self.tile.vector, pointer, self.mask(bits))
+
+    def store(self, value: Value, pointer: Value, bits: Value | None) -> None:
+        if self.masks:
+            self.f.masked_store(value, pointer, self.mask(bits))
+        else:
+            self.f.store(value, pointer)
+
+    @property
+    def span(self) -> int:
+        """Source channels that one vector of results reads."""
+        return self.lanes // self.spec.outer * self.spec.inner
+
+    def spread(self, vectors: list[Value], j: int) -> Value:
+        """Channel j of each group in all lanes of the group's results."""
+        spec = self.spec
+        if spec.inner == 1 and spec.outer == 1:
+            return vectors[0]
+        picks = [lane // spec.outer * spec.inner + j for lane in range(self.lanes)]
+        return self.f.shuffle(vectors[0], vectors[1] if len(vectors) > 1 else None, picks)
+
+
+class _Pixels:
+    """The source pixels of one tile: addresses of its rows, addresses and masks of its columns."""
+
+    def __init__(self, lanes: _Lanes, slot, rows: list[Value], column: Value, zeros: Value):
+        f, frame = lanes.f, lanes.frame
+        self.f, self.lanes, self.zeros = f, lanes, zeros
+        start = f.add(frame.scaled(f, frame.spec.columns, column), slot["base_x"])
+        step = slot["source_x"]
+        shift = f.mul(start, step)
+        nothing = f.gep(zeros, f.sub(0, shift), lanes.tile.memory)
+        self.rows = [f.select(f.cmp("eq", row, f.const(0, "ptr")), nothing, row) for row in rows]
+        self.valid = [f.cmp("ult", f.add(start, c), slot["in_x"]) for c in range(frame.x.extent)]
+        self.offsets = [f.add(shift, f.mul(step, c)) for c in range(frame.x.extent)]
+
+    def begin(self, channel: Value, left: Value) -> None:
+        """Turn to the source channels from `channel` on, of which `left` are left."""
+        f, lanes = self.f, self.lanes
+        self.channel = channel
+        self.parts = range(0, lanes.span, lanes.lanes)
+        self.bits = []
+        if lanes.masks:
+            for part in self.parts:
+                bits = lanes.first(f.smax(f.sub(f.smin(left, lanes.span), part), 0))
+                self.bits.append([f.select(ok, bits, 0) for ok in self.valid])
+
+    def load(self, r: int, c: int) -> list[Value]:
+        """The vectors of one pixel."""
+        f, lanes = self.f, self.lanes
+        pointer = f.gep(self.rows[r], f.add(self.offsets[c], self.channel), lanes.tile.memory)
+        if not lanes.masks:
+            return [lanes.load(f.select(self.valid[c], pointer, self.zeros), None)]
+        return [lanes.load(f.gep(pointer, part, lanes.tile.memory), self.bits[i][c])
+                for i, part in enumerate(self.parts)]
+
+
+def _rows_outside(f: Function, frame: Frame, slot, base: Value, y: Value, rows: Value) -> None:
+    """Write the addresses of the source rows that the tile at row y reads; null: outside."""
+    start = f.add(frame.scaled(f, frame.spec.rows, y), slot["base_y"])
+    for r in range(frame.y.extent):
+        place = f.add(start, r)
+        here = f.gep(base, f.mul(place, slot["source_y"]), frame.tile.memory)
+        inside = f.cmp("ult", place, slot["in_y"])
+        f.store(f.select(inside, here, f.const(0, "ptr")), f.gep(rows, r, "ptr"))
+
+
+def _result_rows(f: Function, frame: Frame, slot, base: Value, y: Value, bottom: Value,
+                 rows: Value) -> None:
+    """Write the addresses of the tile's rows in the result; null: outside."""
+    for i in range(frame.rows):
+        here = f.gep(base, f.mul(f.add(y, i), slot["result_y"]), frame.tile.memory)
+        inside = f.cmp("slt", f.add(y, i), bottom)
+        f.store(f.select(inside, here, f.const(0, "ptr")), f.gep(rows, i, "ptr"))
+
+
+# ---------------------------------------------------------------------- forward
+def emit(frame: Frame) -> None:
+    """The kernel that writes `result`."""
+    _define_pack_weights(frame)
+    _define_results(frame)
+    f, slot, work = frame.kernel()
+    tile, spec = frame.tile, frame.spec
+    zeros, dummy, packed = _workspace(f, frame, slot, work)
+    images = f.mul(slot["n"], slot["bands"])
+    current = f.var("i64", -1)
+    rows, outs = f.array("ptr", frame.y.extent), f.array("ptr", frame.rows)
+    first, last = chunk_range(f, f.mul(slot["segments"], images))
+    with f.loop(first, last) as task:
+        segment, rest = f.udiv(task, images), f.urem(task, images)
+        image, band = f.udiv(rest, slot["bands"]), f.urem(rest, slot["bands"])
+        channel = f.mul(segment, slot["segment"])
+        count = f.smin(f.sub(slot["channels"], channel), slot["segment"])
+        source = f.mul(f.udiv(channel, spec.outer), spec.inner)
+        with f.when(f.cmp("ne", segment, current.get())):
+            current.set(segment)
+            f.call("void", "pack_weights", [f.args["args"], packed, channel, count])
+        top = f.mul(band, slot["band"])
+        bottom = f.smin(f.add(top, slot["band"]), slot["out_y"])
+        base = f.gep(slot["source"], f.add(f.mul(image, slot["source_n"]), source), tile.memory)
+        result = f.gep(slot["result"], f.add(f.mul(image, slot["result_n"]), channel), tile.memory)
+        with f.loop(top, bottom, frame.rows) as y:
+            _rows_outside(f, frame, slot, base, y, rows)
+            _result_rows(f, frame, slot, result, y, bottom, outs)
+            f.call("void", "results", [f.args["args"], rows, outs, packed, zeros, dummy, channel,
+                                       count])
+
+
+def _workspace(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value, Value]:
+    """(zeros as long as a tile's row, room for results that nobody wants, packed weights)."""
+    tile = frame.tile
+    length = f.add(f.mul(slot["source_x"], frame.x.extent - 1), slot["source_channels"])
+    length = f.mul(f.ceil_div(f.add(length, 2 * tile.lanes), 16), 16)
+    with f.loop(0, length, tile.lanes) as i:
+        f.store(f.const(0, tile.vector), work, i)
+    dummy = f.gep(work, f.add(length, tile.lanes), tile.memory)
+    return work, dummy, f.gep(dummy, 2 * tile.lanes, tile.memory)
+
+
+def _define_pack_weights(frame: Frame) -> None:
+    """Define pack_weights(args, packed, channel, count): for each vector of channels the weights
+    [j][tap][lane], where j counts the channels of a group; then the bias."""
+    f, slot = frame.helper("pack_weights", [("ptr noalias", "packed"), ("i64", "channel"),
+                                            ("i64", "count")])
+    a, tile, spec = f.args, frame.tile, frame.spec
+    size = frame.taps * spec.inner + spec.bias
+    with f.loop(0, a["count"], tile.lanes) as block, \
+            f.loop(0, f.smin(f.sub(a["count"], block), tile.lanes)) as lane:
+        channel = f.add(f.add(a["channel"], block), lane)
+        start = f.add(f.mul(f.udiv(channel, spec.outer), slot["weight_group"]),
+                      f.mul(f.urem(channel, spec.outer), slot["weight_result"]))
+        target = f.gep(a["packed"], f.add(f.mul(block, size), lane), tile.memory)
+        with f.loop(0, spec.inner) as j, f.loop(0, spec.rows.kernel) as ky, \
+                f.loop(0, spec.columns.kernel) as kx:
+            offset = f.add(f.add(start, f.mul(j, slot["weight_source"])),
+                           f.add(f.mul(ky, slot["weight_y"]), f.mul(kx, slot["weight_x"])))
+            tap = f.add(f.mul(j, frame.taps), f.add(f.mul(ky, spec.columns.kernel), kx))
+            f.store(load_scalar(f, tile, f.gep(slot["weight"], offset, tile.memory)),
+                    f.gep(target, f.mul(tap, tile.lanes), tile.memory))
+        if spec.bias:
+            item = f.load(tile.memory, slot["bias"], f.mul(channel, slot["bias_stride"]))
+            f.store(item, target, frame.taps * spec.inner * tile.lanes)
+
+
+def _define_results(frame: Frame) -> None:
+    """Define results(args, rows, outs, packed, zeros, dummy, channel, count): a row of tiles.
+
+    `rows` and `outs` hold the addresses of the source's and the result's rows, null where there is
+    none; `channel` is the first of `count` channels of the result.
+    """
+    f, slot = frame.helper("results", [
+        ("ptr noalias", "rows"), ("ptr noalias", "outs"), ("ptr noalias", "packed"),
+        ("ptr noalias", "zeros"), ("ptr noalias", "dummy"), ("i64", "channel"), ("i64", "count")])
+    a, tile, spec, lanes = f.args, frame.tile, frame.spec, _Lanes(f, frame)
+    rows = [f.load("ptr", a["rows"], r) for r in range(frame.y.extent)]
+    outs = [f.load("ptr", a["outs"], i) for i in range(frame.rows)]
+    size = frame.taps * spec.inner + spec.bias
+    with f.loop(0, slot["out_x"], frame.columns) as x:
+        pixels = _Pixels(lanes, slot, rows, x, a["zeros"])
+        first = f.udiv(f.mul(a["channel"], spec.inner), spec.outer)
+        with f.loop(0, a["count"], tile.lanes) as block:
+            source = f.udiv(f.mul(block, spec.inner), spec.outer)
+            left = f.sub(f.sub(slot["source_channels"], first), source)
+            pixels.begin(source, left)
+            weights = f.gep(a["packed"], f.mul(block, size), tile.memory)
+            sums = _tile_sums(f, frame, lanes, pixels, weights)
+            bits = lanes.first(f.sub(a["count"], block)) if lanes.masks else None
+            for i, out in enumerate(outs):
+                for q in range(frame.columns):
+                    place = f.add(f.mul(f.add(x, q), slot["result_x"]), block)
+                    inside = f.and_(f.cmp("ne", out, f.const(0, "ptr")),
+                                    f.cmp("slt", f.add(x, q), slot["out_x"]))
+                    here = f.select(inside, f.gep(out, place, tile.memory), a["dummy"])
+                    lanes.store(sums[i][q].get(), here, bits)
+
+
+def _tile_sums(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, weights: Value) -> list:
+    """The finished sums of one tile, [row][column]: each pixel meets all of its taps at once."""
+    tile, spec = frame.tile, frame.spec
+    start = f.const(0, tile.vector)
+    if spec.bias:
+        start = f.load(tile.vector, weights, frame.taps * spec.inner * tile.lanes)
+    sums = [[f.var(tile.vector, start) for _ in range(frame.columns)] for _ in range(frame.rows)]
+    for j in range(spec.inner):
+        factors = [f.load(tile.vector, weights, (j * frame.taps + tap) * tile.lanes)
+                   for tap in range(frame.taps)]
+        for r in range(frame.y.extent):
+            for c in range(frame.x.extent):
+                meets = [(i, q, ky, kx) for i, ky in frame.y.at(r) for q, kx in frame.x.at(c)]
+                if not meets:
+                    continue
+                item = lanes.spread(pixels.load(r, c), j)
+                for i, q, ky, kx in meets:
+                    factor = factors[ky * spec.columns.kernel + kx]
+                    sums[i][q].set(multiply_add(f, tile, item, factor, sums[i][q].get()))
+    return sums
+
+
+# ---------------------------------------------------------------------- gradient of the weight
+def emit_weights(frame: Frame) -> None:
+    """The kernel that writes the weight's gradient: each task owns a segment of channels.
+
+    Sums over a tile go to the sums of the image, those to the total: three levels, one order.
+    """
+    _define_products(frame)
+    _define_store_weights(frame)
+    f, slot, work = frame.kernel()
+    tile, spec = frame.tile, frame.spec
+    zeros, _, sums = _workspace(f, frame, slot, work)
+    rows, outs = f.array("ptr", frame.y.extent), f.array("ptr", frame.rows)
+    first, last = chunk_range(f, slot["segments"])
+    with f.loop(first, last) as segment:
+        channel = f.mul(segment, slot["segment"])
+        count = f.smin(f.sub(slot["channels"], channel), slot["segment"])
+        source = f.mul(f.udiv(channel, spec.outer), spec.inner)
+        size = f.mul(f.mul(f.ceil_div(count, tile.lanes), tile.lanes), frame.taps * spec.inner)
+        totals = f.gep(sums, size, tile.memory)
+        with f.loop(0, f.mul(size, 2), tile.lanes) as i:
+            f.store(f.const(0, tile.vector), sums, i)
+        with f.loop(0, slot["n"]) as image:
+            base = f.gep(slot["source"], f.add(f.mul(image, slot["source_n"]), source),
+                         tile.memory)
+            result = f.gep(slot["result"], f.add(f.mul(image, slot["result_n"]), channel),
+                           tile.memory)
+            with f.loop(0, slot["out_y"], frame.rows) as y:
+                _rows_outside(f, frame, slot, base, y, rows)
+                _result_rows(f, frame, slot, result, y, slot["out_y"], outs)
+                f.call("void", "products", [f.args["args"], rows, outs, sums, zeros, channel,
+                                            count])
+            with f.loop(0, size, tile.lanes) as i:
+                part, total = f.load(tile.vector, sums, i), f.load(tile.vector, totals, i)
+                f.store(add(f, tile, total, part), totals, i)
+                f.store(f.const(0, tile.vector), sums, i)
+        f.call("void", "store_weights", [f.args["args"], totals, channel, count])
+
+
+def _define_products(frame: Frame) -> None:
+    """Define products(args, rows, outs, sums, zeros, channel, count): a row of tiles.
+
+    For each vector of channels, sums[j][tap][lane] += source at the tap x gradient of the result.
+    """
+    f, slot = frame.helper("products", [
+        ("ptr noalias", "rows"), ("ptr noalias", "outs"), ("ptr noalias", "sums"),
+        ("ptr noalias", "zeros"), ("i64", "channel"), ("i64", "count")])
+    a, tile, spec, lanes = f.args, frame.tile, frame.spec, _Lanes(f, frame)
+    rows = [f.load("ptr", a["rows"], r) for r in range(frame.y.extent)]
+    outs = [f.load("ptr", a["outs"], i) for i in range(frame.rows)]
+    with f.loop(0, slot["out_x"], frame.columns) as x:
+        pixels = _Pixels(lanes, slot, rows, x, a["zeros"])
+        first = f.udiv(f.mul(a["channel"], spec.inner), spec.outer)
+        with f.loop(0, a["count"], tile.lanes) as block:
+            source = f.udiv(f.mul(block, spec.inner), spec.outer)
+            pixels.begin(source, f.sub(f.sub(slot["source_channels"], first), source))
+            given = _gradients(f, frame, lanes, slot, outs, x, block)
+            target = f.gep(a["sums"], f.mul(block, frame.taps * spec.inner), tile.memory)
+            for j in range(spec.inner):
+                for kernel_rows in _passes(frame):
+                    _tile_products(f, frame, lanes, pixels, given, target, j, kernel_rows)
+
+
+def _gradients(f: Function, frame: Frame, lanes: _Lanes, slot, outs: list, x: Value,
+               block: Value) -> list:
+    """The tile's gradients of the result, [row][column]; 0 outside."""
+    a, tile, found = f.args, frame.tile, []
+    bits = lanes.first(f.sub(a["count"], block)) if lanes.masks else None
+    for out in outs:
+        line = []
+        for q in range(frame.columns):
+            place = f.add(f.mul(f.add(x, q), slot["result_x"]), block)
+            inside = f.and_(f.cmp("ne", out, f.const(0, "ptr")),
+                            f.cmp("slt", f.add(x, q), slot["out_x"]))
+            here = f.select(inside, f.gep(out, place, tile.memory), a["zeros"])
+            line.append(lanes.load(here, bits))
+        found.append(line)
+    return found
+
+
+def _passes(frame: Frame) -> list[range]:
+    """The kernel's rows, in groups whose sums fit in registers beside the tile."""
+    free = 28 - frame.rows * frame.columns
+    step = max(1, free // frame.spec.columns.kernel)
+    kernel = frame.spec.rows.kernel
+    return [range(start, min(start + step, kernel)) for start in range(0, kernel, step)]
+
+
+def _tile_products(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, given: list,
+                   target: Value, j: int, kernel_rows: range) -> None:
+    tile, width = frame.tile, frame.spec.columns.kernel
+    sums = {(ky, kx): f.var(tile.vector, 0) for ky in kernel_rows for kx in range(width)}
+    for r in range(frame.y.extent):
+        for c in range(frame.x.extent):
+            meets = [(i, q, ky, kx) for i, ky in frame.y.at(r) if ky in kernel_rows
+                     for q, kx in frame.x.at(c)]
+            if not meets:
+                continue
+            item = lanes.spread(pixels.load(r, c), j)
+            for i, q, ky, kx in meets:
+                total = sums[ky, kx]
+                total.set(multiply_add(f, tile, item, given[i][q], total.get()))
+    for (ky, kx), total in sums.items():
+        place = (j * frame.taps + ky * width + kx) * tile.lanes
+        old = f.load(tile.vector, target, place)
+        f.store(add(f, tile, old, total.get()), target, place)
+
+
+def _define_store_weights(frame: Frame) -> None:
+    """Define store_weights(args, totals, channel, count): to the weight's own layout."""
+    f, slot = frame.helper("store_weights", [("ptr noalias", "totals"), ("i64", "channel"),
+                                             ("i64", "count")])
+    a, tile, spec = f.args, frame.tile, frame.spec
+    with f.loop(0, a["count"], tile.lanes) as block, \
+            f.loop(0, f.smin(f.sub(a["count"], block), tile.lanes)) as lane:
+        channel = f.add(f.add(a["channel"], block), lane)
+        start = f.add(f.mul(f.udiv(channel, spec.outer), slot["weight_group"]),
+                      f.mul(f.urem(channel, spec.outer), slot["weight_result"]))
+        source = f.gep(a["totals"], f.add(f.mul(block, frame.taps * spec.inner), lane),
+                       tile.memory)
+        with f.loop(0, spec.inner) as j, f.loop(0, spec.rows.kernel) as ky, \
+                f.loop(0, spec.columns.kernel) as kx:
+            offset = f.add(f.add(start, f.mul(j, slot["weight_source"])),
+                           f.add(f.mul(ky, slot["weight_y"]), f.mul(kx, slot["weight_x"])))
+            tap = f.add(f.mul(j, frame.taps), f.add(f.mul(ky, spec.columns.kernel), kx))
+            f.store(f.load(tile.memory, source, f.mul(tap, tile.lanes)),
+                    f.gep(slot["weight"], offset, tile.memory))

@@ -1,0 +1,54 @@
+"""Which values of a graph lie in memory channel by channel, and which pixel by pixel.
+
+A convolution's result takes the memory format of its image or weight ("channels_last": channels are
+innermost), and elementwise results that of their operands. PyTorch's rule, so that a network whose
+input is channels_last stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from flambeau.core.shapes import contiguous_strides
+from flambeau.ir.graph import Value
+
+__all__ = ["channels_last_values", "strides_in_order"]
+
+
+def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[int]]
+                         ) -> set[Value]:
+    """The values that are best stored channels_last.
+
+    Args:
+        order: all values of a graph, operands first.
+        known: strides of those that lie in memory already.
+    """
+    found: set[Value] = set()
+    for value in order:
+        if value.ndim != 4:
+            continue
+        if value in known:
+            follows = is_channels_last(value.shape, known[value])
+        elif value.prim.kind in ("conv", "pool"):
+            follows = any(operand in found for operand in value.inputs[:2])
+        else:
+            follows = value.prim.kind == "elementwise" and any(
+                operand in found and operand.shape == value.shape for operand in value.inputs)
+        if follows:
+            found.add(value)
+    return found
+
+
+def is_channels_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Do channels lie innermost, densely? (One channel or one pixel: no order can be told.)"""
+    wanted = strides_in_order(shape, True)
+    return shape[1] > 1 and shape[2] * shape[3] > 1 and all(
+        size == 1 or a == b for size, a, b in zip(shape, strides, wanted, strict=True))
+
+
+def strides_in_order(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
+    """Dense strides: row-major, or of (n, c, h, w) with channels innermost."""
+    if not channels_last:
+        return contiguous_strides(shape)
+    _, c, h, w = shape
+    return h * w * c, 1, w * c, c

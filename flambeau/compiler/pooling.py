@@ -1,0 +1,612 @@
+"""Pooling kernels: maxima and means of sliding windows, where maxima lie, and the gradients.
+
+One generator for images whose rows are contiguous ("planar"), one (`pooling_last.py`) for images
+whose channels are. Here every input row is first laid out in cache so that no window reaches over
+an edge and each tap of a row of windows is one run of memory: with its padding filled in, and for a
+stride s as s rows that hold every s-th element.
+
+    forward   rows of a window are combined as they are laid out, then the taps along the row
+    argmax    tap by tap, in order
+    max_back  the same, then every window adds its gradient where its maximum lies
+    mean_back the windows that cover a row are added up, then their taps along the row
+
+Gradients belong to one plane each, in a fixed order: equal bits on any number of threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.frame import chunk_range, thread_workspace
+from flambeau.compiler.lanes import Lanes, memory_type, register_type
+from flambeau.compiler.target import Target
+from flambeau.core import dtypes
+from flambeau.core.dtypes import DType, by_name
+
+__all__ = ["POOL_SLOTS", "PoolPlan", "PoolSpec", "pool_kernel", "pool_plan"]
+
+_AXES = ("0", "1", "2")
+POOL_POINTERS = ("x", "y", "t", "work")
+POOL_SLOTS = (
+    *POOL_POINTERS, "work_stride", "tasks", "parts", "channels", "block",
+    *(f"{word}{d}" for word in ("size", "out", "kernel", "stride", "pad", "dil") for d in _AXES),
+    *(f"{who}_{axis}" for who in ("x", "y", "t") for axis in ("n", "c", *_AXES)),
+    "beyond", "divisor", "reach")
+"""x: like the input; y: like the result; t: the gradient of the input. `beyond`: whether padding
+counts; `divisor`: what replaces the count, or 0; `reach`: places of a laid out row."""
+
+UNROLL_TAPS = 12  # longest window row whose taps are written out
+SPLIT_STRIDES = 4  # largest stride for which rows are laid out as that many
+CHUNKS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSpec:
+    """What the text of a pooling kernel depends on.
+
+    Attributes:
+        rule: "max", "mean", "argmax", "max_back" or "mean_back".
+        x, y: names of the dtypes of the input and of the result (or its gradient).
+        last: channels are contiguous, not rows.
+        taps, stride, dilation: along a row; taps is 0 if there are many.
+    """
+
+    rule: str
+    x: str
+    y: str
+    last: bool
+    taps: int
+    stride: int
+    dilation: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolPlan:
+    """How the work is cut: slots of the same names, chunks and workspace."""
+
+    tasks: int
+    parts: int
+    block: int
+    reach: int
+    nchunks: int
+    work_bytes: int
+    work_stride: int
+
+
+def compute_dtype(dtype: DType) -> DType:
+    return dtypes.float32 if dtype.is_reduced else dtype
+
+
+def lanes_of_spec(spec: PoolSpec, target: Target) -> int:
+    sizes = [compute_dtype(by_name(name)).itemsize for name in (spec.x, spec.y)]
+    return target.lanes(max(4, sizes[0] if spec.rule == "argmax" else max(sizes)))
+
+
+def pool_plan(spec: PoolSpec, target: Target, batch: int, channels: int, windows, threads: int
+              ) -> PoolPlan:
+    """The plan for `batch` x `channels` planes; `windows`: sizes padded to three dimensions."""
+    lanes = lanes_of_spec(spec, target)
+    rows = windows.out[0] * windows.out[1]
+    step = spec.stride if spec.stride <= SPLIT_STRIDES else 1
+    room = max(windows.padding[2] + windows.size[2],
+               (windows.out[2] + lanes) * windows.stride[2]
+               + windows.kernel[2] * windows.dilation[2])
+    reach = -(-(room + (step + 2) * lanes) // step) + lanes
+    reach = -(-reach // lanes) * lanes
+    if spec.last:
+        block, tasks, parts = _cut_last(spec, lanes, batch, channels, windows, threads)
+    else:
+        block, tasks = lanes, batch * channels
+        parts = 1
+        if spec.rule in ("max", "mean", "argmax") and tasks < 4 * threads:
+            parts = max(1, min(rows, 4 * threads // max(1, tasks)))
+        tasks *= parts
+    buffers = {"argmax": windows.kernel[0] * windows.kernel[1] * step, "mean_back": 2 * step + 2,
+               "max_back": windows.kernel[0] * windows.kernel[1] * step}.get(spec.rule, step)
+    tables = sum(windows.out) + windows.out[2] + 8 * lanes
+    stride = (8 * (buffers * reach + 2 * tables + windows.kernel[0] * windows.kernel[1]) + 127) & -64
+    work = batch * channels * rows * windows.out[2] * windows.kernel[1] * windows.kernel[2]
+    nchunks = 1 if threads == 1 else max(1, min(tasks, work // 16384, CHUNKS))
+    return PoolPlan(tasks, parts, block, reach, nchunks, stride * threads, stride)
+
+
+def _cut_last(spec: PoolSpec, lanes: int, batch: int, channels: int, windows, threads: int
+              ) -> tuple[int, int, int]:
+    """(channels of a block, tasks, parts)."""
+    if spec.rule == "max_back":
+        block = 8 * lanes
+        while block > lanes and batch * -(-channels // block) < 4 * threads:
+            block //= 2
+        parts = -(-channels // block)
+        return block, batch * parts, parts
+    planes = windows.size if spec.rule == "mean_back" else windows.out
+    parts = min(planes[0] * planes[1], max(1, -(-4 * threads // max(1, batch))))
+    return channels, batch * parts, parts
+
+
+def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
+    """(name, LLVM IR)."""
+    from flambeau.compiler.pooling_last import LastPool
+
+    name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
+            f"_{spec.taps}_{spec.stride}_{spec.dilation}")
+    module = Module(target.attributes)
+    f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
+                               ("i32", "thread")])
+    kernel = (LastPool if spec.last else PlanarPool)(f, spec, lanes_of_spec(spec, target))
+    kernel.emit()
+    return name, module.text()
+
+
+class Pool:
+    """What both layouts share: slots, ranges of taps, counts, comparisons."""
+
+    def __init__(self, f: Function, spec: PoolSpec, lanes: int):
+        self.f, self.spec, self.lanes, self.k = f, spec, lanes, Lanes(f)
+        self.slot = {name: f.load("ptr" if name in POOL_POINTERS else "i64",
+                                  f.args["args"], place)
+                     for place, name in enumerate(POOL_SLOTS)}
+        self.x, self.y = by_name(spec.x), by_name(spec.y)
+        self.dtype = compute_dtype(self.x)  # what is compared or added up
+        self.real = compute_dtype(self.y)
+        if spec.rule == "mean_back":
+            self.dtype = self.real
+        self.scalar = register_type(self.dtype)
+        self.vector = vector(lanes, self.scalar)
+        self.work = thread_workspace(f, self.slot["work"], self.slot["work_stride"])
+
+    # ------------------------------------------------------------------ memory
+    def row(self, who: str, base: Value, *at: Value) -> Value:
+        """The address of the row (d, h) of a plane."""
+        f = self.f
+        offset = f.add(f.mul(at[0], self.slot[f"{who}_0"]), f.mul(at[1], self.slot[f"{who}_1"]))
+        return f.gep(base, offset, self.memory(who))
+
+    def memory(self, who: str) -> str:
+        if self.spec.rule == "argmax" and who == "y":
+            return "i64"
+        return memory_type(self.x if who == "x" else self.y)
+
+    def read(self, who: str, pointer: Value, lanes: int, mask: Value | None = None,
+             outside=0) -> Value:
+        """A register from memory; `outside` where the mask is off."""
+        f, dtype = self.f, self.x if who == "x" else self.y
+        type_ = vector(lanes, memory_type(dtype))
+        if mask is None:
+            return self.k.widen(f.load(type_, pointer), dtype)
+        found = self.k.widen(f.masked_load(type_, pointer, mask), dtype)
+        return found if outside == 0 else f.select(mask, found, outside)
+
+    def write(self, value: Value, pointer: Value, mask: Value | None) -> None:
+        """A register to the result, in its dtype."""
+        f = self.f
+        if self.spec.rule == "argmax":
+            raw = f.cast("sext", value, vector(self.lanes, "i64"))
+        else:
+            raw = self.k.narrow(value, self.y)
+        if mask is None:
+            f.store(raw, pointer)
+        else:
+            f.masked_store(raw, pointer, mask)
+
+    def clear(self, pointer: Value, count: Value, value=0) -> None:
+        """Fill `count` elements of the compute type."""
+        f, step = self.f, self.lanes
+        full = f.mul(f.udiv(count, step), step)
+        with f.loop(0, full, step) as i:
+            f.store(f.const(value, self.vector), pointer, i)
+        with f.loop(full, count) as i:
+            f.store(f.const(value, self.scalar), pointer, i)
+
+    # ------------------------------------------------------------------ windows
+    def taps(self, d: int, window: Value) -> tuple[Value, Value, Value]:
+        """(first tap, tap behind the last, place of tap 0) of a window that lie in the input."""
+        f, slot = self.f, self.slot
+        start = f.sub(f.mul(window, slot[f"stride{d}"]), slot[f"pad{d}"])
+        dil = slot[f"dil{d}"]
+        first = f.ceil_div(f.smax(f.sub(0, start), 0), dil)
+        last = f.ceil_div(f.smax(f.sub(slot[f"size{d}"], start), 0), dil)
+        return first, f.smin(last, slot[f"kernel{d}"]), start
+
+    def covering(self, d: int, place: Value) -> tuple[Value, Value]:
+        """(first, behind the last) of the windows that cover a place; dilation 1."""
+        f, slot = self.f, self.slot
+        high = f.add(place, slot[f"pad{d}"])
+        low = f.smax(f.sub(high, f.sub(slot[f"kernel{d}"], 1)), 0)
+        first = f.ceil_div(low, slot[f"stride{d}"])
+        last = f.add(f.udiv(high, slot[f"stride{d}"]), 1)
+        return first, f.smin(last, slot[f"out{d}"])
+
+    def count(self, d: int, window: Value) -> Value:
+        """How many places along dimension d a mean is over, as a float."""
+        f, slot = self.f, self.slot
+        start = f.sub(f.mul(window, slot[f"stride{d}"]), slot[f"pad{d}"])
+        beyond = f.mul(slot["beyond"], slot[f"pad{d}"])
+        high = f.smin(f.add(start, slot[f"kernel{d}"]), f.add(slot[f"size{d}"], beyond))
+        found = f.sub(high, f.smax(start, f.sub(0, beyond)))
+        given = slot["divisor"] if d == 2 else f.const(1, "i64")
+        found = f.select(f.cmp("ne", slot["divisor"], 0), given, found)
+        return f.cast("sitofp", found, register_type(self.real))
+
+    def fill_counts(self, table: Value, d: int, inverse: bool) -> None:
+        f = self.f
+        with f.loop(0, self.slot[f"out{d}"]) as window:
+            count = self.count(d, window)
+            f.store(f.fdiv(1.0, count) if inverse else count, table, window)
+
+    # ------------------------------------------------------------------ maxima
+    @property
+    def lowest(self):
+        return self.k.identity("max", self.dtype)
+
+    def larger(self, best: Value, x: Value) -> Value:
+        """Does x, the next element, take over? NaN does."""
+        f = self.f
+        if self.dtype.kind != "f":
+            return f.cmp("sgt" if self.dtype.kind == "i" else "ugt", x, best)
+        return f.or_(f.cmp("ogt", x, best), f.cmp("uno", x, x))
+
+    def maximum(self, best: Value, x: Value) -> Value:
+        f = self.f
+        if self.dtype.kind != "f":
+            return self.k.combine("max", self.dtype, best, x)
+        high = f.select(f.cmp("ogt", x, best), x, best)
+        return f.select(f.cmp("uno", x, x), x, high)
+
+    def combine(self, total: Value, x: Value) -> Value:
+        return self.f.fadd(total, x) if self.spec.rule == "mean" else self.maximum(total, x)
+
+    @property
+    def neutral(self):
+        return self.lowest if self.spec.rule == "max" else 0
+
+    # ------------------------------------------------------------------ gradients
+    def clear_to(self, plane: Value, done, needed: Value, clear_row) -> None:
+        """Clear the rows of a gradient up to row number `needed`, which nothing was added to yet."""
+        f, slot = self.f, self.slot
+        with f.loop(done.get(), needed) as number:
+            d, h = f.udiv(number, slot["size1"]), f.urem(number, slot["size1"])
+            clear_row(self.row("t", plane, d, h))
+        done.set(f.smax(done.get(), needed))
+
+    def rows_needed(self, ends: Sequence[Value]) -> Value:
+        """The number of rows up to the place (d, h) behind the last that a window covers."""
+        f, slot = self.f, self.slot
+        d, h = (f.smin(end, slot[f"size{axis}"]) for axis, end in enumerate(ends))
+        return f.smax(f.add(f.mul(f.sub(d, 1), slot["size1"]), h), 0)
+
+    def window_end(self, d: int, start: Value) -> Value:
+        f, slot = self.f, self.slot
+        return f.add(f.add(start, f.mul(f.sub(slot[f"kernel{d}"], 1), slot[f"dil{d}"])), 1)
+
+
+class PlanarPool(Pool):
+    """Rows are contiguous."""
+
+    def __init__(self, f: Function, spec: PoolSpec, lanes: int):
+        super().__init__(f, spec, lanes)
+        self.step = spec.stride if spec.stride <= SPLIT_STRIDES else 1
+        self.even = spec.stride <= SPLIT_STRIDES  # taps of a row of windows are runs of memory
+        reach = self.slot["reach"]
+        self.reach = reach
+        rule, slot = spec.rule, self.slot
+        self.lines = f.mul(slot["kernel0"], slot["kernel1"]) if "max_back" == rule or (
+            rule == "argmax") else f.const(1, "i64")
+        self.line_size = f.mul(reach, self.step)
+        place = f.gep(self.work, f.mul(self.lines, self.line_size), self.scalar)
+        if rule == "mean_back":  # rows of windows before, their places along the row behind
+            self.places = place
+            place = f.gep(place, f.mul(reach, self.step + 1), self.scalar)
+        self.table = place
+        place = f.gep(place, f.add(slot["out2"], 2 * lanes), "i64")
+        self.table0 = place
+        self.table1 = f.gep(place, slot["out0"], "i64")
+        self.origins = f.gep(self.table1, slot["out1"], "i64")
+
+    def emit(self) -> None:
+        f, slot, spec = self.f, self.slot, self.spec
+        start, stop = chunk_range(f, slot["tasks"])
+        self._prepare()
+        rows_of = self._gradient_rows if spec.rule == "mean_back" else self._window_rows
+        with f.loop(start, stop) as task:
+            plane, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
+            n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
+            base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
+                                                f.mul(c, slot[f"{who}_c"])), self.memory(who))
+                    for who in ("x", "y", "t")}
+            rows_of(base, part)
+
+    def _prepare(self) -> None:
+        """Fill the padding of the laid out rows, and the tables of counts."""
+        f, slot, rule = self.f, self.slot, self.spec.rule
+        outside = 0 if rule in ("mean", "mean_back") else self.lowest
+        self.clear(self.work, f.mul(self.lines, self.line_size), outside)
+        if rule in ("mean", "mean_back"):
+            # behind the end as well: what no result needs must not be slow to divide by
+            self.clear(self.table, f.add(slot["out2"], self.lanes), 1)
+            for d, table in ((0, self.table0), (1, self.table1), (2, self.table)):
+                self.fill_counts(table, d, rule == "mean_back")
+        elif rule != "max":
+            with f.loop(0, slot["out2"]) as window:  # where each window's first tap lies
+                first, _, _ = self.taps(2, window)
+                f.store(f.cast("trunc", f.mul(first, slot["dil2"]), "i32"), self.table, window)
+        span = f.mul(f.const(self.lanes, "i64"), self.step)
+        self.full = f.mul(f.udiv(slot["size2"], span), span)
+        self.tail = f.lane_mask(self.lanes * self.step, f.sub(slot["size2"], self.full))
+        self.full_out = f.mul(f.udiv(slot["out2"], self.lanes), self.lanes)
+        self.tail_out = f.lane_mask(self.lanes, f.sub(slot["out2"], self.full_out))
+
+    def _line_places(self, line: Value) -> list[Value]:
+        """Where in a laid out row the elements 0, 1, ... of the input lie, up to the stride."""
+        f, result = self.f, []
+        for j in range(self.step):
+            at = f.add(self.slot["pad2"], j)
+            which, place = f.urem(at, self.step), f.udiv(at, self.step)
+            result.append(f.gep(line, f.add(f.mul(which, self.reach), place), self.scalar))
+        return result
+
+    def _lay_out(self, line: Value, make) -> None:
+        """Write a row: make(offset, mask) gives `step` registers' worth of it as one vector."""
+        f, places, span = self.f, self._line_places(line), self.lanes * self.step
+
+        def write(w: Value, mask: Value | None) -> None:
+            whole, at = make(w, mask), f.udiv(w, self.step)
+            for j, place in enumerate(places):
+                one = whole if self.step == 1 else f.shuffle(whole, None,
+                                                             range(j, span, self.step))
+                f.store(one, place, at)
+
+        with f.loop(0, self.full, span) as w:
+            write(w, None)
+        with f.when(f.cmp("slt", self.full, self.slot["size2"])):
+            write(self.full, self.tail)
+
+    def _tap(self, line: Value, ow: Value, tap) -> Value:
+        """What tap number `tap` of the windows from `ow` on sees."""
+        f = self.f
+        if not self.even:
+            at = f.add(f.mul(ow, self.slot["stride2"]), f.mul(tap, self.slot["dil2"]))
+            steps = f.mul(f.iota(self.lanes), f.splat(self.slot["stride2"], self.lanes))
+            return f.gather(self.vector, f.gep(f.gep(line, at, self.scalar), steps, self.scalar),
+                            f.const(True, vector(self.lanes, "i1")))
+        far = f.mul(tap, self.spec.dilation)
+        which, shift = f.urem(far, self.step), f.udiv(far, self.step)
+        offset = f.add(f.add(f.mul(which, self.reach), shift), ow)
+        return f.load(self.vector, line, offset)
+
+    def _each_tap(self, body, first: int = 0, step: int = 1) -> None:
+        """body(tap) for the taps of a row, written out if they are few."""
+        if self.spec.taps:
+            for tap in range(first, self.spec.taps, step):
+                body(tap)
+        else:
+            with self.f.loop(first, self.slot["kernel2"], step) as tap:
+                body(tap)
+
+    def _each_out(self, body) -> None:
+        """body(ow, mask) over a row of results."""
+        f = self.f
+        with f.loop(0, self.full_out, self.lanes) as ow:
+            body(ow, None)
+        with f.when(f.cmp("slt", self.full_out, self.slot["out2"])):
+            body(self.full_out, self.tail_out)
+
+    # ------------------------------------------------------------------ rows of windows
+    def _window_rows(self, base: dict, part: Value) -> None:
+        f, slot, rule = self.f, self.slot, self.spec.rule
+        total = f.mul(slot["out0"], slot["out1"])
+        begin = f.udiv(f.mul(total, part), slot["parts"])
+        end = f.udiv(f.mul(total, f.add(part, 1)), slot["parts"])
+        done = f.var("i64", 0)
+        with f.loop(begin, end) as number:
+            od, oh = f.udiv(number, slot["out1"]), f.urem(number, slot["out1"])
+            d, h = self.taps(0, od), self.taps(1, oh)
+            y = self.row("y", base["y"], od, oh)
+            if rule in ("max", "mean"):
+                self._forward(base["x"], y, od, oh, d, h)
+            elif rule == "argmax":
+                self._argmax(base, y, d, h)
+            else:
+                ends = self.window_end(0, d[2]), self.window_end(1, h[2])
+                self.clear_to(base["t"], done, self.rows_needed(ends), self._clear_row)
+                self._argmax(base, y, d, h)
+        if rule == "max_back":
+            self.clear_to(base["t"], done, f.mul(slot["size0"], slot["size1"]), self._clear_row)
+
+    def _clear_row(self, pointer: Value) -> None:
+        self.clear(pointer, self.slot["size2"])
+
+    def _each_row(self, d, h, body) -> None:
+        """body(kd, kh, d, h) for the taps (ranges as of `taps`) over the rows of a window."""
+        f, slot = self.f, self.slot
+        with f.loop(d[0], d[1]) as kd, f.loop(h[0], h[1]) as kh:
+            body(kd, kh, f.add(d[2], f.mul(kd, slot["dil0"])),
+                 f.add(h[2], f.mul(kh, slot["dil1"])))
+
+    def _forward(self, x: Value, y: Value, od: Value, oh: Value, d, h) -> None:
+        f, lanes = self.f, self.lanes
+        wide = vector(lanes * self.step, self.scalar)
+        total, result = f.var(wide), f.var(self.vector)
+
+        def rows(w: Value, mask: Value | None) -> Value:
+            total.set(self.neutral)
+
+            def add(kd, kh, at_d, at_h) -> None:
+                pointer = f.gep(self.row("x", x, at_d, at_h), w, self.memory("x"))
+                found = self.read("x", pointer, lanes * self.step, mask, self.neutral)
+                total.set(self.combine(total.get(), found))
+
+            self._each_row(d, h, add)
+            return total.get()
+
+        self._lay_out(self.work, rows)
+        count = None
+        if self.spec.rule == "mean":
+            count = f.splat(f.fmul(f.load(self.scalar, self.table0, od),
+                                   f.load(self.scalar, self.table1, oh)), lanes)
+
+        def out(ow: Value, mask: Value | None) -> None:
+            result.set(self._tap(self.work, ow, 0))
+            self._each_tap(lambda tap: result.set(
+                self.combine(result.get(), self._tap(self.work, ow, tap))), 1)
+            value = result.get()
+            if count is not None:
+                value = f.fdiv(value, f.fmul(count, f.load(self.vector, self.table, ow)))
+            self.write(value, f.gep(y, ow, self.memory("y")), mask)
+
+        self._each_out(out)
+
+    def _argmax(self, base: dict, y: Value, d, h) -> None:
+        f, slot, lanes = self.f, self.slot, self.lanes
+        back = self.spec.rule == "max_back"
+        used, places = f.var("i64", 0), vector(lanes, "i32")
+        best, spot = f.var(self.vector), f.var(places)
+        across = [slot["t_0"], slot["t_1"]] if back else [
+            f.mul(slot["size1"], slot["size2"]), slot["size2"]]
+
+        def lay_out(kd, kh, at_d, at_h) -> None:
+            line = f.gep(self.work, f.mul(used.get(), self.line_size), self.scalar)
+            pointer = self.row("x", base["x"], at_d, at_h)
+            self._lay_out(line, lambda w, mask: self.read(
+                "x", f.gep(pointer, w, self.memory("x")), lanes * self.step, mask, self.lowest))
+            origin = f.add(f.mul(at_d, across[0]), f.mul(at_h, across[1]))
+            f.store(f.cast("trunc", origin, "i32"), self.origins, used.get())
+            used.set(f.add(used.get(), 1))
+
+        used.set(0)
+        self._each_row(d, h, lay_out)
+        steps = f.mul(f.iota(lanes, "i32"), f.splat(f.cast("trunc", slot["stride2"], "i32"), lanes))
+
+        def find(ow: Value, mask: Value | None) -> Value:
+            """Offsets of the maxima of the windows from `ow` on in their plane."""
+            best.set(self.lowest)
+            first = f.splat(f.load("i32", self.origins), lanes)
+            spot.set(f.add(first, f.load(places, self.table, ow)))
+            with f.loop(0, used.get()) as number:
+                line = f.gep(self.work, f.mul(number, self.line_size), self.scalar)
+                origin = f.load("i32", self.origins, number)
+
+                def look(tap) -> None:
+                    found = self._tap(line, ow, tap)
+                    better = self.larger(best.get(), found)
+                    far = f.mul(tap, self.spec.dilation or slot["dil2"])
+                    far = far if isinstance(far, int) else f.cast("trunc", far, "i32")
+                    here = f.splat(f.add(origin, far), lanes)
+                    best.set(f.select(better, found, best.get()))
+                    spot.set(f.select(better, here, spot.get()))
+
+                self._each_tap(look)
+            start = f.sub(f.mul(ow, slot["stride2"]), slot["pad2"])
+            return f.add(spot.get(), f.add(f.splat(f.cast("trunc", start, "i32"), lanes), steps))
+
+        if not back:
+            self._each_out(lambda ow, mask: self.write(
+                find(ow, mask), f.gep(y, ow, "i64"), mask))
+            return
+        buffer = f.array("i32", 16 * lanes)
+        group = 16 * lanes
+        with f.loop(0, slot["out2"], group) as low:
+            high = f.smin(f.add(low, group), slot["out2"])
+            with f.loop(low, high, lanes) as ow:
+                f.store(find(ow, None), buffer, f.sub(ow, low))
+            with f.loop(low, high) as ow:
+                place = f.cast("sext", f.load("i32", buffer, f.sub(ow, low)), "i64")
+                pointer = f.gep(base["t"], place, self.memory("t"))
+                g = f.load(self.memory("y"), y, ow)
+                f.store(f.fadd(f.load(self.memory("t"), pointer), g), pointer)
+
+    # ------------------------------------------------------------------ the gradient of a mean
+    def _gradient_rows(self, base: dict, part: Value) -> None:
+        f, slot, lanes = self.f, self.slot, self.lanes
+        before = lanes * (-(-max(self.spec.taps, 1) // lanes) if self.spec.taps else 1)
+        self.before = before if self.spec.taps else f.mul(
+            f.ceil_div(slot["kernel2"], lanes), lanes)
+        self.shares = f.gep(self.work, self.before, self.scalar)
+        with f.loop(0, f.mul(slot["size0"], slot["size1"])) as number:
+            at = f.udiv(number, slot["size1"]), f.urem(number, slot["size1"])
+            d, h = self.covering(0, at[0]), self.covering(1, at[1])
+            self._shares(base["y"], d, h)
+            t = self.row("t", base["t"], *at)
+            if self.step == 1 and self.even:
+                self._gradient_row(t)
+            else:
+                self._gradient_row_apart(t)
+
+    def _shares(self, y: Value, d, h) -> None:
+        """For every window along the row: what it gives to each of its places there."""
+        f, lanes = self.f, self.lanes
+        total = f.var(self.vector)
+
+        def out(ow: Value, mask: Value | None) -> None:
+            total.set(0.0)
+            with f.loop(d[0], d[1]) as od, f.loop(h[0], h[1]) as oh:
+                share = f.fmul(f.load(self.scalar, self.table0, od),
+                               f.load(self.scalar, self.table1, oh))
+                pointer = f.gep(self.row("y", y, od, oh), ow, self.memory("y"))
+                g = self.read("y", pointer, lanes, mask)
+                total.set(f.fadd(total.get(), f.fmul(g, f.splat(share, lanes))))
+            share = f.fmul(total.get(), f.load(self.vector, self.table, ow))
+            if mask is not None:
+                share = f.select(mask, share, 0.0)
+            f.store(share, self.shares, ow)
+
+        self._each_out(out)
+
+    def _gradient_row(self, t: Value) -> None:
+        """Stride 1: place p takes from the windows p - tap."""
+        f, slot, total = self.f, self.slot, self.f.var(self.vector)
+
+        def place(w: Value, mask: Value | None) -> None:
+            total.set(0.0)
+            self._each_tap(lambda tap: total.set(f.fadd(total.get(), f.load(
+                self.vector, self.shares, f.sub(f.add(w, slot["pad2"]), tap)))))
+            self.write(total.get(), f.gep(t, w, self.memory("t")), mask)
+
+        with f.loop(0, self.full, self.lanes) as w:
+            place(w, None)
+        with f.when(f.cmp("slt", self.full, slot["size2"])):
+            place(self.full, self.tail)
+
+    def _gradient_row_apart(self, t: Value) -> None:
+        """Strides: the places p = q * stride + r of each r, woven together, then copied."""
+        f, slot, lanes = self.f, self.slot, self.lanes
+        length = f.add(slot["pad2"], slot["size2"])
+        if self.even:
+            totals = [f.var(self.vector) for _ in range(self.step)]
+            with f.loop(0, f.ceil_div(length, self.step), lanes) as q:
+                for r, total in enumerate(totals):
+                    total.set(0.0)
+                    self._each_tap(lambda tap, total=total: total.set(f.fadd(total.get(), f.load(
+                        self.vector, self.shares, f.sub(q, f.udiv(tap, self.step))))),
+                        r, self.step)
+                self._weave([total.get() for total in totals], f.mul(q, self.step))
+        else:
+            self.clear(self.places, f.add(length, f.mul(slot["kernel2"], 1)))
+            with f.loop(0, slot["out2"]) as ow, f.loop(0, slot["kernel2"]) as tap:
+                at = f.add(f.mul(ow, slot["stride2"]), tap)
+                with f.when(f.cmp("slt", at, length)):
+                    found = f.fadd(f.load(self.scalar, self.places, at),
+                                   f.load(self.scalar, self.shares, ow))
+                    f.store(found, self.places, at)
+        source = f.gep(self.places, slot["pad2"], self.scalar)
+        full = f.mul(f.udiv(slot["size2"], lanes), lanes)
+        with f.loop(0, full, lanes) as w:
+            self.write(f.load(self.vector, source, w), f.gep(t, w, self.memory("t")), None)
+        with f.when(f.cmp("slt", full, slot["size2"])):
+            mask = f.lane_mask(lanes, f.sub(slot["size2"], full))
+            self.write(f.load(self.vector, source, full), f.gep(t, full, self.memory("t")), mask)
+
+    def _weave(self, parts: list[Value], at: Value) -> None:
+        """Store the elements of `parts` in turn."""
+        f, lanes, count = self.f, self.lanes, len(parts)
+        whole = parts[0]
+        if count > 1:
+            pairs = [parts[i:i + 2] for i in range(0, count, 2)]
+            joined = [f.shuffle(p[0], p[1] if len(p) == 2 else None, range(2 * lanes))
+                      for p in pairs]
+            whole = joined[0] if len(joined) == 1 else f.shuffle(*joined, range(4 * lanes))
+            order = [part * lanes + lane for lane in range(lanes) for part in range(count)]
+            whole = f.shuffle(whole, None, order)
+        f.store(whole, self.places, at)

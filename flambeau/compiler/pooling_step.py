@@ -1,0 +1,70 @@
+"""Pooling as a step of a program: which layout it runs in, and what its slots hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flambeau.compiler.expression import Buffer
+from flambeau.compiler.nest import Pointer
+from flambeau.compiler.pooling import (
+    POOL_SLOTS,
+    UNROLL_TAPS,
+    PoolSpec,
+    pool_kernel,
+    pool_plan,
+)
+from flambeau.compiler.pooling_layout import runs_last
+from flambeau.compiler.step import Step
+from flambeau.compiler.target import Target
+
+__all__ = ["pool_step"]
+
+
+def _three(values: tuple, fill: int) -> tuple:
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def pool_step(library, target: Target, threads: int) -> tuple[Step, int]:
+    """(Step, work) of a pooling LibraryStep; its arrays fit one layout."""
+    given, rule = library.attrs[0], library.kind.removeprefix("pool_")
+    rank = len(given.out)
+    windows = dataclasses.replace(given, **{
+        word: _three(getattr(given, word), 0 if word == "padding" else 1)
+        for word in ("size", "out", "kernel", "stride", "padding", "dilation")})
+    arrays = _roles(library, rule)
+    last = runs_last(arrays.get("x", arrays["y"]), rank)
+    taps = windows.kernel[2] if windows.kernel[2] <= UNROLL_TAPS else 0
+    x, y = arrays.get("x", arrays["y"]), arrays["y"]
+    spec = PoolSpec(rule, x.dtype.name, y.dtype.name, last,
+                    *((0, 1, 1) if last else (taps, windows.stride[2], windows.dilation[2])))
+    lead = y.shape[:-rank]
+    batch, channels = (lead[0] if len(lead) == 2 else 1), lead[-1]
+    cut = pool_plan(spec, target, batch, channels, windows, threads)
+    values: dict = dict.fromkeys(POOL_SLOTS, 0)
+    values |= {"work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
+               "tasks": cut.tasks, "parts": cut.parts, "channels": channels, "block": cut.block,
+               "beyond": int(windows.include_pad), "divisor": windows.divisor or 0,
+               "reach": cut.reach}
+    for word, sizes in (("size", windows.size), ("out", windows.out), ("kernel", windows.kernel),
+                        ("stride", windows.stride), ("pad", windows.padding),
+                        ("dil", windows.dilation)):
+        values |= {f"{word}{d}": size for d, size in enumerate(sizes)}
+    for who, array in arrays.items():
+        values[who] = Pointer(array.kind, array.number, array.offset * array.dtype.itemsize)
+        strides = (0,) * (2 - len(lead)) + array.strides[:-rank] + _three(array.strides[-rank:], 0)
+        values |= {f"{who}_{axis}": step
+                   for axis, step in zip(("n", "c", "0", "1", "2"), strides, strict=True)}
+    name, text = pool_kernel(spec, target)
+    work = y.shape[-1]
+    for size in (*y.shape[:-1], *windows.kernel):
+        work *= size
+    return Step(name, lambda: text, [values[slot] for slot in POOL_SLOTS], cut.nchunks), work
+
+
+def _roles(library, rule: str) -> dict[str, Buffer]:
+    """The arrays by role: x like the input, y like the result, t the input's gradient."""
+    if rule == "max_back":
+        return {"y": library.sources[0], "x": library.sources[1], "t": library.target}
+    if rule == "mean_back":
+        return {"y": library.sources[0], "t": library.target}
+    return {"x": library.sources[0], "y": library.target}
