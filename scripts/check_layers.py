@@ -28,7 +28,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {"tensor"},
     {""},
     {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
-     "linalg", "masked", "special", "random", "cuda", "backends", "testing", "types"},
+     "linalg", "masked", "special", "random", "cpu", "cuda", "backends", "testing",
+     "types"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

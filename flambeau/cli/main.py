@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flambeau.cli import bench, info, train
+from flambeau.cli import bench, cache, info, train
 from flambeau.cli.errors import INTERRUPTED, UserError
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="flambeau", description="PyTorch's API on kernels generated at run time.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (train, info, bench):
+    for command in (train, info, bench, cache):
         command.add_command(commands)
     return parser
 

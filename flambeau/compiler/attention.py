@@ -264,8 +264,9 @@ def _finish(module: Module, blocks: Blocks) -> None:
         best = f.select(f.cmp("oeq", best, -float("inf")), 0.0, best)
         f.store(f.fdiv(1.0, total), inverse, j)
         f.store(f.fadd(f.fmul(best, 1 / LOG2_E), vectormath.log(f, total)), logs, j)
-    with f.loop(0, a["rows"]) as i:
+    with f.when(f.cmp("ne", a["lse"], 0)), f.loop(0, a["rows"]) as i:
         f.store(f.load(item, logs, i), a["lse"], i)
+    with f.when(f.cmp("ne", a["out"], 0)), f.loop(0, a["rows"]) as i:
         factor = f.splat(f.load(item, inverse, i), tile.lanes)
         line = f.gep(a["out"], f.mul(i, a["out_row"]), tile.memory)
         store_row(f, blocks, a["sums"], i, a["width"], line, factor)
@@ -293,8 +294,8 @@ def store_row(f: Function, blocks: Blocks, sums: Value, i: Value, width: Value, 
 def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `ATTENTION_SLOTS`.
 
-    Results are dense: out (batch, heads, rows, width) and lse (batch, heads, rows). Chunks share
-    out tiles of queries. The last dimension of every operand is contiguous; "scale" and "factor"
+    Results are dense: out (batch, heads, rows, width) and lse (batch, heads, rows), either may be
+    null. Chunks share out tiles of queries. The last dimension of every operand is contiguous; "scale" and "factor"
     are floats.
     """
     blocks = blocks_for(spec.dtype_llvm, target, KEYS)
@@ -413,10 +414,12 @@ class _Head:
         row = f.mul(tile, blocks.height)
         place = f.add(f.mul(self.number, slot["rows"]), row)
         stats, sums, _ = self._state(number)
+        out, lse = (f.select(f.cmp("ne", slot[name], 0), f.gep(slot[name], index, item),
+                             Value("null", "ptr"))  # nobody wants this result
+                    for name, index in (("out", f.mul(place, slot["width"])), ("lse", place)))
         f.call("void", "finish", [
-            sums, stats, f.smin(f.sub(slot["rows"], row), blocks.height), slot["width"],
-            f.gep(slot["out"], f.mul(place, slot["width"]), item), slot["width"],
-            f.gep(slot["lse"], place, item)])
+            sums, stats, f.smin(f.sub(slot["rows"], row), blocks.height), slot["width"], out,
+            slot["width"], lse])
 
 
 # ---------------------------------------------------------------------- planning

@@ -52,7 +52,7 @@ TILES = 4  # of queries in one block
 
 _RESULTS = ("dq", "dk", "dv")
 BACKWARD_SLOTS = (*operand_slots("q", "k", "v", "g", "mask", "drop"), "lse", "delta", *_RESULTS,
-                  "want_q", "want_k", "batch", "heads", "group", "rows", "keys", "depth", "width",
+                  "want_q", "want_k", "want_v", "batch", "heads", "group", "rows", "keys", "depth", "width",
                   "causal", "scale", "factor", "key_parts", "row_parts", "work", "work_stride")
 _POINTERS = ("q", "k", "v", "g", "mask", "drop", "lse", "delta", *_RESULTS, "work")
 
@@ -228,7 +228,7 @@ class _Kernel:
         self._divide_workspace()
         self.variables = {name: f.var("i64") for name in (
             "key_from", "key_to", "row_from", "row_to", "head_from", "head_to", "want_q",
-            "want_k", "batch", "shared")}
+            "want_k", "want_v", "batch", "shared")}
 
     def __getitem__(self, name: str) -> Value:
         return self.variables[name].get()
@@ -262,7 +262,8 @@ class _Kernel:
         f, slot = self.f, self.slot
         shared = f.mul(slot["batch"], f.udiv(slot["heads"], slot["group"]))
         apart = f.cmp("ne", slot["row_parts"], 0)
-        with_keys = f.select(f.cmp("ne", slot["want_k"], 0), f.mul(shared, slot["key_parts"]), 0)
+        some = f.or_(slot["want_k"], slot["want_v"])
+        with_keys = f.select(f.cmp("ne", some, 0), f.mul(shared, slot["key_parts"]), 0)
         with_rows = f.select(f.cmp("ne", slot["want_q"], 0), f.mul(
             f.mul(slot["batch"], slot["heads"]), slot["row_parts"]), 0)
         count = f.select(apart, f.add(with_keys, with_rows), shared)
@@ -290,7 +291,8 @@ class _Kernel:
         values = {"batch": batch, "key_from": zero, "key_to": slot["keys"], "row_from": zero,
                   "row_to": slot["rows"],
                   "want_q": slot["want_q"] if queries else zero,
-                  "want_k": slot["want_k"] if keys else zero}
+                  "want_k": slot["want_k"] if keys else zero,
+                  "want_v": slot["want_v"] if keys else zero}
         if keys:
             first = f.mul(head, slot["group"])
             values |= {"shared": head, "head_from": first, "head_to": f.add(first, slot["group"])}
@@ -307,8 +309,9 @@ class _Kernel:
 
     def _task(self) -> None:
         f, blocks, slot = self.f, self.blocks, self.slot
-        for sums, size in ((self.sums_k, self.deep), (self.sums_v, self.wide)):
-            with f.when(f.cmp("ne", self["want_k"], 0)):
+        for want, sums, size in (("want_k", self.sums_k, self.deep),
+                                 ("want_v", self.sums_v, self.wide)):
+            with f.when(f.cmp("ne", self[want], 0)):
                 self._zero(sums, f.mul(f.mul(size, self.key_tiles * blocks.height), f.ceil_div(
                     f.sub(self["key_to"], self["key_from"]), blocks.keys)))
         with f.loop(self["head_from"], self["head_to"]) as head:
@@ -322,9 +325,10 @@ class _Kernel:
                 self._store("dq", number, self.sums_q, self.deep, slot["depth"], "row",
                             slot["rows"], blocks.height)
         number = f.add(f.mul(self["batch"], f.udiv(slot["heads"], slot["group"])), self["shared"])
-        with f.when(f.cmp("ne", self["want_k"], 0)):
-            for name, sums, wide, size in (("dk", self.sums_k, self.deep, slot["depth"]),
-                                           ("dv", self.sums_v, self.wide, slot["width"])):
+        for name, want, sums, wide, size in (
+                ("dk", "want_k", self.sums_k, self.deep, slot["depth"]),
+                ("dv", "want_v", self.sums_v, self.wide, slot["width"])):
+            with f.when(f.cmp("ne", self[want], 0)):
                 self._store(name, number, sums, wide, size, "key", slot["keys"], blocks.keys)
 
     def _zero(self, start: Value, count: Value) -> None:
@@ -357,20 +361,20 @@ class _Kernel:
         last = f.add(visible_, f.mul(slot["causal"], f.sub(rows, 1)))
         seen = f.var("i64", f.smin(last, count))
         with f.when(f.cmp("sgt", seen.get(), 0)):
-            with f.when(f.cmp("ne", self["want_k"], 0)):
-                for name, size, target in (("q", "depth", self.query_rows),
-                                           ("g", "width", self.grad_rows)):
+            for name, want, size, target in (("q", "want_k", "depth", self.query_rows),
+                                             ("g", "want_v", "width", self.grad_rows)):
+                with f.when(f.cmp("ne", self[want], 0)):
                     source = slot.row(name, self["batch"], head, row, self.item)
                     factor_rows(f, blocks, source, slot[f"{name}_r"], rows, slot[size], target,
                                 self.most)
             with f.loop(0, rows, blocks.height) as i:
                 self._tile(head, key, count, row, i, f.smin(f.sub(rows, i), blocks.height),
                            f.add(visible_, f.mul(slot["causal"], i)), seen.get())
-            with f.when(f.cmp("ne", self["want_k"], 0)):
-                block = f.mul(f.udiv(f.sub(key, self["key_from"]), blocks.keys), self.key_tiles)
-                for weights, factor, size, wide, sums in (
-                        (self.scores, self.grad_rows, "width", self.wide, self.sums_v),
-                        (self.slopes, self.query_rows, "depth", self.deep, self.sums_k)):
+            block = f.mul(f.udiv(f.sub(key, self["key_from"]), blocks.keys), self.key_tiles)
+            for want, weights, factor, size, wide, sums in (
+                    ("want_v", self.scores, self.grad_rows, "width", self.wide, self.sums_v),
+                    ("want_k", self.slopes, self.query_rows, "depth", self.deep, self.sums_k)):
+                with f.when(f.cmp("ne", self[want], 0)):
                     step = f.mul(wide, blocks.height)
                     f.call("void", "gather", [weights, rows, seen.get(), factor, slot[size],
                                               f.gep(sums, f.mul(block, step), self.item), step])

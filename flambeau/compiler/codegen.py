@@ -467,6 +467,12 @@ class _Phase:
         full = mask if mask is not None else f.const(True, vector(lanes, "i1"))
         return f.gather(wide, addresses, full)
 
+    def _is_rounded(self, dtype: DType) -> bool:
+        """Does the value of this phase have the precision of `dtype` already?"""
+        kind, name = self.lines[self.value][:2]
+        return (self.mode == "set" and self.reduce is None and kind in ("cast", "load")
+                and name == dtype.name)
+
     def _store(self, value: Value, lanes: int) -> None:
         slot, dtype_name, index = self.where
         f, k, dtype = self.f, self.k, by_name(dtype_name)
@@ -475,7 +481,7 @@ class _Phase:
             old = k.widen(self._load(pointer, type_, index, [], lanes), dtype)
             rule = {"add": "sum", "mul": "prod"}.get(self.mode, self.mode)
             value = k.combine(rule, dtype, old, value)
-        raw = k.narrow(value, dtype)
+        raw = k.narrow(value, dtype, self._is_rounded(dtype))
         _, lane_factor, dynamic = self._parts(index)
         if lanes == 1:
             f.store(raw, f.gep(pointer, self._offset(index, 1), type_))

@@ -10,6 +10,9 @@ Pixels outside of the image: columns are masked off (or read from zeros), rows a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from flambeau.compiler.conv_window import Frame
 from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range
@@ -33,84 +36,103 @@ def zero_items(extent: int, values: dict, lanes: int) -> int:
     return -(-items // 16) * 16 + lanes
 
 
-class _Lanes:
-    """Vectors of channels inside of a function: masks, loads, stores."""
+class _Tiles:
+    """The tiles of one row: addresses, masks, loads and stores inside of a function.
 
-    def __init__(self, f: Function, frame: Frame):
+    A tile is visited vector by vector along the channels, in two rounds: whole vectors, then what
+    is left. So masks change once a round only.
+    """
+
+    def __init__(self, f: Function, frame: Frame, slot: dict, x: Value):
         self.f, self.frame, self.tile, self.spec = f, frame, frame.tile, frame.spec
-        self.lanes = self.tile.lanes
-        self.masks = self.tile.masked and self.lanes >= 8
-        self.bits = f"i{self.lanes}"
+        self.lanes, a = self.tile.lanes, f.args
+        self.masked = self.tile.masked and self.lanes >= 8
+        self.zeros = a["zeros"]
+        start = f.add(frame.scaled(f, frame.spec.columns, x), slot["base_x"])
+        shift = f.mul(start, slot["source_x"])
+        self.rows = []
+        for r in range(frame.y.extent):
+            row = f.load("ptr", a["rows"], r)
+            inside = f.cmp("ne", row, f.const(0, "ptr"))
+            self.rows.append(f.select(inside, f.gep(row, shift, self.tile.memory), self.zeros))
+        self.offsets = [f.mul(slot["source_x"], c) for c in range(frame.x.extent)]
+        self.valid = [f.cmp("ult", f.add(start, c), slot["in_x"]) for c in range(frame.x.extent)]
+        self.outs = [[self._out(slot, i, f.add(x, q)) for q in range(frame.columns)]
+                     for i in range(frame.rows)]
 
-    def first(self, count: Value | int) -> Value:
-        """A bit for each of the first `count` lanes (any number, at least 0)."""
+    def _out(self, slot: dict, i: int, x: Value) -> Value:
+        """The result's pixel (i, x) of the tile; a dummy where there is none."""
+        f = self.f
+        row = f.load("ptr", f.args["outs"], i)
+        inside = f.and_(f.cmp("ne", row, f.const(0, "ptr")), f.cmp("slt", x, slot["out_x"]))
+        here = f.gep(row, f.mul(x, slot["result_x"]), self.tile.memory)
+        return f.select(inside, here, f.args["dummy"])
+
+    @contextlib.contextmanager
+    def vectors(self, count: Value) -> Iterator[Value]:
+        """Loop over vectors of the first `count` channels of the result."""
+        f = self.f
+        if not self.masked:
+            with f.loop(0, count, self.lanes) as self.channel:
+                yield self.channel
+            return
+        whole = f.and_(count, -self.lanes)
+        with f.loop(0, 2) as part:
+            head = f.cmp("eq", part, 0)
+            left = f.select(head, self.lanes, f.sub(count, whole))
+            self.mask = self._mask(self._first(left))
+            span = f.mul(f.udiv(left, self.spec.outer), self.spec.inner)
+            self.masks = []
+            for low in range(0, self.span, self.lanes):
+                bits = self._first(f.smax(f.sub(span, low), 0))
+                self.masks.append([self._mask(f.select(ok, bits, 0)) for ok in self.valid])
+            with f.loop(f.select(head, 0, whole), f.select(head, whole, count),
+                        self.lanes) as self.channel:
+                yield self.channel
+
+    def _first(self, count: Value) -> Value:
+        """A bit for each of the first `count` lanes."""
         f = self.f
         count = f.cast("trunc", f.smin(count, self.lanes), "i32")
         ones = f.sub(f.shl(f.const(1, "i32"), count), 1)
-        return f.cast("trunc", ones, self.bits)
+        return f.cast("trunc", ones, f"i{self.lanes}")
 
-    def mask(self, bits: Value) -> Value:
+    def _mask(self, bits: Value) -> Value:
         return self.f.cast("bitcast", bits, vector(self.lanes, "i1"))
-
-    def load(self, pointer: Value, bits: Value | None) -> Value:
-        """A vector; lanes without a bit are 0."""
-        if not self.masks:
-            return self.f.load(self.tile.vector, pointer)
-        return self.f.masked_load(self.tile.vector, pointer, self.mask(bits))
-
-    def store(self, value: Value, pointer: Value, bits: Value | None) -> None:
-        if self.masks:
-            self.f.masked_store(value, pointer, self.mask(bits))
-        else:
-            self.f.store(value, pointer)
 
     @property
     def span(self) -> int:
         """Source channels that one vector of results reads."""
         return self.lanes // self.spec.outer * self.spec.inner
 
-    def spread(self, vectors: list[Value], j: int) -> Value:
-        """Channel j of each group in all lanes of the group's results."""
-        spec = self.spec
+    def pixel(self, r: int, c: int, j: int) -> Value:
+        """Channel j of each group of one source pixel, in the lanes of the group's results."""
+        f, spec, memory = self.f, self.spec, self.tile.memory
+        source = f.udiv(f.mul(self.channel, spec.inner), spec.outer)
+        pointer = f.gep(f.gep(self.rows[r], source, memory), self.offsets[c], memory)
+        if self.masked:
+            found = [f.masked_load(self.tile.vector, f.gep(pointer, part * self.lanes, memory),
+                                   masks[c]) for part, masks in enumerate(self.masks)]
+        else:
+            found = [f.load(self.tile.vector, f.select(self.valid[c], pointer, self.zeros))]
         if spec.inner == 1 and spec.outer == 1:
-            return vectors[0]
+            return found[0]
         picks = [lane // spec.outer * spec.inner + j for lane in range(self.lanes)]
-        return self.f.shuffle(vectors[0], vectors[1] if len(vectors) > 1 else None, picks)
+        return f.shuffle(found[0], found[1] if len(found) > 1 else None, picks)
 
+    def result(self, i: int, q: int) -> Value:
+        """A vector of the result's pixel."""
+        pointer = self.f.gep(self.outs[i][q], self.channel, self.tile.memory)
+        if self.masked:
+            return self.f.masked_load(self.tile.vector, pointer, self.mask)
+        return self.f.load(self.tile.vector, pointer)
 
-class _Pixels:
-    """The source pixels of one tile: addresses of its rows, addresses and masks of its columns."""
-
-    def __init__(self, lanes: _Lanes, slot, rows: list[Value], column: Value, zeros: Value):
-        f, frame = lanes.f, lanes.frame
-        self.f, self.lanes, self.zeros = f, lanes, zeros
-        start = f.add(frame.scaled(f, frame.spec.columns, column), slot["base_x"])
-        step = slot["source_x"]
-        shift = f.mul(start, step)
-        nothing = f.gep(zeros, f.sub(0, shift), lanes.tile.memory)
-        self.rows = [f.select(f.cmp("eq", row, f.const(0, "ptr")), nothing, row) for row in rows]
-        self.valid = [f.cmp("ult", f.add(start, c), slot["in_x"]) for c in range(frame.x.extent)]
-        self.offsets = [f.add(shift, f.mul(step, c)) for c in range(frame.x.extent)]
-
-    def begin(self, channel: Value, left: Value) -> None:
-        """Turn to the source channels from `channel` on, of which `left` are left."""
-        f, lanes = self.f, self.lanes
-        self.channel = channel
-        self.parts = range(0, lanes.span, lanes.lanes)
-        self.bits = []
-        if lanes.masks:
-            for part in self.parts:
-                bits = lanes.first(f.smax(f.sub(f.smin(left, lanes.span), part), 0))
-                self.bits.append([f.select(ok, bits, 0) for ok in self.valid])
-
-    def load(self, r: int, c: int) -> list[Value]:
-        """The vectors of one pixel."""
-        f, lanes = self.f, self.lanes
-        pointer = f.gep(self.rows[r], f.add(self.offsets[c], self.channel), lanes.tile.memory)
-        if not lanes.masks:
-            return [lanes.load(f.select(self.valid[c], pointer, self.zeros), None)]
-        return [lanes.load(f.gep(pointer, part, lanes.tile.memory), self.bits[i][c])
-                for i, part in enumerate(self.parts)]
+    def store(self, value: Value, i: int, q: int) -> None:
+        pointer = self.f.gep(self.outs[i][q], self.channel, self.tile.memory)
+        if self.masked:
+            self.f.masked_store(value, pointer, self.mask)
+        else:
+            self.f.store(value, pointer)
 
 
 def _rows_outside(f: Function, frame: Frame, slot, base: Value, y: Value, rows: Value) -> None:
@@ -160,19 +182,18 @@ def emit(frame: Frame) -> None:
         with f.loop(top, bottom, frame.rows) as y:
             _rows_outside(f, frame, slot, base, y, rows)
             _result_rows(f, frame, slot, result, y, bottom, outs)
-            f.call("void", "results", [f.args["args"], rows, outs, packed, zeros, dummy, channel,
-                                       count])
+            f.call("void", "results", [f.args["args"], rows, outs, packed, zeros, dummy, count])
 
 
 def _workspace(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value, Value]:
-    """(zeros as long as a tile's row, room for results that nobody wants, packed weights)."""
+    """(zeros as long as what a tile reads of a row, room for results outside, the rest)."""
     tile = frame.tile
     length = f.add(f.mul(slot["source_x"], frame.x.extent - 1), slot["source_channels"])
     length = f.mul(f.ceil_div(f.add(length, 2 * tile.lanes), 16), 16)
     with f.loop(0, length, tile.lanes) as i:
         f.store(f.const(0, tile.vector), work, i)
     dummy = f.gep(work, f.add(length, tile.lanes), tile.memory)
-    return work, dummy, f.gep(dummy, 2 * tile.lanes, tile.memory)
+    return work, dummy, f.gep(dummy, f.add(slot["segment"], tile.lanes), tile.memory)
 
 
 def _define_pack_weights(frame: Frame) -> None:
@@ -200,39 +221,29 @@ def _define_pack_weights(frame: Frame) -> None:
             f.store(item, target, frame.taps * spec.inner * tile.lanes)
 
 
+_TILE_ARGS = [("ptr noalias", "rows"), ("ptr noalias", "outs"), ("ptr noalias", "packed"),
+              ("ptr noalias", "zeros"), ("ptr noalias", "dummy"), ("i64", "count")]
+
+
 def _define_results(frame: Frame) -> None:
-    """Define results(args, rows, outs, packed, zeros, dummy, channel, count): a row of tiles.
+    """Define results(args, rows, outs, packed, zeros, dummy, count): a row of tiles.
 
     `rows` and `outs` hold the addresses of the source's and the result's rows, null where there is
-    none; `channel` is the first of `count` channels of the result.
+    none, at the first of `count` channels.
     """
-    f, slot = frame.helper("results", [
-        ("ptr noalias", "rows"), ("ptr noalias", "outs"), ("ptr noalias", "packed"),
-        ("ptr noalias", "zeros"), ("ptr noalias", "dummy"), ("i64", "channel"), ("i64", "count")])
-    a, tile, spec, lanes = f.args, frame.tile, frame.spec, _Lanes(f, frame)
-    rows = [f.load("ptr", a["rows"], r) for r in range(frame.y.extent)]
-    outs = [f.load("ptr", a["outs"], i) for i in range(frame.rows)]
-    size = frame.taps * spec.inner + spec.bias
+    f, slot = frame.helper("results", _TILE_ARGS)
+    size = frame.taps * frame.spec.inner + frame.spec.bias
     with f.loop(0, slot["out_x"], frame.columns) as x:
-        pixels = _Pixels(lanes, slot, rows, x, a["zeros"])
-        first = f.udiv(f.mul(a["channel"], spec.inner), spec.outer)
-        with f.loop(0, a["count"], tile.lanes) as block:
-            source = f.udiv(f.mul(block, spec.inner), spec.outer)
-            left = f.sub(f.sub(slot["source_channels"], first), source)
-            pixels.begin(source, left)
-            weights = f.gep(a["packed"], f.mul(block, size), tile.memory)
-            sums = _tile_sums(f, frame, lanes, pixels, weights)
-            bits = lanes.first(f.sub(a["count"], block)) if lanes.masks else None
-            for i, out in enumerate(outs):
-                for q in range(frame.columns):
-                    place = f.add(f.mul(f.add(x, q), slot["result_x"]), block)
-                    inside = f.and_(f.cmp("ne", out, f.const(0, "ptr")),
-                                    f.cmp("slt", f.add(x, q), slot["out_x"]))
-                    here = f.select(inside, f.gep(out, place, tile.memory), a["dummy"])
-                    lanes.store(sums[i][q].get(), here, bits)
+        tiles = _Tiles(f, frame, slot, x)
+        with tiles.vectors(f.args["count"]) as block:
+            weights = f.gep(f.args["packed"], f.mul(block, size), frame.tile.memory)
+            sums = _tile_sums(f, frame, tiles, weights)
+            for i, line in enumerate(sums):
+                for q, total in enumerate(line):
+                    tiles.store(total.get(), i, q)
 
 
-def _tile_sums(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, weights: Value) -> list:
+def _tile_sums(f: Function, frame: Frame, tiles: _Tiles, weights: Value) -> list:
     """The finished sums of one tile, [row][column]: each pixel meets all of its taps at once."""
     tile, spec = frame.tile, frame.spec
     start = f.const(0, tile.vector)
@@ -247,7 +258,7 @@ def _tile_sums(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, weight
                 meets = [(i, q, ky, kx) for i, ky in frame.y.at(r) for q, kx in frame.x.at(c)]
                 if not meets:
                     continue
-                item = lanes.spread(pixels.load(r, c), j)
+                item = tiles.pixel(r, c, j)
                 for i, q, ky, kx in meets:
                     factor = factors[ky * spec.columns.kernel + kx]
                     sums[i][q].set(multiply_add(f, tile, item, factor, sums[i][q].get()))
@@ -283,8 +294,7 @@ def emit_weights(frame: Frame) -> None:
             with f.loop(0, slot["out_y"], frame.rows) as y:
                 _rows_outside(f, frame, slot, base, y, rows)
                 _result_rows(f, frame, slot, result, y, slot["out_y"], outs)
-                f.call("void", "products", [f.args["args"], rows, outs, sums, zeros, channel,
-                                            count])
+                f.call("void", "products", [f.args["args"], rows, outs, sums, zeros, zeros, count])
             with f.loop(0, size, tile.lanes) as i:
                 part, total = f.load(tile.vector, sums, i), f.load(tile.vector, totals, i)
                 f.store(add(f, tile, total, part), totals, i)
@@ -293,44 +303,21 @@ def emit_weights(frame: Frame) -> None:
 
 
 def _define_products(frame: Frame) -> None:
-    """Define products(args, rows, outs, sums, zeros, channel, count): a row of tiles.
+    """Define products(args, rows, outs, packed, zeros, dummy, count): a row of tiles.
 
-    For each vector of channels, sums[j][tap][lane] += source at the tap x gradient of the result.
+    For each vector of channels, packed[j][tap][lane] += source at the tap x gradient of the result.
     """
-    f, slot = frame.helper("products", [
-        ("ptr noalias", "rows"), ("ptr noalias", "outs"), ("ptr noalias", "sums"),
-        ("ptr noalias", "zeros"), ("i64", "channel"), ("i64", "count")])
-    a, tile, spec, lanes = f.args, frame.tile, frame.spec, _Lanes(f, frame)
-    rows = [f.load("ptr", a["rows"], r) for r in range(frame.y.extent)]
-    outs = [f.load("ptr", a["outs"], i) for i in range(frame.rows)]
+    f, slot = frame.helper("products", _TILE_ARGS)
     with f.loop(0, slot["out_x"], frame.columns) as x:
-        pixels = _Pixels(lanes, slot, rows, x, a["zeros"])
-        first = f.udiv(f.mul(a["channel"], spec.inner), spec.outer)
-        with f.loop(0, a["count"], tile.lanes) as block:
-            source = f.udiv(f.mul(block, spec.inner), spec.outer)
-            pixels.begin(source, f.sub(f.sub(slot["source_channels"], first), source))
-            given = _gradients(f, frame, lanes, slot, outs, x, block)
-            target = f.gep(a["sums"], f.mul(block, frame.taps * spec.inner), tile.memory)
-            for j in range(spec.inner):
+        tiles = _Tiles(f, frame, slot, x)
+        with tiles.vectors(f.args["count"]) as block:
+            given = [[tiles.result(i, q) for q in range(frame.columns)]
+                     for i in range(frame.rows)]
+            target = f.gep(f.args["packed"], f.mul(block, frame.taps * frame.spec.inner),
+                           frame.tile.memory)
+            for j in range(frame.spec.inner):
                 for kernel_rows in _passes(frame):
-                    _tile_products(f, frame, lanes, pixels, given, target, j, kernel_rows)
-
-
-def _gradients(f: Function, frame: Frame, lanes: _Lanes, slot, outs: list, x: Value,
-               block: Value) -> list:
-    """The tile's gradients of the result, [row][column]; 0 outside."""
-    a, tile, found = f.args, frame.tile, []
-    bits = lanes.first(f.sub(a["count"], block)) if lanes.masks else None
-    for out in outs:
-        line = []
-        for q in range(frame.columns):
-            place = f.add(f.mul(f.add(x, q), slot["result_x"]), block)
-            inside = f.and_(f.cmp("ne", out, f.const(0, "ptr")),
-                            f.cmp("slt", f.add(x, q), slot["out_x"]))
-            here = f.select(inside, f.gep(out, place, tile.memory), a["zeros"])
-            line.append(lanes.load(here, bits))
-        found.append(line)
-    return found
+                    _tile_products(f, frame, tiles, given, target, j, kernel_rows)
 
 
 def _passes(frame: Frame) -> list[range]:
@@ -341,8 +328,8 @@ def _passes(frame: Frame) -> list[range]:
     return [range(start, min(start + step, kernel)) for start in range(0, kernel, step)]
 
 
-def _tile_products(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, given: list,
-                   target: Value, j: int, kernel_rows: range) -> None:
+def _tile_products(f: Function, frame: Frame, tiles: _Tiles, given: list, target: Value, j: int,
+                   kernel_rows: range) -> None:
     tile, width = frame.tile, frame.spec.columns.kernel
     sums = {(ky, kx): f.var(tile.vector, 0) for ky in kernel_rows for kx in range(width)}
     for r in range(frame.y.extent):
@@ -351,7 +338,7 @@ def _tile_products(f: Function, frame: Frame, lanes: _Lanes, pixels: _Pixels, gi
                      for q, kx in frame.x.at(c)]
             if not meets:
                 continue
-            item = lanes.spread(pixels.load(r, c), j)
+            item = tiles.pixel(r, c, j)
             for i, q, ky, kx in meets:
                 total = sums[ky, kx]
                 total.set(multiply_add(f, tile, item, given[i][q], total.get()))

@@ -2,11 +2,11 @@
 
     result[pixel, m] = sum over k of image[pixel * step + offset[k]] * panel[k, m]
 
-k runs over (tap, channel) in whatever order the weights are cheapest to pack in; the table
-`offset` makes it an address in the padded copy of a piece of the image (`conv_image.py`). m are the
-channels of the result, in vector lanes. A forward convolution is one such correlation. A gradient
-with respect to the input is one for each residue of the pixel modulo the stride ("phase"), each with
-the taps that reach it, so that no inserted zero is ever multiplied.
+k runs over (channel, tap); the table `offset` makes it an address in the padded copy of a piece of
+the image (`conv_image.py`), so that no other loop is needed. m are the channels of the result, in
+vector lanes. A forward convolution is one such correlation. A gradient
+with respect to the input is one for each residue of the pixel modulo the stride ("phase"), each
+with the taps that reach it, so that no inserted zero is ever multiplied.
 
 Two kernels. The first packs the weights, once a call, and writes the table. The second takes pieces
 of the image, one a task, and for each panel of weights walks over the piece's pixels.
@@ -21,25 +21,26 @@ from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
 from flambeau.compiler.packing import (
     Tile,
+    load_lanes,
     load_scalar,
     multiply_add,
     narrow,
-    pack_panel,
     tile_for,
     transpose,
 )
 from flambeau.compiler.target import Target
 
 __all__ = ["DIRECT_SLOTS", "PHASE", "PREPARE_SLOTS", "TAP", "DirectSpec", "PrepareSpec",
-           "direct_kernel", "image_layout", "prepare_kernel"]
+           "direct_kernel", "image_layout", "prepare_kernel", "store_planes"]
 
 AXES = range(3)
 
 PREPARE_SLOTS = ("weights", "panels", "offsets", "bias", "packed_bias",
                  "groups", "panel_count", "lanes", "channels", "taps", "pitch", "lane_step",
                  "channel_step", "group_step", "bias_step")
-TAP = ("weight", "image")
-"""After `PREPARE_SLOTS`, for each tap: its offsets in the weights and in the image's copy."""
+TAP = ("weight", "image", "first", "step")
+"""After `PREPARE_SLOTS`, for each tap: its offset in the weights and in the image's copy; its channel
+c is number first + c * step of K."""
 
 DIRECT_SLOTS = ("source", "result", "panels", "offsets", "bias", "work", "work_stride",
                 "n", "groups", "images", "blocks_n", "blocks0", "blocks2", "length0", "length2",
@@ -109,89 +110,111 @@ def prepare_kernel(spec: PrepareSpec, target: Target) -> tuple[str, str]:
     name = (f"conv_prepare_{spec.dtype_llvm}_{spec.order}_{spec.vectors}_{spec.block}"
             + "_bias" * spec.bias)
     module = Module(target.attributes)
-    if spec.order in ("all", "along"):
-        _pack_lanes(module, tile)
-    else:
-        pack_panel(module, "pack_weights", tile, spec.order, tile.width)
+    (_pack_along if spec.order in ("all", "along") else _pack_across)(module, tile, spec.order)
     _write_offsets(module, spec)
     f = kernel_function(module, name)
     slot = Slots(f, PREPARE_SLOTS, _PREPARE_POINTERS)
-    pieces = f.const(1, "i64") if spec.order == "all" else slot["taps"]
+    whole = spec.order == "all"
+    pieces = f.const(1, "i64") if whole else slot["taps"]
     depth = f.mul(slot["channels"], slot["taps"])
     first, last = chunk_range(f, f.mul(f.mul(slot["groups"], slot["panel_count"]), pieces))
     with f.loop(first, last) as task:
         piece, strip = f.urem(task, pieces), f.udiv(task, pieces)
         group, panel = f.udiv(strip, slot["panel_count"]), f.urem(strip, slot["panel_count"])
         lane = f.mul(panel, tile.width)
-        entry = f.add(f.mul(piece, len(TAP)), len(PREPARE_SLOTS))
+        entry = f.gep(f.args["args"], f.add(f.mul(piece, len(TAP)), len(PREPARE_SLOTS)), "i64")
         start = f.add(f.mul(group, slot["group_step"]), f.mul(lane, slot["lane_step"]))
-        if spec.order != "all":
-            start = f.add(start, f.load("i64", f.args["args"], entry))
-        k = f.mul(piece, slot["channels"])
-        place = f.mul(f.add(f.mul(strip, depth), k), tile.width)
+        row, step = f.mul(strip, depth), f.const(tile.width, "i64")
+        if not whole:
+            start = f.add(start, f.load("i64", entry))
+            row = f.add(row, f.load("i64", entry, 2))
+            step = f.mul(step, f.load("i64", entry, 3))
         f.call("void", "pack_weights", [
-            f.gep(slot["weights"], start, tile.memory), f.gep(slot["panels"], place, tile.compute),
-            depth if spec.order == "all" else slot["channels"], f.sub(slot["lanes"], lane),
-            slot["lane_step"], slot["channel_step"]])
+            f.gep(slot["weights"], start, tile.memory),
+            f.gep(slot["panels"], f.mul(row, tile.width), tile.compute),
+            depth if whole else slot["channels"], f.sub(slot["lanes"], lane),
+            slot["lane_step"], slot["channel_step"], step])
         with f.when(f.cmp("eq", strip, 0)):
-            f.call("void", "write_offsets", [f.args["args"], piece])
+            f.call("void", "write_offsets", [
+                f.args["args"], piece, slot["taps"] if whole else f.add(piece, 1)])
         if spec.bias:
             with f.when(f.cmp("eq", piece, 0)):
                 _pack_bias(f, tile, slot, group, lane, strip)
     return name, module.text()
 
 
-def _pack_lanes(module: Module, tile: Tile) -> None:
-    """Define pack_weights(src, dst, depth, count, stride, step): a panel whose k is contiguous.
+_PACK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "depth"), ("i64", "count"),
+              ("i64", "stride"), ("i64", "step"), ("i64", "row"))
 
-    Nothing is written behind row `depth` of the panel: another thread may have been there.
+
+def _pack_along(module: Module, tile: Tile, order: str) -> None:
+    """Define pack_weights(src, dst, depth, count, stride, step, row): part of a panel,
+    dst[k * row + i] = src[i * stride + k * step], where step is 1.
+
+    Nothing is written behind row `depth`: another thread may have been there.
     """
-    turn_block(module, "turn", tile, tile.width)
-    f = module.function("pack_weights", [
-        ("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "depth"), ("i64", "count"),
-        ("i64", "stride"), ("i64", "step")], internal=True)
+    turn_block(module, "turn", tile)
+    f = module.function("pack_weights", _PACK_ARGS, internal=True)
     a = f.args
     count = f.smin(a["count"], tile.width)
     whole = f.and_(a["depth"], -tile.lanes) if tile.lanes > 1 else a["depth"]
-    rest = f.array(tile.compute, tile.lanes * tile.width)
+    rest, width = f.array(tile.compute, tile.lanes * tile.lanes), f.const(tile.lanes, "i64")
     with f.loop(0, count, tile.lanes) as j:
         src = f.gep(a["src"], f.mul(j, a["stride"]), tile.memory)
         dst = f.gep(a["dst"], j, tile.compute)
         with f.loop(0, whole, tile.lanes) as k:
             f.call("void", "turn", [
-                f.gep(src, k, tile.memory), f.gep(dst, f.mul(k, tile.width), tile.compute),
-                a["stride"], f.sub(count, j), f.sub(a["depth"], k)])
+                f.gep(src, k, tile.memory), f.gep(dst, f.mul(k, a["row"]), tile.compute),
+                a["stride"], f.sub(count, j), f.sub(a["depth"], k), a["row"]])
         if tile.masked:
             with f.when(f.cmp("slt", whole, a["depth"])):
                 f.call("void", "turn", [f.gep(src, whole, tile.memory), rest, a["stride"],
-                                        f.sub(count, j), f.sub(a["depth"], whole)])
+                                        f.sub(count, j), f.sub(a["depth"], whole), width])
                 with f.loop(whole, a["depth"]) as k:
-                    line = f.gep(rest, f.mul(f.sub(k, whole), tile.width), tile.compute)
-                    f.store(f.load(tile.vector, line), dst, f.mul(k, tile.width))
+                    line = f.gep(rest, f.mul(f.sub(k, whole), tile.lanes), tile.compute)
+                    f.store(f.load(tile.vector, line), dst, f.mul(k, a["row"]))
         else:
             lanes = f.smin(f.sub(count, j), tile.lanes)
             with f.loop(whole, a["depth"]) as k, f.loop(0, lanes) as i:
-                value = load_scalar(f, tile, f.gep(src, f.add(f.mul(i, a["stride"]), k),
-                                                   tile.memory))
-                f.store(value, dst, f.add(f.mul(k, tile.width), i))
+                source = f.add(f.mul(i, a["stride"]), k)
+                value = load_scalar(f, tile, f.gep(src, source, tile.memory))
+                f.store(value, dst, f.add(f.mul(k, a["row"]), i))
+
+
+def _pack_across(module: Module, tile: Tile, order: str) -> None:
+    """Define pack_weights where stride is 1 ("across"), or anything."""
+    f = module.function("pack_weights", _PACK_ARGS, internal=True)
+    a = f.args
+    count = f.smin(a["count"], tile.width)
+    with f.loop(0, a["depth"]) as k:
+        src = f.gep(a["src"], f.mul(k, a["step"]), tile.memory)
+        dst = f.gep(a["dst"], f.mul(k, a["row"]), tile.compute)
+        if order == "across" and tile.masked:
+            for j in range(0, tile.width, tile.lanes):
+                mask = f.lane_mask(tile.lanes, f.sub(count, j))
+                f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
+        else:
+            with f.loop(0, count) as i:
+                value = load_scalar(f, tile, f.gep(src, f.mul(i, a["stride"]), tile.memory))
+                f.store(value, dst, i)
 
 
 def _write_offsets(module: Module, spec: PrepareSpec) -> None:
-    """Define write_offsets(args, piece): where the image's copy is read for each k, in elements."""
-    f = module.function("write_offsets", [("ptr", "args"), ("i64", "piece")], internal=True)
+    """Define write_offsets(args, first, last): where the image's copy is read for each k of some
+    taps, in elements."""
+    f = module.function("write_offsets", [("ptr", "args"), ("i64", "first"), ("i64", "last")],
+                        internal=True)
     slot = Slots(f, PREPARE_SLOTS, _PREPARE_POINTERS)
-    channels, taps, pitch = slot["channels"], slot["taps"], slot["pitch"]
-    base, table = slot["offsets"], f.gep(f.args["args"], len(PREPARE_SLOTS), "i64")
-    with f.loop(0, channels) as c:
-        place = f.add(f.mul(f.udiv(c, spec.block), pitch), f.urem(c, spec.block)) \
-            if spec.block > 1 else f.mul(c, pitch)
-        if spec.order == "all":
-            with f.loop(0, taps) as t:
-                image = f.load("i64", table, f.add(f.mul(t, len(TAP)), 1))
-                f.store(f.add(place, image), base, f.add(f.mul(c, taps), t))
-        else:
-            image = f.load("i64", table, f.add(f.mul(f.args["piece"], len(TAP)), 1))
-            f.store(f.add(place, image), base, f.add(f.mul(f.args["piece"], channels), c))
+    pitch, base = slot["pitch"], slot["offsets"]
+    table = f.gep(f.args["args"], len(PREPARE_SLOTS), "i64")
+    with f.loop(f.args["first"], f.args["last"]) as tap:
+        entry = f.gep(table, f.mul(tap, len(TAP)), "i64")
+        image, first, step = (f.load("i64", entry, number) for number in (1, 2, 3))
+        with f.loop(0, slot["channels"]) as c:
+            place = f.mul(c, pitch)
+            if spec.block > 1:
+                place = f.add(f.mul(f.udiv(c, spec.block), pitch), f.urem(c, spec.block))
+            f.store(f.add(place, image), base, f.add(first, f.mul(c, step)))
 
 
 def _pack_bias(f: Function, tile: Tile, slot: Slots, group: Value, lane: Value, strip: Value
@@ -217,7 +240,10 @@ def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
     layout = image_layout(tile, spec.source_last)
     pack_image(module, "pack_image", tile, layout, spec.source_last)
     _micro_kernel(module, tile, spec, layout)
-    (_store_pixels if spec.result_last else _store_planes)(module, tile, spec)
+    if spec.result_last:
+        _store_pixels(module, tile)
+    else:
+        store_planes(module, tile, spec.rows)
     _sweep(module, tile, spec, layout)
 
     f = kernel_function(module, name)
@@ -366,7 +392,7 @@ _STORE_ARGS = (("ptr noalias", "tile"), ("ptr noalias", "result"), ("i64", "step
                ("i64", "channel_step"), ("i64", "count"), ("i64", "columns"))
 
 
-def _store_pixels(module: Module, tile: Tile, spec: DirectSpec) -> None:
+def _store_pixels(module: Module, tile: Tile) -> None:
     """Define store(tile, result, step, channel_step, count, columns): the part of a line of a tile
     that lies in the result, whose channels are contiguous."""
     f = module.function("store", _STORE_ARGS, internal=True)
@@ -383,11 +409,12 @@ def _store_pixels(module: Module, tile: Tile, spec: DirectSpec) -> None:
                 f.store(f.load(tile.memory, line, j), place, j)
 
 
-def _store_planes(module: Module, tile: Tile, spec: DirectSpec) -> None:
-    """Define `store` for a result whose pixels are contiguous, or which is strided anyhow."""
-    vectors = tile.masked and spec.rows <= tile.lanes and tile.memory == tile.compute
+def store_planes(module: Module, tile: Tile, rows: int) -> None:
+    """Define `store` for a result whose pixels (at most `rows` of them) are contiguous, or which is
+    strided anyhow."""
+    vectors = tile.masked and rows <= tile.lanes and tile.memory == tile.compute
     if vectors:
-        _store_turned(module, tile, spec)
+        _store_turned(module, tile, rows)
     f = module.function("store", _STORE_ARGS, internal=True)
     a = f.args
     unit = f.cmp("eq", a["step"], 1) if vectors else f.cmp("slt", a["count"], 0)
@@ -407,15 +434,15 @@ def _store_planes(module: Module, tile: Tile, spec: DirectSpec) -> None:
                 f.store(value, place, f.mul(i, a["step"]))
 
 
-def _store_turned(module: Module, tile: Tile, spec: DirectSpec) -> None:
+def _store_turned(module: Module, tile: Tile, height: int) -> None:
     """Define store_turned(tile, result, channel_step, count, columns): one vector's width of a
     tile, turned so that channels become lines."""
     f = module.function("store_turned", [
         ("ptr noalias", "tile"), ("ptr noalias", "result"), ("i64", "channel_step"),
         ("i64", "count"), ("i64", "columns")], internal=True)
     a = f.args
-    rows = [f.load(tile.vector, a["tile"], i * tile.width) for i in range(spec.rows)]
-    rows += rows[:1] * (tile.lanes - spec.rows)
+    rows = [f.load(tile.vector, a["tile"], i * tile.width) for i in range(height)]
+    rows += rows[:1] * (tile.lanes - height)
     mask, nothing = f.lane_mask(tile.lanes, a["count"]), f.const(0, f"<{tile.lanes} x i1>")
     place = a["result"]
     for lane, line in enumerate(transpose(f, rows, max(1, 16 // tile.itemsize))):

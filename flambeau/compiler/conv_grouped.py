@@ -157,7 +157,7 @@ def _cut(spec: GroupedSpec, tile: Tile, values: dict, threads: int, rows: int, c
         tasks = segments * (1 if spec.weights else values["n"] * bands)
         extent = spec.columns.pattern(columns).extent
         items = conv_channel_lanes.zero_items(extent, values, lanes) + 4 * lanes
-        items += per_segment * lanes * (taps * spec.inner + 1) * (2 if spec.weights else 1)
+        items += per_segment * lanes * ((taps * spec.inner + 1) * (2 if spec.weights else 1) + 1)
         values["segment"] = per_segment * lanes
     band = -(-values["out_y"] // bands)
     band = -(-band // rows) * rows

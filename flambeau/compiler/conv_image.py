@@ -51,7 +51,7 @@ def pack_image(module: Module, name: str, tile: Tile, layout: Layout, channels_l
     """
     arguments = [("ptr noalias", "src"), ("ptr noalias", "dst"), *(("i64", n) for n in PIECE)]
     if not layout.planes and not channels_last:
-        turn_block(module, name + "_turn", tile, layout.width)
+        turn_block(module, name + "_turn", tile)
     f = module.function(name, arguments, internal=True)
     writer = _Planes if layout.planes else _Pixels if channels_last else _Turned
     writer(f, tile, layout, name + "_turn").emit()
@@ -144,7 +144,8 @@ class _Turned(_Writer):
         with f.loop(0, whole, tile.lanes) as x, f.loop(0, count, tile.lanes) as j:
             place = f.gep(dst, f.add(f.mul(f.add(start, x), width), j), tile.compute)
             source = f.gep(src, f.add(x, f.mul(j, step_c)), tile.memory)
-            f.call("void", self.turn, [source, place, step_c, f.sub(count, j), f.sub(length, x)])
+            f.call("void", self.turn, [source, place, step_c, f.sub(count, j), f.sub(length, x),
+                                       f.const(width, "i64")])
         with f.loop(whole, length) as x, f.loop(0, count) as j:
             source = f.add(f.mul(x, self.a["step2"]), f.mul(j, step_c))
             value = load_scalar(f, tile, f.gep(src, source, tile.memory))
@@ -153,14 +154,15 @@ class _Turned(_Writer):
         self.clear(dst, stop, self.a["ext2"])
 
 
-def turn_block(module: Module, name: str, tile: Tile, width: int) -> None:
-    """Define name(src, dst, stride, count, depth): turn a square of elements.
+def turn_block(module: Module, name: str, tile: Tile) -> None:
+    """Define name(src, dst, stride, count, depth, step): turn a square of elements.
 
-    dst[k * width + i] = src[i * stride + k] for i, k < lanes; where i >= count, the last row again;
+    dst[k * step + i] = src[i * stride + k] for i, k < lanes; where i >= count, the last row again;
     where k >= depth (on machines with masks), 0.
     """
     f = module.function(name, [("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"),
-                               ("i64", "count"), ("i64", "depth")], internal=True)
+                               ("i64", "count"), ("i64", "depth"), ("i64", "step")],
+                        internal=True)
     line, rows = f.args["src"], []
     mask = f.lane_mask(tile.lanes, f.args["depth"]) if tile.masked else None
     for lane in range(tile.lanes):
@@ -168,7 +170,7 @@ def turn_block(module: Module, name: str, tile: Tile, width: int) -> None:
         step = f.select(f.cmp("sgt", f.args["count"], lane + 1), f.args["stride"], 0)
         line = f.gep(line, step, tile.memory)
     for lane, row in enumerate(transpose(f, rows, max(1, 16 // tile.itemsize))):
-        f.store(row, f.args["dst"], lane * width)
+        f.store(row, f.args["dst"], f.mul(f.args["step"], lane))
 
 
 # ---------------------------------------------------------------------- runs

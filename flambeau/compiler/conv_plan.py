@@ -180,12 +180,14 @@ class _Plan:
             "channels": p.channels, "taps": len(self.taps), "pitch": self.pitch,
             "lane_step": p.lane_step, "channel_step": p.channel_step, "group_step": p.group_step,
             "bias_step": c.bias.strides[0] if c.bias else 0}
-        table: list = []
-        for weight, distance in self.taps:
-            place = 0
-            for d in AXES:
-                place = place * self.ext[d] + distance[d] - p.low[d]
-            table += [weight, place * self.layout.width]
+        table, start = [], 0
+        for phase in p.phases:
+            for number, (weight, distance) in enumerate(phase.taps):
+                place = 0
+                for d in AXES:
+                    place = place * self.ext[d] + distance[d] - p.low[d]
+                table += [weight, place * self.layout.width, start + number, len(phase.taps)]
+            start += len(phase.taps) * p.channels
         return [values[name] for name in PREPARE_SLOTS] + table
 
     def direct_slots(self) -> list:

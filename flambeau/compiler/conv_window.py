@@ -135,8 +135,8 @@ def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
         if x > 1 or spec.outer > 1 and not spec.weights:
             rows = min(rows, 2)
         return -(-rows // y) * y, x
-    rows = 1 if flat else 2
-    columns = (8 if flat else 4) if wide else 2
+    rows = 1 if flat else 4
+    columns = (8 if flat else 2) if wide else 2
     if spec.inner * spec.rows.kernel * spec.columns.kernel > 100:
         columns = max(1, columns // 2)
     return -(-rows // y) * y, -(-columns // x) * x
@@ -157,10 +157,12 @@ class Frame:
         slot = Slots(f, GROUPED_SLOTS, _POINTERS)
         return f, slot, thread_workspace(f, slot["work"], slot["work_stride"])
 
-    def helper(self, name: str, args: list[tuple[str, str]]) -> tuple[Function, Slots]:
-        """Open a function of the kernel; its first argument is `args`, the slots."""
+    def helper(self, name: str, args: list[tuple[str, str]]) -> tuple[Function, dict[str, Value]]:
+        """Open a function of the kernel; its first argument is `args`, the slots, which it reads
+        before anything else: what is stored later cannot change them."""
         f = self.module.function(name, [("ptr noalias", "args"), *args], internal=True)
-        return f, Slots(f, GROUPED_SLOTS, _POINTERS)
+        slot = Slots(f, GROUPED_SLOTS, _POINTERS)
+        return f, {name: slot[name] for name in GROUPED_SLOTS}
 
     def scaled(self, f: Function, axis: Axis, place: Value) -> Value:
         """Where the tile at `place` begins in the source, but for the base."""

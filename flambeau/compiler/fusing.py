@@ -221,7 +221,8 @@ def _reads(step: Phase | LibraryStep, memory: Memory) -> set:
 
 def _writes(step: Phase | LibraryStep, memory: Memory) -> set:
     if isinstance(step, LibraryStep):
-        return {memory(step.target)} | {memory(phase.target) for phase in step.epilogue}
+        results = {memory(buffer) for buffer in step.results if buffer is not None}
+        return results | {memory(step.target)} | {memory(p.target) for p in step.epilogue}
     return {memory(step.target)}
 
 

@@ -5,7 +5,7 @@
         for each strip of rows
           for each 256 units of the sum   pack that part of the strip of A
             for each panel                micro-kernel: sums (+)= A strip x B panel
-          finish                          the strip of C, complete and in cache
+                                          finish: that rectangle of C, once it is complete
 
 Sums are kept in the workspace until they are complete: nothing is rounded on the way, and one place
 sees finished rectangles. A unit of the sum is 32 bits (`gemm_low_packing.py`). Every sum is
@@ -42,7 +42,8 @@ __all__ = ["GEMM_LOW_SLOTS", "GemmLowPlan", "GemmLowSpec", "gemm_low_kernel", "g
 
 GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
                   "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
-                  "tiles_m", "tiles_n", "block_m", "block_n", "block_k", "strip_step")
+                  "tiles_m", "tiles_n", "block_m", "block_n", "block_k",
+                  "pitch", "sums_step", "strip_step", "sums_size")
 _POINTERS = ("a", "b", "c", "work")
 
 
@@ -83,7 +84,10 @@ class GemmLowPlan:
     block_m: int
     block_n: int
     block_k: int
+    pitch: int
+    sums_step: int
     strip_step: int
+    sums_size: int
     nchunks: int
     work_bytes: int
     work_stride: int
@@ -240,11 +244,8 @@ class _Kernel:
         f, slot, engine = self.f, self.slot, self.engine
         self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
         self.turned = f.gep(self.packed_a, engine.strip * PITCH, "i32")
-        self.sums = f.gep(self.turned, f.mul(slot["block_n"], engine.strip), "i32")
-        strips = f.ceil_div(slot["block_m"], engine.height)
-        size = f.add(f.mul(f.sub(strips, 1), slot["strip_step"]),
-                     f.mul(self._pitch(), engine.strip))
-        self.packed_b = f.gep(self.sums, size, "i32")
+        self.sums = f.gep(self.turned, engine.width * engine.strip, "i32")
+        self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
         grid = f.mul(slot["tiles_m"], slot["tiles_n"])
         first, last = chunk_range(f, f.mul(slot["batch"], grid))
         if engine.kind == "amx":
@@ -262,10 +263,6 @@ class _Kernel:
         if engine.kind == "amx":
             amx.release(f)
         return self.name, self.module.text()
-
-    def _pitch(self) -> Value:
-        """Of the sums: no power of two."""
-        return self.f.add(self.slot["block_n"], 16)
 
     def _address(self, name: str, batch: Value, i: Value, j: Value) -> Value:
         """Element (i, j) of operand `name`."""
@@ -289,21 +286,18 @@ class _Kernel:
             with f.loop(0, height, engine.height) as i:
                 count = f.smin(f.sub(height, i), engine.height)
                 strip = f.mul(f.udiv(i, engine.height), slot["strip_step"])
-                sums = f.gep(self.sums, strip, "i32")
-                row = f.add(i0, i)
-                self._strip(batch, (row, count), width, (k0, end), sums)
-                with f.when(f.cmp("sge", end, slot["k"])):
-                    self._finish(batch, (row, count), (j0, width), sums)
+                self._strip(batch, (f.add(i0, i), count), columns, (k0, end),
+                            f.gep(self.sums, strip, "i32"))
 
     def _part(self, k: Value) -> Value:
         """Where the panels of the sum from `k` on begin."""
         f = self.f
         return f.mul(f.udiv(k, self.engine.group), self.slot["block_n"])
 
-    def _strip(self, batch: Value, rows: tuple, width: Value, part: tuple, sums: Value) -> None:
+    def _strip(self, batch: Value, rows: tuple, columns: tuple, part: tuple, sums: Value) -> None:
         """The sums of one strip over a part of the sum, (start, end)."""
         f, slot, engine = self.f, self.slot, self.engine
-        (i, count), (start, end) = rows, part
+        (i, count), (j0, width), (start, end) = rows, columns, part
         depth = DEPTH * engine.group
         with f.loop(start, f.smax(end, 1), depth) as k:
             elements = f.smin(f.sub(end, k), depth)
@@ -311,15 +305,20 @@ class _Kernel:
                                       count, slot["a_row"], slot["a_col"]])
             units = f.ceil_div(elements, engine.group)
             panels = f.gep(self.packed_b, self._part(f.sub(k, start)), "i32")
+            last = f.cmp("sge", f.add(k, elements), slot["k"])
             with f.loop(0, width, engine.width) as j:
+                place = f.gep(sums, f.mul(j, slot["sums_step"]), "i32")
                 self.tiles.call(f, count, f.sub(width, j), [
-                    self.packed_a, f.gep(panels, f.mul(j, DEPTH), "i32"), f.gep(sums, j, "i32"),
-                    units, self._pitch(), f.cmp("sgt", k, 0)])
+                    self.packed_a, f.gep(panels, f.mul(j, DEPTH), "i32"), place, units,
+                    slot["pitch"], f.cmp("sgt", k, 0)])
+                with f.when(last):
+                    here = f.smin(f.sub(width, j), engine.width)
+                    self._finish(batch, rows, (f.add(j0, j), here), place)
 
     def _finish(self, batch: Value, rows: tuple, columns: tuple, sums: Value) -> None:
         """The one place where a rectangle of C, rows x columns, is complete."""
         f, slot = self.f, self.slot
-        pitch = self._pitch()
+        pitch = slot["pitch"]
         if self.spec.swapped:
             f.call("void", "turn", [sums, pitch, self.turned, columns[1]])
             rows, columns = columns, rows
@@ -385,15 +384,16 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     blocks = -(-columns // widest)
     block_n = -(-columns // (blocks * engine.width)) * engine.width
     strips = -(-max(m, 1) // engine.height)
-    pitch = block_n + 16
-    whole = units <= _LONGEST
+    short, whole = units <= DEPTH, units <= _LONGEST
+    pitch = (engine.width if short else block_n) + 16  # no power of two
     block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
     step = 0 if whole else engine.height * pitch
     sums = (block_m // engine.height - 1) * step + engine.strip * pitch
     packed = (-(-block_k // DEPTH) * DEPTH) * block_n
-    words = engine.strip * PITCH + block_n * engine.strip + sums + packed + engine.lanes
+    words = engine.strip * (PITCH + engine.width) + sums + packed + engine.lanes
     stride = -(-4 * words // 64) * 64
-    return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, step,
+    return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch,
+                       int(not short), step, sums,
                        max(1, min(batch * tiles_m * tiles_n, 4 * threads)), stride * threads,
                        stride)
 

@@ -57,15 +57,17 @@ class Lanes:
             return f.cast("bitcast", bits, vector(count, "float"))
         return raw
 
-    def narrow(self, register: Value, dtype: DType) -> Value:
-        """Register -> memory format, rounded to nearest even."""
+    def narrow(self, register: Value, dtype: DType, rounded: bool = False) -> Value:
+        """Register -> memory format, rounded to nearest even; `rounded` if it has been before."""
         f, count = self.f, lanes_of(register.type)
         if dtype.kind == "b":
             return f.cast("zext", register, vector(count, "i8"))
         if dtype is dtypes.float16:
             return f.cast("fptrunc", register, vector(count, "half"))
         if dtype is dtypes.bfloat16:
-            return f.cast("trunc", f.lshr(self._bfloat_bits(register), 16), vector(count, "i16"))
+            bits = f.cast("bitcast", register, vector(count, "i32")) if rounded \
+                else self._bfloat_bits(register)
+            return f.cast("trunc", f.lshr(bits, 16), vector(count, "i16"))
         return register
 
     def _bfloat_bits(self, register: Value) -> Value:

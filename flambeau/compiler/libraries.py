@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from flambeau.compiler import conv, gemm, gemm_low
+from flambeau.compiler import gemm, gemm_low
 from flambeau.compiler.conv_geometry import Convolution, Operand
+from flambeau.compiler.conv_gradient_plan import gradient_steps
 from flambeau.compiler.conv_grouped import grouped_steps
 from flambeau.compiler.conv_plan import direct_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
+from flambeau.compiler.joint_steps import JOINT_RULES
 from flambeau.compiler.nest import Float, Pointer, vector_lanes
 from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
@@ -49,17 +51,17 @@ def _dot(library, target: Target, threads: int):
         batch *= size
     a_layout = _layout(m, k, a.strides[-2], a.strides[-1])
     b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
-    spec = gemm.GemmSpec(c.dtype.llvm, a_layout, b_layout, small_m=gemm.is_small_m(m))
+    spec = gemm.gemm_spec(c.dtype.llvm, a_layout, b_layout, m, n)
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
     epilogue, more = _epilogue(library, target)
     name, text = gemm.gemm_kernel(spec, target, epilogue)
     values = {
-        "a": _pointer(a), "b": _pointer(b), "c": _pointer(c), "bias": 0,
+        "a": _pointer(a), "b": _pointer(b), "c": _pointer(c),
         "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
         "batch": batch, "m": m, "n": n, "k": k,
         "a_batch": batch_stride(a)[1], "a_row": a.strides[-2], "a_col": a.strides[-1],
         "b_batch": batch_stride(b)[1], "b_row": b.strides[-2], "b_col": b.strides[-1],
-        "c_batch": m * n, "c_row": n, "bias_stride": 0,
+        "c_batch": m * n, "c_row": n,
         "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n,
     }
     slots = [values[slot] for slot in gemm.GEMM_SLOTS] + more
@@ -141,47 +143,9 @@ def _conv(library, target: Target, threads: int):
     grouped = grouped_steps(problem, library.target.dtype.llvm, target, threads)
     if grouped is not None:
         return [(step, int(problem.flops) // 8) for step in grouped]
-    if kind != "grad_weight":
-        found = direct_steps(problem, library.target.dtype.llvm, target, threads)
-        return [(step, int(problem.flops) // 8) for step in found]
-    return _conv_old(library, target, threads)
-
-
-def _conv_old(library, target: Target, threads: int):
-
-    kind, *roles = _CONV_ROLES[library.kind]
-    bias = library.sources[2] if len(library.sources) == 3 else None
-    part = dict(zip(roles, (*library.sources[:2], library.target), strict=True))
-    x, w, y = part["input"], part["weight"], part["output"]
-    stride, padding, dilation, groups = library.attrs[:4]
-    rank = len(stride)
-    image = y if kind == "grad_input" else x
-    unit = image.strides[-1] == 1 and (kind == "grad_input" or stride[-1] == 1)
-    spec = conv.ConvSpec(library.target.dtype.llvm, rank, kind, unit, bias is not None)
-    n, c_in, c_out = x.shape[0], x.shape[1], w.shape[0]
-    cut = conv.conv_plan(spec, target, n, c_in, c_out, groups, x.shape[2:], w.shape[2:],
-                         y.shape[2:], threads)
-    name, text = conv.conv_kernel(spec, target)
-    values = {
-        "input": _pointer(x), "weight": _pointer(w), "output": _pointer(y),
-        "bias": 0 if bias is None else _pointer(bias),
-        "bias_stride": 0 if bias is None else bias.strides[0],
-        "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
-        "n": n, "c_in": c_in, "c_out": c_out, "groups": groups,
-        "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n,
-    }
-    for role, first, second in (("input", "n", "c"), ("weight", "o", "i"), ("output", "n", "c")):
-        axes = (first, second, *(f"x{d}" for d in range(rank)))
-        values |= {f"{role}_{axis}": step
-                   for axis, step in zip(axes, part[role].strides, strict=True)}
-    for word, sizes in (("in", x.shape[2:]), ("kernel", w.shape[2:]), ("out", y.shape[2:]),
-                        ("stride", stride), ("pad", padding), ("dil", dilation)):
-        values |= {f"{word}{d}": size for d, size in enumerate(sizes)}
-    work = n * c_out * w.shape[1]
-    for size in (*w.shape[2:], *y.shape[2:]):
-        work *= size
-    slots = [values[slot] for slot in conv.CONV_SLOTS(rank)]
-    return Step(name, lambda: text, slots, cut.nchunks), 2 * work // 8
+    make = gradient_steps if kind == "grad_weight" else direct_steps
+    found = make(problem, library.target.dtype.llvm, target, threads)
+    return [(step, int(problem.flops) // 8) for step in found]
 
 
 def _argsort(library, target: Target, threads: int):
@@ -208,4 +172,4 @@ def _pool(library, target: Target, threads: int):
 
 _RULES = ({"argsort": _argsort, "random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)
           | dict.fromkeys(("pool_max", "pool_argmax", "pool_max_back", "pool_mean",
-                           "pool_mean_back"), _pool))
+                           "pool_mean_back"), _pool) | JOINT_RULES)

@@ -82,7 +82,15 @@ class Tile:
 
     def scalar(self) -> Tile:
         """The same arithmetic one element at a time."""
-        return dataclasses.replace(self, lanes=1, vectors=1)
+        return self.with_lanes(1)
+
+    def with_lanes(self, lanes: int) -> Tile:
+        """The same arithmetic on `lanes` elements at a time."""
+        return dataclasses.replace(self, lanes=lanes, vectors=1)
+
+    def slim(self) -> Tile:
+        """The tile that is one vector wide."""
+        return dataclasses.replace(self, vectors=1)
 
     @property
     def floating(self) -> bool:
@@ -174,8 +182,9 @@ _PACK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "depth"), 
 def pack_rows(module: Module, name: str, tile: Tile, order: str) -> None:
     """Define `name`(src, dst, depth, count, stride, step): the layout "rows".
 
-    dst[i * pitch + k] = src[i * stride + k * step] for i < count, k < depth; order "row" means
-    that step is 1. Up to a vector may be written behind each row.
+    dst[i * pitch + k] = src[i * stride + k * step] for i < count, k < depth; the last row again
+    for the rest of `Tile.height`. Order "row" means that step is 1. Up to a vector may be written
+    behind each row.
     """
     f = module.function(name, _PACK_ARGS, internal=True)
     a = f.args
@@ -183,8 +192,9 @@ def pack_rows(module: Module, name: str, tile: Tile, order: str) -> None:
     mask = None
     if order == "row" and tile.masked:
         mask = f.lane_mask(tile.lanes, f.sub(a["depth"], whole))
-    with f.loop(0, a["count"]) as i:
-        src = f.gep(a["src"], f.mul(i, a["stride"]), tile.memory)
+    last = f.sub(a["count"], 1)
+    with f.loop(0, tile.height) as i:
+        src = f.gep(a["src"], f.mul(f.smin(i, last), a["stride"]), tile.memory)
         dst = f.gep(a["dst"], f.mul(i, tile.pitch), tile.compute)
         if order == "row":
             with f.loop(0, whole, tile.lanes) as k:
@@ -246,12 +256,13 @@ def pack_block(module: Module, name: str, tile: Tile, width: int) -> None:
     """Define `name`(src, dst, depth, count, stride, step, panel): many panels at once.
 
     As `pack_panel` with order "across", but `count` may be larger than `width`; panels begin
-    `panel` * `width` elements apart. Memory is read in lines as long as the block is wide.
+    `panel` elements apart. Memory is read in lines as long as the block is wide.
     """
     f = module.function(name, (*_PACK_ARGS, ("i64", "panel")), internal=True)
     a = f.args
-    whole = f.mul(f.sdiv(a["count"], width), width)
-    rest = f.sub(a["count"], whole)
+    panels = f.udiv(a["count"], width)
+    whole = f.mul(panels, width)
+    rest, rest_at = f.sub(a["count"], whole), f.mul(panels, a["panel"])
     starts = range(0, width, tile.lanes)
     masks = [f.lane_mask(tile.lanes, f.sub(rest, j)) for j in starts] if tile.masked else []
     with f.loop(0, a["depth"]) as k:
@@ -259,12 +270,12 @@ def pack_block(module: Module, name: str, tile: Tile, width: int) -> None:
         target = f.gep(a["dst"], f.mul(k, width), tile.compute)
         with f.loop(0, whole, width) as start:
             src = f.gep(line, start, tile.memory)
-            dst = f.gep(target, f.mul(start, a["panel"]), tile.compute)
+            dst = f.gep(target, f.mul(f.udiv(start, width), a["panel"]), tile.compute)
             for j in starts:
                 f.store(load_lanes(f, tile, f.gep(src, j, tile.memory)), dst, j)
         with f.when(f.cmp("sgt", rest, 0)):
             src = f.gep(line, whole, tile.memory)
-            dst = f.gep(target, f.mul(whole, a["panel"]), tile.compute)
+            dst = f.gep(target, rest_at, tile.compute)
             for j, mask in zip(starts, masks, strict=False):
                 f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
             if not tile.masked:

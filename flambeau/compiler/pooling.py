@@ -15,6 +15,7 @@ Gradients belong to one plane each, in a fixed order: equal bits on any number o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -28,14 +29,16 @@ from flambeau.core.dtypes import DType, by_name
 __all__ = ["POOL_SLOTS", "PoolPlan", "PoolSpec", "pool_kernel", "pool_plan"]
 
 _AXES = ("0", "1", "2")
-POOL_POINTERS = ("x", "y", "t", "work")
+_ARRAYS = ("x", "y", "t", "v")
+POOL_POINTERS = (*_ARRAYS, "work")
 POOL_SLOTS = (
     *POOL_POINTERS, "work_stride", "tasks", "parts", "channels", "block",
     *(f"{word}{d}" for word in ("size", "out", "kernel", "stride", "pad", "dil") for d in _AXES),
-    *(f"{who}_{axis}" for who in ("x", "y", "t") for axis in ("n", "c", *_AXES)),
+    *(f"{who}_{axis}" for who in _ARRAYS for axis in ("n", "c", *_AXES)),
     "beyond", "divisor", "reach")
-"""x: like the input; y: like the result; t: the gradient of the input. `beyond`: whether padding
-counts; `divisor`: what replaces the count, or 0; `reach`: places of a laid out row."""
+"""x: like the input; y: like the result; t: the gradient of the input; v: the result, where y is
+its gradient. `beyond`: whether padding counts; `divisor`: what replaces the count, or 0; `reach`:
+places of a laid out row."""
 
 UNROLL_TAPS = 12  # longest window row whose taps are written out
 SPLIT_STRIDES = 4  # largest stride for which rows are laid out as that many
@@ -50,13 +53,16 @@ class PoolSpec:
         rule: "max", "mean", "argmax", "max_back" or "mean_back".
         x, y: names of the dtypes of the input and of the result (or its gradient).
         last: channels are contiguous, not rows.
-        taps, stride, dilation: along a row; taps is 0 if there are many.
+        deep: there are three dimensions.
+        taps, stride, dilation: along a row; taps is 0 if there are many. If `last`: registers of
+            channels that are worked on side by side, 1, 1.
     """
 
     rule: str
     x: str
     y: str
     last: bool
+    deep: bool
     taps: int
     stride: int
     dilation: int
@@ -103,10 +109,12 @@ def pool_plan(spec: PoolSpec, target: Target, batch: int, channels: int, windows
         if spec.rule in ("max", "mean", "argmax") and tasks < 4 * threads:
             parts = max(1, min(rows, 4 * threads // max(1, tasks)))
         tasks *= parts
-    buffers = {"argmax": windows.kernel[0] * windows.kernel[1] * step, "mean_back": 2 * step + 2,
-               "max_back": windows.kernel[0] * windows.kernel[1] * step}.get(spec.rule, step)
+    lines = windows.kernel[0] * windows.kernel[1]
+    buffers = {"argmax": lines * step, "mean_back": 2 * step + 2,
+               "max_back": lines * step + 2 * rows + step + 1}.get(spec.rule, step)
+    reach_more = reach + windows.kernel[2] + lanes if spec.rule == "max_back" else reach
     tables = sum(windows.out) + windows.out[2] + 8 * lanes
-    stride = (8 * (buffers * reach + 2 * tables + windows.kernel[0] * windows.kernel[1]) + 127) & -64
+    stride = (8 * (buffers * reach_more + 2 * tables + 4 * lines) + 127) & -64
     work = batch * channels * rows * windows.out[2] * windows.kernel[1] * windows.kernel[2]
     nchunks = 1 if threads == 1 else max(1, min(tasks, work // 16384, CHUNKS))
     return PoolPlan(tasks, parts, block, reach, nchunks, stride * threads, stride)
@@ -131,7 +139,7 @@ def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
     from flambeau.compiler.pooling_last import LastPool
 
     name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
-            f"_{spec.taps}_{spec.stride}_{spec.dilation}")
+            f"_{spec.taps}_{spec.stride}_{spec.dilation}{'_deep' if spec.deep else ''}")
     module = Module(target.attributes)
     f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
                                ("i32", "thread")])
@@ -161,18 +169,20 @@ class Pool:
     def row(self, who: str, base: Value, *at: Value) -> Value:
         """The address of the row (d, h) of a plane."""
         f = self.f
-        offset = f.add(f.mul(at[0], self.slot[f"{who}_0"]), f.mul(at[1], self.slot[f"{who}_1"]))
+        offset = f.mul(at[1], self.slot[f"{who}_1"])
+        if self.spec.deep:
+            offset = f.add(f.mul(at[0], self.slot[f"{who}_0"]), offset)
         return f.gep(base, offset, self.memory(who))
 
     def memory(self, who: str) -> str:
         if self.spec.rule == "argmax" and who == "y":
             return "i64"
-        return memory_type(self.x if who == "x" else self.y)
+        return memory_type(self.x if who in "xv" else self.y)
 
     def read(self, who: str, pointer: Value, lanes: int, mask: Value | None = None,
              outside=0) -> Value:
         """A register from memory; `outside` where the mask is off."""
-        f, dtype = self.f, self.x if who == "x" else self.y
+        f, dtype = self.f, self.x if who in "xv" else self.y
         type_ = vector(lanes, memory_type(dtype))
         if mask is None:
             return self.k.widen(f.load(type_, pointer), dtype)
@@ -204,6 +214,8 @@ class Pool:
     def taps(self, d: int, window: Value) -> tuple[Value, Value, Value]:
         """(first tap, tap behind the last, place of tap 0) of a window that lie in the input."""
         f, slot = self.f, self.slot
+        if d == 0 and not self.spec.deep:
+            return 0, 1, 0
         start = f.sub(f.mul(window, slot[f"stride{d}"]), slot[f"pad{d}"])
         dil = slot[f"dil{d}"]
         first = f.ceil_div(f.smax(f.sub(0, start), 0), dil)
@@ -213,6 +225,8 @@ class Pool:
     def covering(self, d: int, place: Value) -> tuple[Value, Value]:
         """(first, behind the last) of the windows that cover a place; dilation 1."""
         f, slot = self.f, self.slot
+        if d == 0 and not self.spec.deep:
+            return 0, 1
         high = f.add(place, slot[f"pad{d}"])
         low = f.smax(f.sub(high, f.sub(slot[f"kernel{d}"], 1)), 0)
         first = f.ceil_div(low, slot[f"stride{d}"])
@@ -255,6 +269,12 @@ class Pool:
         high = f.select(f.cmp("ogt", x, best), x, best)
         return f.select(f.cmp("uno", x, x), x, high)
 
+    def findable(self, top: Value) -> Value:
+        """A maximum that an element of its window is unordered with or equal to just if it is it:
+        NaN, which nothing equals, is replaced by what its window is not likely to hold."""
+        f = self.f
+        return f.select(f.cmp("uno", top, top), float("inf"), top)
+
     def combine(self, total: Value, x: Value) -> Value:
         return self.f.fadd(total, x) if self.spec.rule == "mean" else self.maximum(total, x)
 
@@ -263,18 +283,34 @@ class Pool:
         return self.lowest if self.spec.rule == "max" else 0
 
     # ------------------------------------------------------------------ gradients
+    def split(self, number: Value, height: str) -> tuple:
+        """(d, h) of a row by its number."""
+        if not self.spec.deep:
+            return 0, number
+        return (self.f.udiv(number, self.slot[height]), self.f.urem(number, self.slot[height]))
+
+    @contextlib.contextmanager
+    def across(self, low, high):
+        """A loop that is known to be one step if there are two dimensions."""
+        if self.spec.deep:
+            with self.f.loop(low, high) as i:
+                yield i
+        else:
+            yield self.f.const(0, "i64")
+
     def clear_to(self, plane: Value, done, needed: Value, clear_row) -> None:
-        """Clear the rows of a gradient up to row number `needed`, which nothing was added to yet."""
-        f, slot = self.f, self.slot
+        """Clear the rows of a gradient up to row number `needed`, to which nothing was added."""
+        f = self.f
         with f.loop(done.get(), needed) as number:
-            d, h = f.udiv(number, slot["size1"]), f.urem(number, slot["size1"])
-            clear_row(self.row("t", plane, d, h))
+            clear_row(self.row("t", plane, *self.split(number, "size1")))
         done.set(f.smax(done.get(), needed))
 
     def rows_needed(self, ends: Sequence[Value]) -> Value:
         """The number of rows up to the place (d, h) behind the last that a window covers."""
         f, slot = self.f, self.slot
         d, h = (f.smin(end, slot[f"size{axis}"]) for axis, end in enumerate(ends))
+        if not self.spec.deep:
+            return f.smax(h, 0)
         return f.smax(f.add(f.mul(f.sub(d, 1), slot["size1"]), h), 0)
 
     def window_end(self, d: int, start: Value) -> Value:
@@ -292,8 +328,8 @@ class PlanarPool(Pool):
         reach = self.slot["reach"]
         self.reach = reach
         rule, slot = spec.rule, self.slot
-        self.lines = f.mul(slot["kernel0"], slot["kernel1"]) if "max_back" == rule or (
-            rule == "argmax") else f.const(1, "i64")
+        several = rule in ("argmax", "max_back")
+        self.lines = f.mul(slot["kernel0"], slot["kernel1"]) if several else f.const(1, "i64")
         self.line_size = f.mul(reach, self.step)
         place = f.gep(self.work, f.mul(self.lines, self.line_size), self.scalar)
         if rule == "mean_back":  # rows of windows before, their places along the row behind
@@ -304,18 +340,34 @@ class PlanarPool(Pool):
         self.table0 = place
         self.table1 = f.gep(place, slot["out0"], "i64")
         self.origins = f.gep(self.table1, slot["out1"], "i64")
+        self.gathers = rule == "max_back" and self.even and spec.taps > 0
+        if rule in ("max_back", "mean_back"):
+            self.before = lanes * (-(-spec.taps // lanes) or 1) if spec.taps else f.mul(
+                f.ceil_div(slot["kernel2"], lanes), lanes)
+        if self.gathers:
+            self.pitch = f.add(reach, self.before)
+            rows = f.mul(slot["out0"], slot["out1"])
+            self.covers = f.gep(self.origins, f.mul(slot["kernel0"], slot["kernel1"]), "i64")
+            self.places = f.gep(self.covers, f.mul(
+                f.mul(slot["kernel0"], slot["kernel1"]), 2), "i64")
+            place = f.gep(self.places, f.mul(reach, self.step + 1), self.scalar)
+            self.spots = f.gep(place, 0, "i64")
+            self.grads = f.gep(self.spots, f.mul(rows, self.pitch), "i32")
 
     def emit(self) -> None:
         f, slot, spec = self.f, self.slot, self.spec
         start, stop = chunk_range(f, slot["tasks"])
         self._prepare()
-        rows_of = self._gradient_rows if spec.rule == "mean_back" else self._window_rows
+        rows_of = {"mean_back": self._gradient_rows, "max_back": self._given_rows}.get(
+            spec.rule, self._window_rows)
+        if spec.rule == "max_back" and not self.gathers:
+            rows_of = self._window_rows
         with f.loop(start, stop) as task:
             plane, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
             n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
             base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
                                                 f.mul(c, slot[f"{who}_c"])), self.memory(who))
-                    for who in ("x", "y", "t")}
+                    for who in _ARRAYS}
             rows_of(base, part)
 
     def _prepare(self) -> None:
@@ -323,6 +375,10 @@ class PlanarPool(Pool):
         f, slot, rule = self.f, self.slot, self.spec.rule
         outside = 0 if rule in ("mean", "mean_back") else self.lowest
         self.clear(self.work, f.mul(self.lines, self.line_size), outside)
+        if self.gathers:
+            with f.loop(0, f.mul(f.mul(slot["out0"], slot["out1"]), self.pitch)) as i:
+                f.store(f.const(-1, "i32"), self.spots, i)
+                f.store(f.const(0.0, register_type(self.real)), self.grads, i)
         if rule in ("mean", "mean_back"):
             # behind the end as well: what no result needs must not be slow to divide by
             self.clear(self.table, f.add(slot["out2"], self.lanes), 1)
@@ -401,7 +457,7 @@ class PlanarPool(Pool):
         end = f.udiv(f.mul(total, f.add(part, 1)), slot["parts"])
         done = f.var("i64", 0)
         with f.loop(begin, end) as number:
-            od, oh = f.udiv(number, slot["out1"]), f.urem(number, slot["out1"])
+            od, oh = self.split(number, "out1")
             d, h = self.taps(0, od), self.taps(1, oh)
             y = self.row("y", base["y"], od, oh)
             if rule in ("max", "mean"):
@@ -421,7 +477,7 @@ class PlanarPool(Pool):
     def _each_row(self, d, h, body) -> None:
         """body(kd, kh, d, h) for the taps (ranges as of `taps`) over the rows of a window."""
         f, slot = self.f, self.slot
-        with f.loop(d[0], d[1]) as kd, f.loop(h[0], h[1]) as kh:
+        with self.across(d[0], d[1]) as kd, f.loop(h[0], h[1]) as kh:
             body(kd, kh, f.add(d[2], f.mul(kd, slot["dil0"])),
                  f.add(h[2], f.mul(kh, slot["dil1"])))
 
@@ -458,25 +514,39 @@ class PlanarPool(Pool):
 
         self._each_out(out)
 
+    def _lay_out_rows(self, x: Value, d, h, across) -> Value:
+        """Lay out the rows of a window (ranges of taps as of `taps`): how many. Beside each its
+        offset by the strides `across`, or the number of its first tap."""
+        f, slot = self.f, self.slot
+        used = f.var("i64", 0)
+        used.set(0)
+
+        def lay_out(kd, kh, at_d, at_h) -> None:
+            line = f.gep(self.work, f.mul(used.get(), self.line_size), self.scalar)
+            pointer = self.row("x", x, at_d, at_h)
+            self._lay_out(line, lambda w, mask: self.read(
+                "x", f.gep(pointer, w, self.memory("x")), self.lanes * self.step, mask,
+                self.lowest))
+            if across is None:
+                tap = f.add(f.mul(kd, slot["kernel1"]), kh) if self.spec.deep else kh
+                origin = f.mul(tap, slot["kernel2"])
+            else:
+                origin = f.add(f.mul(at_d, across[0]), f.mul(at_h, across[1]))
+            f.store(f.cast("trunc", origin, "i32"), self.origins, used.get())
+            used.set(f.add(used.get(), 1))
+
+        self._each_row(d, h, lay_out)
+        return used.get()
+
     def _argmax(self, base: dict, y: Value, d, h) -> None:
         f, slot, lanes = self.f, self.slot, self.lanes
         back = self.spec.rule == "max_back"
-        used, places = f.var("i64", 0), vector(lanes, "i32")
+        places = vector(lanes, "i32")
         best, spot = f.var(self.vector), f.var(places)
         across = [slot["t_0"], slot["t_1"]] if back else [
             f.mul(slot["size1"], slot["size2"]), slot["size2"]]
 
-        def lay_out(kd, kh, at_d, at_h) -> None:
-            line = f.gep(self.work, f.mul(used.get(), self.line_size), self.scalar)
-            pointer = self.row("x", base["x"], at_d, at_h)
-            self._lay_out(line, lambda w, mask: self.read(
-                "x", f.gep(pointer, w, self.memory("x")), lanes * self.step, mask, self.lowest))
-            origin = f.add(f.mul(at_d, across[0]), f.mul(at_h, across[1]))
-            f.store(f.cast("trunc", origin, "i32"), self.origins, used.get())
-            used.set(f.add(used.get(), 1))
-
-        used.set(0)
-        self._each_row(d, h, lay_out)
+        used = self._lay_out_rows(base["x"], d, h, across)
         steps = f.mul(f.iota(lanes, "i32"), f.splat(f.cast("trunc", slot["stride2"], "i32"), lanes))
 
         def find(ow: Value, mask: Value | None) -> Value:
@@ -484,7 +554,7 @@ class PlanarPool(Pool):
             best.set(self.lowest)
             first = f.splat(f.load("i32", self.origins), lanes)
             spot.set(f.add(first, f.load(places, self.table, ow)))
-            with f.loop(0, used.get()) as number:
+            with f.loop(0, used) as number:
                 line = f.gep(self.work, f.mul(number, self.line_size), self.scalar)
                 origin = f.load("i32", self.origins, number)
 
@@ -517,22 +587,104 @@ class PlanarPool(Pool):
                 g = f.load(self.memory("y"), y, ow)
                 f.store(f.fadd(f.load(self.memory("t"), pointer), g), pointer)
 
+    # ------------------------------------------------------------------ the gradient of a maximum
+    def _given_rows(self, base: dict, part: Value) -> None:
+        """First the tap that each window's maximum is at, then what each place takes from the
+        windows over it."""
+        f, slot = self.f, self.slot
+        with f.loop(0, f.mul(slot["out0"], slot["out1"])) as number:
+            self._find_taps(base, number)
+        with f.loop(0, f.mul(slot["size0"], slot["size1"])) as number:
+            at = self.split(number, "size1")
+            count = self._covers(at)
+            self._gradient_row(self.row("t", base["t"], *at),
+                               lambda q, count=count: self._taken(q, count))
+
+    def _find_taps(self, base: dict, number: Value) -> None:
+        f, lanes, taps = self.f, self.lanes, self.spec.taps
+        at = self.split(number, "out1")
+        used = self._lay_out_rows(base["x"], self.taps(0, at[0]), self.taps(1, at[1]), None)
+        y, v = (self.row(who, base[who], *at) for who in "yv")
+        line = f.add(f.mul(number, self.pitch), self.before)
+        spots, grads = f.gep(self.spots, line, "i32"), f.gep(self.grads, line, self.scalar)
+        spot = f.var(vector(lanes, "i32"))
+
+        def find(ow: Value, mask: Value | None) -> None:
+            top = self.findable(self.read("v", f.gep(v, ow, self.memory("v")), lanes, mask))
+            f.store(self.read("y", f.gep(y, ow, self.memory("y")), lanes, mask), grads, ow)
+            spot.set(-1)
+            with f.loop(0, used) as back:  # the first element that equals the maximum comes last
+                row = f.sub(f.sub(used, 1), back)
+                rows = f.gep(self.work, f.mul(row, self.line_size), self.scalar)
+                origin = f.splat(f.load("i32", self.origins, row), lanes)
+                for tap in reversed(range(taps)):
+                    hit = f.cmp("ueq", self._tap(rows, ow, tap), top)
+                    spot.set(f.select(hit, f.op("add", origin, tap), spot.get()))
+            result = spot.get() if mask is None else f.select(mask, spot.get(), -1)
+            f.store(result, spots, ow)
+
+        self._each_out(find)
+
+    def _covers(self, at: tuple) -> Value:
+        """List the rows of windows over a row of places, each with its first tap there: how many.
+        """
+        f, slot = self.f, self.slot
+        count = f.var("i64", 0)
+        count.set(0)
+
+        def over(d: int, tap: Value) -> tuple[Value, Value]:
+            """(the window whose tap lies at the place, whether there is one)"""
+            start = f.sub(f.add(at[d], slot[f"pad{d}"]), f.mul(tap, slot[f"dil{d}"]))
+            safe = f.smax(start, 0)
+            window = f.udiv(safe, slot[f"stride{d}"])
+            fits = f.and_(f.cmp("eq", f.mul(window, slot[f"stride{d}"]), start),
+                          f.cmp("slt", window, slot[f"out{d}"]))
+            return window, fits
+
+        with self.across(0, slot["kernel0"]) as kd, f.loop(0, slot["kernel1"]) as kh:
+            window, fits = over(1, kh)
+            tap = kh
+            if self.spec.deep:
+                deep, also = over(0, kd)
+                fits = f.and_(fits, also)
+                window = f.add(f.mul(deep, slot["out1"]), window)
+                tap = f.add(f.mul(kd, slot["kernel1"]), kh)
+            with f.when(fits):
+                entry = f.mul(count.get(), 2)
+                f.store(f.add(f.mul(window, self.pitch), self.before), self.covers, entry)
+                f.store(f.mul(tap, slot["kernel2"]), self.covers, f.add(entry, 1))
+                count.set(f.add(count.get(), 1))
+        return count.get()
+
+    def _taken(self, q: Value, count: Value) -> list[Value]:
+        """What the places q * stride + r take from the listed rows of windows, for every r."""
+        f, lanes = self.f, self.lanes
+        totals = [f.var(self.vector) for _ in range(self.step)]
+        for total in totals:
+            total.set(0.0)
+        with f.loop(0, count) as i:
+            entry = f.mul(i, 2)
+            line = f.add(f.load("i64", self.covers, entry), q)
+            first = f.splat(f.cast("trunc", f.load("i64", self.covers, f.add(entry, 1)), "i32"),
+                            lanes)
+            for tap in range(self.spec.taps):
+                far = tap * self.spec.dilation
+                window, total = f.sub(line, far // self.step), totals[far % self.step]
+                hit = f.cmp("eq", f.load(first.type, self.spots, window),
+                            f.op("add", first, tap))
+                g = f.load(self.vector, self.grads, window)
+                total.set(f.select(hit, f.fadd(total.get(), g), total.get()))
+        return [total.get() for total in totals]
+
     # ------------------------------------------------------------------ the gradient of a mean
     def _gradient_rows(self, base: dict, part: Value) -> None:
-        f, slot, lanes = self.f, self.slot, self.lanes
-        before = lanes * (-(-max(self.spec.taps, 1) // lanes) if self.spec.taps else 1)
-        self.before = before if self.spec.taps else f.mul(
-            f.ceil_div(slot["kernel2"], lanes), lanes)
+        f, slot = self.f, self.slot
         self.shares = f.gep(self.work, self.before, self.scalar)
         with f.loop(0, f.mul(slot["size0"], slot["size1"])) as number:
-            at = f.udiv(number, slot["size1"]), f.urem(number, slot["size1"])
+            at = self.split(number, "size1")
             d, h = self.covering(0, at[0]), self.covering(1, at[1])
             self._shares(base["y"], d, h)
-            t = self.row("t", base["t"], *at)
-            if self.step == 1 and self.even:
-                self._gradient_row(t)
-            else:
-                self._gradient_row_apart(t)
+            self._gradient_row(self.row("t", base["t"], *at), self._shared_taps)
 
     def _shares(self, y: Value, d, h) -> None:
         """For every window along the row: what it gives to each of its places there."""
@@ -541,7 +693,7 @@ class PlanarPool(Pool):
 
         def out(ow: Value, mask: Value | None) -> None:
             total.set(0.0)
-            with f.loop(d[0], d[1]) as od, f.loop(h[0], h[1]) as oh:
+            with self.across(d[0], d[1]) as od, f.loop(h[0], h[1]) as oh:
                 share = f.fmul(f.load(self.scalar, self.table0, od),
                                f.load(self.scalar, self.table1, oh))
                 pointer = f.gep(self.row("y", y, od, oh), ow, self.memory("y"))
@@ -554,49 +706,50 @@ class PlanarPool(Pool):
 
         self._each_out(out)
 
-    def _gradient_row(self, t: Value) -> None:
-        """Stride 1: place p takes from the windows p - tap."""
-        f, slot, total = self.f, self.slot, self.f.var(self.vector)
-
-        def place(w: Value, mask: Value | None) -> None:
+    def _shared_taps(self, q: Value) -> list[Value]:
+        """What the places q * stride + r take from the windows over them, for every r."""
+        f, totals = self.f, [self.f.var(self.vector) for _ in range(self.step)]
+        for r, total in enumerate(totals):
             total.set(0.0)
-            self._each_tap(lambda tap: total.set(f.fadd(total.get(), f.load(
-                self.vector, self.shares, f.sub(f.add(w, slot["pad2"]), tap)))))
-            self.write(total.get(), f.gep(t, w, self.memory("t")), mask)
+            self._each_tap(lambda tap, total=total: total.set(f.fadd(total.get(), f.load(
+                self.vector, self.shares, f.sub(q, f.udiv(tap, self.step))))), r, self.step)
+        return [total.get() for total in totals]
 
-        with f.loop(0, self.full, self.lanes) as w:
-            place(w, None)
-        with f.when(f.cmp("slt", self.full, slot["size2"])):
-            place(self.full, self.tail)
-
-    def _gradient_row_apart(self, t: Value) -> None:
-        """Strides: the places p = q * stride + r of each r, woven together, then copied."""
+    def _gradient_row(self, t: Value, places_of) -> None:
+        """One row of the gradient. places_of(q) gives the places q * stride + r for every r,
+        counted from the start of the padding; they are woven together, then copied."""
         f, slot, lanes = self.f, self.slot, self.lanes
+        full = f.mul(f.udiv(slot["size2"], lanes), lanes)
+        rest = f.cmp("slt", full, slot["size2"])
+        mask = f.lane_mask(lanes, f.sub(slot["size2"], full))
+        if self.even and self.step == 1:
+            def found(w: Value) -> Value:
+                return places_of(f.add(w, slot["pad2"]))[0]
+        else:
+            self._weave_row(places_of)
+            source = f.gep(self.places, slot["pad2"], self.scalar)
+
+            def found(w: Value) -> Value:
+                return f.load(self.vector, source, w)
+        with f.loop(0, full, lanes) as w:
+            self.write(found(w), f.gep(t, w, self.memory("t")), None)
+        with f.when(rest):
+            self.write(found(full), f.gep(t, full, self.memory("t")), mask)
+
+    def _weave_row(self, places_of) -> None:
+        f, slot = self.f, self.slot
         length = f.add(slot["pad2"], slot["size2"])
         if self.even:
-            totals = [f.var(self.vector) for _ in range(self.step)]
-            with f.loop(0, f.ceil_div(length, self.step), lanes) as q:
-                for r, total in enumerate(totals):
-                    total.set(0.0)
-                    self._each_tap(lambda tap, total=total: total.set(f.fadd(total.get(), f.load(
-                        self.vector, self.shares, f.sub(q, f.udiv(tap, self.step))))),
-                        r, self.step)
-                self._weave([total.get() for total in totals], f.mul(q, self.step))
-        else:
-            self.clear(self.places, f.add(length, f.mul(slot["kernel2"], 1)))
-            with f.loop(0, slot["out2"]) as ow, f.loop(0, slot["kernel2"]) as tap:
-                at = f.add(f.mul(ow, slot["stride2"]), tap)
-                with f.when(f.cmp("slt", at, length)):
-                    found = f.fadd(f.load(self.scalar, self.places, at),
-                                   f.load(self.scalar, self.shares, ow))
-                    f.store(found, self.places, at)
-        source = f.gep(self.places, slot["pad2"], self.scalar)
-        full = f.mul(f.udiv(slot["size2"], lanes), lanes)
-        with f.loop(0, full, lanes) as w:
-            self.write(f.load(self.vector, source, w), f.gep(t, w, self.memory("t")), None)
-        with f.when(f.cmp("slt", full, slot["size2"])):
-            mask = f.lane_mask(lanes, f.sub(slot["size2"], full))
-            self.write(f.load(self.vector, source, full), f.gep(t, full, self.memory("t")), mask)
+            with f.loop(0, f.ceil_div(length, self.step), self.lanes) as q:
+                self._weave(places_of(q), f.mul(q, self.step))
+            return
+        self.clear(self.places, f.add(length, slot["kernel2"]))
+        with f.loop(0, slot["out2"]) as ow, f.loop(0, slot["kernel2"]) as tap:
+            at = f.add(f.mul(ow, slot["stride2"]), tap)
+            with f.when(f.cmp("slt", at, length)):
+                found = f.fadd(f.load(self.scalar, self.places, at),
+                               f.load(self.scalar, self.shares, ow))
+                f.store(found, self.places, at)
 
     def _weave(self, parts: list[Value], at: Value) -> None:
         """Store the elements of `parts` in turn."""

@@ -9,8 +9,6 @@ from flambeau.compiler.pooling import Pool
 
 __all__ = ["LastPool"]
 
-GROUP = 4  # registers of channels that are computed side by side
-
 
 class LastPool(Pool):
     """Channels are contiguous."""
@@ -30,7 +28,7 @@ class LastPool(Pool):
         with f.loop(start, stop) as task:
             n, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
             base = {who: f.gep(slot[who], f.mul(n, slot[f"{who}_n"]), self.memory(who))
-                    for who in ("x", "y", "t")}
+                    for who in "xytv"}
             rows_of(base, part)
 
     def _beside(self, who: str, row: Value, w: Value) -> Value:
@@ -41,12 +39,11 @@ class LastPool(Pool):
         return self._beside(who, self.row(who, base, at[0], at[1]), at[2])
 
     def _rows(self, sizes: str, part: Value):
-        """(first, behind the last, height) of the rows (d, h) that are this part's."""
+        """(first, behind the last) of the rows that are this part's."""
         f, slot = self.f, self.slot
-        height = slot[f"{sizes}1"]
-        total = f.mul(slot[f"{sizes}0"], height)
+        total = f.mul(slot[f"{sizes}0"], slot[f"{sizes}1"])
         return (f.udiv(f.mul(total, part), slot["parts"]),
-                f.udiv(f.mul(total, f.add(part, 1)), slot["parts"]), height)
+                f.udiv(f.mul(total, f.add(part, 1)), slot["parts"]))
 
     def _channels(self, low: Value | int, high: Value, group: int, body) -> None:
         """body(channel, registers, mask) over channels low to high."""
@@ -64,9 +61,9 @@ class LastPool(Pool):
     # ------------------------------------------------------------------ windows
     def _windows(self, base: dict, part: Value) -> None:
         f, slot = self.f, self.slot
-        begin, end, height = self._rows("out", part)
+        begin, end = self._rows("out", part)
         with f.loop(begin, end) as number:
-            od, oh = f.udiv(number, height), f.urem(number, height)
+            od, oh = self.split(number, "out1")
             d, h = self.taps(0, od), self.taps(1, oh)
             y = self.row("y", base["y"], od, oh)
             with f.loop(0, slot["out2"]) as ow:
@@ -80,13 +77,13 @@ class LastPool(Pool):
         """body(place d, place h, place w) for the taps of a window that lie in the image."""
         f, slot = self.f, self.slot
         d, h, w = windows
-        with f.loop(d[0], d[1]) as kd, f.loop(h[0], h[1]) as kh, f.loop(w[0], w[1]) as kw:
+        with self.across(d[0], d[1]) as kd, f.loop(h[0], h[1]) as kh, f.loop(w[0], w[1]) as kw:
             body(*(f.add(at[2], f.mul(k, slot[f"dil{axis}"]))
                    for axis, (at, k) in enumerate(((d, kd), (h, kh), (w, kw)))))
 
     def _pool_pixel(self, x: Value, y: Value, at, windows) -> None:
         f, lanes = self.f, self.lanes
-        totals = [f.var(self.vector) for _ in range(GROUP)]
+        totals = [f.var(self.vector) for _ in range(self.spec.taps)]
         share = None
         if self.spec.rule == "mean":
             share = f.splat(self._product([f.load(self.scalar, table, i)
@@ -108,7 +105,7 @@ class LastPool(Pool):
                 value = total.get() if share is None else f.fmul(total.get(), share)
                 self.write(value, f.gep(y, f.add(c, i * lanes), self.memory("y")), mask)
 
-        self._channels(0, self.slot["channels"], GROUP, block)
+        self._channels(0, self.slot["channels"], self.spec.taps, block)
 
     def _product(self, factors):
         f = self.f
@@ -118,7 +115,9 @@ class LastPool(Pool):
     def _flat(self, place) -> Value:
         """The number of a pixel, row-major."""
         f, slot = self.f, self.slot
-        flat = f.add(f.mul(place[0], slot["size1"]), place[1])
+        flat = place[1]
+        if self.spec.deep:
+            flat = f.add(f.mul(place[0], slot["size1"]), flat)
         return f.add(f.mul(flat, slot["size2"]), place[2])
 
     def _find(self, x: Value, windows, c: Value, mask: Value | None, best, spot) -> None:
@@ -154,7 +153,8 @@ class LastPool(Pool):
         f, slot, lanes = self.f, self.slot, self.lanes
         low = f.mul(part, slot["block"])
         high = f.smin(f.add(low, slot["block"]), slot["channels"])
-        best, spot, done = f.var(self.vector), f.var(vector(lanes, "i32")), f.var("i64", 0)
+        self.left = [f.var(vector(lanes, "i1")) for _ in range(self.spec.taps)]
+        done = f.var("i64", 0)
 
         def clear_row(pointer: Value) -> None:
             with f.loop(0, slot["size2"]) as w:
@@ -163,46 +163,55 @@ class LastPool(Pool):
                     f.gep(self._beside("t", pointer, w), c, self.memory("t")), mask))
 
         with f.loop(0, f.mul(slot["out0"], slot["out1"])) as number:
-            od, oh = f.udiv(number, slot["out1"]), f.urem(number, slot["out1"])
+            od, oh = self.split(number, "out1")
             d, h = self.taps(0, od), self.taps(1, oh)
             ends = self.window_end(0, d[2]), self.window_end(1, h[2])
             self.clear_to(base["t"], done, self.rows_needed(ends), clear_row)
-            y = self.row("y", base["y"], od, oh)
+            y, v = (self.row(who, base[who], od, oh) for who in "yv")
             with f.loop(0, slot["out2"]) as ow:
                 windows = (d, h, self.taps(2, ow))
-                g_row = self._beside("y", y, ow)
+                pixels = self._beside("y", y, ow), self._beside("v", v, ow)
 
                 def block(c: Value, count: int, mask: Value | None, windows=windows,
-                          g_row=g_row) -> None:
-                    self._find(base["x"], windows, c, mask, best, spot)
-                    g = self.read("y", f.gep(g_row, c, self.memory("y")), lanes, mask)
-                    self._add_where(base["t"], windows, c, mask, spot.get(), g)
+                          pixels=pixels) -> None:
+                    self._give(base, windows, pixels, c, count, mask)
 
-                self._channels(low, high, 1, block)
+                self._channels(low, high, self.spec.taps, block)
         self.clear_to(base["t"], done, f.mul(slot["size0"], slot["size1"]), clear_row)
 
-    def _add_where(self, t: Value, windows, c: Value, mask: Value | None, spot: Value, g: Value
-                   ) -> None:
-        f, lanes = self.f, self.lanes
+    def _give(self, base: dict, windows, pixels, c: Value, count: int, mask: Value | None) -> None:
+        """Add a window's gradient where its maximum lies first, for some channels."""
+        f, lanes, parts = self.f, self.lanes, range(count)
+        places = [f.add(c, i * lanes) for i in parts]
+        g = [self.read("y", f.gep(pixels[0], at, self.memory("y")), lanes, mask) for at in places]
+        top = [self.findable(self.read("v", f.gep(pixels[1], at, self.memory("v")), lanes, mask))
+               for at in places]
+        for i in parts:
+            self.left[i].set(f.const(True, vector(lanes, "i1")) if mask is None else mask)
 
         def add(*place) -> None:
-            pointer = f.gep(self._pixel("t", t, *place), c, self.memory("t"))
-            here = f.splat(f.cast("trunc", self._flat(place), "i32"), lanes)
-            share = f.select(f.cmp("eq", spot, here), g, 0.0)
-            if mask is None:
-                f.store(f.fadd(f.load(share.type, pointer), share), pointer)
-            else:
-                f.masked_store(f.fadd(f.masked_load(share.type, pointer, mask), share), pointer,
-                               mask)
+            x, t = self._pixel("x", base["x"], *place), self._pixel("t", base["t"], *place)
+            for i, at in enumerate(places):
+                found = self.read("x", f.gep(x, at, self.memory("x")), lanes, mask)
+                hit = f.and_(f.cmp("ueq", found, top[i]), self.left[i].get())
+                self.left[i].set(f.and_(self.left[i].get(), f.not_(hit)))
+                pointer = f.gep(t, at, self.memory("t"))
+                old = (f.load(g[i].type, pointer) if mask is None else
+                       f.masked_load(g[i].type, pointer, mask))
+                new = f.select(hit, f.fadd(old, g[i]), old)
+                if mask is None:
+                    f.store(new, pointer)
+                else:
+                    f.masked_store(new, pointer, mask)
 
         self._each_tap(windows, add)
 
     # ------------------------------------------------------------------ the gradient of a mean
     def _back_of_mean(self, base: dict, part: Value) -> None:
         f, slot = self.f, self.slot
-        begin, end, height = self._rows("size", part)
+        begin, end = self._rows("size", part)
         with f.loop(begin, end) as number:
-            at = f.udiv(number, height), f.urem(number, height)
+            at = self.split(number, "size1")
             d, h = self.covering(0, at[0]), self.covering(1, at[1])
             t = self.row("t", base["t"], *at)
             with f.loop(0, slot["size2"]) as w:
@@ -211,13 +220,13 @@ class LastPool(Pool):
 
     def _gradient_pixel(self, y: Value, t: Value, ranges) -> None:
         f, lanes = self.f, self.lanes
-        totals = [f.var(self.vector) for _ in range(GROUP)]
+        totals = [f.var(self.vector) for _ in range(self.spec.taps)]
         d, h, w = ranges
 
         def block(c: Value, count: int, mask: Value | None) -> None:
             for total in totals[:count]:
                 total.set(0.0)
-            with f.loop(*d) as od, f.loop(*h) as oh, f.loop(*w) as ow:
+            with self.across(*d) as od, f.loop(*h) as oh, f.loop(*w) as ow:
                 share = f.splat(self._product([f.load(self.scalar, table, i) for table, i in zip(
                     self.tables, (od, oh, ow), strict=True)]), lanes)
                 pointer = f.gep(self._pixel("y", y, od, oh, ow), c, self.memory("y"))
@@ -227,4 +236,4 @@ class LastPool(Pool):
             for i, total in enumerate(totals[:count]):
                 self.write(total.get(), f.gep(t, f.add(c, i * lanes), self.memory("t")), mask)
 
-        self._channels(0, self.slot["channels"], GROUP, block)
+        self._channels(0, self.slot["channels"], self.spec.taps, block)

@@ -20,6 +20,11 @@ from flambeau.compiler.target import Target
 __all__ = ["pool_step"]
 
 
+def _group(channels: int, lanes: int) -> int:
+    """Registers of channels that are worked on side by side."""
+    return next((count for count in (4, 2) if channels >= count * lanes), 1)
+
+
 def _three(values: tuple, fill: int) -> tuple:
     return (fill,) * (3 - len(values)) + tuple(values)
 
@@ -32,11 +37,14 @@ def pool_step(library, target: Target, threads: int) -> tuple[Step, int]:
         word: _three(getattr(given, word), 0 if word == "padding" else 1)
         for word in ("size", "out", "kernel", "stride", "padding", "dilation")})
     arrays = _roles(library, rule)
-    last = runs_last(arrays.get("x", arrays["y"]), rank)
+    last = runs_last(library.sources[-1], rank)
     taps = windows.kernel[2] if windows.kernel[2] <= UNROLL_TAPS else 0
     x, y = arrays.get("x", arrays["y"]), arrays["y"]
+    lanes = target.lanes(max(4, min(8, y.dtype.itemsize)))
     spec = PoolSpec(rule, x.dtype.name, y.dtype.name, last,
-                    *((0, 1, 1) if last else (taps, windows.stride[2], windows.dilation[2])))
+                    windows.kernel[0] > 1 or windows.size[0] > 1,
+                    *((taps, windows.stride[2], windows.dilation[2]) if not last else
+                      (_group(y.shape[-rank - 1], lanes), 1, 1)))
     lead = y.shape[:-rank]
     batch, channels = (lead[0] if len(lead) == 2 else 1), lead[-1]
     cut = pool_plan(spec, target, batch, channels, windows, threads)
@@ -62,9 +70,10 @@ def pool_step(library, target: Target, threads: int) -> tuple[Step, int]:
 
 
 def _roles(library, rule: str) -> dict[str, Buffer]:
-    """The arrays by role: x like the input, y like the result, t the input's gradient."""
+    """The arrays by role: x like the input, y like the result, t the input's gradient,
+    v the result beside its gradient y."""
     if rule == "max_back":
-        return {"y": library.sources[0], "x": library.sources[1], "t": library.target}
+        return dict(zip("yxvt", (*library.sources, library.target), strict=True))
     if rule == "mean_back":
         return {"y": library.sources[0], "t": library.target}
     return {"x": library.sources[0], "y": library.target}

@@ -38,6 +38,7 @@ class LibraryStep:
         sources: operand buffers; `target`: the result's buffer.
         epilogue: elementwise phases that run on each finished part of the result (`fusing.py`).
         private: whether only the epilogue reads the result: it need not be stored at all.
+        results: of a joint primitive: all results by number, None for those that nobody wants.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class LibraryStep:
     target: Buffer
     epilogue: tuple[Phase, ...] = ()
     private: bool = False
+    results: tuple[Buffer | None, ...] = ()
 
 
 @dataclasses.dataclass
@@ -399,20 +401,59 @@ class _Scheduler:
             source = dense
         self._library(value, (source,), buffer)
 
+    def _place_joint(self, value: Value, buffer: Buffer) -> None:
+        """All wanted results of one kernel. Its operands have contiguous rows."""
+        found: dict[int, tuple[Value, Buffer]] = {value.attrs[-1]: (value, buffer)}
+        for other in self.order:
+            if other.prim is value.prim and other.inputs == value.inputs \
+                    and other.attrs[:-1] == value.attrs[:-1] and other.attrs[-1] not in found:
+                where = self.final.get(other) or self.temporary(other)
+                found[other.attrs[-1]] = other, where
+        sources = tuple(self._rows(operand) for operand in value.inputs)
+        results: list[Buffer | None] = [None] * value.prim.results
+        for number, (member, where) in found.items():
+            dense = where.strides == contiguous_strides(where.shape)
+            results[number] = where if dense else self.temporary(member)
+        self.steps.append(LibraryStep(value.prim.name, value.attrs, sources,
+                                      results[value.attrs[-1]], results=tuple(results)))
+        for number, (member, where) in found.items():
+            if results[number] is not where:
+                self._copy(results[number], where)
+            self.placed[member] = where
+
+    def _rows(self, value: Value) -> Buffer:
+        """`value` as a buffer with contiguous rows."""
+        buffer = self.view(value)
+        if buffer.strides[-1:] == (1,) or buffer.shape[-1:] in ((), (1,)):
+            return buffer
+        dense = self.temporary(value)
+        self._copy(buffer, dense)
+        return dense
+
     def _place_pool(self, value: Value, buffer: Buffer) -> None:
         """All arrays of a pooling kernel have contiguous rows, or contiguous channels."""
         if not value.numel:
             return
-        rank, sources = len(value.attrs[0].out), [self.view(v) for v in value.inputs]
+        rank, given = len(value.attrs[0].out), list(value.inputs)
+        if not value.prim.name.endswith("_back"):
+            given = [self._unwidened(v) for v in given]
+        sources = [self.view(v) for v in given]
         last = runs_last(sources[-1], rank)
         for number, source in enumerate(sources):
             if not fits_pool(source, rank, last):
-                sources[number] = self._ordered(value.inputs[number], rank, last)
+                sources[number] = self._ordered(given[number], rank, last)
                 self._copy(source, sources[number])
         target = buffer if fits_pool(buffer, rank, last) else self._ordered(value, rank, last)
         self.steps.append(LibraryStep(value.prim.name, value.attrs, tuple(sources), target))
         if target is not buffer:
             self._copy(target, buffer)
+
+    def _unwidened(self, value: Value) -> Value:
+        """What a kernel that widens 16-bit floats itself may read in place of `value`."""
+        narrow = value.prim.name == "cast" and value.inputs[0].dtype.is_reduced
+        if narrow and value.dtype is dtypes.float32 and value not in self.placed:
+            return value.inputs[0]
+        return value
 
     def _ordered(self, value: Value, rank: int, last: bool) -> Buffer:
         buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,

@@ -23,7 +23,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Mapping
 
-__all__ = ["Settings", "available_memory", "available_threads", "settings"]
+__all__ = ["Settings", "available_memory", "available_threads", "free_memory", "settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +135,18 @@ def available_memory(root: str = "/") -> int:
     return physical if limit is None else min(physical, int(limit))
 
 
+def free_memory(root: str = "/") -> int:
+    """Bytes that a process may still take without swapping: what Linux calls available, bounded by
+    what is left of the cgroup's limit. A very large number where nobody tells."""
+    try:
+        text = (pathlib.Path(root) / "proc/meminfo").read_text()
+        free = int(text.split("MemAvailable:", 1)[1].split(None, 1)[0]) << 10
+    except (OSError, IndexError, ValueError):
+        return sys.maxsize
+    limit = _cgroup_limit(pathlib.Path(root), "memory", _left_v2, _left_v1)
+    return free if limit is None else min(free, max(0, int(limit)))
+
+
 _Reader = Callable[[pathlib.Path], float | None]
 
 
@@ -191,6 +203,19 @@ def _bytes_v2(folder: pathlib.Path) -> float | None:
 
 def _bytes_v1(folder: pathlib.Path) -> float | None:
     return _bytes(folder / "memory.limit_in_bytes")  # about 2**63 for no limit
+
+
+def _left_v2(folder: pathlib.Path) -> float | None:
+    return _left(folder / "memory.max", folder / "memory.current")
+
+
+def _left_v1(folder: pathlib.Path) -> float | None:
+    return _left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
+
+
+def _left(limit: pathlib.Path, usage: pathlib.Path) -> float | None:
+    most, used = _bytes(limit), _bytes(usage)
+    return None if most is None else most - (used or 0)
 
 
 def _bytes(path: pathlib.Path) -> float | None:

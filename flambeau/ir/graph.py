@@ -69,15 +69,17 @@ class Primitive:
     Attributes:
         name: unique.
         kind: "source", "elementwise", "movement", "reduce", "lookup", "scatter", "dot", "conv",
-            "fold", "cat", "scan", "sort", "random" or "external": how the scheduler treats it.
+            "fold", "cat", "scan", "sort", "random", "joint" or "external": how the scheduler
+            treats it.
         infer: (inputs, attrs) -> (shape, dtype).
         vjp: (node, g) -> one gradient Value or None per input, or None if it has no gradient.
         emit: elementwise only: (k, dtype, *registers) -> register; `k` is the code generator.
         cost: elementwise only: rough cycles per element, for the fusion heuristics.
+        results: joint only: how many results its kernel has (see `ops/primitives/joint.py`).
     """
 
     __slots__ = ("name", "kind", "infer", "vjp_rule", "emit", "cost", "index_map", "layout",
-                 "differentiable")
+                 "differentiable", "results")
 
     def __init__(self, name: str, kind: str, infer: Callable, emit: Callable | None = None,
                  cost: int = 1, index_map: Callable | None = None, layout: Callable | None = None):
@@ -90,6 +92,7 @@ class Primitive:
         self.layout = layout
         self.vjp_rule: Callable | None = None
         self.differentiable = True
+        self.results = 1
 
     def __call__(self, *inputs: Value, attrs: tuple = ()) -> Value:
         shape, dtype = self.infer(inputs, attrs)

@@ -36,12 +36,11 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         heads = query.shape[:-2] if enable_gqa else broadcast_shapes(
             tuple(query.shape[:-2]), tuple(key.shape[:-2]))
         shape = (*heads, query.shape[-2], key.shape[-2])
-        drop = flambeau.empty(shape, dtype=query.dtype, device=query.device)
+        drop = flambeau.empty(shape, dtype=flambeau.bool, device=query.device)
         drop.bernoulli_(1 - dropout_p)
-        if dropout_p < 1.0:
-            drop.div_(1 - dropout_p)
     return functions._attention(query, key, value, attn_mask, drop, is_causal=is_causal,
-                                scale=scale, enable_gqa=enable_gqa)
+                                scale=scale, enable_gqa=enable_gqa,
+                                dropout_p=float(dropout_p) if drop is not None else 0.0)[0]
 
 
 def _additive(mask: Tensor | None, name: str, other: Tensor | None, other_name: str,

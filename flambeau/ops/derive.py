@@ -98,6 +98,17 @@ class OpCall(Call):
                             else o for o in outputs)
         return tuple(convert(o, o.dtype) if o.number else o for o in outputs)
 
+    def _promoted(self, bound: Sequence) -> list:
+        """Tensors and operands in the dtype that the forward computed in, 16-bit ones as they are
+        given."""
+        record = self.record
+        if record.promote is None:
+            return list(bound)
+        lifted = [record._lifted(p, a) for p, a in zip(record.params, bound, strict=True)]
+        common = record.promoted(lifted, widen=record.opmath)
+        return [after if p.role in ("tensor", "operand", "tensors") and before is not None
+                else before for p, before, after in zip(record.params, bound, common, strict=True)]
+
     def _reduced(self, args: Sequence) -> DType | None:
         for arg in args:
             for value in arg if isinstance(arg, tuple) else (arg,):
@@ -125,7 +136,7 @@ class OpCall(Call):
         override = self.record.gradient
         if override is None:
             return None
-        bound = self._bind(inputs)
+        bound = self._promoted(self._bind(inputs))
         low = next((v.dtype for v in inputs if not v.number and v.dtype.is_reduced), None)
         if low is not None and self.record.opmath:
             bound = [_widened(arg) for arg in bound]

@@ -120,12 +120,12 @@ def _max_pool(windows: _Windows, x: Value, return_indices: bool):
     return (y, _argmax(windows, x)) if return_indices else y
 
 
-def _max_pool_vjp(windows: _Windows, g, x: Value) -> Value:
-    """The gradient goes to the first maximum of each window."""
-    g = g if isinstance(g, Value) else g[0]
+def _max_pool_vjp(windows: _Windows, g, x: Value, y) -> Value:
+    """The gradient goes to the first element of each window that equals its maximum."""
+    g, y = (v if isinstance(v, Value) else v[0] for v in (g, y))
     if not windows.whole:
         wide = convert(g, dtypes.float32) if g.dtype.is_reduced else g
-        return convert(p.POOL_MAX_BACK(wide, x, attrs=(windows.sliding(),)), g.dtype)
+        return convert(p.POOL_MAX_BACK(wide, x, y, attrs=(windows.sliding(),)), g.dtype)
     shape = (*x.shape[:-windows.rank], math.prod(windows.size))
     at = p.expand(p.reshape(_argmax(windows, x), (*shape[:-1], 1)), shape)
     wide = p.expand(p.reshape(g, (*shape[:-1], 1)), shape)
@@ -157,7 +157,7 @@ def _options(grad, samples) -> dict:
     return {"method": False, "out": False, "public": FUNCTIONAL, "grad": grad, "samples": samples}
 
 
-@op(**_options(_max_grad(1), _max_samples(1)) | {"public": BOTH})
+@op(**_options(_max_grad(1), _max_samples(1)) | {"public": BOTH, "opmath": False})
 def max_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -170,13 +170,13 @@ def max_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
 
 
 @max_pool1d.vjp
-def max_pool1d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+def max_pool1d_vjp(g, output, input, kernel_size, stride, padding, dilation, ceil_mode):
     """See _max_pool_vjp."""
     return _max_pool_vjp(_Windows("max_pool1d", 1, input, kernel_size, stride, padding, dilation,
-                                  ceil_mode), g, input)
+                                  ceil_mode), g, input, output)
 
 
-@op(**_options(_max_grad(2), _max_samples(2)) | {"public": BOTH})
+@op(**_options(_max_grad(2), _max_samples(2)) | {"public": BOTH, "opmath": False})
 def max_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -189,13 +189,13 @@ def max_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
 
 
 @max_pool2d.vjp
-def max_pool2d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+def max_pool2d_vjp(g, output, input, kernel_size, stride, padding, dilation, ceil_mode):
     """See _max_pool_vjp."""
     return _max_pool_vjp(_Windows("max_pool2d", 2, input, kernel_size, stride, padding, dilation,
-                                  ceil_mode), g, input)
+                                  ceil_mode), g, input, output)
 
 
-@op(**_options(_max_grad(3), _max_samples(3)) | {"public": BOTH})
+@op(**_options(_max_grad(3), _max_samples(3)) | {"public": BOTH, "opmath": False})
 def max_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, dilation: int | tuple = 1, ceil_mode: bool = False,
                return_indices: bool = False):
@@ -208,10 +208,10 @@ def max_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
 
 
 @max_pool3d.vjp
-def max_pool3d_vjp(g, input, kernel_size, stride, padding, dilation, ceil_mode):
+def max_pool3d_vjp(g, output, input, kernel_size, stride, padding, dilation, ceil_mode):
     """See _max_pool_vjp."""
     return _max_pool_vjp(_Windows("max_pool3d", 3, input, kernel_size, stride, padding, dilation,
-                                  ceil_mode), g, input)
+                                  ceil_mode), g, input, output)
 
 
 # --------------------------------------------------------------------------- mean
@@ -401,13 +401,13 @@ def _plane(bins: _Bins, x: Value, flat: Value) -> tuple[Value, list]:
     return p.reshape(x, (*x.shape[:lead], math.prod(bins.size))), [*range(lead), flat]
 
 
-def _adaptive_max_vjp(name: str, rank: int, g, x: Value, output_size) -> Value:
+def _adaptive_max_vjp(name: str, rank: int, g, x: Value, y, output_size) -> Value:
     g = g if isinstance(g, Value) else g[0]
     bins = _Bins(x, _adaptive_sizes(name, rank, x, output_size))
     if 0 in bins.out:
         return p.zero_like(x)
     if bins.regular:
-        return _max_pool_vjp(_even(name, bins, x), g, x)
+        return _max_pool_vjp(_even(name, bins, x), g, x, y)
     flat, _ = _bin_argmax(bins, x)
     plane, coords = _plane(bins, x, flat)
     grad = p.scatter(p.zero_like(plane), coords, p.reshape(g, flat.shape), "add")
@@ -481,9 +481,9 @@ def adaptive_max_pool1d(input: Tensor, output_size: int | tuple, return_indices:
 
 
 @adaptive_max_pool1d.vjp
-def adaptive_max_pool1d_vjp(g, input, output_size):
+def adaptive_max_pool1d_vjp(g, output, input, output_size):
     """See _adaptive_max_vjp."""
-    return _adaptive_max_vjp("adaptive_max_pool1d", 1, g, input, output_size)
+    return _adaptive_max_vjp("adaptive_max_pool1d", 1, g, input, output, output_size)
 
 
 @op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)))
@@ -494,9 +494,9 @@ def adaptive_max_pool2d(input: Tensor, output_size: int | tuple[int | None, ...]
 
 
 @adaptive_max_pool2d.vjp
-def adaptive_max_pool2d_vjp(g, input, output_size):
+def adaptive_max_pool2d_vjp(g, output, input, output_size):
     """See _adaptive_max_vjp."""
-    return _adaptive_max_vjp("adaptive_max_pool2d", 2, g, input, output_size)
+    return _adaptive_max_vjp("adaptive_max_pool2d", 2, g, input, output, output_size)
 
 
 @op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)))
@@ -507,6 +507,6 @@ def adaptive_max_pool3d(input: Tensor, output_size: int | tuple[int | None, ...]
 
 
 @adaptive_max_pool3d.vjp
-def adaptive_max_pool3d_vjp(g, input, output_size):
+def adaptive_max_pool3d_vjp(g, output, input, output_size):
     """See _adaptive_max_vjp."""
-    return _adaptive_max_vjp("adaptive_max_pool3d", 3, g, input, output_size)
+    return _adaptive_max_vjp("adaptive_max_pool3d", 3, g, input, output, output_size)

@@ -29,6 +29,7 @@ ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
 _HUGE = 1 << 21  # size and alignment of a huge page
 _HUGE_FROM = 1 << 22
+_RESERVE = 256 << 20  # bytes left free on the machine below which cached blocks are given back
 
 # Words of the ledger, which native code updates: bytes in use, their peak, cached bytes, their cap.
 # Foreign memory is not counted.
@@ -118,6 +119,8 @@ class OutOfMemoryError(MemoryError, RuntimeError):
 def _refill(pool, nbytes: int):
     """A Storage with a new block: what `pool.new` comes to when its free list is empty."""
     size = pool.size
+    if size >= _HUGE_FROM and _ledger[CACHED] and config.free_memory() < size + _RESERVE:
+        empty_cache()  # others need it more; the system would swap or kill rather than say no
     address = _acquire(size)
     if not address:
         empty_cache()

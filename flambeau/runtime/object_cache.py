@@ -102,6 +102,12 @@ class ObjectCache:
             for folder in self._shards():
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def keys(self) -> list[str]:
+        """The keys of what is stored."""
+        names = [pathlib.PurePath(path).name for _, _, path in self._files()] if self._usable() \
+            else []
+        return [name.removesuffix(".o") for name in names if name.endswith(".o")]
+
     def stats(self) -> dict[str, int | str | None]:
         """What the directory holds, and this process's hits, misses, corrupt and written files."""
         files = self._files() if self._usable() else []

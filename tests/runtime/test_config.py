@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import pathlib
 
 import pytest
@@ -94,3 +95,17 @@ def test_cpu_quota(tmp_path, many_cpus, files, count):
 def test_memory_limit(tmp_path, many_cpus, files, size):
     physical = config.available_memory(str(tmp_path / "nothing"))
     assert config.available_memory(write(tmp_path, files)) == (size or physical)
+
+
+@pytest.mark.parametrize("files, size", [
+    ({"proc/self/cgroup": "0::/a\n", "proc/meminfo": "MemFree: 1 kB\nMemAvailable: 2048 kB\n",
+      "sys/fs/cgroup/a/memory.max": "max\n"}, 2 << 20),
+    ({"proc/self/cgroup": "0::/a\n", "proc/meminfo": "MemAvailable:    9999999 kB\n",
+      "sys/fs/cgroup/a/memory.max": "1000000\n", "sys/fs/cgroup/a/memory.current": "400000\n"},
+     600_000),
+    ({"proc/self/cgroup": "0::/a\n", "proc/meminfo": "MemAvailable:    9999999 kB\n",
+      "sys/fs/cgroup/a/memory.max": "1000\n", "sys/fs/cgroup/a/memory.current": "4000\n"}, 0),
+    ({"proc/self/cgroup": "0::/a\n", "proc/meminfo": "rubbish"}, sys.maxsize),
+])
+def test_free_memory(tmp_path, files, size):
+    assert config.free_memory(write(tmp_path, files)) == size

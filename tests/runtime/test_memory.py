@@ -294,3 +294,16 @@ assert memory.Storage is memory.PythonStorage
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", {__file__!r}]))
 """, FLAMBEAU_NATIVE="0")
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_cached_blocks_go_back_when_the_machine_runs_short(monkeypatch):
+    limit = memory.memory_stats()["cache_limit"]
+    memory.set_cache_limit(1 << 30)
+    memory.empty_cache()
+    memory.allocate(32 << 20)
+    assert memory.memory_stats()["cached"] >= 32 << 20
+    monkeypatch.setattr(memory.config, "free_memory", lambda: 1 << 20)
+    block = memory.allocate(300 << 20)  # of another class, so a new one
+    assert memory.memory_stats()["cached"] == 0
+    del block
+    memory.set_cache_limit(limit)

@@ -16,8 +16,8 @@ from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vect
 
 __all__ = ["Format", "format_of", "int_type", "bits", "from_bits", "fabs", "sqrt", "copysign",
            "floor", "ceil", "trunc", "rint", "polynomial", "at_most", "at_least", "two_sum",
-           "fast_two_sum", "two_product", "divide_by_sum", "divide_pairs", "scale_down",
-           "piecewise", "fmod", "remainder", "split", "isnan", "any_lane"]
+           "fast_two_sum", "two_product", "divide_by_sum", "divide_pairs", "multiply_pairs",
+           "polynomial_pair", "scale_down", "piecewise", "fmod", "remainder", "split", "isnan", "any_lane"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +164,18 @@ def _horner(f: Function, x: Value, coefficients: Sequence) -> Value:
     return result
 
 
+def polynomial_pair(f: Function, x: Value, coefficients: Sequence[float]) -> tuple[Value, Value]:
+    """`polynomial` before its last rounding, as (rounded sum, rest); |c[0]| outweighs the others."""
+    return _last_step(f, x, coefficients[0], polynomial(f, x, coefficients[1:]))
+
+
+def _last_step(f: Function, x: Value, first: Value | float, others: Value
+               ) -> tuple[Value, Value]:
+    """first + x * others as a pair."""
+    high = f.fma(x, others, first)
+    return high, f.fma(x, others, f.fsub(first, high))
+
+
 def two_sum(f: Function, a: Value, b: Value) -> tuple[Value, Value]:
     """a + b exactly, as (rounded sum, rounding error) (Knuth)."""
     total = f.fadd(a, b)
@@ -182,6 +194,12 @@ def two_product(f: Function, a: Value, b) -> tuple[Value, Value]:
     """a * b exactly, as (rounded product, rounding error)."""
     product = f.fmul(a, b)
     return product, f.fma(a, b, f.fneg(product))
+
+
+def multiply_pairs(f: Function, a: Value, a_low: Value, b: Value, b_low: Value) -> Value:
+    """(a + a_low) * (b + b_low), rounded as if neither sum were, for small low parts."""
+    product, error = two_product(f, a, b)
+    return f.fadd(product, f.fma(a, b_low, f.fma(a_low, b, error)))
 
 
 def divide_pairs(f: Function, a: Value, a_low, b: Value, b_low: Value) -> Value:
@@ -208,8 +226,10 @@ def scale_down(f: Function, x: Value, exponent: Value) -> Value:
     return f.fmul(x, from_bits(f, power, x.type))
 
 
-def piecewise(f: Function, x: Value, name: str, table: Sequence[Sequence[float]]) -> Value:
-    """A table of polynomials over x in [0.5, 16), eight pieces per octave; double only.
+def piecewise(f: Function, x: Value, name: str, table: Sequence[Sequence[float]]
+              ) -> tuple[Value, Value]:
+    """A table of polynomials over x in [0.5, 16), eight pieces per octave, before the last
+    rounding: (rounded value, rest). Double only.
 
     Row 8 * e + k belongs to [2**(e-1) (1 + k/8), 2**(e-1) (1 + (k+1)/8)) and is a polynomial in
     the distance from the middle of that piece. Outside, the result is unspecified but finite.
@@ -236,7 +256,8 @@ def piecewise(f: Function, x: Value, name: str, table: Sequence[Sequence[float]]
         mask = f.const(1, vector(lanes, "i1"))
         return f.gather(x.type, address, mask)
 
-    return _horner(f, offset, [coefficient(k) for k in range(degree)])
+    first, *others = (coefficient(k) for k in range(degree))
+    return _last_step(f, offset, first, _horner(f, offset, others))
 
 
 # ---------------------------------------------------------------------- fmod

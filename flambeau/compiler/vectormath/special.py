@@ -11,13 +11,22 @@ from flambeau.compiler.vectormath.basic import (
     fast_two_sum,
     format_of,
     isnan,
+    multiply_pairs,
     piecewise,
     polynomial,
+    polynomial_pair,
     rint,
     sqrt,
+    two_product,
     two_sum,
 )
-from flambeau.compiler.vectormath.exp_log import exp_reduced, log_sum, power_of_two, powers_of_two
+from flambeau.compiler.vectormath.exp_log import (
+    exp_reduced,
+    exp_short,
+    log_sum,
+    power_of_two,
+    powers_of_two,
+)
 from flambeau.compiler.vectormath.special_tables import DIGAMMA, LGAMMA
 from flambeau.compiler.vectormath.trig import sin_pi_half
 
@@ -62,34 +71,25 @@ _ERFCX = {
         -7.932561474427152e-09, -1.3299926629366341e-08, -1.6742632319784776e-09),
 }
 # erfinv(x) / x, a function of w = -log(1 - x**2) (Giles 2010): in w - 3.125 for w <= 6.25, in
-# sqrt(w) - center beyond: 2**-26.2, 2**-24 (float); 2**-55.2, 2**-53.5, 2**-53 (double)
-_ERFINV_NEAR = {
-    "float": (1.65365458, 0.240158185, -0.00603372511, -0.000740703603, 0.000186789999,
-              -1.3885322e-05, -1.38827932e-06, 4.25439396e-07, -2.47116603e-08, -4.5977302e-09,
-              6.60623611e-10),
-    "double": (
-        1.6536545626831027, 0.24015818242558834, -0.0060336708714269485, -0.0007407025341546156,
-        0.00018673420802028915, -1.3882523394033597e-05, -1.3654691767952022e-06,
-        4.2347881691836257e-07, -2.9070390366633357e-08, -4.1126605042034195e-09,
-        1.0512228454378587e-09, -5.414300438125348e-11, -1.297860836429696e-11,
-        2.6305190942757565e-12, -8.076729978072256e-14, -4.0018655029811746e-14,
-        6.529145721029296e-15, -3.956119868845065e-17, -1.2299523323352354e-16,
-        1.5522354509969823e-17, 6.646134046393779e-19, -3.47826183920642e-19,
-        1.7759656177688346e-20, 3.2026049118353365e-21, -3.2112950612183116e-22),
-}
-_ERFINV_FAR = {
-    "float": (3.20962, 1.0064429, 0.00417118985, -0.00272644474, 0.00161569554, -0.00112322252,
-              0.000717536255, -0.000244321069, 4.97211022e-06),
-    "double": (
-        3.0838856104922208, 1.0052589676941655, 0.005370914553571597, -0.0037512085082350407,
-        0.002491442096984881, -0.001688275535123167, 0.0009532893637016731,
-        -0.00035503781846788965, 2.4031257258254454e-05, 6.82871538861566e-05,
-        -4.731898464269799e-05, 1.2464861076192807e-05, 2.9257285581639994e-06,
-        -3.985243079046764e-06, 1.4987180952091373e-06, -2.837907666605003e-08,
-        -2.7135358539046497e-07, 1.322726120268011e-07, 7.017453653850655e-10,
-        -1.5565463545801965e-08),
-}
-_ERFINV_FARTHEST = (  # double only, sqrt(w) >= 4
+# sqrt(w) - center beyond, 4 and farther apart: 2**-55.2, 2**-53.5, 2**-53
+_ERFINV_NEAR = (
+    1.6536545626831027, 0.24015818242558834, -0.0060336708714269485, -0.0007407025341546156,
+    0.00018673420802028915, -1.3882523394033597e-05, -1.3654691767952022e-06,
+    4.2347881691836257e-07, -2.9070390366633357e-08, -4.1126605042034195e-09,
+    1.0512228454378587e-09, -5.414300438125348e-11, -1.297860836429696e-11,
+    2.6305190942757565e-12, -8.076729978072256e-14, -4.0018655029811746e-14,
+    6.529145721029296e-15, -3.956119868845065e-17, -1.2299523323352354e-16,
+    1.5522354509969823e-17, 6.646134046393779e-19, -3.47826183920642e-19,
+    1.7759656177688346e-20, 3.2026049118353365e-21, -3.2112950612183116e-22)
+_ERFINV_FAR = (
+    3.0838856104922208, 1.0052589676941655, 0.005370914553571597, -0.0037512085082350407,
+    0.002491442096984881, -0.001688275535123167, 0.0009532893637016731,
+    -0.00035503781846788965, 2.4031257258254454e-05, 6.82871538861566e-05,
+    -4.731898464269799e-05, 1.2464861076192807e-05, 2.9257285581639994e-06,
+    -3.985243079046764e-06, 1.4987180952091373e-06, -2.837907666605003e-08,
+    -2.7135358539046497e-07, 1.322726120268011e-07, 7.017453653850655e-10,
+    -1.5565463545801965e-08)
+_ERFINV_FARTHEST = (
     4.9761913900163, 1.0102562759886626, -0.00021259950370254213, -0.00017993907258047914,
     6.469075785236744e-05, -1.6589895235076764e-05, 3.7475769866926723e-06,
     -7.962389947271978e-07, 1.6935923203637482e-07, -4.155540714924793e-08,
@@ -120,41 +120,60 @@ def erf(f: Function, x: Value) -> Value:
 
 def erfc(f: Function, x: Value) -> Value:
     """1 - erf(x), to relative accuracy down to the smallest denormal."""
-    scalar = scalar_of(x.type)
-    limit, center = (10.1, 2.0) if scalar == "float" else (27.3, 4.0)
-    t = at_most(f, fabs(f, x), limit)  # 0 beyond
+    if scalar_of(x.type) == "float":
+        wide = f.cast("fpext", x, vector(lanes_of(x.type), "double"))
+        return f.cast("fptrunc", _erfc_short(f, wide), x.type)
+    center = 4.0
+    t = at_most(f, fabs(f, x), 27.3)  # 0 beyond
     square = f.fmul(t, t)
     square_low = f.fma(t, t, f.fneg(square))
     q, n = exp_reduced(f, f.fneg(square), 2 * format_of(x).bias)
     one = f.const(1.0, x.type)
     e, e_low = fast_two_sum(f, one, f.fsub(q, f.fmul(square_low, f.fadd(q, 1.0))))
     u = f.fdiv(f.fsub(t, center), f.fadd(t, center))
-    g = polynomial(f, u, _ERFCX[scalar])
-    top = f.fma(g, e, f.fmul(g, e_low))
+    g, g_low = polynomial_pair(f, u, _ERFCX["double"])
+    top, top_low = two_product(f, g, e)
+    top_low = f.fma(g, e_low, f.fma(g_low, e, top_low))
     first, second = powers_of_two(f, n)
-    far = divide_pairs(f, top, None, *two_sum(f, f.fadd(t, t), one))
+    far = divide_pairs(f, top, top_low, *two_sum(f, f.fadd(t, t), one))
     far = f.fmul(f.fmul(far, first), second)
     far = f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
     near = f.fsub(1.0, f.fadd(x, _erf_near(f, x)))
     return f.select(f.cmp("olt", t, 0.46), near, far)
 
 
+def _erfc_short(f: Function, x: Value) -> Value:
+    """erfc of floats that were extended to double: about 2**-27, rounded once by the caller."""
+    center = 2.0
+    t = at_most(f, fabs(f, x), 10.1)  # 0 beyond
+    e = exp_short(f, f.fneg(f.fmul(t, t)))
+    top, bottom, lower = f.fsub(t, center), f.fadd(t, center), f.fma(t, 2.0, 1.0)
+    inverse = f.fdiv(1.0, f.fmul(bottom, lower))  # one division for two quotients
+    g = polynomial(f, f.fmul(f.fmul(top, lower), inverse), _ERFCX["float"])
+    far = f.fmul(f.fmul(e, g), f.fmul(bottom, inverse))
+    return f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
+
+
 def erfinv(f: Function, x: Value) -> Value:
     """The y with erf(y) = x; infinite at -1 and 1, NaN outside."""
-    scalar = scalar_of(x.type)
+    return _in_double(f, x, _erfinv)
+
+
+def _erfinv(f: Function, x: Value) -> Value:
     w = f.fneg(log_sum(f, f.fma(f.fneg(x), x, 1.0)))  # 1 - x**2 is rounded once
     near = f.cmp("ole", w, 6.25)
     root = sqrt(f, w)
-    near_p = polynomial(f, f.fsub(w, 3.125), _ERFINV_NEAR[scalar])
-    if scalar == "float":
-        far_p = polynomial(f, f.fsub(root, 3.375), _ERFINV_FAR[scalar])
-    else:
-        middle = f.cmp("olt", root, 4.0)
-        center = f.select(middle, f.const(3.25, x.type), 5.125)
-        coefficients = [f.select(middle, f.const(a, x.type), b)
-                        for a, b in zip(_ERFINV_FAR[scalar], _ERFINV_FARTHEST, strict=True)]
-        far_p = polynomial(f, f.fsub(root, center), coefficients)
-    result = f.fmul(x, f.select(near, near_p, far_p))
+    root_low = f.fdiv(f.fma(f.fneg(root), root, w), f.fadd(root, root))
+    near_p, near_low = polynomial_pair(f, f.fsub(w, 3.125), _ERFINV_NEAR)
+    middle = f.cmp("olt", root, 4.0)
+    center = f.select(middle, f.const(3.25, x.type), 5.125)
+    coefficients = [f.select(middle, f.const(a, x.type), b)
+                    for a, b in zip(_ERFINV_FAR, _ERFINV_FARTHEST, strict=True)]
+    offset = f.fadd(f.fsub(root, center), root_low)
+    far_p, far_low = polynomial_pair(f, offset, coefficients)
+    result = multiply_pairs(f, x, f.const(0.0, x.type), f.select(near, near_p, far_p),
+                            f.select(near, near_low, far_low))
+    result = copysign(f, result, x)
     edge = f.fmul(x, float("inf"))
     result = f.select(f.cmp("oeq", fabs(f, x), 1.0), edge, result)
     return f.select(f.cmp("ogt", fabs(f, x), 1.0), float("nan"), result)
@@ -215,8 +234,9 @@ def _lgamma_positive(f: Function, x: Value) -> Value:
     y = f.select(small, f.fadd(x, 1.0), x)
     table = piecewise(f, y, "flambeau_lgamma_table", LGAMMA)
     from_one = f.select(small, x, f.fsub(x, 1.0))
-    from_two = f.select(small, f.fsub(x, 1.0), f.fsub(x, 2.0))
-    middle = f.fmul(f.fmul(from_one, from_two), table)
+    from_two, lost = two_sum(f, f.select(small, f.const(-1.0, x.type), -2.0), x)
+    factor, factor_low = two_product(f, from_one, from_two)
+    middle = multiply_pairs(f, factor, f.fma(from_one, lost, factor_low), *table)
     middle = f.select(small, f.fsub(middle, log_x), middle)
     inverse = f.fdiv(1.0, x)
     series = f.fmul(inverse, polynomial(f, f.fmul(inverse, inverse), _STIRLING))
@@ -239,7 +259,8 @@ def _digamma(f: Function, x: Value) -> Value:
     z = f.select(small, f.fadd(y, 1.0), y)
     table = piecewise(f, z, "flambeau_digamma_table", DIGAMMA)
     root, root_low = _DIGAMMA_ROOT
-    middle = f.fmul(f.fsub(f.fsub(z, root), root_low), table)
+    beyond, lost = two_sum(f, z, f.const(-root, z.type))
+    middle = multiply_pairs(f, beyond, f.fsub(lost, root_low), *table)
     inverse = f.fdiv(1.0, y)
     middle = f.select(small, f.fsub(middle, inverse), middle)
     square = f.fmul(inverse, inverse)

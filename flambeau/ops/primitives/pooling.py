@@ -80,7 +80,7 @@ def pool_mean(x: Value, windows: Sliding) -> Value:
 @POOL_MAX.vjp
 def pool_max_vjp(node, g):
     """It goes to the first maximum of each window."""
-    return (POOL_MAX_BACK(g, node.inputs[0], attrs=node.attrs),)
+    return (POOL_MAX_BACK(g, node.inputs[0], node, attrs=node.attrs),)
 
 
 @POOL_MAX_BACK.vjp
@@ -91,7 +91,7 @@ def pool_max_back_vjp(node, g):
     flat = reshape(at, (*lead, math.prod(windows.out)))
     plane = reshape(g, (*lead, math.prod(windows.size)))
     found = lookup(plane, [*range(len(lead)), flat], flat.shape)
-    return reshape(found, at.shape), None
+    return reshape(found, at.shape), None, None
 
 
 @POOL_MEAN.vjp

@@ -1,0 +1,45 @@
+"""Joint primitives: several results of one kernel, each of them a value of its own.
+
+A joint primitive is a function of its inputs, defined by a composite of plain primitives: that is
+its meaning, its gradient and what tests compare it with. The compiler has a kernel for it, which
+gives all results at once. The last attribute says which result a value is; values whose inputs and
+other attributes are the same come from the same run of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flambeau.ir.graph import Primitive, Value, tensor_input
+
+__all__ = ["joint"]
+
+Composite = Callable[[Sequence[Value], tuple], tuple[Value, ...]]
+
+
+def joint(name: str, results: int, infer: Callable, composite: Composite) -> Primitive:
+    """Make a joint primitive.
+
+    Args:
+        name: of the primitive, and of the compiler's rule for its kernel.
+        results: how many there are.
+        infer: (inputs, attrs) -> (shape, dtype) of the result that attrs[-1] names.
+        composite: (inputs, attrs without the last) -> all results, by plain primitives.
+    """
+    made = Primitive(name, "joint", infer)
+    made.results = results
+
+    def rule(node: Value, g: Value) -> list[Value | None]:
+        """Through the composite."""
+        from flambeau.ops.derive import reverse, substitute
+
+        given = [tensor_input(v.shape, v.dtype) for v in node.inputs]
+        result = composite(given, node.attrs[:-1])[node.attrs[-1]]
+        wanted = [not v.dtype.is_integral for v in node.inputs]
+        grads = reverse([result], [g], given, wanted)
+        found = [grad for grad in grads if grad is not None]
+        filled = iter(substitute(found, dict(zip(given, node.inputs, strict=True))))
+        return [None if grad is None else next(filled) for grad in grads]
+
+    made.vjp(rule)
+    return made
