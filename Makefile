@@ -15,13 +15,14 @@ CONFORMANCE := .venv-conformance
 PIP := -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check conformance bench clean
+.PHONY: help demo test check conformance slow bench clean
 
 help:
 	@echo "make demo         install, then train a small CNN on handwritten digits"
 	@echo "make test         run the tests (no PyTorch needed)"
 	@echo "make check        lint, layers, types, budgets"
 	@echo "make conformance  compare with PyTorch, in an environment of its own"
+	@echo "make slow         exhaustive tests; other instruction sets (needs qemu-user, cross compilers)"
 	@echo "make bench        overhead of small operations, against PyTorch if .venv has it"
 	@echo "make clean        remove environments and caches"
 
@@ -37,9 +38,15 @@ check: $(VENV)/.dev
 conformance: $(CONFORMANCE)/.ready
 	$(CONFORMANCE)/bin/python -m pytest -m conformance tests/conformance $(PYTEST)
 
+slow: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m slow $(PYTEST)
+	FLAMBEAU_TARGET=x86-64-v3 $(VENV)/bin/python -m pytest tests/ops tests/compiler $(PYTEST)
+	FLAMBEAU_TARGET=x86-64 $(VENV)/bin/python -m pytest tests/ops tests/compiler $(PYTEST)
+
 bench: $(VENV)/.demo
 	$(VENV)/bin/python bench/overhead.py
 	$(VENV)/bin/python bench/digits.py
+	$(VENV)/bin/python bench/memory.py
 
 clean:
 	rm -rf $(VENV) $(CONFORMANCE) build dist .pytest_cache .ruff_cache .mypy_cache .grimp_cache

@@ -126,15 +126,15 @@ _PRODUCT_ARGS = (("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"
 
 def product(module: Module, blocks: Blocks, name: str, a: tuple[int, int], pitch: int,
             how: str) -> None:
-    """Define `name`(a, b, c, depth, factor) and `name`_low: C[height, width] from A B.
+    """Define `name`_h(a, b, c, depth, factor) for each height h of the tile: C[h, width] from A B.
 
     Args:
         a: where element (i, k) of A lies: (step of i, step of k).
         pitch: elements between the rows of C.
         how: "set": C = factor[0] A B. "add": C = factor[i] C + A B.
     """
-    for suffix, rows in (("", blocks.height), ("_low", blocks.low)):
-        _product(module, blocks.tile, name + suffix, rows, a, pitch, how)
+    for rows in blocks.tile.rows:
+        _product(module, blocks.tile, f"{name}_{rows}", rows, a, pitch, how)
 
 
 def _product(module: Module, tile: Tile, name: str, rows: int, a: tuple[int, int], pitch: int,
@@ -170,10 +170,10 @@ def run_product(f: Function, blocks: Blocks, name: str, rows: Value, a: Value, a
     few = 2 * blocks.low
     item = blocks.tile.compute
     with f.when_else(f.cmp("sgt", rows, few)) as otherwise:
-        f.call("void", name, [a, b, c, depth, factor])
+        f.call("void", f"{name}_{blocks.height}", [a, b, c, depth, factor])
         otherwise()
         with f.loop(0, rows, blocks.low) as i:
-            f.call("void", name + "_low", [
+            f.call("void", f"{name}_{blocks.low}", [
                 f.gep(a, f.mul(i, a_step), item), b, f.gep(c, f.mul(i, c_step), item), depth,
                 f.gep(factor, f.mul(i, factor_step), item)])
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 import functools
 import hashlib
 
-from flambeau.compiler.emitter import Function, Module, Value, Var, vector
+from flambeau.compiler.emitter import (
+    Function,
+    Module,
+    Value,
+    Var,
+    lanes_of,
+    scalar_of,
+    vector,
+)
 from flambeau.compiler.lanes import Lanes, memory_type, register_type
+from flambeau.compiler.packing import transpose
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType, by_name
@@ -82,7 +91,7 @@ class _Phase:
 
     def __init__(self, nest: _Nest, phase: tuple, outer_indices: list[Value]):
         (self.outer_count, self.loops, self.has_lane, self.reduce, self.lane_reduced, self.mode,
-         self.lines, self.value, self.position, self.where) = phase
+         self.lines, self.value, self.position, self.where, self.tiled) = phase
         self.nest, self.f, self.k = nest, nest.f, nest.k
         self.lanes = nest.lanes if self.has_lane else 1
         self.indices: dict[int, Value] = dict(enumerate(outer_indices))
@@ -147,7 +156,9 @@ class _Phase:
     def _emit_map(self, depth: int) -> None:
         saved = dict(self.values)
         self._evaluate(self._open_places(depth), 1)
-        if depth < len(self._scalar_loops()):
+        if self.tiled and depth + 1 == len(self._scalar_loops()):
+            self._lane_loop(lambda part: self._emit_tile(depth))
+        elif depth < len(self._scalar_loops()):
             with self.f.loop(0, self._extent(depth)) as i:
                 self.indices[self.outer_count + depth] = i
                 self._emit_map(depth + 1)
@@ -156,6 +167,54 @@ class _Phase:
         else:
             self._store(self.values[self.value], 1)
         self.values = saved
+
+    def _emit_tile(self, depth: int) -> None:
+        """Lanes of all rows of a tile: loads that are contiguous along the rows are done in
+        squares, which are transposed into a buffer."""
+        f, lanes, place = self.f, self.lanes, self.outer_count + depth
+        rows = self._extent(depth)
+        loads = [n for n, line in enumerate(self.lines) if self._is_crosswise(line, place)]
+        buffers = [f.array(memory_type(by_name(self.lines[n][3][1])), lanes * lanes) for n in loads]
+        with f.loop(0, rows, lanes) as low:
+            # the last square ends with the tile, even if it begins before it: loads need no mask
+            start = f.smin(low, f.sub(rows, lanes))
+            self.indices[place] = start
+            for number, buffer in zip(loads, buffers, strict=True):
+                self._load_square(self.lines[number][3], buffer)
+            with f.loop(low, f.smin(f.add(low, lanes), rows)) as row:
+                saved = dict(self.values)
+                self.indices[place] = row
+                at = f.mul(f.sub(row, start), lanes)
+                for number, buffer in zip(loads, buffers, strict=True):
+                    dtype = by_name(self.lines[number][3][1])
+                    raw = f.load(vector(lanes, memory_type(dtype)), buffer, at)
+                    self.values[number] = self.k.widen(raw, dtype)
+                self._store_lanes(0)
+                self.values = saved
+
+    def _is_crosswise(self, line: tuple, place: int) -> bool:
+        """Is this a load along the tile's rows that takes steps along the lanes?"""
+        if line[0] != "load" or line[3][3] or line[3][2][2]:
+            return False
+        terms = dict(line[3][2][0])
+        return terms.get(place) == "unit" and isinstance(terms.get(self.lane_place), int)
+
+    def _load_square(self, data: tuple, buffer: Value) -> None:
+        slot, _, index, _ = data
+        f, lanes, dtype = self.f, self.lanes, by_name(data[1])
+        type_ = memory_type(dtype)
+        base, step, _ = self._parts(index)
+        columns = []
+        for lane in range(lanes):
+            column = f.add(self.indices[self.lane_place], lane)
+            if self.k.active is not None:  # beyond the end nothing is stored
+                column = f.smin(column, f.sub(self._extent(len(self.loops) - 1), 1))
+            address = f.gep(self.nest.slot(slot, "ptr"), f.add(base, f.mul(column, step)), type_)
+            columns.append(f.load(vector(lanes, type_), address))
+        if lanes > 1:
+            columns = transpose(f, columns, 2 if dtype.itemsize == 8 else 4)
+        for row, value in enumerate(columns):
+            f.store(value, buffer, row * lanes)
 
     def _lane_loop(self, body, unroll: int = 1) -> None:
         """Run `body(lanes)` over the lane loop: full registers, then one masked tail."""
@@ -415,7 +474,7 @@ class _Phase:
             total = f.splat(total, lanes)
             if lane_factor is not None:
                 position = f.add(f.splat(self.indices[self.lane_place], lanes), f.iota(lanes))
-                scale = lane_factor if lane_factor == 1 else f.splat(lane_factor, lanes)
+                scale = lane_factor if isinstance(lane_factor, int) else f.splat(lane_factor, lanes)
                 total = f.add(total, f.mul(position, scale))
         for value, stride in dynamic:
             stride = stride if isinstance(stride, int) else self.k.splat(stride, lanes)
@@ -429,7 +488,8 @@ class _Phase:
         base = 0 if const is None else self.nest.slot(const)
         lane_factor = None
         for place, factor in terms:
-            scale = 1 if factor == "unit" else self.nest.slot(factor)
+            scale = {"unit": 1, "back": -1}.get(factor)
+            scale = self.nest.slot(factor) if scale is None else scale
             if place == self.lane_place:
                 lane_factor = scale
             else:
@@ -448,7 +508,7 @@ class _Phase:
     def _load(self, pointer: Value, type_: str, index: tuple, conditions: list[Value],
               lanes: int) -> Value:
         f, k = self.f, self.k
-        base, lane_factor, dynamic = self._parts(index)
+        _, lane_factor, _ = self._parts(index)
         if lanes == 1:
             address = f.gep(pointer, self._offset(index, 1), type_)
             if conditions:
@@ -460,12 +520,23 @@ class _Phase:
             condition = k.splat(condition, lanes)
             mask = condition if mask is None else f.and_(mask, condition)
         wide = vector(lanes, type_)
-        if not dynamic and lane_factor == 1:
-            address = f.gep(pointer, f.add(base, self.indices[self.lane_place]), type_)
-            return f.load(wide, address) if mask is None else f.masked_load(wide, address, mask)
+        if lane_factor in (1, -1) and all(line not in self._across for line, _ in index[2]):
+            address = f.gep(pointer, self._scalar_offset(index), type_)
+            if lane_factor == 1:
+                return f.load(wide, address) if mask is None else f.masked_load(wide, address, mask)
+            return self._load_backwards(wide, address, mask)
         addresses = f.gep(pointer, self._offset(index, lanes), type_)
         full = mask if mask is not None else f.const(True, vector(lanes, "i1"))
         return f.gather(wide, addresses, full)
+
+    def _load_backwards(self, wide: str, last: Value, mask: Value | None) -> Value:
+        """Lane 0 from the address `last`, the others from before it."""
+        f, lanes = self.f, lanes_of(wide)
+        order = range(lanes - 1, -1, -1)
+        first = f.gep(last, 1 - lanes, scalar_of(wide))
+        if mask is None:
+            return f.shuffle(f.load(wide, first), None, order)
+        return f.shuffle(f.masked_load(wide, first, f.shuffle(mask, None, order)), None, order)
 
     def _is_rounded(self, dtype: DType) -> bool:
         """Does the value of this phase have the precision of `dtype` already?"""
@@ -504,9 +575,9 @@ class _Phase:
 
     def _scalar_offset(self, index: tuple) -> Value:
         """The element index of lane 0, when the data-dependent part is the same in every lane."""
-        base, _, dynamic = self._parts(index)
+        base, lane_factor, dynamic = self._parts(index)
         f = self.f
-        total = f.add(base, self.indices[self.lane_place])
+        total = f.add(base, f.mul(self.indices[self.lane_place], lane_factor))
         for value, stride in dynamic:
             total = f.add(total, f.mul(value, stride))
         return total

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 
 from flambeau.compiler.conv_depthwise import depthwise_bytes, emit_depthwise
+from flambeau.compiler.conv_macro import MacroKernel, StridedResult, edge_store, workspace_items
 from flambeau.compiler.conv_packing import (
     CONV_POINTERS,
     CONV_SLOTS,
@@ -37,7 +38,6 @@ from flambeau.compiler.conv_packing import (
 )
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
-from flambeau.compiler.gemm import MacroKernel, StridedResult, edge_store, workspace_items
 from flambeau.compiler.packing import Tile, pack_panel, tile_for
 from flambeau.compiler.target import Target
 
@@ -318,7 +318,7 @@ def _emit_grad_weight(module: Module, name: str, spec: ConvSpec, tile: Tile) -> 
     pack_panel(module, "pack_points", tile, "any", tile.width)
     pack_output_panel(module, tile, rank)
     store_weight_gradient(module, tile, rank)
-    macro = MacroKernel(module, tile, "rows", None, in_place=True)
+    macro = MacroKernel(module, tile, "rows", None)
     f, slot, work = _open(module, name, rank)
     image, output = image_context(rank), result_context(rank)
     records = [context.create(f) for context in (image, output)]
@@ -378,7 +378,7 @@ def _panel_items(f: Function, tile: Tile, depth: Value, columns: Value) -> Value
     """Packed elements of B: what `gemm.workspace_items` adds for the panels."""
     depth = f.smin(f.mul(f.ceil_div(f.smax(depth, 1), tile.lanes), tile.lanes), tile.depth)
     columns = f.smin(f.mul(f.ceil_div(f.smax(columns, 1), tile.width), tile.width), tile.columns)
-    return f.add(f.mul(f.add(depth, 1), columns), tile.lanes * tile.width)
+    return f.add(f.mul(depth, columns), tile.lanes * tile.width)
 
 
 # ---------------------------------------------------------------------- planning

@@ -18,47 +18,55 @@ from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range
 from flambeau.compiler.packing import add, load_scalar, multiply_add
 
-__all__ = ["emit", "emit_weights", "supported", "zero_items"]
+__all__ = ["emit", "emit_weights", "pixel_items", "supported"]
 
 
-def supported(lanes: int, masked: bool, inner: int, outer: int, channels: int,
-              source_channels: int) -> bool:
-    """Whether groups fit in vectors of `lanes`: they do not straddle, a group's inputs take at most
-    two vectors, and without masks vectors are whole."""
-    if lanes % outer or lanes // outer * inner > 2 * lanes or max(inner, outer) > lanes:
+def supported(lanes: int, masked: bool, inner: int, outer: int, channels: int) -> bool:
+    """Whether groups fit in vectors of `lanes`: they do not straddle, and the sources of a vector
+    of results fill two vectors at most; without masks, whole ones."""
+    if lanes % outer or max(inner, outer) > lanes or inner > 2 * outer:
         return False
-    return masked or channels % lanes == 0 and source_channels % lanes == 0 and inner == outer
+    return masked or channels >= lanes and inner >= outer
 
 
-def zero_items(extent: int, values: dict, lanes: int) -> int:
-    """Elements of a row of zeros as long as what a tile reads of a row."""
-    items = (extent - 1) * values["source_x"] + values["source_channels"] + 2 * lanes
-    return -(-items // 16) * 16 + lanes
+def pixel_items(values: dict, lanes: int) -> int:
+    """Elements of the room for one pixel."""
+    count = max(values["channels"], values["source_channels"])
+    return -(-count // 16) * 16 + 2 * max(lanes, 16)
 
 
 class _Tiles:
-    """The tiles of one row: addresses, masks, loads and stores inside of a function.
+    """The tiles of one row: addresses, loads and stores inside of a function.
 
-    A tile is visited vector by vector along the channels, in two rounds: whole vectors, then what
-    is left. So masks change once a round only.
+    A tile is visited vector by vector along the channels. The last vector ends with the last
+    channel: what it has in common with the one before is computed twice, to the same bits. Masks,
+    which cost as much as a multiplication, are for images of fewer channels than lanes, and for
+    groups that have more results than sources.
     """
 
     def __init__(self, f: Function, frame: Frame, slot: dict, x: Value):
         self.f, self.frame, self.tile, self.spec = f, frame, frame.tile, frame.spec
         self.lanes, a = self.tile.lanes, f.args
-        self.masked = self.tile.masked and self.lanes >= 8
-        self.zeros = a["zeros"]
         start = f.add(frame.scaled(f, frame.spec.columns, x), slot["base_x"])
-        shift = f.mul(start, slot["source_x"])
-        self.rows = []
+        offsets = [f.mul(f.add(start, c), slot["source_x"]) for c in range(frame.x.extent)]
+        valid = [f.cmp("ult", f.add(start, c), slot["in_x"]) for c in range(frame.x.extent)]
+        self.pixels = []
         for r in range(frame.y.extent):
             row = f.load("ptr", a["rows"], r)
-            inside = f.cmp("ne", row, f.const(0, "ptr"))
-            self.rows.append(f.select(inside, f.gep(row, shift, self.tile.memory), self.zeros))
-        self.offsets = [f.mul(slot["source_x"], c) for c in range(frame.x.extent)]
-        self.valid = [f.cmp("ult", f.add(start, c), slot["in_x"]) for c in range(frame.x.extent)]
+            some = f.cmp("ne", row, f.const(0, "ptr"))
+            self.pixels.append([
+                f.select(f.and_(some, ok), f.gep(row, offset, self.tile.memory), a["zeros"])
+                for ok, offset in zip(valid, offsets, strict=True)])
         self.outs = [[self._out(slot, i, f.add(x, q)) for q in range(frame.columns)]
                      for i in range(frame.rows)]
+        if self.spec.narrow:
+            self.mask = self._first(a["count"])
+        self.masks = [None] * -(-self.span // self.lanes)
+        if self.spec.narrow or self.span < self.lanes:
+            count = f.udiv(f.mul(f.smin(a["count"], self.lanes), self.spec.inner),
+                           self.spec.outer)
+            self.masks = [self._first(f.smax(f.sub(count, part * self.lanes), 0))
+                          for part in range(len(self.masks))]
 
     def _out(self, slot: dict, i: int, x: Value) -> Value:
         """The result's pixel (i, x) of the tile; a dummy where there is none."""
@@ -68,37 +76,21 @@ class _Tiles:
         here = f.gep(row, f.mul(x, slot["result_x"]), self.tile.memory)
         return f.select(inside, here, f.args["dummy"])
 
-    @contextlib.contextmanager
-    def vectors(self, count: Value) -> Iterator[Value]:
-        """Loop over vectors of the first `count` channels of the result."""
-        f = self.f
-        if not self.masked:
-            with f.loop(0, count, self.lanes) as self.channel:
-                yield self.channel
-            return
-        whole = f.and_(count, -self.lanes)
-        with f.loop(0, 2) as part:
-            head = f.cmp("eq", part, 0)
-            left = f.select(head, self.lanes, f.sub(count, whole))
-            self.mask = self._mask(self._first(left))
-            span = f.mul(f.udiv(left, self.spec.outer), self.spec.inner)
-            self.masks = []
-            for low in range(0, self.span, self.lanes):
-                bits = self._first(f.smax(f.sub(span, low), 0))
-                self.masks.append([self._mask(f.select(ok, bits, 0)) for ok in self.valid])
-            with f.loop(f.select(head, 0, whole), f.select(head, whole, count),
-                        self.lanes) as self.channel:
-                yield self.channel
-
     def _first(self, count: Value) -> Value:
-        """A bit for each of the first `count` lanes."""
+        """Mask of the first `count` lanes."""
         f = self.f
         count = f.cast("trunc", f.smin(count, self.lanes), "i32")
         ones = f.sub(f.shl(f.const(1, "i32"), count), 1)
-        return f.cast("trunc", ones, f"i{self.lanes}")
+        bits = f.cast("trunc", ones, f"i{self.lanes}")
+        return f.cast("bitcast", bits, vector(self.lanes, "i1"))
 
-    def _mask(self, bits: Value) -> Value:
-        return self.f.cast("bitcast", bits, vector(self.lanes, "i1"))
+    @contextlib.contextmanager
+    def vectors(self, count: Value) -> Iterator[Value]:
+        """Loop over vectors of the first `count` channels of the result: their number from 0."""
+        f = self.f
+        with f.loop(0, f.ceil_div(count, self.lanes)) as number:
+            self.channel = vector_start(f, self.lanes, number, count)
+            yield number
 
     @property
     def span(self) -> int:
@@ -107,32 +99,44 @@ class _Tiles:
 
     def pixel(self, r: int, c: int, j: int) -> Value:
         """Channel j of each group of one source pixel, in the lanes of the group's results."""
-        f, spec, memory = self.f, self.spec, self.tile.memory
+        f, spec = self.f, self.spec
         source = f.udiv(f.mul(self.channel, spec.inner), spec.outer)
-        pointer = f.gep(f.gep(self.rows[r], source, memory), self.offsets[c], memory)
-        if self.masked:
-            found = [f.masked_load(self.tile.vector, f.gep(pointer, part * self.lanes, memory),
-                                   masks[c]) for part, masks in enumerate(self.masks)]
-        else:
-            found = [f.load(self.tile.vector, f.select(self.valid[c], pointer, self.zeros))]
+        pointer = f.gep(self.pixels[r][c], source, self.tile.memory)
+        found = [self._load(f.gep(pointer, part * self.lanes, self.tile.memory), mask)
+                 for part, mask in enumerate(self.masks)]
         if spec.inner == 1 and spec.outer == 1:
             return found[0]
         picks = [lane // spec.outer * spec.inner + j for lane in range(self.lanes)]
         return f.shuffle(found[0], found[1] if len(found) > 1 else None, picks)
 
+    def _load(self, pointer: Value, mask: Value | None) -> Value:
+        if mask is None:
+            return self.f.load(self.tile.vector, pointer)
+        return self.f.masked_load(self.tile.vector, pointer, mask)
+
     def result(self, i: int, q: int) -> Value:
         """A vector of the result's pixel."""
         pointer = self.f.gep(self.outs[i][q], self.channel, self.tile.memory)
-        if self.masked:
-            return self.f.masked_load(self.tile.vector, pointer, self.mask)
-        return self.f.load(self.tile.vector, pointer)
+        return self._load(pointer, self.mask if self.spec.narrow else None)
 
     def store(self, value: Value, i: int, q: int) -> None:
         pointer = self.f.gep(self.outs[i][q], self.channel, self.tile.memory)
-        if self.masked:
+        if self.spec.narrow:
             self.f.masked_store(value, pointer, self.mask)
         else:
             self.f.store(value, pointer)
+
+
+def vector_start(f: Function, lanes: int, number: Value, count: Value) -> Value:
+    """First channel of vector `number` of `count` channels: the last vector ends with them."""
+    return f.smax(f.smin(f.mul(number, lanes), f.sub(count, lanes)), 0)
+
+
+def _segment(f: Function, slot, segment: Value) -> tuple[Value, Value]:
+    """(first, number of) channels of a segment; the last one takes what is left."""
+    channel = f.mul(segment, slot["segment"])
+    last = f.cmp("eq", f.add(segment, 1), slot["segments"])
+    return channel, f.select(last, f.sub(slot["channels"], channel), slot["segment"])
 
 
 def _rows_outside(f: Function, frame: Frame, slot, base: Value, y: Value, rows: Value) -> None:
@@ -169,8 +173,7 @@ def emit(frame: Frame) -> None:
     with f.loop(first, last) as task:
         segment, rest = f.udiv(task, images), f.urem(task, images)
         image, band = f.udiv(rest, slot["bands"]), f.urem(rest, slot["bands"])
-        channel = f.mul(segment, slot["segment"])
-        count = f.smin(f.sub(slot["channels"], channel), slot["segment"])
+        channel, count = _segment(f, slot, segment)
         source = f.mul(f.udiv(channel, spec.outer), spec.inner)
         with f.when(f.cmp("ne", segment, current.get())):
             current.set(segment)
@@ -186,14 +189,14 @@ def emit(frame: Frame) -> None:
 
 
 def _workspace(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value, Value]:
-    """(zeros as long as what a tile reads of a row, room for results outside, the rest)."""
+    """(a pixel of zeros, room for one of the result, the rest)."""
     tile = frame.tile
-    length = f.add(f.mul(slot["source_x"], frame.x.extent - 1), slot["source_channels"])
-    length = f.mul(f.ceil_div(f.add(length, 2 * tile.lanes), 16), 16)
-    with f.loop(0, length, tile.lanes) as i:
+    room = f.mul(f.ceil_div(f.smax(slot["channels"], slot["source_channels"]), 16), 16)
+    room = f.add(room, 2 * max(tile.lanes, 16))
+    with f.loop(0, room, tile.lanes) as i:
         f.store(f.const(0, tile.vector), work, i)
-    dummy = f.gep(work, f.add(length, tile.lanes), tile.memory)
-    return work, dummy, f.gep(dummy, f.add(slot["segment"], tile.lanes), tile.memory)
+    dummy = f.gep(work, room, tile.memory)
+    return work, dummy, f.gep(dummy, room, tile.memory)
 
 
 def _define_pack_weights(frame: Frame) -> None:
@@ -203,12 +206,13 @@ def _define_pack_weights(frame: Frame) -> None:
                                             ("i64", "count")])
     a, tile, spec = f.args, frame.tile, frame.spec
     size = frame.taps * spec.inner + spec.bias
-    with f.loop(0, a["count"], tile.lanes) as block, \
-            f.loop(0, f.smin(f.sub(a["count"], block), tile.lanes)) as lane:
-        channel = f.add(f.add(a["channel"], block), lane)
+    with f.loop(0, f.ceil_div(a["count"], tile.lanes)) as number, \
+            f.loop(0, f.smin(a["count"], tile.lanes)) as lane:
+        channel = f.add(a["channel"], vector_start(f, tile.lanes, number, a["count"]))
+        channel = f.add(channel, lane)
         start = f.add(f.mul(f.udiv(channel, spec.outer), slot["weight_group"]),
                       f.mul(f.urem(channel, spec.outer), slot["weight_result"]))
-        target = f.gep(a["packed"], f.add(f.mul(block, size), lane), tile.memory)
+        target = f.gep(a["packed"], f.add(f.mul(number, size * tile.lanes), lane), tile.memory)
         with f.loop(0, spec.inner) as j, f.loop(0, spec.rows.kernel) as ky, \
                 f.loop(0, spec.columns.kernel) as kx:
             offset = f.add(f.add(start, f.mul(j, slot["weight_source"])),
@@ -232,11 +236,11 @@ def _define_results(frame: Frame) -> None:
     none, at the first of `count` channels.
     """
     f, slot = frame.helper("results", _TILE_ARGS)
-    size = frame.taps * frame.spec.inner + frame.spec.bias
+    size = (frame.taps * frame.spec.inner + frame.spec.bias) * frame.tile.lanes
     with f.loop(0, slot["out_x"], frame.columns) as x:
         tiles = _Tiles(f, frame, slot, x)
-        with tiles.vectors(f.args["count"]) as block:
-            weights = f.gep(f.args["packed"], f.mul(block, size), frame.tile.memory)
+        with tiles.vectors(f.args["count"]) as number:
+            weights = f.gep(f.args["packed"], f.mul(number, size), frame.tile.memory)
             sums = _tile_sums(f, frame, tiles, weights)
             for i, line in enumerate(sums):
                 for q, total in enumerate(line):
@@ -262,6 +266,7 @@ def _tile_sums(f: Function, frame: Frame, tiles: _Tiles, weights: Value) -> list
                 for i, q, ky, kx in meets:
                     factor = factors[ky * spec.columns.kernel + kx]
                     sums[i][q].set(multiply_add(f, tile, item, factor, sums[i][q].get()))
+            frame.settle(f, [total for line in sums for total in line])
     return sums
 
 
@@ -279,10 +284,9 @@ def emit_weights(frame: Frame) -> None:
     rows, outs = f.array("ptr", frame.y.extent), f.array("ptr", frame.rows)
     first, last = chunk_range(f, slot["segments"])
     with f.loop(first, last) as segment:
-        channel = f.mul(segment, slot["segment"])
-        count = f.smin(f.sub(slot["channels"], channel), slot["segment"])
+        channel, count = _segment(f, slot, segment)
         source = f.mul(f.udiv(channel, spec.outer), spec.inner)
-        size = f.mul(f.mul(f.ceil_div(count, tile.lanes), tile.lanes), frame.taps * spec.inner)
+        size = f.mul(f.ceil_div(count, tile.lanes), frame.taps * spec.inner * tile.lanes)
         totals = f.gep(sums, size, tile.memory)
         with f.loop(0, f.mul(size, 2), tile.lanes) as i:
             f.store(f.const(0, tile.vector), sums, i)
@@ -310,11 +314,11 @@ def _define_products(frame: Frame) -> None:
     f, slot = frame.helper("products", _TILE_ARGS)
     with f.loop(0, slot["out_x"], frame.columns) as x:
         tiles = _Tiles(f, frame, slot, x)
-        with tiles.vectors(f.args["count"]) as block:
+        with tiles.vectors(f.args["count"]) as number:
             given = [[tiles.result(i, q) for q in range(frame.columns)]
                      for i in range(frame.rows)]
-            target = f.gep(f.args["packed"], f.mul(block, frame.taps * frame.spec.inner),
-                           frame.tile.memory)
+            size = frame.taps * frame.spec.inner * frame.tile.lanes
+            target = f.gep(f.args["packed"], f.mul(number, size), frame.tile.memory)
             for j in range(frame.spec.inner):
                 for kernel_rows in _passes(frame):
                     _tile_products(f, frame, tiles, given, target, j, kernel_rows)
@@ -342,6 +346,7 @@ def _tile_products(f: Function, frame: Frame, tiles: _Tiles, given: list, target
             for i, q, ky, kx in meets:
                 total = sums[ky, kx]
                 total.set(multiply_add(f, tile, item, given[i][q], total.get()))
+        frame.settle(f, list(sums.values()))
     for (ky, kx), total in sums.items():
         place = (j * frame.taps + ky * width + kx) * tile.lanes
         old = f.load(tile.vector, target, place)
@@ -353,13 +358,14 @@ def _define_store_weights(frame: Frame) -> None:
     f, slot = frame.helper("store_weights", [("ptr noalias", "totals"), ("i64", "channel"),
                                              ("i64", "count")])
     a, tile, spec = f.args, frame.tile, frame.spec
-    with f.loop(0, a["count"], tile.lanes) as block, \
-            f.loop(0, f.smin(f.sub(a["count"], block), tile.lanes)) as lane:
-        channel = f.add(f.add(a["channel"], block), lane)
+    with f.loop(0, f.ceil_div(a["count"], tile.lanes)) as number, \
+            f.loop(0, f.smin(a["count"], tile.lanes)) as lane:
+        channel = f.add(a["channel"], vector_start(f, tile.lanes, number, a["count"]))
+        channel = f.add(channel, lane)
         start = f.add(f.mul(f.udiv(channel, spec.outer), slot["weight_group"]),
                       f.mul(f.urem(channel, spec.outer), slot["weight_result"]))
-        source = f.gep(a["totals"], f.add(f.mul(block, frame.taps * spec.inner), lane),
-                       tile.memory)
+        size = frame.taps * spec.inner * tile.lanes
+        source = f.gep(a["totals"], f.add(f.mul(number, size), lane), tile.memory)
         with f.loop(0, spec.inner) as j, f.loop(0, spec.rows.kernel) as ky, \
                 f.loop(0, spec.columns.kernel) as kx:
             offset = f.add(f.add(start, f.mul(j, slot["weight_source"])),

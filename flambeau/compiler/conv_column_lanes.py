@@ -199,6 +199,7 @@ def _multiply_rows(f: Function, frame: Frame, row: _Row, rows: list[Value], fact
                         total = plane[i][position]
                         factor = factors[o][ky * width + kx]
                         total.set(multiply_add(f, tile, vectors[place], factor, total.get()))
+        frame.settle(f, [total for plane in sums for line in plane for total in line])
 
 
 def _store_sums(f: Function, frame: Frame, slot, sums: list, y: Value, x: Value) -> None:
@@ -316,3 +317,4 @@ def _tile_products(f: Function, frame: Frame, slot, x: Value, rows: list, lines:
                 for o, plane in enumerate(given):
                     total = sums[o, ky, kx]
                     total.set(multiply_add(f, tile, vectors[place], plane[i], total.get()))
+        frame.settle(f, list(sums.values()))

@@ -30,8 +30,8 @@ from flambeau.compiler.packing import (
 )
 from flambeau.compiler.target import Target
 
-__all__ = ["DIRECT_SLOTS", "PHASE", "PREPARE_SLOTS", "TAP", "DirectSpec", "PrepareSpec",
-           "direct_kernel", "image_layout", "prepare_kernel", "store_planes"]
+__all__ = ["DIRECT_SLOTS", "MOST_TAPS", "PHASE", "PREPARE_SLOTS", "TAP", "DirectSpec",
+           "PrepareSpec", "direct_kernel", "image_layout", "prepare_kernel", "store_planes"]
 
 AXES = range(3)
 
@@ -39,8 +39,8 @@ PREPARE_SLOTS = ("weights", "panels", "offsets", "bias", "packed_bias",
                  "groups", "panel_count", "lanes", "channels", "taps", "pitch", "lane_step",
                  "channel_step", "group_step", "bias_step")
 TAP = ("weight", "image", "first", "step")
-"""After `PREPARE_SLOTS`, for each tap: its offset in the weights and in the image's copy; its channel
-c is number first + c * step of K."""
+"""After `PREPARE_SLOTS`, for each tap: its offset in the weights and in the image's copy; its
+channel c is number first + c * step of K."""
 
 DIRECT_SLOTS = ("source", "result", "panels", "offsets", "bias", "work", "work_stride",
                 "n", "groups", "images", "blocks_n", "blocks0", "blocks2", "length0", "length2",
@@ -54,6 +54,9 @@ DIRECT_SLOTS = ("source", "result", "panels", "offsets", "bias", "work", "work_s
 PHASE = ("offset", "grid0", "grid1", "grid2", "first", "count")
 """After `DIRECT_SLOTS`, for each phase: offset in the result, pixels, and its part of K."""
 
+MOST_TAPS = 64
+"""The largest kernel that order "taps" can pack."""
+
 _PREPARE_POINTERS = PREPARE_SLOTS[:5]
 _DIRECT_POINTERS = DIRECT_SLOTS[:6]
 
@@ -64,7 +67,7 @@ class PrepareSpec:
 
     Attributes:
         order: what is contiguous in the weights: "all" (channels and taps follow each other for
-            each lane), "along" (channels), "across" (lanes) or "any".
+            each lane), "taps", "along" (channels), "across" (lanes) or "any".
         vectors: width of a panel.
         block: channels of a block of the image's copy.
         bias: there is one.
@@ -110,11 +113,14 @@ def prepare_kernel(spec: PrepareSpec, target: Target) -> tuple[str, str]:
     name = (f"conv_prepare_{spec.dtype_llvm}_{spec.order}_{spec.vectors}_{spec.block}"
             + "_bias" * spec.bias)
     module = Module(target.attributes)
-    (_pack_along if spec.order in ("all", "along") else _pack_across)(module, tile, spec.order)
+    if spec.order == "taps":
+        _pack_taps(module, tile)
+    else:
+        (_pack_along if spec.order in ("all", "along") else _pack_across)(module, tile, spec.order)
     _write_offsets(module, spec)
     f = kernel_function(module, name)
     slot = Slots(f, PREPARE_SLOTS, _PREPARE_POINTERS)
-    whole = spec.order == "all"
+    whole = spec.order in ("all", "taps")
     pieces = f.const(1, "i64") if whole else slot["taps"]
     depth = f.mul(slot["channels"], slot["taps"])
     first, last = chunk_range(f, f.mul(f.mul(slot["groups"], slot["panel_count"]), pieces))
@@ -129,11 +135,15 @@ def prepare_kernel(spec: PrepareSpec, target: Target) -> tuple[str, str]:
             start = f.add(start, f.load("i64", entry))
             row = f.add(row, f.load("i64", entry, 2))
             step = f.mul(step, f.load("i64", entry, 3))
-        f.call("void", "pack_weights", [
-            f.gep(slot["weights"], start, tile.memory),
-            f.gep(slot["panels"], f.mul(row, tile.width), tile.compute),
-            depth if whole else slot["channels"], f.sub(slot["lanes"], lane),
-            slot["lane_step"], slot["channel_step"], step])
+        place = (f.gep(slot["weights"], start, tile.memory),
+                 f.gep(slot["panels"], f.mul(row, tile.width), tile.compute))
+        count = f.sub(slot["lanes"], lane)
+        if spec.order == "taps":
+            f.call("void", "pack_taps", [f.args["args"], *place, count])
+        else:
+            f.call("void", "pack_weights", [
+                *place, depth if whole else slot["channels"], count, slot["lane_step"],
+                slot["channel_step"], step])
         with f.when(f.cmp("eq", strip, 0)):
             f.call("void", "write_offsets", [
                 f.args["args"], piece, slot["taps"] if whole else f.add(piece, 1)])
@@ -141,6 +151,30 @@ def prepare_kernel(spec: PrepareSpec, target: Target) -> tuple[str, str]:
             with f.when(f.cmp("eq", piece, 0)):
                 _pack_bias(f, tile, slot, group, lane, strip)
     return name, module.text()
+
+
+def _pack_taps(module: Module, tile: Tile) -> None:
+    """Define pack_taps(args, src, dst, count): a panel of weights whose taps follow each other."""
+    turn_block(module, "turn", tile)
+    f = module.function("pack_taps", [("ptr", "args"), ("ptr noalias", "src"),
+                                      ("ptr noalias", "dst"), ("i64", "count")], internal=True)
+    slot = Slots(f, PREPARE_SLOTS, _PREPARE_POINTERS)
+    taps, stride, channel_step = slot["taps"], slot["lane_step"], slot["channel_step"]
+    count = f.smin(f.args["count"], tile.width)
+    table = f.gep(f.args["args"], len(PREPARE_SLOTS), "i64")
+    turned = f.array(tile.compute, (MOST_TAPS + tile.lanes) * tile.lanes)
+    with f.loop(0, slot["channels"]) as c, f.loop(0, count, tile.lanes) as j:
+        src = f.gep(f.args["src"], f.add(f.mul(c, channel_step), f.mul(j, stride)), tile.memory)
+        with f.loop(0, taps, tile.lanes) as t:
+            f.call("void", "turn", [
+                f.gep(src, t, tile.memory), f.gep(turned, f.mul(t, tile.lanes), tile.compute),
+                stride, f.sub(count, j), f.sub(taps, t), f.const(tile.lanes, "i64")])
+        dst = f.gep(f.args["dst"], j, tile.compute)
+        with f.loop(0, taps) as tap:
+            entry = f.gep(table, f.mul(tap, len(TAP)), "i64")
+            weight, first, step = (f.load("i64", entry, number) for number in (0, 2, 3))
+            value = f.load(tile.vector, turned, f.mul(weight, tile.lanes))
+            f.store(value, dst, f.mul(f.add(first, f.mul(c, step)), tile.width))
 
 
 _PACK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "depth"), ("i64", "count"),

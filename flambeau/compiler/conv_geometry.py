@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Convolution", "Correlation", "Operand", "Phase", "correlation", "three"]
+__all__ = ["Convolution", "Correlation", "Operand", "Phase", "correlation", "merged", "three"]
 
 AXES = range(3)
 
@@ -34,6 +34,14 @@ class Operand:
         steps = three(self.strides[2:], 0)
         return tuple(1 if size == 1 else step
                      for size, step in zip(self.spatial, steps, strict=True))
+
+    @property
+    def line_step(self) -> int:
+        """Distance of the last two pixels that are not the same; of images of one pixel."""
+        if math.prod(self.spatial) == 1:
+            return self.strides[0]
+        return next((step for size, step in zip(reversed(self.spatial), reversed(self.steps),
+                                                strict=True) if size > 1), 1)
 
     @property
     def channels_last(self) -> bool:
@@ -71,6 +79,37 @@ def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
     if len(values) == 3:
         return values
     return (fill, fill, *values) if len(values) == 1 else (values[0], fill, values[1])
+
+
+def merged(c: Convolution) -> Convolution:
+    """The same problem with fewer dimensions: where each pixel meets itself only, neighbourhood
+    means nothing, and pixels that follow each other in memory are one line."""
+    pointwise = (c.taps == 1 and max(c.stride) == 1 and max(c.padding) == 0)
+    if not pointwise or not all(_is_line(t) for t in (c.x, c.y)):
+        return c
+    images = all(t.shape[0] == 1 or t.strides[0] == t.line_step * math.prod(t.spatial)
+                 for t in (c.x, c.y))
+    x, y = (_as_line(t, images) for t in (c.x, c.y))
+    w = dataclasses.replace(c.w, shape=(*c.w.shape[:2], 1), strides=(*c.w.strides[:2], 1))
+    return dataclasses.replace(c, x=x, w=w, y=y, stride=(1,), padding=(0,), dilation=(1,))
+
+
+def _is_line(t: Operand) -> bool:
+    """Is the distance from pixel to pixel always the same?"""
+    step = t.line_step
+    for size, stride in zip(reversed(t.spatial), reversed(t.steps), strict=True):
+        if size > 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _as_line(t: Operand, images: bool) -> Operand:
+    n, channels, pixels = t.shape[0], t.shape[1], math.prod(t.spatial)
+    step = t.line_step
+    if images:
+        return Operand(t.slot, (1, channels, n * pixels), (0, t.strides[1], step))
+    return Operand(t.slot, (n, channels, pixels), (*t.strides[:2], step))
 
 
 @dataclasses.dataclass(frozen=True)

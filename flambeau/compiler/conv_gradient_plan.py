@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from flambeau.compiler.conv_geometry import Convolution, correlation
+from flambeau.compiler.conv_geometry import Convolution, correlation, merged
 from flambeau.compiler.conv_gradient import (
     COLLECT_SLOTS,
     GRADIENT_SLOTS,
@@ -31,6 +31,7 @@ _TASKS = 16  # wanted, whatever the number of threads: sums must not depend on i
 
 def gradient_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int) -> list[Step]:
     """The two steps of a gradient with respect to the weights."""
+    c = merged(c)
     tile = tile_for(dtype_llvm, target)
     rows, vectors = _register_tile(tile, target, c.w.shape[1], c.w.shape[0] // c.groups)
     plan = _Plan(c, dataclasses.replace(tile, vectors=vectors), rows, threads)

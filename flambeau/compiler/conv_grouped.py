@@ -32,7 +32,7 @@ def grouped_kernel(spec: GroupedSpec, target: Target) -> tuple[str, str]:
     tile = tile_for(spec.dtype_llvm, target)
     module = Module(target.attributes)
     rows, columns = grouped_tile(spec, target)
-    frame = Frame(module, tile, spec, rows, columns)
+    frame = Frame(module, tile, spec, rows, columns, target)
     family = conv_channel_lanes if spec.lanes == "channels" else conv_column_lanes
     if spec.weights:
         family.emit_weights(frame)
@@ -68,7 +68,7 @@ def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
     if lanes is None:
         return None
     spec = GroupedSpec(dtype_llvm, lanes, c.kind == "grad_weight", *axes, inner, outer,
-                       c.bias is not None)
+                       c.bias is not None, lanes == "channels" and result.shape[1] < tile.lanes)
     positions = grouped_tile(spec, target)
     values = _numbers(spec, c, source, result, positions)
     nchunks, size = _cut(spec, tile, values, threads, *positions)
@@ -94,7 +94,7 @@ def _lanes(source: Operand, result: Operand, tile: Tile, axes: list[Axis], inner
         return None
     if _neighbours(source, 1) and _neighbours(result, 1):
         fits = conv_channel_lanes.supported(tile.lanes, tile.lanes >= 8 and tile.masked, inner,
-                                            outer, result.shape[1], source.shape[1])
+                                            outer, result.shape[1])
         return "channels" if fits else None
     fits = max(inner, outer) <= 16 and conv_column_lanes.supported(tile.masked, axes[1].stride)
     return "columns" if fits and _neighbours(source, -1) and _neighbours(result, -1) else None
@@ -139,7 +139,7 @@ def _cut(spec: GroupedSpec, tile: Tile, values: dict, threads: int, rows: int, c
     work = pixels * values["channels"] * taps * spec.inner
     want = max(1, min(4 * threads if threads > 1 else 1, int(work // _SMALLEST_CHUNK)))
     lanes, channels = tile.lanes, values["channels"]
-    blocks = -(-channels // lanes)
+    blocks = max(1, channels // lanes)  # the last one takes what is left
     segments = bands = 1
     if spec.lanes == "columns":
         count = conv_column_lanes.outputs(spec.outer, spec.weights)
@@ -148,16 +148,15 @@ def _cut(spec: GroupedSpec, tile: Tile, values: dict, threads: int, rows: int, c
         items += count * (taps * lanes if spec.weights else taps * spec.inner + 1)
     else:
         if spec.weights:
-            segments = min(blocks, want)
+            segments = min(blocks, threads)  # fewer, wider: lines of memory stay whole
         else:
             bands = max(1, min(-(-want // values["n"]), -(-values["out_y"] // (4 * rows))))
             segments = max(1, min(blocks, -(-want // (values["n"] * bands))))
         per_segment = -(-blocks // segments)
         segments = -(-blocks // per_segment)
         tasks = segments * (1 if spec.weights else values["n"] * bands)
-        extent = spec.columns.pattern(columns).extent
-        items = conv_channel_lanes.zero_items(extent, values, lanes) + 4 * lanes
-        items += per_segment * lanes * ((taps * spec.inner + 1) * (2 if spec.weights else 1) + 1)
+        items = 2 * conv_channel_lanes.pixel_items(values, lanes)
+        items += (per_segment + 1) * lanes * (taps * spec.inner + 1) * (2 if spec.weights else 1)
         values["segment"] = per_segment * lanes
     band = -(-values["out_y"] // bands)
     band = -(-band // rows) * rows

@@ -13,7 +13,9 @@ read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.packing import Tile, load_lanes, load_scalar, transpose
@@ -66,33 +68,35 @@ class _Writer:
 
     def emit(self) -> None:
         f, a, step = self.f, self.a, self.layout.block
-        with f.loop(0, a["channels"], step) as channel, f.loop(0, a["ext0"]) as e0, \
-                f.loop(0, a["ext1"]) as e1:
+        with f.loop(0, a["channels"], step) as channel, self.lines() as (source, target, *ends):
+            source = f.add(source, f.mul(channel, a["step_c"]))
+            target = f.add(target, f.mul(f.udiv(channel, step), a["pitch"]))
+            count = f.smin(f.sub(a["channels"], channel), step)
+            self.line(f.gep(a["src"], source, self.tile.memory),
+                      f.gep(a["dst"], target, self.tile.compute), *ends, count)
+
+    @contextlib.contextmanager
+    def lines(self) -> Iterator[tuple[Value, Value, Value, Value]]:
+        """Loop over lines: offset of the first pixel that exists, offset in the copy, and which
+        pixels of the copy exist."""
+        f, a = self.f, self.a
+        with f.loop(0, a["ext0"]) as e0, f.loop(0, a["ext1"]) as e1:
             y0, y1 = f.add(a["from0"], e0), f.add(a["from1"], e1)
             inside = f.and_(f.cmp("ult", y0, a["size0"]), f.cmp("ult", y1, a["size1"]))
             start = f.smin(f.smax(f.sub(0, a["from2"]), 0), a["ext2"])
             start = f.select(inside, start, a["ext2"])
             stop = f.smax(f.smin(f.sub(a["size2"], a["from2"]), a["ext2"]), start)
-            source = f.add(f.mul(channel, a["step_c"]), f.mul(y0, a["step0"]))
-            source = f.add(source, f.mul(y1, a["step1"]))
+            source = f.add(f.mul(y0, a["step0"]), f.mul(y1, a["step1"]))
             source = f.add(source, f.mul(f.add(a["from2"], start), a["step2"]))
-            line = f.mul(f.add(f.mul(e0, a["ext1"]), e1), a["ext2"])
-            target = f.add(f.mul(f.udiv(channel, step), a["pitch"]),
-                           f.mul(line, self.layout.width))
-            count = f.smin(f.sub(a["channels"], channel), step)
-            self.line(f.gep(a["src"], source, self.tile.memory),
-                      f.gep(a["dst"], target, self.tile.compute), start, stop, count)
+            target = f.mul(f.mul(f.add(f.mul(e0, a["ext1"]), e1), a["ext2"]), self.layout.width)
+            yield source, target, start, stop
 
     def line(self, src: Value, dst: Value, start: Value, stop: Value, count: Value) -> None:
         raise NotImplementedError
 
     def clear(self, dst: Value, start: Value | int, stop: Value) -> None:
-        clear_run(self.f, self.tile, f_place(self.f, self.tile, dst, start, self.layout.width),
-                  self.f.mul(self.f.sub(stop, start), self.layout.width))
-
-
-def f_place(f: Function, tile: Tile, dst: Value, index: Value | int, width: int) -> Value:
-    return f.gep(dst, f.mul(index, width), tile.compute)
+        place = self.f.gep(dst, self.f.mul(start, self.layout.width), self.tile.compute)
+        clear_run(self.f, self.tile, place, self.f.mul(self.f.sub(stop, start), self.layout.width))
 
 
 class _Planes(_Writer):
@@ -107,28 +111,42 @@ class _Planes(_Writer):
 
 
 class _Pixels(_Writer):
-    """Blocks of channels from pixels whose channels are contiguous."""
+    """Blocks of channels from pixels whose channels are contiguous, pixel after pixel: memory is
+    read in long lines."""
 
-    def line(self, src, dst, start, stop, count) -> None:
-        f, tile, width = self.f, self.tile, self.layout.width
-        self.clear(dst, 0, start)
-        if tile.masked:
-            self._vectors(src, dst, start, stop, count)
-        else:
+    def emit(self) -> None:
+        f, a, tile, block = self.f, self.a, self.tile, self.layout.block
+        blocks = f.udiv(a["channels"], block)
+        rest = f.sub(a["channels"], f.mul(blocks, block))
+        with self.lines() as (source, target, start, stop):
+            dst = f.gep(a["dst"], target, tile.compute)
+            with f.loop(0, f.ceil_div(a["channels"], block)) as number:
+                line = f.gep(dst, f.mul(number, a["pitch"]), tile.compute)
+                self.clear(line, 0, start)
+                self.clear(line, stop, a["ext2"])
             with f.loop(start, stop) as x:
-                pixel = f.gep(src, f.mul(f.sub(x, start), self.a["step2"]), tile.memory)
-                copy_run(f, tile, pixel, f.gep(dst, f.mul(x, width), tile.compute), count)
-        self.clear(dst, stop, self.a["ext2"])
+                pixel = f.gep(a["src"], f.add(source, f.mul(f.sub(x, start), a["step2"])),
+                              tile.memory)
+                place = f.gep(dst, f.mul(x, self.layout.width), tile.compute)
+                with f.loop(0, blocks) as number:
+                    self.block(pixel, place, number, None)
+                with f.when(f.cmp("sgt", rest, 0)):
+                    self.block(pixel, place, blocks, rest)
 
-    def _vectors(self, src, dst, start, stop, count) -> None:
-        f, tile, width = self.f, self.tile, self.layout.width
-        masks = [f.lane_mask(tile.lanes, f.sub(count, j)) for j in range(0, width, tile.lanes)]
-        with f.loop(start, stop) as x:
-            pixel = f.gep(src, f.mul(f.sub(x, start), self.a["step2"]), tile.memory)
-            place = f.gep(dst, f.mul(x, width), tile.compute)
-            for number, mask in enumerate(masks):
-                j = number * tile.lanes
-                f.store(load_lanes(f, tile, f.gep(pixel, j, tile.memory), mask), place, j)
+    def block(self, pixel: Value, place: Value, number: Value, count: Value | None) -> None:
+        """One block of one pixel; `count` channels of it, or all."""
+        f, tile, block = self.f, self.tile, self.layout.block
+        src = f.gep(pixel, f.mul(number, block), tile.memory)
+        dst = f.gep(place, f.mul(number, self.a["pitch"]), tile.compute)
+        if not tile.masked:
+            copy_run(f, tile, src, dst, f.const(block, "i64") if count is None else count)
+            return
+        for j in range(0, block, tile.lanes):
+            mask = None
+            if count is not None or j + tile.lanes > block:
+                left = block - j if count is None else f.sub(count, j)
+                mask = f.lane_mask(tile.lanes, left)
+            f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
 
 
 class _Turned(_Writer):

@@ -7,6 +7,7 @@ import math
 
 from flambeau.compiler.conv_direct import (
     DIRECT_SLOTS,
+    MOST_TAPS,
     PREPARE_SLOTS,
     DirectSpec,
     PrepareSpec,
@@ -14,7 +15,7 @@ from flambeau.compiler.conv_direct import (
     image_layout,
     prepare_kernel,
 )
-from flambeau.compiler.conv_geometry import Convolution, Correlation, correlation
+from flambeau.compiler.conv_geometry import Convolution, Correlation, correlation, merged
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.packing import Tile, tile_for
 from flambeau.compiler.step import Step
@@ -30,6 +31,7 @@ _TASKS = 6  # wanted for each thread, so that one that is held up does not hold 
 
 def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int) -> list[Step]:
     """The steps of a forward convolution or of a gradient with respect to the input."""
+    c = merged(c)
     problem = correlation(c)
     tile = tile_for(dtype_llvm, target)
     lines, rows, vectors = register_tile(
@@ -37,7 +39,7 @@ def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int) 
         problem.grid[2])
     plan = _Plan(c, problem, dataclasses.replace(tile, vectors=vectors), lines, rows, threads)
     bias = c.bias is not None
-    order = _weight_order(c, problem)
+    order = _weight_order(c, problem, tile)
     prepare = PrepareSpec(dtype_llvm, order, vectors, plan.layout.block, bias)
     name, text = prepare_kernel(prepare, target)
     steps = [Step(name, lambda: text, plan.prepare_slots(), plan.prepare_chunks(order))]
@@ -75,16 +77,18 @@ def odd_pitch(items: int) -> int:
     return (-(-items // 16) | 1) * 16
 
 
-def _weight_order(c: Convolution, problem: Correlation) -> str:
-    if c.kind == "forward":
-        dense, step = problem.channel_step == c.taps or problem.channels == 1, 1
-        for size, stride in zip(reversed(c.w.shape[2:]), reversed(c.w.strides[2:]), strict=True):
-            dense = dense and (stride == step or size == 1)
-            step *= size
-        if dense:
-            return "all"
+def _weight_order(c: Convolution, problem: Correlation, tile: Tile) -> str:
+    """What `PrepareSpec.order` suits the weights best."""
+    dense, step = True, 1
+    for size, stride in zip(reversed(c.w.shape[2:]), reversed(c.w.strides[2:]), strict=True):
+        dense = dense and (stride == step or size == 1)
+        step *= size
+    if dense and c.kind == "forward" and (problem.channel_step == step or problem.channels == 1):
+        return "all"
     if problem.lane_step == 1:
         return "across"
+    if dense and tile.masked and 1 < step <= MOST_TAPS:
+        return "taps"
     return "along" if problem.channel_step == 1 else "any"
 
 
@@ -167,7 +171,8 @@ class _Plan:
 
     # ------------------------------------------------------------------ slots
     def prepare_chunks(self, order: str) -> int:
-        pieces = self.c.groups * self.panels * (1 if order == "all" else max(1, len(self.taps)))
+        pieces = self.c.groups * self.panels * (
+            1 if order in ("all", "taps") else max(1, len(self.taps)))
         size = self.depth * self.panels * self.tile.width * self.c.groups
         return max(1, min(pieces, size // 16384, 4 * self.threads if self.threads > 1 else 1))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.emitter import Function, Module, Value, Var
 from flambeau.compiler.frame import Slots, kernel_function, thread_workspace
 from flambeau.compiler.packing import Tile
 from flambeau.compiler.target import Target
@@ -104,6 +104,7 @@ class GroupedSpec:
         rows, columns: the window's two dimensions.
         inner: channels of the source in each group; `outer`: of the result.
         bias: the result gets bias[channel] added.
+        narrow: for fewer channels of the result than lanes.
     """
 
     dtype_llvm: str
@@ -114,6 +115,7 @@ class GroupedSpec:
     inner: int = 1
     outer: int = 1
     bias: bool = False
+    narrow: bool = False
 
     @property
     def name(self) -> str:
@@ -122,7 +124,8 @@ class GroupedSpec:
                         for a in (self.rows, self.columns))
         kind = "weights" if self.weights else "input" if self.rows.backward else "forward"
         return (f"conv_{self.lanes}_{kind}_{self.dtype_llvm}_{axes}_{self.inner}to{self.outer}"
-                + "_bias" * self.bias)
+                + "_bias" * self.bias
+                + "_narrow" * self.narrow)
 
 
 def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
@@ -135,8 +138,8 @@ def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
         if x > 1 or spec.outer > 1 and not spec.weights:
             rows = min(rows, 2)
         return -(-rows // y) * y, x
-    rows = 1 if flat else 4
-    columns = (8 if flat else 2) if wide else 2
+    rows = 1 if flat else 2
+    columns = (8 if flat else 4) if wide else 2
     if spec.inner * spec.rows.kernel * spec.columns.kernel > 100:
         columns = max(1, columns // 2)
     return -(-rows // y) * y, -(-columns // x) * x
@@ -145,8 +148,9 @@ def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
 class Frame:
     """What the functions of one kernel have in common: module, sizes of the tile, its reads."""
 
-    def __init__(self, module: Module, tile: Tile, spec: GroupedSpec, rows: int, columns: int):
-        self.module, self.tile, self.spec = module, tile, spec
+    def __init__(self, module: Module, tile: Tile, spec: GroupedSpec, rows: int, columns: int,
+                 target: Target):
+        self.module, self.tile, self.spec, self.target = module, tile, spec, target
         self.rows, self.columns = rows, columns
         self.y, self.x = spec.rows.pattern(rows), spec.columns.pattern(columns)
         self.taps = spec.rows.kernel * spec.columns.kernel
@@ -169,3 +173,25 @@ class Frame:
         if axis.backward:
             return f.udiv(place, axis.stride)
         return f.mul(place, axis.stride)
+
+    def settle(self, f: Function, sums: list[Var]) -> None:
+        """Let all of these sums be up to date here: no code, but a line that LLVM's scheduler does
+        not carry multiplications across. Else it finishes one sum after the other, each waiting
+        for its own last step, and the machine's window is too small to see the next one."""
+        register = _register_letter(self.target)
+        if register is None or len(sums) < 2:
+            return
+        type_ = sums[0].type
+        given = ", ".join(str(total.get()) for total in sums)
+        ties = ",".join([f"={register}"] * len(sums) + [str(i) for i in range(len(sums))])
+        results = f"{{ {', '.join([type_] * len(sums))} }}"
+        value = f.emit(results, f'call {results} asm "", "{ties}"({given})')
+        for number, total in enumerate(sums):
+            total.set(f.emit(type_, f"extractvalue {results} {value.name}, {number}"))
+
+
+def _register_letter(target: Target) -> str | None:
+    """How inline assembly asks for a vector register."""
+    if target.triple.startswith(("x86_64", "i686", "i386")):
+        return "v" if target.vector_bits == 512 else "x"
+    return "w" if target.triple.startswith("aarch64") else None

@@ -225,7 +225,7 @@ def gemm_plan(spec: GemmSpec, target: Target, batch: int, m: int, n: int, k: int
         for tiles_m in range(1, min(cells, units_m) + 1):
             tiles_n = min(cells // tiles_m, units_n)
             tasks = batch * tiles_m * tiles_n
-            chunks = min(tasks, threads * _CHUNKS)
+            chunks = max(1, min(tasks, threads * _CHUNKS))
             cell = _cell_cost(spec, tile, -(-units_m // tiles_m) * row_unit if tiles_m > 1 else m,
                               -(-units_n // tiles_n) * column_unit if tiles_n > 1 else n, k)
             for count in {1, min(threads, chunks), chunks}:

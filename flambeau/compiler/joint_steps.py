@@ -1,4 +1,4 @@
-"""Joint primitives as calls of generated kernels: attention."""
+"""Joint primitives as calls of generated kernels: attention, and recurrent layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,20 @@ from flambeau.compiler.attention_backward import (
     attention_backward_plan,
 )
 from flambeau.compiler.expression import Buffer
+from flambeau.compiler.gang import gang_slots
 from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.recurrent import RECURRENT_SLOTS, recurrent_kernel
+from flambeau.compiler.recurrent_backward import (
+    RECURRENT_BACKWARD_SLOTS,
+    recurrent_backward_kernel,
+)
+from flambeau.compiler.recurrent_tiles import (
+    GATES,
+    RecurrentPlan,
+    kernel_name_of,
+    recurrent_plan,
+    spec_for,
+)
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
@@ -86,5 +99,65 @@ def _attention_gradient(library, target: Target, threads: int) -> tuple[Step, in
     return step, 5 * _work(values) // 2
 
 
-JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient}
+# ---------------------------------------------------------------------- recurrent layers
+def _shared_values(weight: Buffer, steps: int, batch: int, backwards: bool, cut: RecurrentPlan
+                   ) -> dict:
+    return {"w": _pointer(weight), "w_r": weight.strides[0], "steps": steps, "batch": batch,
+            "size": weight.shape[1], "first": steps - 1 if backwards else 0,
+            "direction": -1 if backwards else 1, "groups": cut.groups, "members": cut.members,
+            "tile_rows": cut.tile_rows, "work": Pointer("work", cut.work_bytes),
+            "scratch": cut.scratch, "scratch_stride": cut.scratch_stride}
+
+
+def _lines(name: str, buffer: Buffer | None, axes: str) -> dict:
+    """An operand and its strides but the last."""
+    steps = (0,) * len(axes) if buffer is None else buffer.strides
+    return {name: _pointer(buffer)} | {f"{name}_{axis}": step
+                                       for axis, step in zip(axes, steps, strict=False)}
+
+
+def _gang_step(name: str, text, values: dict, names: tuple[str, ...], cut: RecurrentPlan) -> Step:
+    slots = [values[slot] for slot in names] + gang_slots(cut.groups * cut.members, cut.groups)
+    return Step(name, text, slots, cut.groups * cut.members)
+
+
+def _recurrent(library, target: Target, threads: int) -> tuple[Step, int]:
+    form = library.attrs[0]
+    pre, weight, bias, hidden, cell = form.split(library.sources, 2)
+    (steps, batch, width), size = pre.shape, weight.shape[1]
+    spec = spec_for(form.mode, pre.dtype.llvm, size)
+    cut = recurrent_plan(spec, target, batch, size, spec.gates, size, threads)
+    values = _shared_values(weight, steps, batch, form.backwards, cut)
+    values |= _lines("pre", pre, "tn") | _lines("h0", hidden, "n") | _lines("c0", cell, "n")
+    names = ("hidden", "cells", "saved", "last_h", "last_c")
+    values |= {name: _pointer(buffer)
+               for name, buffer in zip(names, library.results, strict=True)}
+    values["bias"] = _pointer(bias)
+    step = _gang_step(kernel_name_of("recurrent", spec),
+                      lambda: recurrent_kernel(spec, target)[1], values, RECURRENT_SLOTS, cut)
+    return step, 2 * steps * batch * width * size // 8
+
+
+def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, int]:
+    form = library.attrs[0]
+    weight, states, saved, old, g, g_hidden, g_cell = form.split(library.sources, 2)
+    steps, batch, size = states.shape
+    width = GATES[form.mode] * size
+    spec = spec_for(form.mode, states.dtype.llvm, width)
+    cut = recurrent_plan(spec, target, batch, size, 1, width, threads)
+    values = _shared_values(weight, steps, batch, not form.backwards, cut)
+    values |= _lines("g", g, "tn") | _lines("g_h", g_hidden, "n") | _lines("g_c", g_cell, "n")
+    values |= _lines("old", old, "n")
+    names = ("d_in", "d_hid", "d_h0", "d_c0")
+    values |= {name: _pointer(buffer)
+               for name, buffer in zip(names, library.results, strict=True)}
+    values |= _lines("saved", saved, "tn") | _lines("states", states, "tn")
+    step = _gang_step(kernel_name_of("recurrent_backward", spec),
+                      lambda: recurrent_backward_kernel(spec, target)[1], values,
+                      RECURRENT_BACKWARD_SLOTS, cut)
+    return step, 2 * steps * batch * width * size // 8
+
+
+JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient,
+               "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient}
 """Kind of step -> (step, target, threads) -> (kernel call, amount of work)."""

@@ -10,6 +10,7 @@ from flambeau.compiler.conv_geometry import Convolution, Operand
 from flambeau.compiler.conv_gradient_plan import gradient_steps
 from flambeau.compiler.conv_grouped import grouped_steps
 from flambeau.compiler.conv_plan import direct_steps
+from flambeau.compiler.conv_pointwise import pointwise_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.joint_steps import JOINT_RULES
@@ -140,11 +141,13 @@ def _conv(library, target: Target, threads: int):
         bias = Operand(_pointer(b), b.shape, b.strides)
     problem = Convolution(kind, part["input"], part["weight"], part["output"], bias,
                           *library.attrs[:4])
-    grouped = grouped_steps(problem, library.target.dtype.llvm, target, threads)
-    if grouped is not None:
-        return [(step, int(problem.flops) // 8) for step in grouped]
-    make = gradient_steps if kind == "grad_weight" else direct_steps
-    found = make(problem, library.target.dtype.llvm, target, threads)
+    kernel_type = library.target.dtype.llvm
+    found = grouped_steps(problem, kernel_type, target, threads)
+    if found is None:
+        found = pointwise_steps(problem, kernel_type, target, threads)
+    if found is None:
+        make = gradient_steps if kind == "grad_weight" else direct_steps
+        found = make(problem, kernel_type, target, threads)
     return [(step, int(problem.flops) // 8) for step in found]
 
 
@@ -170,6 +173,13 @@ def _pool(library, target: Target, threads: int):
     return pool_step(library, target, threads)
 
 
+def _resize(library, target: Target, threads: int):
+    from flambeau.compiler.resizing_step import resize_step
+
+    return resize_step(library, target, threads)
+
+
 _RULES = ({"argsort": _argsort, "random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)
           | dict.fromkeys(("pool_max", "pool_argmax", "pool_max_back", "pool_mean",
-                           "pool_mean_back"), _pool) | JOINT_RULES)
+                           "pool_mean_back"), _pool)
+          | dict.fromkeys(("resize", "resize_back"), _resize) | JOINT_RULES)

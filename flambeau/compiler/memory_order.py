@@ -29,7 +29,7 @@ def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[
             continue
         if value in known:
             follows = is_channels_last(value.shape, known[value])
-        elif value.prim.kind in ("conv", "pool"):
+        elif value.prim.kind in ("conv", "pool", "resize"):
             follows = any(operand in found for operand in value.inputs[:2])
         else:
             follows = value.prim.kind == "elementwise" and any(

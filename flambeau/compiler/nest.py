@@ -13,8 +13,8 @@ import dataclasses
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.target import Target
 
-__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "vector_lanes",
-           "walk"]
+__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split",
+           "tile_loop", "vector_lanes", "walk"]
 
 
 @dataclasses.dataclass
@@ -40,6 +40,9 @@ class Phase:
         value: what is stored or reduced; `position`: for argmax/argmin, the counted position.
         target, where: the buffer stored to, and the element index there.
         mode: "set", or how a scatter combines with what is there.
+        free: variables of loops whose iterations never meet at one place of a scatter.
+        tile: the last of `inner`, along which loads are contiguous that are not along the lanes:
+            they are loaded in squares and transposed in registers.
     """
 
     outer: list[Loop]
@@ -52,6 +55,8 @@ class Phase:
     lane_reduced: bool = False
     position: Expr | None = None
     mode: str = "set"
+    free: frozenset[int] = frozenset()
+    tile: Loop | None = None
 
     def roots(self) -> list[Expr]:
         roots = [self.value] + ([self.position] if self.position else [])
@@ -96,8 +101,10 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
     reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
                             key=lambda loop: -main.terms.get(loop.var, 0)), indices)
     scatters = phase.mode != "set" or phase.where.dynamic
-    bound = _bound_vars(phase, kept) if scatters else set()
+    bound = _bound_vars(phase, kept) - phase.free if scatters else set()
     candidates = [loop for loop in kept + reduced if loop.var not in bound]
+    if scatters:  # one by one is faster than gathering
+        candidates = [loop for loop in candidates if phase.where.terms.get(loop.var) == 1]
     lane = max(candidates, default=None, key=lambda loop: (
         _lane_score(loop, loads, phase.where, loop in reduced), loop.extent))
     phase.lane = lane
@@ -134,10 +141,26 @@ def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> 
     score = 0
     for index in loads:
         factor = index.terms.get(loop.var, 0)
-        score += {1: 2, 0: 1}.get(factor, -2)
+        score += {1: 2, 0: 1, -1: 1}.get(factor, -2)
     if not reduced:
         score += 3 if store.terms.get(loop.var, 0) == 1 else -3
     return score if loop.extent >= 4 else score - 6
+
+
+def tile_loop(phase: Phase, lanes: int) -> Loop | None:
+    """The outer loop along which some load is contiguous that takes steps along the lanes."""
+    lane = phase.lane
+    if lane is None or phase.reduce is not None or phase.inner or lane.extent < lanes // 2:
+        return None
+    loops = {loop.var: loop for loop in phase.outer if loop.extent >= max(lanes, 8)}
+    for expr in walk(phase.roots()):
+        if expr.kind == "load" and not expr.data[2] and not expr.data[1].dynamic:
+            terms = expr.data[1].terms
+            if abs(terms.get(lane.var, 0)) > 1:
+                for var, factor in terms.items():
+                    if factor == 1 and var in loops:
+                        return loops[var]
+    return None
 
 
 def vector_lanes(phase: Phase, target: Target) -> int:
@@ -228,6 +251,7 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
         return slots.add(loop.extent), (position[loop.clip[0]], slots.add(loop.clip[1]))
 
     lane_var = phase.lane.var if phase.lane else None
+    tile_var = phase.tile.var if phase.tile else None
     numbered: dict[Expr, int] = {}
 
     def index_key(index: Index, with_const: bool = True) -> tuple:
@@ -238,8 +262,8 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
             if owner != var:
                 factor += index.terms.get(owner, 0) * times
             if factor:
-                unit = factor == 1 and var == lane_var
-                terms.append((place, "unit" if unit else slots.add(factor)))
+                run = {1: "unit", -1: "back"}.get(factor) if var in (lane_var, tile_var) else None
+                terms.append((place, run or slots.add(factor)))
         const = slots.add(index.const) if with_const and index.const else None
         dynamic = tuple((numbered[expr], None if stride == 1 else slots.add(stride))
                         for expr, stride in index.dynamic)
@@ -260,7 +284,8 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
              index_key(phase.where, with_const=False))
     return (len(phase.outer), loops, phase.lane is not None, phase.reduce, phase.lane_reduced,
             phase.mode, tuple(lines), numbered[phase.value],
-            None if phase.position is None else numbered[phase.position], where)
+            None if phase.position is None else numbered[phase.position], where,
+            phase.tile is not None)
 
 
 def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointer):

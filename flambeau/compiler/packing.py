@@ -34,7 +34,8 @@ class Tile:
         lanes: elements of `compute` in a vector register.
         rows: heights of the micro-kernels, tallest first.
         vectors: width of the register tile in vectors.
-        depth: largest K block; `columns`: largest N block.
+        depth: largest K block; `columns`: largest N block of convolutions.
+        block: packed elements of B that stay in the second-level cache.
         masked: the machine loads and stores parts of vectors at full speed.
         fused: the machine multiplies and adds with one rounding.
     """
@@ -48,6 +49,7 @@ class Tile:
     columns: int
     masked: bool
     fused: bool
+    block: int = 1 << 17
 
     @property
     def height(self) -> int:
@@ -120,8 +122,9 @@ def tile_for(memory: str, target: Target) -> Tile:
         rows, vectors = (6, 3), 2
     depth = 320 if _SIZES[compute] == 4 else 256
     fused = target.has("fma") or not target.triple.startswith(("x86", "i686", "i386", "wasm"))
+    block = max(target.cache // 2, 1 << 17) // _SIZES[compute]
     return Tile(memory, compute, target.lanes(_SIZES[compute]), rows, vectors, depth, 512, masked,
-                fused)
+                fused, block)
 
 
 # ---------------------------------------------------------------------- elements

@@ -14,7 +14,16 @@ from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.fusing import fuse
-from flambeau.compiler.nest import Loop, Phase, Pointer, canonical, split, vector_lanes, walk
+from flambeau.compiler.nest import (
+    Loop,
+    Phase,
+    Pointer,
+    canonical,
+    split,
+    tile_loop,
+    vector_lanes,
+    walk,
+)
 from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
@@ -27,6 +36,8 @@ __all__ = ["Step", "Plan", "plan"]
 
 BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
 BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
+BLOCK_TILE = 64  # rows that are transposed together: whole lines of cache are read
+STRIP = 64  # columns of a scatter that one thread takes at least
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
 GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
@@ -175,6 +186,16 @@ class _Planner:
         block = BLOCK_SCAN if scans else BLOCK_MAP
         if phase.reduce is not None and not scans:
             return
+        tile = tile_loop(phase, vector_lanes(phase, self.target))
+        if tile is not None:
+            var = self._var()
+            self.splits[var] = (tile.var, BLOCK_TILE)
+            blocks, phase.tile = split(tile, BLOCK_TILE, var)
+            phase.outer = [blocks if loop is tile else loop for loop in phase.outer]
+            phase.inner = [phase.tile]
+        if phase.inner and lane is not None and (phase.mode != "set" or phase.where.dynamic):
+            # what is scattered in order: columns are independent
+            block = STRIP * -(-lane.extent // (STRIP * FEW))
         if lane is None or lane.extent <= 2 * block or _iterations(phase) >= FEW:
             return
         var = self._var()

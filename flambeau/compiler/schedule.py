@@ -374,7 +374,9 @@ class _Scheduler:
         loops = self._loops(source.shape)
         index = tuple(loop_index(loop.var) for loop in loops)
         place = self._coordinates(pattern, indices, base.shape, index, ())
-        self._phase(loops, [], self.read(source, index, ()), buffer, buffer.index(place), mode=mode)
+        free = frozenset(loops[coord].var for coord in pattern if coord is not None)
+        self._phase(loops, [], self.read(source, index, ()), buffer, buffer.index(place), mode=mode,
+                    free=free)
 
     def _stand_in(self, value: Value) -> Buffer:
         """Memory for accesses to an empty `value`: every index is an error, which the kernel only
@@ -431,19 +433,31 @@ class _Scheduler:
         return dense
 
     def _place_pool(self, value: Value, buffer: Buffer) -> None:
-        """All arrays of a pooling kernel have contiguous rows, or contiguous channels."""
+        """All images of a pooling kernel have contiguous rows, or contiguous channels."""
+        self._place_images(value, buffer, len(value.attrs[0].out), len(value.inputs))
+
+    def _place_resize(self, value: Value, buffer: Buffer) -> None:
+        self._place_images(value, buffer, 2, 1)
+
+    def _place_images(self, value: Value, buffer: Buffer, rank: int, images: int) -> None:
+        """A kernel whose first `images` operands and result have `rank` dimensions that slide;
+        the other operands are tables."""
         if not value.numel:
             return
-        rank, given = len(value.attrs[0].out), list(value.inputs)
+        given = list(value.inputs)
         if not value.prim.name.endswith("_back"):
-            given = [self._unwidened(v) for v in given]
+            given[:images] = [self._unwidened(v) for v in given[:images]]
         sources = [self.view(v) for v in given]
-        last = runs_last(sources[-1], rank)
+        last = runs_last(sources[images - 1], rank)
         for number, source in enumerate(sources):
-            if not fits_pool(source, rank, last):
-                sources[number] = self._ordered(given[number], rank, last)
+            order = contiguous_strides(source.shape) if number >= images else (
+                source.strides if fits_pool(source, rank, last) else
+                pool_strides(source.shape, rank, last))
+            if source.strides != order:
+                sources[number] = self._ordered(given[number], order)
                 self._copy(source, sources[number])
-        target = buffer if fits_pool(buffer, rank, last) else self._ordered(value, rank, last)
+        order = pool_strides(value.shape, rank, last)
+        target = buffer if fits_pool(buffer, rank, last) else self._ordered(value, order)
         self.steps.append(LibraryStep(value.prim.name, value.attrs, tuple(sources), target))
         if target is not buffer:
             self._copy(target, buffer)
@@ -455,9 +469,8 @@ class _Scheduler:
             return value.inputs[0]
         return value
 
-    def _ordered(self, value: Value, rank: int, last: bool) -> Buffer:
-        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,
-                        pool_strides(value.shape, rank, last))
+    def _ordered(self, value: Value, strides: Sequence[int]) -> Buffer:
+        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape, tuple(strides))
         self.temps.append(buffer)
         return buffer
 

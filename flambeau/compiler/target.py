@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 from flambeau.compiler import amx
 from flambeau.core import config
@@ -28,6 +29,7 @@ class Target:
         features: LLVM's feature string, exact ("+avx2,-avx512f,...").
         vector_bits: width of the vector registers that the generators use.
         registers: number of vector registers.
+        cache: bytes of the second-level cache of one core.
     """
 
     triple: str
@@ -35,6 +37,7 @@ class Target:
     features: str
     vector_bits: int
     registers: int
+    cache: int = 1 << 19
 
     def has(self, feature: str) -> bool:
         return f"+{feature}" in self.features.split(",")

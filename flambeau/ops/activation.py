@@ -150,7 +150,7 @@ def hardswish(input: Tensor):
     floats_only("hardswish_cpu", input)
     zero, three, six = p.zero_like(input), e.like(3, input), e.like(6, input)
     gate = p.minimum(p.maximum(p.add(input, three), zero), six)
-    return p.div(p.mul(input, gate), six)
+    return p.mul(input, p.div(gate, six))
 
 
 @hardswish.vjp
@@ -284,14 +284,14 @@ def silu(input: Tensor):
 
 def softplus_of(x: Value) -> Value:
     """log(1 + exp(x)) without overflow."""
-    return p.add(p.maximum(x, p.zero_like(x)), p.log1p(p.exp(p.neg(p.abs_(x)))))
+    return p.softplus(x)
 
 
 @op(method=False, out=False, public=FUNCTIONAL, inplace=True, samples=unary(-4, 4))
 def mish(input: Tensor):
     """input * tanh(log(1 + exp(input))) (Misra 2019)."""
     floats_only("mish_cpu", input)
-    return p.mul(input, p.tanh(softplus_of(input)))
+    return p.mul(input, mish_gate(input))
 
 
 @mish.vjp

@@ -46,31 +46,32 @@ class _Axis:
             ratio = 1 / factor if factor else size / out
         self.ratio = float(np.float32(ratio)) if self.dtype is not dtypes.float64 else ratio
 
-    def _at(self, shape) -> Value:
-        return convert(p.iota(shape, self.dim), self.dtype)
+    def _at(self) -> Value:
+        return convert(p.iota((self.out,), 0), self.dtype)
 
     def _clipped(self, index: Value) -> Value:
         low, high = p.zero_like(index), e.like(self.size - 1, index)
         return p.minimum(p.maximum(index, low), high)
 
-    def nearest(self, shape, exact: bool) -> Value:
-        """The index of the place that stands in for each place of the result."""
-        at = self._at(shape)
+    def nearest(self, exact: bool) -> list[tuple[Value, Value | None]]:
+        """(index of the place that stands in for each place of the result, None)."""
+        at = self._at()
         if exact:
             at = p.add(at, e.like(0.5, at))
-        return self._clipped(convert(p.floor(p.mul(at, e.like(self.ratio, at))), dtypes.int64))
+        index = convert(p.floor(p.mul(at, e.like(self.ratio, at))), dtypes.int64)
+        return [(self._clipped(index), None)]
 
-    def source(self, shape) -> Value:
+    def source(self) -> Value:
         """Where each place of the result lies in the input."""
-        at = self._at(shape)
+        at = self._at()
         if self.corners:
             return p.mul(at, e.like(self.ratio, at))
         half = e.like(0.5, at)
         return p.sub(p.mul(p.add(at, half), e.like(self.ratio, at)), half)
 
-    def linear(self, shape) -> list[tuple[Value, Value]]:
+    def linear(self) -> list[tuple[Value, Value | None]]:
         """(index, weight) of the two neighbours."""
-        source = self.source(shape)
+        source = self.source()
         source = p.maximum(source, p.zero_like(source))
         low = self._clipped(convert(p.floor(source), dtypes.int64))
         high = p.minimum(p.add(low, e.like(1, low)), e.like(self.size - 1, low))
@@ -78,9 +79,9 @@ class _Axis:
         share = p.minimum(share, e.like(1, share))
         return [(low, p.sub(e.like(1, share), share)), (high, share)]
 
-    def cubic(self, shape) -> list[tuple[Value, Value]]:
+    def cubic(self) -> list[tuple[Value, Value | None]]:
         """(index, weight) of the four nearest places."""
-        source = self.source(shape)
+        source = self.source()
         floor = p.floor(source)
         first = convert(floor, dtypes.int64)
         return [(self._clipped(p.add(first, e.like(tap - 1, first))), weight)
@@ -121,15 +122,29 @@ def _axes(name: str, x: Value, size: tuple, factors: tuple | None, corners: bool
                   dtype or x.dtype) for d in range(rank)]
 
 
-def _weighted_lookups(x: Value, shape, taps: Sequence[list[tuple[Value, Value]]]) -> Value:
-    """The sum over all combinations of taps of x there, times the weights."""
-    total = None
-    for corner in itertools.product(*taps):
-        found = p.lookup(x, [0, 1, *(index for index, _ in corner)], shape)
-        for _, weight in reversed(corner):
-            found = p.mul(found, weight)
-        total = found if total is None else p.add(total, found)
-    return total
+def _resized(x: Value, size: Sequence[int], taps: Sequence[list]) -> Value:
+    """The sum over all combinations of taps of x there, times the weights: the last two dimensions
+    at once, another one after them."""
+    n, c, *old = x.shape
+    if len(size) == 1:  # channels are rows that stay as they are
+        y = _resized_plane(p.reshape(x, (n, 1, c, *old)), [None, taps[0]], (c, size[0]))
+        return p.reshape(y, (n, c, *size))
+    if len(size) == 2:
+        return _resized_plane(x, taps, size)
+    y = _resized_plane(p.reshape(x, (n, c * old[0], *old[1:])), taps[1:], size[1:])
+    y = p.reshape(y, (n, c, old[0], size[1] * size[2]))
+    y = _resized_plane(y, [taps[0], None], (size[0], size[1] * size[2]))
+    return p.reshape(y, (n, c, *size))
+
+
+def _resized_plane(x: Value, taps: Sequence[list | None], out: Sequence[int]) -> Value:
+    """(n, c, h, w) -> (n, c, *out); None keeps a dimension."""
+    tables, weighted = [], any(way and way[0][1] is not None for way in taps)
+    for way in taps:
+        columns = [column for column in zip(*way or (), strict=True) if column[0] is not None]
+        tables += [p.cat([p.reshape(v, (1, *v.shape)) for v in column], 0) for column in columns]
+    how = p.Resized(x.shape[2:], tuple(out), tuple(len(way or ()) for way in taps), weighted)
+    return p.resize(x, how, tables)
 
 
 def _resize_grad(kind: str):
@@ -159,8 +174,7 @@ def _resize_samples(*more, ranks=(1, 2, 3)):
 def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: bool = False):
     """Each place takes the value of one place of the input; `exact` the one at its centre."""
     axes = _axes("upsample_nearest", input, size, factors, False, dtypes.float32)
-    shape = (*input.shape[:2], *size)
-    return p.lookup(input, [0, 1, *(axis.nearest(shape, exact) for axis in axes)], shape)
+    return _resized(input, size, [axis.nearest(exact) for axis in axes])
 
 
 @op(method=False, out=False, public=(), grad=_resize_grad("linear"),
@@ -169,8 +183,7 @@ def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_co
     """Linear interpolation in every spatial dimension."""
     floats_only("compute_indices_weights_linear", input)
     axes = _axes("upsample_linear", input, size, factors, align_corners)
-    shape = (*input.shape[:2], *size)
-    return _weighted_lookups(input, shape, [axis.linear(shape) for axis in axes])
+    return _resized(input, size, [axis.linear() for axis in axes])
 
 
 @op(method=False, out=False, public=(), grad=_resize_grad("cubic"),
@@ -179,8 +192,7 @@ def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_cor
     """Cubic convolution in both spatial dimensions (Keys 1981)."""
     floats_only("compute_indices_weights_cubic", input)
     axes = _axes("upsample_bicubic2d", input, size, factors, align_corners)
-    shape = (*input.shape[:2], *size)
-    return _weighted_lookups(input, shape, [axis.cubic(shape) for axis in axes])
+    return _resized(input, size, [axis.cubic() for axis in axes])
 
 
 @op(method=False, out=False, public=(), grad="UpsampleBilinear2DAaBackward0",

@@ -119,8 +119,8 @@ class OutOfMemoryError(MemoryError, RuntimeError):
 def _refill(pool, nbytes: int):
     """A Storage with a new block: what `pool.new` comes to when its free list is empty."""
     size = pool.size
-    if size >= _HUGE_FROM and _ledger[CACHED] and config.free_memory() < size + _RESERVE:
-        empty_cache()  # others need it more; the system would swap or kill rather than say no
+    if size >= _HUGE_FROM and _ledger[CACHED] and _too_much(size):
+        empty_cache()
     address = _acquire(size)
     if not address:
         empty_cache()
@@ -136,6 +136,15 @@ def _refill(pool, nbytes: int):
     _ledger[IN_USE] += size
     _ledger[PEAK] = max(_ledger[PEAK], _ledger[IN_USE])
     return _types().make(pool, address, nbytes, None)
+
+
+def _too_much(size: int) -> bool:
+    """Shall cached blocks go before `size` more bytes are taken? So it is when the machine runs
+    short (it would swap or kill rather than say no), and when a program has changed the sizes it
+    uses: what is held must not grow far beyond what was ever in use."""
+    held = _ledger[IN_USE] + _ledger[CACHED] + size
+    most = max(_ledger[PEAK], _ledger[IN_USE] + size)
+    return held > most + most // 4 or config.free_memory() < size + _RESERVE
 
 
 def _human(nbytes: int) -> str:

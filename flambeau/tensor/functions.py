@@ -14,7 +14,7 @@ __all__ = ["FAMILIES", "ops"]
 
 FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool",
             "conv", "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
-            "attention", "recurrent", "ctc", "optim", "creation", "random",
+            "attention", "recurrent", "recurrent_layer", "ctc", "optim", "creation", "random",
             "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
             "diagonals", "polynomials", "bessel")
 """The modules of flambeau.ops that define ops."""

@@ -27,7 +27,8 @@ from flambeau.compiler.vectormath.basic import (
     two_sum,
 )
 
-__all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid"]
+__all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid",
+           "softplus"]
 
 _LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969"
 _LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693110921918"
@@ -58,6 +59,14 @@ _LOG_FLOAT = (0.333333313, -0.250008613, 0.200010687, -0.166218236, 0.142057076,
 _LOG_DOUBLE = (
     0.6666666666666736, 0.3999999999940066, 0.2857142874580951, 0.22222198195843684,
     0.18183585158520785, 0.1531348859396097, 0.14801845908398753)
+# (atanh(s) / s - 1) / s**2 as a polynomial in s**2, s <= 1/3: 2**-25.9, 2**-58.7 of atanh
+_ATANH = {
+    "float": (0.333333202, 0.200037803, 0.141183099, 0.13425749),
+    "double": (
+        0.3333333333333333, 0.19999999999999762, 0.1428571428580005, 0.11111111099118386,
+        0.09090909948981357, 0.07692271982430275, 0.06667589315724629, 0.05867139530651599,
+        0.05422589197440007, 0.03746071897775383, 0.07815288900461426),
+}
 
 
 # ---------------------------------------------------------------------- exponentials
@@ -164,6 +173,21 @@ def sigmoid(f: Function, x: Value) -> Value:
     return divide_by_sum(f, top, f.const(1.0, x.type), e)
 
 
+def softplus(f: Function, x: Value) -> Value:
+    """log(1 + e**x), to full relative accuracy far below 0: max(x, 0) + log(1 + e), e = e**-|x|.
+
+    log(1 + e) = 2 atanh(s) with s = e / (e + 2).
+    """
+    fmt = format_of(x)
+    low, _ = _exp_range(fmt)
+    e = exp_in_range(f, at_least(f, f.fneg(fabs(f, x)), low))
+    s = divide_by_sum(f, f.fadd(e, e), f.const(2.0, x.type), e)  # twice s
+    z = f.fmul(f.fmul(s, s), 0.25)
+    tail = f.fmul(f.fmul(s, z), polynomial(f, z, _ATANH[fmt.scalar]))
+    total, rest = two_sum(f, at_least(f, x, 0.0), s)
+    return f.fadd(total, f.fadd(rest, tail))
+
+
 # ---------------------------------------------------------------------- logarithms
 def log_reduced(f: Function, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
     """(e, f, w) with log(x + low) = e ln 2 + f + w, |f| <= 0.42 and w = log(1 + f) - f.
@@ -251,9 +275,14 @@ def log1p(f: Function, x: Value) -> Value:
 
 
 # ---------------------------------------------------------------------- powers
-# As _LOG_DOUBLE, short: 2**-44.9; as _EXP2, short: 2**-34.2: a float power computed in double
-_LOG_SHORT = (0.6666666667591169, 0.3999999557967332, 0.2857211424556707, 0.22175949676201268,
-              0.1958795749008917)
+# log2(1 + f) / f on sqrt(1/2) - 1 <= f <= sqrt(2) - 1: 2**-34.9, for a float power computed in
+# double; no quotient, which would cost as much as the rest
+_LOG2_SHORT = (
+    1.4426950408708794, -0.7213475209631551, 0.4808983601762459, -0.3606736553159396,
+    0.28853739437873954, -0.24045433696411997, 0.20617283226751987, -0.1802710257711494,
+    0.15878356832510718, -0.14349039375280995, 0.14495052999815844, -0.1414478821058739,
+    0.07553790398013412)
+# As _EXP2, short: 2**-34.2
 _EXP2_SHORT = (
     0.693147180541087, 0.24022651088836228, 0.055504109531552555, 0.009618035210250482,
     0.0013333442157586614, 0.00015467621037559297, 1.531186846390172e-05)
@@ -278,10 +307,7 @@ def pow(f: Function, x: Value, y: Value) -> Value:
 def _pow_float(f: Function, x: Value, y: Value) -> Value:
     """x**y of floats that were extended to double: about 2**-36, rounded once by the caller."""
     e, fraction = _log_split(f, x)
-    s = f.fdiv(fraction, f.fadd(fraction, 2.0))
-    z = f.fmul(s, s)
-    ln = f.fmul(s, f.fma(z, polynomial(f, z, _LOG_SHORT), 2.0))
-    log2_x = f.fma(ln, float(_LOG2E), e)
+    log2_x = f.fma(fraction, polynomial(f, fraction, _LOG2_SHORT), e)
     log2_x = f.select(f.cmp("oeq", x, 0.0), float("-inf"), log2_x)
     log2_x = f.select(f.cmp("olt", x, float("inf")), log2_x, x)
     product = at_least(f, at_most(f, f.fmul(y, log2_x), 1000.0), -1000.0)

@@ -52,14 +52,30 @@ class _Direction:
             state = (F.linear(state[0], self.w_hr), *state[1:])
         return state
 
-    def run(self, x: Tensor, state: tuple) -> tuple[Tensor, tuple]:
-        """(hidden states over time, last state) for x (length, n, features)."""
+    def run(self, x: Tensor, state: tuple | None, batch_first: bool = False
+            ) -> tuple[Tensor, tuple]:
+        """(hidden states over time, last state) for x (length, n, features); time runs along the
+        second dimension of x with `batch_first`. No state is a state of zeros."""
+        if self.w_hr is None:
+            return self._run_layer(x, state, batch_first)
+        x = x.transpose(0, 1) if batch_first else x
         steps = F.linear(x, self.w_ih, self.b_ih).unbind(0)
         found = []
         for part in reversed(steps) if self.reverse else steps:
             state = self.step(part, state)
             found.append(state[0])
         return flambeau.stack(found[::-1] if self.reverse else found), state
+
+    def _run_layer(self, x: Tensor, state: tuple | None, batch_first: bool
+                   ) -> tuple[Tensor, tuple]:
+        weights = (self.w_ih, self.w_hh, self.b_ih, self.b_hh)
+        state = (None, None) if state is None else (*state, None)[:2]
+        keep = flambeau.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (x, *weights, *state))
+        hidden, last, cell, _, _ = functions._recurrent_layer(
+            x, *weights, *state, mode=self.mode, backwards=self.reverse, batch_first=batch_first,
+            keep=keep)
+        return hidden, (last, cell) if self.mode == "LSTM" else (last,)
 
     def run_packed(self, data: Tensor, counts: list[int], state: tuple) -> tuple[Tensor, tuple]:
         """The same for packed data (elements, features), `counts` of them in each step."""
@@ -237,9 +253,12 @@ class RNNBase(Module):
         return [*shapes, (count, batch, self.hidden_size)] if self.mode == "LSTM" else shapes
 
     def _initial(self, hx: Any, batch: int, batched: bool, like: Tensor,
-                 order: Tensor | None) -> list[Tensor]:
-        """The state to begin with: (layers * directions, batch, size) each."""
+                 order: Tensor | None, needed: bool) -> list[Tensor] | None:
+        """The state to begin with: (layers * directions, batch, size) each; None for zeros, unless
+        they are `needed`."""
         shapes = self._state_shapes(batch)
+        if hx is None and not needed:
+            return None
         if hx is None:
             return [flambeau.zeros(shape, dtype=like.dtype, device=like.device)
                     for shape in shapes]
@@ -259,15 +278,17 @@ class RNNBase(Module):
             given = [state.index_select(1, order) for state in given]
         return given
 
-    def _layers(self, run: Callable, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list]:
+    def _layers(self, run: Callable, x: Tensor, states: list[Tensor] | None,
+                batch_first: bool = False) -> tuple[Tensor, list]:
         """(the last layer's hidden states, all final states stacked)."""
         finals: list[tuple] = []
         for layer in range(self.num_layers):
             found = []
             for side in range(self._directions):
                 number = layer * self._directions + side
-                result, last = run(self._direction(number), x,
-                                   tuple(state[number] for state in states))
+                state = None if states is None else tuple(s[number] for s in states)
+                result, last = run(self._direction(number), x, state,
+                                   batch_first and layer == 0)
                 found.append(result)
                 finals.append(last)
             x = found[0] if len(found) == 1 else flambeau.cat(found, -1)
@@ -291,11 +312,11 @@ class RNNBase(Module):
         batched = self._check_input(input, 3, False)
         x = input if batched else input.unsqueeze(1)
         turned = batched and self.batch_first
-        x = x.transpose(0, 1) if turned else x
-        if x.shape[0] == 0:
+        steps, batch = x.shape[1::-1] if turned else x.shape[:2]
+        if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        states = self._initial(hx, x.shape[1], batched, x, None)
-        result, finals = self._layers(_Direction.run, x, states)
+        states = self._initial(hx, batch, batched, x, None, bool(self.proj_size))
+        result, finals = self._layers(_Direction.run, x, states, turned)
         if not batched:
             return result.squeeze(1), self._result([state.squeeze(1) for state in finals])
         return (result.transpose(0, 1) if turned else result), self._result(finals)
@@ -303,9 +324,10 @@ class RNNBase(Module):
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         counts = packed.batch_sizes.tolist()
         self._check_input(packed.data, 2, True)
-        states = self._initial(hx, counts[0], True, packed.data, packed.sorted_indices)
+        states = self._initial(hx, counts[0], True, packed.data, packed.sorted_indices, True)
 
-        def run(direction: _Direction, x: Tensor, state: tuple) -> tuple[Tensor, tuple]:
+        def run(direction: _Direction, x: Tensor, state: tuple, _batch_first: bool
+                ) -> tuple[Tensor, tuple]:
             return direction.run_packed(x, counts, state)
 
         data, finals = self._layers(run, packed.data, states)

@@ -12,5 +12,6 @@ from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.pooling import *  # noqa: F403
+from flambeau.ops.primitives.resampling import *  # noqa: F403
 from flambeau.ops.primitives.scan import *  # noqa: F403
 from flambeau.ops.primitives.structure import *  # noqa: F403

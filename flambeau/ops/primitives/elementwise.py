@@ -207,7 +207,8 @@ asin, acos, atan = _math("asin", 16), _math("acos", 16), _math("atan", 16)
 sinh, cosh, tanh = _math("sinh", 16), _math("cosh", 16), _math("tanh", 14)
 asinh, acosh, atanh = _math("asinh", 20), _math("acosh", 20), _math("atanh", 20)
 erf, erfc, erfinv = _math("erf", 14), _math("erfc", 20), _math("erfinv", 20)
-sigmoid, lgamma, digamma = _math("sigmoid", 14), _math("lgamma", 40), _math("digamma", 40)
+sigmoid, softplus = _math("sigmoid", 14), _math("softplus", 20)
+lgamma, digamma = _math("lgamma", 40), _math("digamma", 40)
 pow_, atan2, fmod = _math("pow", 30), _math("atan2", 24), _math("fmod", 20)
 
 PI, LN2, LN10 = 3.141592653589793, 0.6931471805599453, 2.302585092994046
@@ -339,6 +340,11 @@ def erfinv_vjp(node, g):
 @sigmoid.vjp
 def sigmoid_vjp(node, g):
     return (mul(g, conj(mul(sub(filled(1, node), node), node))),)
+
+
+@softplus.vjp
+def softplus_vjp(node, g):
+    return (mul(g, sigmoid(node.inputs[0])),)
 
 
 @lgamma.vjp
