@@ -27,6 +27,8 @@ from flambeau.ops.primitives.elementwise import ELEMENTWISE
 __all__ = ["KERNEL_ARGS", "emit_nest", "nest_name"]
 
 KERNEL_ARGS = (("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"), ("i32", "thread"))
+TILE_ROWS = 32  # rows that are transposed together: pairs of lines of cache are read
+TILE_RUN = 16  # registers of each of them
 UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
 
 
@@ -157,7 +159,7 @@ class _Phase:
         saved = dict(self.values)
         self._evaluate(self._open_places(depth), 1)
         if self.tiled and depth + 1 == len(self._scalar_loops()):
-            self._lane_loop(lambda part: self._emit_tile(depth))
+            self._emit_tiles(depth)
         elif depth < len(self._scalar_loops()):
             with self.f.loop(0, self._extent(depth)) as i:
                 self.indices[self.outer_count + depth] = i
@@ -168,29 +170,54 @@ class _Phase:
             self._store(self.values[self.value], 1)
         self.values = saved
 
-    def _emit_tile(self, depth: int) -> None:
-        """Lanes of all rows of a tile: loads that are contiguous along the rows are done in
-        squares, which are transposed into a buffer."""
+    # ------------------------------------------------------------------ loads across the lanes
+    def _emit_tiles(self, depth: int) -> None:
+        """All rows of a tile. Loads that are contiguous along the rows, not along the lanes, are
+        done in squares, which are transposed into a buffer; a run of lanes at a time, so that
+        results are stored in long pieces."""
         f, lanes, place = self.f, self.lanes, self.outer_count + depth
-        rows = self._extent(depth)
-        loads = [n for n, line in enumerate(self.lines) if self._is_crosswise(line, place)]
-        buffers = [f.array(memory_type(by_name(self.lines[n][3][1])), lanes * lanes) for n in loads]
-        with f.loop(0, rows, lanes) as low:
-            # the last square ends with the tile, even if it begins before it: loads need no mask
-            start = f.smin(low, f.sub(rows, lanes))
-            self.indices[place] = start
-            for number, buffer in zip(loads, buffers, strict=True):
-                self._load_square(self.lines[number][3], buffer)
-            with f.loop(low, f.smin(f.add(low, lanes), rows)) as row:
+        rows, stop = self._extent(depth), self._extent(len(self.loops) - 1)
+        run = lanes * TILE_RUN
+        loads = {n: f.array(memory_type(by_name(line[3][1])), TILE_ROWS * (run + lanes))
+                 for n, line in enumerate(self.lines) if self._is_crosswise(line, place)}
+        with f.loop(0, stop, run) as left:
+            right = f.smin(f.add(left, run), stop)
+            with f.loop(0, rows, lanes) as low, f.loop(left, right, lanes) as column:
+                # squares at the ends end with the tile, even if they begin before it
+                self.indices[place] = f.smin(low, f.sub(rows, lanes))
+                self.indices[self.lane_place] = f.smin(column, f.sub(stop, lanes))
+                at = f.add(f.mul(low, run + lanes), f.sub(column, left))
+                for number, buffer in loads.items():
+                    self._load_square(self.lines[number][3], buffer, at, run + lanes)
+            with f.loop(0, rows) as row:
                 saved = dict(self.values)
                 self.indices[place] = row
-                at = f.mul(f.sub(row, start), lanes)
-                for number, buffer in zip(loads, buffers, strict=True):
-                    dtype = by_name(self.lines[number][3][1])
-                    raw = f.load(vector(lanes, memory_type(dtype)), buffer, at)
-                    self.values[number] = self.k.widen(raw, dtype)
-                self._store_lanes(0)
+                low = f.and_(row, -lanes)
+                shift = f.sub(low, f.smin(low, f.sub(rows, lanes)))
+                start = f.sub(f.mul(f.add(row, shift), run + lanes), left)
+                self._tile_row(loads, start, left, right, stop)
                 self.values = saved
+
+    def _tile_row(self, loads: dict[int, Value], start: Value, left: Value, right: Value,
+                  stop: Value) -> None:
+        """The lanes from `left` to `right` of one row; lane i of it lies at start + i."""
+        f, lanes = self.f, self.lanes
+
+        def body(part: int) -> None:
+            i = self.indices[self.lane_place]
+            at = f.add(start, f.add(i, f.sub(i, f.smin(i, f.sub(stop, lanes)))))
+            for number, buffer in loads.items():
+                dtype = by_name(self.lines[number][3][1])
+                raw = f.load(vector(lanes, memory_type(dtype)), buffer, at)
+                self.values[number] = self.k.widen(raw, dtype)
+            self._store_lanes(part)
+
+        full = f.sub(right, f.and_(f.sub(right, left), lanes - 1))
+        with f.loop(left, full, lanes) as i:
+            self._lane_body(i, None, body, 0)
+        if lanes > 1:
+            with f.when(f.cmp("slt", full, right)):
+                self._lane_body(full, f.lane_mask(lanes, f.sub(right, full)), body, 0)
 
     def _is_crosswise(self, line: tuple, place: int) -> bool:
         """Is this a load along the tile's rows that takes steps along the lanes?"""
@@ -199,22 +226,21 @@ class _Phase:
         terms = dict(line[3][2][0])
         return terms.get(place) == "unit" and isinstance(terms.get(self.lane_place), int)
 
-    def _load_square(self, data: tuple, buffer: Value) -> None:
-        slot, _, index, _ = data
-        f, lanes, dtype = self.f, self.lanes, by_name(data[1])
-        type_ = memory_type(dtype)
+    def _load_square(self, data: tuple, buffer: Value, at: Value, pitch: int) -> None:
+        """Put the square that begins at the current indices into a buffer, its rows `pitch` apart.
+        """
+        f, lanes, (slot, name, index, _) = self.f, self.lanes, data
+        type_ = memory_type(by_name(name))
         base, step, _ = self._parts(index)
-        columns = []
-        for lane in range(lanes):
-            column = f.add(self.indices[self.lane_place], lane)
-            if self.k.active is not None:  # beyond the end nothing is stored
-                column = f.smin(column, f.sub(self._extent(len(self.loops) - 1), 1))
-            address = f.gep(self.nest.slot(slot, "ptr"), f.add(base, f.mul(column, step)), type_)
+        start = f.add(base, f.mul(self.indices[self.lane_place], step))
+        address, columns = f.gep(self.nest.slot(slot, "ptr"), start, type_), []
+        for _ in range(lanes):
             columns.append(f.load(vector(lanes, type_), address))
+            address = f.gep(address, step, type_)
         if lanes > 1:
-            columns = transpose(f, columns, 2 if dtype.itemsize == 8 else 4)
+            columns = transpose(f, columns, 2 if by_name(name).itemsize == 8 else 4)
         for row, value in enumerate(columns):
-            f.store(value, buffer, row * lanes)
+            f.store(value, buffer, f.add(at, row * pitch))
 
     def _lane_loop(self, body, unroll: int = 1) -> None:
         """Run `body(lanes)` over the lane loop: full registers, then one masked tail."""

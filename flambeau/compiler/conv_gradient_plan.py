@@ -23,7 +23,7 @@ from flambeau.compiler.target import Target
 __all__ = ["gradient_steps"]
 
 AXES = range(3)
-_PIXELS = 448  # of a piece: enough to pay for reading and writing the sums
+_NEAREST = 30000  # bytes of both images' copies for one register tile: they stay in the L1 cache
 _PIECE = 1 << 20  # bytes of both images' copies
 _SMALLEST_TASK = 1e6  # operations
 _TASKS = 16  # wanted, whatever the number of threads: sums must not depend on it
@@ -46,11 +46,11 @@ def gradient_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
 
 def _register_tile(tile: Tile, target: Target, channels: int, lanes: int) -> tuple[int, int]:
     """(input channels, vectors of output channels) of the register tile."""
-    budget = 28 if target.registers >= 32 else 12
+    registers = 32 if target.registers >= 32 else 16
     needed = -(-lanes // tile.lanes)
     best: tuple = (math.inf, (1, 1))
     for vectors in range(1, min(4, needed) + 1):
-        most = min(budget // vectors, tile.lanes, 14)
+        most = min((registers - 1) // vectors - 1, tile.lanes, 14)
         blocks = -(-channels // most)
         rows = -(-channels // blocks)
         cycles = max(rows * vectors / 2, (rows + vectors + 1) / 2, 2.0 * vectors, 4) + 0.5
@@ -96,7 +96,8 @@ class _Plan:
 
     def _pieces(self) -> None:
         depth = self.lanes + 1.3 * self.channels / self.ranges
-        limit = max(64, min(_PIXELS, int(_PIECE / (self.tile.itemsize * depth)),
+        near = _NEAREST // (self.tile.itemsize * (self.tile.width + 1.4 * self.tile.lanes))
+        limit = max(64, min(int(near), int(_PIECE / (self.tile.itemsize * depth)),
                             self.pixels // self.parts))
         grid0, grid1, grid2 = (max(1, size) for size in self.grid)
         self.images, self.length0, self.length2 = 1, grid0, grid2

@@ -22,6 +22,8 @@ from flambeau.compiler.packing import Tile, load_lanes, load_scalar, transpose
 
 __all__ = ["PIECE", "Layout", "pack_image", "turn_block", "copy_run", "clear_run"]
 
+_PIXELS = 8  # whose channels are dealt out at a time
+
 PIECE = ("channels", "pitch", "step_c", "step0", "step1", "step2", "size0", "size1", "size2",
          "from0", "from1", "from2", "ext0", "ext1", "ext2")
 """What `pack_image` must know: channels, pitch of the copy, strides and sizes of the source, the
@@ -111,8 +113,8 @@ class _Planes(_Writer):
 
 
 class _Pixels(_Writer):
-    """Blocks of channels from pixels whose channels are contiguous, pixel after pixel: memory is
-    read in long lines."""
+    """Blocks of channels from pixels whose channels are contiguous, some pixels at a time: neither
+    reads nor writes jump among many pages."""
 
     def emit(self) -> None:
         f, a, tile, block = self.f, self.a, self.tile, self.layout.block
@@ -124,20 +126,21 @@ class _Pixels(_Writer):
                 line = f.gep(dst, f.mul(number, a["pitch"]), tile.compute)
                 self.clear(line, 0, start)
                 self.clear(line, stop, a["ext2"])
-            with f.loop(start, stop) as x:
-                pixel = f.gep(a["src"], f.add(source, f.mul(f.sub(x, start), a["step2"])),
-                              tile.memory)
-                place = f.gep(dst, f.mul(x, self.layout.width), tile.compute)
-                with f.loop(0, blocks) as number:
-                    self.block(pixel, place, number, None)
-                with f.when(f.cmp("sgt", rest, 0)):
-                    self.block(pixel, place, blocks, rest)
+            with f.loop(start, stop, _PIXELS) as x0:
+                last = f.smin(f.add(x0, _PIXELS), stop)
+                with f.loop(0, blocks) as number, f.loop(x0, last) as x:
+                    self.block(source, dst, x, start, number, None)
+                with f.when(f.cmp("sgt", rest, 0)), f.loop(x0, last) as x:
+                    self.block(source, dst, x, start, blocks, rest)
 
-    def block(self, pixel: Value, place: Value, number: Value, count: Value | None) -> None:
-        """One block of one pixel; `count` channels of it, or all."""
-        f, tile, block = self.f, self.tile, self.layout.block
-        src = f.gep(pixel, f.mul(number, block), tile.memory)
-        dst = f.gep(place, f.mul(number, self.a["pitch"]), tile.compute)
+    def block(self, source: Value, dst: Value, x: Value, start: Value, number: Value,
+              count: Value | None) -> None:
+        """One block of pixel x; `count` channels of it, or all."""
+        f, a, tile, block = self.f, self.a, self.tile, self.layout.block
+        source = f.add(source, f.mul(f.sub(x, start), a["step2"]))
+        src = f.gep(a["src"], f.add(source, f.mul(number, block)), tile.memory)
+        place = f.add(f.mul(number, a["pitch"]), f.mul(x, self.layout.width))
+        dst = f.gep(dst, place, tile.compute)
         if not tile.masked:
             copy_run(f, tile, src, dst, f.const(block, "i64") if count is None else count)
             return

@@ -54,12 +54,12 @@ def register_tile(tile: Tile, target: Target, lanes: int, lines: int, width: int
                   ) -> tuple[int, int, int]:
     """(lines, pixels of each, vectors) of the register tile for `lines` lines of `width` pixels and
     `lanes` channels of the result: the least time by a rough count of what a step of K takes."""
-    budget = 28 if target.registers >= 32 else 12
+    registers = 32 if target.registers >= 32 else 16
     needed = -(-lanes // tile.lanes)
     best: tuple = (math.inf, (1, 1, 1))
     for vectors in range(1, min(3, needed) + 1):
         panels = -(-needed // vectors)
-        most = min(budget // vectors, 14)
+        most = min((registers - 1) // vectors - 1, 14)
         for group in range(1, min(4, max(1, lines)) + 1):
             if group > most:
                 break
@@ -144,6 +144,11 @@ class _Plan:
             self.splits = min(self.panels, -(-want // max(1, self.pieces())))
         self.chunks = max(1, min(want, self.pieces() * self.splits))
 
+    def _calls(self) -> int:
+        """Register tiles of a piece in one phase with one panel."""
+        lines = self.images * min(self.length0, self.problem.grid[0]) * self.problem.grid[1]
+        return -(-lines // self.lines) * -(-min(self.length2, self.problem.grid[2]) // self.rows)
+
     def pieces(self) -> int:
         grid0, _, grid2 = self.problem.grid
         self.blocks = (-(-self.n // self.images), -(-grid0 // self.length0),
@@ -205,7 +210,7 @@ class _Plan:
             "blocks2": self.blocks[2], "length0": self.length0, "length2": self.length2,
             "splits": self.splits, "panel_count": self.panels, "lanes": p.lanes,
             "channels": p.channels, "depth": self.depth, "phases": len(p.phases),
-            "pitch": self.pitch, "image_pitch": self.image_pitch,
+            "pitch": self.pitch, "image_pitch": self.image_pitch, "calls": self._calls(),
             "source_n": p.source.strides[0], "source_c": p.source.strides[1],
             "result_n": p.result.strides[0], "result_c": p.result.strides[1]}
         for d in AXES:

@@ -37,7 +37,8 @@ def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: in
         a, b = (c.w.slot, 0, lane, k), (source.slot, source.strides[0], channel, pixel)
     else:
         return None
-    spec = gemm_spec(dtype_llvm, _order(m, depth, *a[2:]), _order(depth, n, *b[2:]), m, n)
+    spec = gemm_spec(dtype_llvm, _order(m, depth, *a[2:]), _order(depth, n, *b[2:]), m, n, depth,
+                     target)
     cut = gemm_plan(spec, target, batch, m, n, depth, threads)
     name, text = gemm_kernel(spec, target)
     values = {

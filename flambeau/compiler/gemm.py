@@ -27,23 +27,21 @@ from flambeau.compiler.gemm_blocks import (
     MacroKernel,
     StridedOperand,
     StridedResult,
-    edge_store,
     workspace_items,
 )
 from flambeau.compiler.gemm_dots import Dots, dots_items
 from flambeau.compiler.packing import Tile, pack_block, pack_panel, pack_rows, tile_for
 from flambeau.compiler.target import Target
 
-__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "gemm_kernel", "gemm_plan", "gemm_spec",
-           "MacroKernel", "StridedResult", "edge_store", "workspace_items"]
+__all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "gemm_kernel", "gemm_plan", "gemm_spec"]
 
 GEMM_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
               "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
               "tiles_m", "tiles_n")
 _POINTERS = ("a", "b", "c", "work")
 _FEW = 4  # rows of the method "few"
-_DIRECT = 96  # most rows of the method "direct"
-_SHORT_A, _SHORT_B = 32, 12  # most lines of the short operand of dot products
+_DIRECT = 32, 192  # most rows of the method "direct", for any B and for one that stays in cache
+_SHORT_A, _SHORT_B = 20, 12  # most lines of the short operand of dot products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +63,15 @@ class GemmSpec:
     method: str = "packed"
 
 
-def gemm_spec(dtype_llvm: str, a: str, b: str, m: int, n: int) -> GemmSpec:
-    """The fastest kernel for an m x n product of operands that lie like this."""
+def gemm_spec(dtype_llvm: str, a: str, b: str, m: int, n: int, k: int, target: Target) -> GemmSpec:
+    """The fastest kernel for an m x n product, sums of k, of operands that lie like this."""
+    tile = tile_for(dtype_llvm, target)
+    cached = 8 * n * k * tile.itemsize <= target.cache
     if a == "row" and n <= _SHORT_B and m > n:
         method = "dots_b"
     elif b == "col" and m <= _SHORT_A:
         method = "dots_a"
-    elif b == "row" and m <= _DIRECT and dtype_llvm not in ("i8", "i16"):
+    elif b == "row" and m <= _DIRECT[cached] and tile.memory == tile.compute:
         method = "few" if m <= _FEW else "direct"
     else:
         method = "packed"
@@ -129,7 +129,7 @@ def _blocks(module: Module, spec: GemmSpec, tile: Tile, target: Target):
         pack_block(module, "pack_b", tile, tile.width)
     else:
         pack_panel(module, "pack_b", tile, b_order, tile.width)
-    macro = MacroKernel(module, tile, "panels" if spec.a == "col" else "rows", in_place=True)
+    macro = MacroKernel(module, tile, "panels" if spec.a == "col" else "rows")
     a_order = {"row": "along", "col": "across", "any": "any"}[spec.a]
 
     def emit_cell(f: Function, slot: Slots, bases: dict, c: StridedResult, rows: tuple,
@@ -138,12 +138,12 @@ def _blocks(module: Module, spec: GemmSpec, tile: Tile, target: Target):
         b = StridedOperand(tile, "pack_b", bases["b"], slot["b_col"], slot["b_row"], b_order,
                            b_order == "across")
         if direct:
-            strips = f.ceil_div(slot["m"], tile.height)
+            strips = f.ceil_div(slot["m"], macro.heights(tile)[-1])
             packed_b = f.gep(work, f.mul(strips, macro.strip_items(tile)), tile.compute)
             macro.emit_direct(f, a, b, c, rows, columns, slot["k"], work, packed_b, finish)
         else:
-            packed_b = f.gep(work, macro.items(tile), tile.compute)
-            macro.emit(f, a, b, c, rows, columns, slot["k"], work, packed_b, finish=finish)
+            packed_b = f.gep(work, macro.strip_items(tile), tile.compute)
+            macro.emit(f, a, b, c, rows, columns, slot["k"], work, packed_b, finish)
 
     return emit_cell
 
@@ -260,7 +260,8 @@ def _cell_cost(spec: GemmSpec, tile: Tile, m: int, n: int, k: int) -> float:
     tiles = (strips + (rest > 0)) * -(-columns // tile.vectors) * -(-k // tile.depth)
     cycles = rows * columns * k / 2 + tiles * _TILE + _CELL
     if spec.method == "packed":
-        return cycles + n * k * _PACK_B[spec.b] + m * k * _PACK_A * -(-n // tile.columns)
+        blocks = -(-n * min(k, tile.depth) // tile.block)
+        return cycles + n * k * _PACK_B[spec.b] + m * k * _PACK_A * blocks
     return max(cycles, bytes_ / _BYTES) + m * k * _PACK_A
 
 
@@ -271,6 +272,6 @@ def _work_bytes(spec: GemmSpec, tile: Tile, m: int, n: int, k: int) -> int:
     elif spec.method.startswith("dots"):
         items = dots_items(tile, m if spec.method == "dots_a" else n, k)
     else:
-        strips = -(-max(m, 1) // tile.height)
+        strips = -(-max(m, 1) // MacroKernel.heights(tile)[-1])
         items = strips * MacroKernel.strip_items(tile) + (tile.depth + tile.lanes) * tile.lanes
     return -(-items * tile.itemsize // 64) * 64

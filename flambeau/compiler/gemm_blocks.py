@@ -20,7 +20,7 @@ from flambeau.compiler.packing import (
 )
 
 __all__ = ["MacroKernel", "StridedOperand", "StridedResult", "block_step", "micro_kernel",
-           "workspace_items"]
+           "prefetch", "workspace_items"]
 
 _AHEAD = 16  # rows of B between what is multiplied and what is fetched into the cache
 ONE = Value("1", "i64")
@@ -68,12 +68,13 @@ def _lines(f: Function, tile: Tile, rows: int) -> list[Value]:
         lines.append(f.select(f.cmp("sgt", f.args["rows"], i), line, nowhere))
     for line in lines:  # fetched for writing while the sum is taken
         for j in range(tile.vectors):
-            _prefetch(f, f.gep(line, j * tile.lanes, tile.memory), write=True)
+            prefetch(f, f.gep(line, j * tile.lanes, tile.memory), write=True)
     return lines
 
 
-def _prefetch(f: Function, pointer: Value, write: bool = False, level: int = 1) -> None:
-    flags = [f.const(n, "i32") for n in (int(write), 4 - level, 1)]
+def prefetch(f: Function, pointer: Value, write: bool = False) -> None:
+    """Ask for a line of memory."""
+    flags = [f.const(n, "i32") for n in (int(write), 3, 1)]
     f.call("void", "llvm.prefetch.p0", [pointer, *flags])
 
 
@@ -84,7 +85,7 @@ def _multiply(f: Function, tile: Tile, sums: list, layout: str) -> None:
         offset = f.mul(k, step)
         if tile.vectors <= 2:  # wider tiles wait for memory anyway, and for fewer lines at a time
             for place in ("far", "further")[:tile.vectors]:
-                _prefetch(f, f.gep(f.args[place], offset, tile.compute))
+                prefetch(f, f.gep(f.args[place], offset, tile.compute))
         b_row = f.gep(b, offset, tile.compute)
         columns = [f.load(tile.vector, b_row, j * tile.lanes) for j in range(tile.vectors)]
         a_column = f.gep(a, f.mul(k, k_step), tile.compute)
@@ -134,7 +135,7 @@ class StridedOperand:
     def __init__(self, tile: Tile, packer: str, base: Value, stride: Value, step: Value,
                  order: str, whole_blocks: bool = False):
         self.tile, self.packer, self.whole_blocks = tile, packer, whole_blocks
-        self.base, self.order = base, order
+        self.base = base
         self.stride = ONE if order == "across" else stride
         self.step = ONE if order == "along" else step
 
@@ -150,17 +151,6 @@ class StridedOperand:
                                      self.step, *panel])
 
 
-    def fetch(self, fetcher: Fetcher, lines: tuple, depth: tuple, parts: Value) -> None:
-        """Begin to fetch lines (first, count) of this operand, steps (first, count) of the sum."""
-        f = fetcher.f
-        (start, count), (k, k_count) = lines, depth
-        place = self.place(f, start, k)
-        if self.order == "across":
-            fetcher.begin(place, k_count, f.smax(count, 0), self.step, parts)
-        else:
-            fetcher.begin(place, count, f.smax(k_count, 0), self.stride, parts)
-
-
 class StridedResult:
     """C in memory with unit column stride: tiles are written in place."""
 
@@ -169,53 +159,6 @@ class StridedResult:
 
     def place(self, f: Function, i: Value, j: Value) -> Value:
         return f.gep(self.base, f.add(f.mul(i, self.stride), j), self.tile.memory)
-
-
-# ---------------------------------------------------------------------- fetching ahead
-class Fetcher:
-    """Fetches a matrix into the second-level cache while tiles are multiplied, line by line.
-
-    What is packed next comes from afar: its lines are asked for in good time, some with each tile.
-    """
-
-    _PLACE, _AT, _LENGTH, _STRIDE, _ROWS = range(5)  # of the state; in bytes
-
-    def __init__(self, module: Module, f: Function, tile: Tile):
-        self.f, self.tile = f, tile
-        self.state = f.array("i64", 5, align=16)
-        if "fetch" not in {function.name for function in module.functions}:
-            self._define(module)
-
-    def _define(self, module: Module) -> None:
-        """Define fetch(state, count): `count` lines of what is left."""
-        f = module.function("fetch", [("ptr noalias", "state"), ("i64", "count")], internal=True)
-        state = f.args["state"]
-        with f.loop(0, f.args["count"]), f.when(f.cmp("sgt", f.load("i64", state, self._ROWS), 0)):
-            place, at = f.load("i64", state, self._PLACE), f.load("i64", state, self._AT)
-            _prefetch(f, f.cast("inttoptr", f.add(place, at), "ptr"), level=2)
-            following = f.add(at, _LINE)
-            f.store(following, state, self._AT)
-            with f.when(f.cmp("sge", following, f.load("i64", state, self._LENGTH))):
-                f.store(f.const(0, "i64"), state, self._AT)
-                f.store(f.add(place, f.load("i64", state, self._STRIDE)), state, self._PLACE)
-                f.store(f.sub(f.load("i64", state, self._ROWS), 1), state, self._ROWS)
-
-    def begin(self, place: Value, rows: Value, length: Value, stride: Value, parts: Value) -> None:
-        """From now on `rows` rows of `length` elements, `stride` apart, are fetched in `parts`."""
-        f, size = self.f, self.tile.itemsize
-        bytes_ = f.mul(length, size)
-        numbers = (f.cast("ptrtoint", place, "i64"), f.const(0, "i64"), bytes_,
-                   f.mul(stride, size), rows)
-        for index, number in enumerate(numbers):
-            f.store(number, self.state, index)
-        lines = f.mul(f.smax(rows, 0), f.udiv(f.add(bytes_, _LINE - 1), _LINE))
-        self.share = f.ceil_div(lines, f.smax(parts, 1))
-
-    def go_on(self) -> None:
-        self.f.call("void", "fetch", [self.state, self.share])
-
-
-_LINE = 64  # bytes of a line of the cache
 
 
 # ---------------------------------------------------------------------- loops
@@ -229,7 +172,7 @@ class MacroKernel:
     """
 
     def __init__(self, module: Module, tile: Tile, layout: str):
-        self.module, self.tile = module, tile
+        self.tile = tile
         self.wide = _chooser(module, tile, layout, "wide_tile", tile.rows, False)
         heights = (tile.rows[0], tile.rows[-1]) if len(tile.rows) > 1 else tile.rows
         self.slim = _chooser(module, tile.slim(), layout, "slim_tile", heights, True)
@@ -256,25 +199,16 @@ class MacroKernel:
         j_step = block_step(f, f.sub(columns[1], columns[0]), most, tile.width)
         # a row more than a panel holds: panels must not begin in the same set of the cache
         pitch = f.mul(f.add(k_step, 1), tile.width)
-        next_b, next_a = (Fetcher(self.module, f, tile) for _ in range(2))
-        strips = f.ceil_div(f.sub(rows[1], rows[0]), tile.height)
         with f.loop(columns[0], columns[1], j_step) as j0, \
                 f.loop(0, f.smax(depth, 1), k_step) as k0:
             width = f.smin(f.sub(columns[1], j0), j_step)
             k_count = f.smin(f.sub(depth, k0), k_step)
             self._pack_panels(f, b, (j0, width), (k0, k_count), packed_b, pitch)
-            panels = f.ceil_div(width, tile.width)
-            following = f.add(k0, k_step)
-            b.fetch(next_b, (j0, width), (following, f.smin(f.sub(depth, following), k_step)),
-                    f.mul(strips, panels))
             with f.loop(rows[0], rows[1], tile.height) as i:
                 count = f.smin(f.sub(rows[1], i), tile.height)
                 a.pack(f, i, count, k0, k_count, work)
-                below = f.add(i, tile.height)
-                a.fetch(next_a, (below, f.smin(f.sub(rows[1], below), tile.height)),
-                        (k0, k_count), panels)
                 self._strip(f, c, (i, count), (j0, width), (work, packed_b, pitch, k_count),
-                            f.cmp("sgt", k0, 0), (next_a, next_b))
+                            f.cmp("sgt", k0, 0))
                 if finish is not None:
                     with f.when(f.cmp("sge", f.add(k0, k_count), depth)):
                         finish(c, (i, count), (j0, width))
@@ -291,7 +225,7 @@ class MacroKernel:
             b.pack(f, f.add(j0, j), f.sub(width, j), k0, k_count, panel)
 
     def _strip(self, f: Function, c: StridedResult, rows: tuple, columns: tuple, sides: tuple,
-               add_old: Value, fetchers: tuple) -> None:
+               add_old: Value) -> None:
         """All tiles of a strip."""
         tile = self.tile
         (i, count), (j0, width) = rows, columns
@@ -307,8 +241,6 @@ class MacroKernel:
         with f.loop(0, whole, tile.width) as j:
             panel = f.gep(packed_b, f.mul(f.udiv(j, tile.width), pitch), tile.compute)
             f.call("void", self.wide, args(j, panel))
-            for fetcher in fetchers:
-                fetcher.go_on()
         panel = f.gep(packed_b, f.mul(f.udiv(whole, tile.width), pitch), tile.compute)
         with f.loop(whole, width, tile.lanes) as j:
             part = f.gep(panel, f.sub(j, whole), tile.compute)
@@ -341,22 +273,24 @@ class MacroKernel:
                     with f.when(f.cmp("sge", f.add(k0, k_count), depth)):
                         finish(c, (rows[0], count), (j0, f.sub(end, j0)))
 
+    @staticmethod
+    def heights(tile: Tile) -> list[int]:
+        """Heights that strips of `emit_direct` may have: those that keep the machine busy."""
+        return [h for h in tile.rows if h == tile.height or h * tile.vectors >= _BUSY]
+
     def _height(self, f: Function, count: Value) -> Value:
-        """Of the strips: that of the register tile which leaves the fewest rows empty."""
-        best = None
-        for height in self.tile.rows:
-            strips = f.udiv(count, height)
-            rest = f.sub(count, f.mul(strips, height))
-            cost = f.mul(strips, height)
-            for lower in reversed([h for h in self.tile.rows if h <= height]):
-                fits = f.and_(f.cmp("sgt", rest, 0), f.cmp("sle", rest, lower))
-                cost = f.add(cost, f.select(fits, f.const(lower, "i64"), f.const(0, "i64")))
-                rest = f.select(fits, f.const(0, "i64"), rest)
-            if best is None:
-                best, found = cost, f.const(height, "i64")
-            elif height * self.tile.vectors >= _BUSY:
-                found = f.select(f.cmp("slt", cost, best), f.const(height, "i64"), found)
-                best = f.smin(cost, best)
+        """Of the strips: that which leaves the fewest rows of register tiles empty."""
+        best = found = None
+        for height in self.heights(self.tile):
+            whole = f.mul(f.udiv(count, height), height)
+            rest, cost = f.sub(count, whole), whole
+            for above, lower in zip(self.tile.rows, (*self.tile.rows[1:], 0), strict=True):
+                fits = f.and_(f.cmp("sgt", rest, lower), f.cmp("sle", rest, above))
+                cost = f.select(fits, f.add(whole, above), cost)
+            better = None if best is None else f.cmp("slt", cost, best)
+            found = f.const(height, "i64") if best is None else \
+                f.select(better, f.const(height, "i64"), found)
+            best = cost if best is None else f.smin(cost, best)
         return found
 
     def _direct_columns(self, f: Function, b: StridedOperand, c: StridedResult, rows: tuple,

@@ -4,8 +4,8 @@ Tiles of C take some rows of A and some columns of B, a vector along the sum at 
 all sums of a tile are then added together. The long operand is read once, from where it lies. The
 short one is packed unless it lies along the sum, too.
 
-Each element of C is the sum over blocks of K of a vector's lanes, folded half onto half: its bits do
-not depend on the tile that it falls into.
+Each element of C is the sum over blocks of K of a vector's lanes, folded half onto half: its bits
+do not depend on the tile that it falls into.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Module, Value, lanes_of
-from flambeau.compiler.gemm_blocks import block_step
+from flambeau.compiler.gemm_blocks import block_step, prefetch
 from flambeau.compiler.packing import Tile, add, load_lanes, load_scalar, multiply_add, narrow
 from flambeau.compiler.target import Target
 
@@ -48,7 +48,7 @@ class Dots:
         self.tile, self.short, self.packed = tile, short, packed
         wide = 4 if target.registers >= 32 else 2
         shapes = [(4, wide), (2, 4), (1, 8)] if short == "a" else [(4, wide), (4, 1)]
-        self.tiles = [(rows, columns, _define(module, tile, rows, columns))
+        self.tiles = [(rows, columns, _define(module, tile, rows, columns, short))
                       for rows, columns in shapes]
         if packed:
             _define_pack(module, tile)
@@ -136,7 +136,7 @@ def _define_pack(module: Module, tile: Tile) -> None:
             f.store(f.load(tile.memory, f.gep(src, f.mul(k, a["step"]), tile.memory)), dst, k)
 
 
-def _define(module: Module, tile: Tile, rows: int, columns: int) -> str:
+def _define(module: Module, tile: Tile, rows: int, columns: int, short: str) -> str:
     """Define a tile(a, b, c, depth, row, column, ldc, rows, columns, add): C (+)= A B for at most
     that many rows and columns, whose lines lie `row` and `column` elements apart."""
     name = f"dots_{rows}x{columns}"
@@ -148,9 +148,15 @@ def _define(module: Module, tile: Tile, rows: int, columns: int) -> str:
     a_lines = _lines(f, tile, f.args["a"], f.args["row"], f.args["rows"], rows)
     b_lines = _lines(f, tile, f.args["b"], f.args["column"], f.args["columns"], columns)
     sums = [[f.var(tile.vector, 0) for _ in b_lines] for _ in a_lines]
+    long_lines, stride, count = (b_lines, "column", columns) if short == "a" else \
+        (a_lines, "row", rows)
     depth = f.args["depth"]
     whole = f.and_(depth, -tile.lanes) if tile.lanes > 1 else depth
+    next_lines = [f.gep(line, f.mul(f.args[stride], count), tile.memory)  # of the long operand
+                  for line in long_lines]
     with f.loop(0, whole, tile.lanes) as k:
+        for line in next_lines:
+            prefetch(f, f.gep(line, k, tile.memory))
         _step(f, tile, sums, a_lines, b_lines, k, None)
     if tile.masked:
         with f.when(f.cmp("slt", whole, depth)):

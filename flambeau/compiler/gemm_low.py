@@ -25,8 +25,6 @@ from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.epilogue import Epilogue
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
 from flambeau.compiler.gemm_low_packing import (
-    DEPTH,
-    PITCH,
     Engine,
     Operand,
     bit_mask,
@@ -112,7 +110,7 @@ def _vector_kernel(module: Module, engine: Engine, rows: int) -> str:
         columns = [f.load(engine.units, b, start) for start in starts]
         a = f.gep(f.args["a"], q, "i32")
         for i, row in enumerate(totals):
-            factor = f.splat(f.load("i32", a, i * PITCH), engine.lanes)
+            factor = f.splat(f.load("i32", a, i * engine.pitch), engine.lanes)
             for total, column in zip(row, columns, strict=True):
                 total.set(_multiply_add(f, engine, factor, column, total.get()))
     for line, row in zip(lines, totals, strict=True):
@@ -146,7 +144,8 @@ class _Tiles:
         self.engine = engine
         if engine.kind == "amx":
             self.heights = [(rows, [(columns, amx.tile_kernel(
-                module, instruction, (rows // amx.SIDE, columns // amx.SIDE), PITCH, engine.width))
+                module, instruction, (rows // amx.SIDE, columns // amx.SIDE), engine.pitch,
+                engine.width))
                 for columns in (engine.width, amx.SIDE)]) for rows in engine.rows]
         else:
             self.heights = [(rows, [(engine.width, _vector_kernel(module, engine, rows))])
@@ -243,7 +242,7 @@ class _Kernel:
     def emit(self) -> tuple[str, str]:
         f, slot, engine = self.f, self.slot, self.engine
         self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
-        self.turned = f.gep(self.packed_a, engine.strip * PITCH, "i32")
+        self.turned = f.gep(self.packed_a, engine.strip * engine.pitch, "i32")
         self.sums = f.gep(self.turned, engine.width * engine.strip, "i32")
         self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
         grid = f.mul(slot["tiles_m"], slot["tiles_n"])
@@ -275,7 +274,7 @@ class _Kernel:
         """Rows x columns, (first, count) each, in blocks of the sum."""
         f, slot, engine = self.f, self.slot, self.engine
         (i0, height), (j0, width) = rows, columns
-        depth = DEPTH * engine.group
+        depth = engine.depth * engine.group
         with f.loop(0, f.smax(slot["k"], 1), slot["block_k"]) as k0:
             end = f.smin(f.add(k0, slot["block_k"]), slot["k"])
             with f.loop(k0, end, depth) as k:
@@ -298,7 +297,7 @@ class _Kernel:
         """The sums of one strip over a part of the sum, (start, end)."""
         f, slot, engine = self.f, self.slot, self.engine
         (i, count), (j0, width), (start, end) = rows, columns, part
-        depth = DEPTH * engine.group
+        depth = engine.depth * engine.group
         with f.loop(start, f.smax(end, 1), depth) as k:
             elements = f.smin(f.sub(end, k), depth)
             f.call("void", "pack_a", [self._address("a", batch, i, k), self.packed_a, elements,
@@ -308,9 +307,12 @@ class _Kernel:
             last = f.cmp("sge", f.add(k, elements), slot["k"])
             with f.loop(0, width, engine.width) as j:
                 place = f.gep(sums, f.mul(j, slot["sums_step"]), "i32")
-                self.tiles.call(f, count, f.sub(width, j), [
-                    self.packed_a, f.gep(panels, f.mul(j, DEPTH), "i32"), place, units,
-                    slot["pitch"], f.cmp("sgt", k, 0)])
+                panel = f.gep(panels, f.mul(j, engine.depth), "i32")
+                with f.loop(0, count, engine.rows[0]) as h:
+                    self.tiles.call(f, f.sub(count, h), f.sub(width, j), [
+                        f.gep(self.packed_a, f.mul(h, engine.pitch), "i32"), panel,
+                        f.gep(place, f.mul(h, slot["pitch"]), "i32"), units, slot["pitch"],
+                        f.cmp("sgt", k, 0)])
                 with f.when(last):
                     here = f.smin(f.sub(width, j), engine.width)
                     self._finish(batch, rows, (f.add(j0, j), here), place)
@@ -384,13 +386,13 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     blocks = -(-columns // widest)
     block_n = -(-columns // (blocks * engine.width)) * engine.width
     strips = -(-max(m, 1) // engine.height)
-    short, whole = units <= DEPTH, units <= _LONGEST
+    short, whole = units <= engine.depth, units <= _LONGEST
     pitch = (engine.width if short else block_n) + 16  # no power of two
     block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
     step = 0 if whole else engine.height * pitch
     sums = (block_m // engine.height - 1) * step + engine.strip * pitch
-    packed = (-(-block_k // DEPTH) * DEPTH) * block_n
-    words = engine.strip * (PITCH + engine.width) + sums + packed + engine.lanes
+    packed = -(-block_k // engine.depth) * engine.depth * block_n
+    words = engine.strip * (engine.pitch + engine.width) + sums + packed + engine.lanes
     stride = -(-4 * words // 64) * 64
     return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch,
                        int(not short), step, sums,

@@ -3,7 +3,7 @@
 A unit holds `Engine.group` elements that follow one another along the sum: 4 bytes, 2 bfloat16, or
 1 float that was 16 bits wide in memory. In units, the packed layouts are those of `packing.py`:
 
-    rows    of A: unit q of row i lies at i * pitch + q
+    rows    of A: unit q of row i lies at i * Engine.pitch + q
     panels  of B: unit q of column j lies at q * width + j
 
 The sum is filled up with zeros to a whole unit (`Engine.fill` units at a time), on both sides.
@@ -18,9 +18,6 @@ from flambeau.compiler.packing import tile_for, transpose
 from flambeau.compiler.target import Target
 
 __all__ = ["Engine", "engine_for", "pack_rows", "pack_panels"]
-
-DEPTH = 256  # units of the sum that are packed for one call of a micro-kernel
-PITCH = DEPTH + 16  # between packed rows, so that they do not share cache sets
 
 _SIZES = {"i8": 1, "i16": 2, "half": 2, "float": 4, "i32": 4}
 
@@ -57,7 +54,18 @@ class Engine:
 
     @property
     def height(self) -> int:
-        return self.rows[0]
+        """Rows of a strip: those that are packed together, and share panels of B in L1."""
+        return self.rows[0] * (2 if self.kind == "amx" else 1)
+
+    @property
+    def depth(self) -> int:
+        """Units of the sum that are packed for one call of a micro-kernel."""
+        return 160 if self.kind == "amx" else 256
+
+    @property
+    def pitch(self) -> int:
+        """Units between packed rows, so that they do not share cache sets."""
+        return self.depth + 16
 
     @property
     def fill(self) -> int:
@@ -171,11 +179,11 @@ def pack_rows(module: Module, name: str, operand: Operand, order: str) -> None:
     elif order == "across" and operand.engine.masked:
         _rows_across(f, operand)
     else:
-        _scalars(f, operand, f.args["count"], PITCH, 1)
+        _scalars(f, operand, f.args["count"], operand.engine.pitch, 1)
 
 
 def pack_panels(module: Module, name: str, operand: Operand, order: str) -> None:
-    """Define `name`(src, dst, depth, count, stride, step): all panels of B, `DEPTH` * width units
+    """Define `name`(src, dst, depth, count, stride, step): all panels of B, depth * width units
     apart. Element (k, j) lies at src[j * stride + k * step]; for the order see `pack_rows`."""
     f = module.function(name, _PACK_ARGS, internal=True)
     masked, width = operand.engine.masked, operand.engine.width
@@ -193,7 +201,7 @@ def _scalars(f: Function, operand: Operand, count: Value, row: int, unit: int,
              first: Value | int = 0) -> None:
     """One element at a time: unit q of line i goes to i * row + q * unit."""
     a, group, element = f.args, operand.engine.group, operand.engine.element
-    start = f.gep(a["dst"], f.mul(first, DEPTH), "i32")
+    start = f.gep(a["dst"], f.mul(first, operand.engine.depth), "i32")
     padded = f.mul(f.ceil_div(a["depth"], group * operand.engine.fill),
                    group * operand.engine.fill)
     with f.loop(0, count) as i:
@@ -215,7 +223,7 @@ def _rows_along(f: Function, operand: Operand) -> None:
     rest = f.sub(a["depth"], whole)
     with f.loop(0, a["count"]) as i:
         line = f.gep(a["src"], f.mul(i, a["stride"]), engine.memory)
-        target = f.gep(a["dst"], f.mul(i, PITCH * engine.group), engine.element)
+        target = f.gep(a["dst"], f.mul(i, engine.pitch * engine.group), engine.element)
         with f.loop(0, whole, step) as k:
             f.store(operand.along(f, f.gep(line, k, engine.memory)),
                     f.gep(target, k, engine.element))
@@ -238,7 +246,7 @@ def _rows_across(f: Function, operand: Operand) -> None:
     with f.loop(0, a["count"], lanes) as i, \
             f.loop(0, a["depth"], lanes * operand.engine.group) as k:
         src = f.gep(a["src"], f.add(i, f.mul(k, a["step"])), operand.engine.memory)
-        dst = f.gep(a["dst"], f.add(f.mul(i, PITCH), f.udiv(k, operand.engine.group)), "i32")
+        dst = f.gep(a["dst"], f.add(f.mul(i, operand.engine.pitch), f.udiv(k, operand.engine.group)), "i32")
         f.call("void", block, [src, dst, a["step"], f.sub(a["count"], i), f.sub(a["depth"], k)])
 
 
@@ -264,7 +272,7 @@ def _across_block(module: Module, name: str, operand: Operand) -> str:
             line = f.gep(line, f.select(live, f.args["stride"], 0), engine.memory)
         units += operand.across(f, rows)
     for lane, row in enumerate(transpose(f, units, 4)):
-        f.store(row, f.args["dst"], lane * PITCH)
+        f.store(row, f.args["dst"], lane * engine.pitch)
     return name
 
 
@@ -284,7 +292,7 @@ def _panels_across(f: Function, operand: Operand) -> None:
                    else operand.load(f, f.gep(line, j, engine.memory), width, mask)
                    for line in lines]
             for number, part in enumerate(operand.across(f, raw)):
-                f.store(part, f.gep(target, f.mul(j, DEPTH), "i32"), number * engine.lanes)
+                f.store(part, f.gep(target, f.mul(j, engine.depth), "i32"), number * engine.lanes)
 
         with f.loop(0, whole, width) as j:
             panel(j, None)
@@ -304,7 +312,7 @@ def _panels_across(f: Function, operand: Operand) -> None:
         units = f.ceil_div(a["depth"], group)
         last = f.mul(f.ceil_div(units, engine.fill), engine.fill)
         with f.loop(0, a["count"], width) as j, f.loop(units, last) as q:
-            target = f.gep(a["dst"], f.add(f.mul(j, DEPTH), f.mul(q, width)), "i32")
+            target = f.gep(a["dst"], f.add(f.mul(j, engine.depth), f.mul(q, width)), "i32")
             for at in range(0, width, engine.lanes):
                 f.store(f.const(0, engine.units), target, at)
 
@@ -314,7 +322,7 @@ def _panels_along(f: Function, operand: Operand) -> None:
     a, engine = f.args, operand.engine
     block = _along_block(f.module, f.name + "_block", operand)
     with f.loop(0, a["count"], engine.lanes) as j:
-        panel = f.add(f.mul(f.and_(j, -engine.width), DEPTH), f.and_(j, engine.width - 1))
+        panel = f.add(f.mul(f.and_(j, -engine.width), engine.depth), f.and_(j, engine.width - 1))
         with f.loop(0, a["depth"], engine.lanes * engine.group) as k:
             src = f.gep(a["src"], f.add(f.mul(j, a["stride"]), k), engine.memory)
             place = f.add(panel, f.mul(f.udiv(k, engine.group), engine.width))

@@ -123,7 +123,7 @@ def _gang_step(name: str, text, values: dict, names: tuple[str, ...], cut: Recur
 
 def _recurrent(library, target: Target, threads: int) -> tuple[Step, int]:
     form = library.attrs[0]
-    pre, weight, bias, hidden, cell = form.split(library.sources, 2)
+    pre, weight, bias, hidden, cell = form.split(library.sources)
     (steps, batch, width), size = pre.shape, weight.shape[1]
     spec = spec_for(form.mode, pre.dtype.llvm, size)
     cut = recurrent_plan(spec, target, batch, size, spec.gates, size, threads)
@@ -140,7 +140,9 @@ def _recurrent(library, target: Target, threads: int) -> tuple[Step, int]:
 
 def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, int]:
     form = library.attrs[0]
-    weight, states, saved, old, g, g_hidden, g_cell = form.split(library.sources, 2)
+    unread = (None,) * form.unread  # operands that the kernel has no use for
+    weight, states, saved, old, g, g_hidden, g_cell = form.split(
+        (*unread, *library.sources))[6:]
     steps, batch, size = states.shape
     width = GATES[form.mode] * size
     spec = spec_for(form.mode, states.dtype.llvm, width)

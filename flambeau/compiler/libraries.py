@@ -52,7 +52,7 @@ def _dot(library, target: Target, threads: int):
         batch *= size
     a_layout = _layout(m, k, a.strides[-2], a.strides[-1])
     b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
-    spec = gemm.gemm_spec(c.dtype.llvm, a_layout, b_layout, m, n)
+    spec = gemm.gemm_spec(c.dtype.llvm, a_layout, b_layout, m, n, k, target)
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
     epilogue, more = _epilogue(library, target)
     name, text = gemm.gemm_kernel(spec, target, epilogue)

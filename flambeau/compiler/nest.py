@@ -150,7 +150,7 @@ def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> 
 def tile_loop(phase: Phase, lanes: int) -> Loop | None:
     """The outer loop along which some load is contiguous that takes steps along the lanes."""
     lane = phase.lane
-    if lane is None or phase.reduce is not None or phase.inner or lane.extent < lanes // 2:
+    if lane is None or phase.reduce is not None or phase.inner or lane.extent < lanes:
         return None
     loops = {loop.var: loop for loop in phase.outer if loop.extent >= max(lanes, 8)}
     for expr in walk(phase.roots()):

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from flambeau.compiler import libraries
-from flambeau.compiler.codegen import emit_nest, nest_name
+from flambeau.compiler.codegen import TILE_ROWS, emit_nest, nest_name
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.fusing import fuse
 from flambeau.compiler.nest import (
@@ -36,7 +36,6 @@ __all__ = ["Step", "Plan", "plan"]
 
 BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
 BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
-BLOCK_TILE = 64  # rows that are transposed together: whole lines of cache are read
 STRIP = 64  # columns of a scatter that one thread takes at least
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
@@ -189,8 +188,8 @@ class _Planner:
         tile = tile_loop(phase, vector_lanes(phase, self.target))
         if tile is not None:
             var = self._var()
-            self.splits[var] = (tile.var, BLOCK_TILE)
-            blocks, phase.tile = split(tile, BLOCK_TILE, var)
+            self.splits[var] = (tile.var, TILE_ROWS)
+            blocks, phase.tile = split(tile, TILE_ROWS, var)
             phase.outer = [blocks if loop is tile else loop for loop in phase.outer]
             phase.inner = [phase.tile]
         if phase.inner and lane is not None and (phase.mode != "set" or phase.where.dynamic):

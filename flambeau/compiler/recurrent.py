@@ -165,7 +165,7 @@ def _step(module: Module, spec: RecurrentSpec, blocks: Blocks) -> None:
             f.gep(before, unit, item),
             f.gep(places.rows(f.add(step, 1), row), unit, item),
             f.gep(places.state, f.add(f.mul(row, places.state_row), unit), item),
-            f.gep(slot["hidden"], dense, memory), wanted("cells", dense),
+            wanted("hidden", dense), wanted("cells", dense),
             wanted("saved", f.add(f.mul(place, f.mul(size, SAVED[spec.mode])), unit)),
             wanted("last_h", end, last), wanted("last_c", end, last),
             count, f.smin(f.sub(size, unit), blocks.width), size, slot["pre_n"],
@@ -185,7 +185,7 @@ def _advance(module: Module, spec: RecurrentSpec, blocks: Blocks, target: Target
     a, tile = f.args, blocks.tile
     lanes = Lanes(f, blocks, target)
     present = {name: f.cmp("ne", a[name], 0)
-               for name in ("bias", "cells", "saved", "last_h", "last_c")}
+               for name in ("bias", "hidden", "cells", "saved", "last_h", "last_c")}
     with f.loop(0, a["rows"]) as i, f.loop(0, a["units"], tile.lanes) as j:
         lanes.mask = f.lane_mask(tile.lanes, f.sub(a["units"], j))
         products_, given = [], []
@@ -202,9 +202,9 @@ def _advance(module: Module, spec: RecurrentSpec, blocks: Blocks, target: Target
         old = f.gep(a["before"], f.add(f.mul(i, spec.pitch), j), tile.compute)
         new, cell, saved = _RULES[spec.mode](f, lanes, products_, given, state, old)
         lanes.store(new, a["after"], f.add(f.mul(i, spec.pitch), j))
-        lanes.store(new, a["hidden"], place)
-        with f.when(present["last_h"]):
-            lanes.store(new, a["last_h"], place)
+        for name in ("hidden", "last_h"):
+            with f.when(present[name]):
+                lanes.store(new, a[name], place)
         if cell is not None:
             lanes.store(cell, state, 0)
             for name in ("cells", "last_c"):

@@ -192,7 +192,7 @@ def _step(module: Module, spec: RecurrentSpec, blocks: Blocks) -> None:
                 wanted("g", given), wanted("saved", saved),
                 f.gep(slot["states"], states, memory), old,
                 f.gep(places.rows(f.add(step, 1), row), unit, item),
-                f.gep(slot["d_in"], gates, memory), wanted("d_hid", gates), count, width, size,
+                wanted("d_in", gates), wanted("d_hid", gates), count, width, size,
                 slot["g_n"], f.select(final, slot["old_n"], slot["states_n"]), places.carry_row,
                 slot["saved_n"], slot["states_n"]])
 
@@ -209,7 +209,7 @@ def _retreat(module: Module, spec: RecurrentSpec, blocks: Blocks, target: Target
     f = module.function("retreat", _RETREAT_ARGS, internal=True)
     a, tile = f.args, blocks.tile
     lanes = Lanes(f, blocks, target)
-    present = {name: f.cmp("ne", a[name], 0) for name in ("g", "old", "d_hid")}
+    present = {name: f.cmp("ne", a[name], 0) for name in ("g", "old", "d_in", "d_hid")}
     with f.loop(0, a["rows"]) as i, f.loop(0, a["units"], tile.lanes) as j:
         lanes.mask = f.lane_mask(tile.lanes, f.sub(a["units"], j))
         slope = f.load(tile.vector, a["scratch"], f.add(f.mul(i, blocks.width), j))
@@ -225,13 +225,13 @@ def _retreat(module: Module, spec: RecurrentSpec, blocks: Blocks, target: Target
         if kept is not None:
             lanes.store(kept, carry, 0)
         line = f.add(f.mul(i, f.mul(a["size"], spec.gates)), j)
-        for gate, (first, second) in enumerate(zip(to_input, to_hidden, strict=True)):
+        for gate, slope in enumerate(to_hidden):
             shift = f.mul(a["size"], gate)
-            lanes.store(first, a["d_in"], f.add(line, shift))
-            lanes.store(second, a["after"], f.add(f.add(f.mul(i, spec.pitch), shift), j))
-        with f.when(present["d_hid"]):
-            for gate, second in enumerate(to_hidden):
-                lanes.store(second, a["d_hid"], f.add(line, f.mul(a["size"], gate)))
+            lanes.store(slope, a["after"], f.add(f.add(f.mul(i, spec.pitch), shift), j))
+        for name, slopes in (("d_in", to_input), ("d_hid", to_hidden)):
+            with f.when(present[name]):
+                for gate, slope in enumerate(slopes):
+                    lanes.store(slope, a[name], f.add(line, f.mul(a["size"], gate)))
 
 
 def _of_sigmoid(f: Function, lanes: Lanes, slope: Value, value: Value) -> Value:

@@ -411,7 +411,8 @@ class _Scheduler:
                     and other.attrs[:-1] == value.attrs[:-1] and other.attrs[-1] not in found:
                 where = self.final.get(other) or self.temporary(other)
                 found[other.attrs[-1]] = other, where
-        sources = tuple(self._rows(operand) for operand in value.inputs)
+        read = value.inputs[getattr(value.attrs[0], "unread", 0):]
+        sources = tuple(self._rows(operand) for operand in read)
         results: list[Buffer | None] = [None] * value.prim.results
         for number, (member, where) in found.items():
             dense = where.strides == contiguous_strides(where.shape)

@@ -67,7 +67,16 @@ def host() -> Target:
         return limited(triple, features, level)
     bits, registers = _vectors(triple, features)
     flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
-    return Target(triple, llvm.get_host_cpu_name(), flat, bits, registers)
+    return Target(triple, llvm.get_host_cpu_name(), flat, bits, registers, _second_level_cache())
+
+
+def _second_level_cache() -> int:
+    """Bytes, as the operating system tells them; a cautious guess where it does not."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return Target.cache
 
 
 def _vectors(triple: str, features: Mapping[str, bool]) -> tuple[int, int]:
@@ -93,4 +102,4 @@ def limited(triple: str, features: Mapping[str, bool], level: str) -> Target:
     if missing:
         raise ValueError(f"FLAMBEAU_TARGET={level!r}: this machine lacks {', '.join(missing)}")
     flat = ",".join(f"+{name}" for name in sorted(kept))
-    return Target(triple, level, flat, *_vectors(triple, kept))
+    return Target(triple, level, flat, *_vectors(triple, kept), _second_level_cache())

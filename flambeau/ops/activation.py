@@ -279,7 +279,7 @@ def gelu(input: Tensor, *, approximate: str = "none"):
 def silu(input: Tensor):
     """input * sigmoid(input)."""
     floats_only("silu_cpu", input)
-    return p.mul(input, p.sigmoid(input))
+    return p.silu(input)
 
 
 def softplus_of(x: Value) -> Value:
@@ -291,7 +291,7 @@ def softplus_of(x: Value) -> Value:
 def mish(input: Tensor):
     """input * tanh(log(1 + exp(input))) (Misra 2019)."""
     floats_only("mish_cpu", input)
-    return p.mul(input, mish_gate(input))
+    return p.mul(p.silu(input), _mish_share(input))
 
 
 @mish.vjp
@@ -305,9 +305,13 @@ def mish_vjp(g, input):
 def mish_gate(x: Value) -> Value:
     """tanh(log(1 + exp(x))) as a quotient of polynomials in u = sigmoid(-x), which has no kink:
     with e = exp(softplus) = 1 / u it is (e^2 - 1) / (e^2 + 1)."""
-    u = p.sigmoid(p.neg(x))
-    square, one = p.mul(u, u), e.like(1, x)
-    return p.div(p.mul(p.sigmoid(x), p.add(one, u)), p.add(one, square))
+    return p.mul(p.sigmoid(x), _mish_share(x))
+
+
+def _mish_share(x: Value) -> Value:
+    """tanh(log(1 + exp(x))) / sigmoid(x)."""
+    u, one = p.sigmoid(p.neg(x)), e.like(1, x)
+    return p.div(p.add(one, u), p.add(one, p.mul(u, u)))
 
 
 def _softplus_samples():
@@ -355,7 +359,32 @@ def softsign(input: Tensor):
 def tanhshrink(input: Tensor):
     """input - tanh(input)."""
     x = e.default_float(input)
-    return p.sub(x, p.tanh(x))
+    return p.sub(x, p.tanh(x)) if x.dtype.is_complex else e.in_double(_tanhshrink, x)
+
+
+# (x - tanh(x)) / x**3 as a polynomial in x**2, |x| <= 1: 2**-52
+_TANHSHRINK = (
+    0.33333333333333326, -0.13333333333330813, 0.05396825396636394, -0.02186948847999737,
+    0.00886323465252544, -0.0035921197425441464, 0.0014557829138450453, -0.0005898067307783174,
+    0.00023845344045191568, -9.540778823530722e-05, 3.679721325874468e-05, -1.2889423623414145e-05,
+    3.6986096809521603e-06, -7.386981472384082e-07, 7.41114097654018e-08)
+
+
+def _tanhshrink(x: Value) -> Value:
+    """x - tanh(x), near 0 by a series: the difference would have no digits left."""
+    square = p.mul(x, x)
+    series = e.like(_TANHSHRINK[-1], x)
+    for c in reversed(_TANHSHRINK[:-1]):
+        series = p.add(p.mul(series, square), e.like(c, x))
+    near = p.mul(p.mul(x, square), series)
+    return p.where(p.lt(p.abs_(x), e.like(1, x)), near, p.sub(x, p.tanh(x)))
+
+
+@tanhshrink.vjp
+def tanhshrink_vjp(g, input):
+    """g tanh(x)^2."""
+    slope = p.tanh(e.default_float(input))
+    return p.mul(g, p.conj(p.mul(slope, slope)))
 
 
 def _glu_samples():

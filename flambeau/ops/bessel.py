@@ -84,7 +84,7 @@ def _i1_over_x(x: Value) -> Value:
 def _special(name: str, low: float, high: float, doc: str, body, oracle=None, **options):
     """A function of one tensor in `torch.special`."""
     def function(input: Tensor):
-        return body(input)
+        return e.in_double(body, input)
 
     function.__name__, function.__doc__ = name, doc
     function.__annotations__ = {"input": "Tensor"}

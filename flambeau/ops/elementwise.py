@@ -39,6 +39,14 @@ def like(value: float, x: Value) -> Value:
     return p.filled(value, x)
 
 
+def in_double(function, x: Value) -> Value:
+    """function(x), computed in double if `x` is single: where series and differences lose digits,
+    a single result is then right to the last one."""
+    if x.dtype is not dtypes.float32:
+        return function(x)
+    return convert(function(convert(x, dtypes.float64)), x.dtype)
+
+
 def _by_other(name: str, number: int = 0, tensor: int = 1):
     """How the node is called if the other operand is a number, or a tensor."""
 

@@ -9,7 +9,6 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import floats_only
-from flambeau.ops.derive import reverse as differentiate
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives.joint import joint
 from flambeau.ops.record import Tensor, op
@@ -29,17 +28,17 @@ class _Form:
     Attributes:
         mode: of `GATES`.
         backwards: whether time runs from the last step to the first.
-        given: which of the operands that may be missing are there.
+        given: which operands are there.
     """
 
     mode: str
     backwards: bool
     given: tuple[bool, ...]
 
-    def split(self, operands: Sequence[Value], names: int) -> list[Value | None]:
-        """The operands, None for those that are missing; the first `names` are always there."""
-        rest = iter(operands[names:])
-        return [*operands[:names], *(next(rest) if there else None for there in self.given)]
+    def split(self, operands: Sequence[Value]) -> list[Value | None]:
+        """All operands, None for those that are missing."""
+        rest = iter(operands)
+        return [next(rest) if there else None for there in self.given]
 
     def times(self, steps: int) -> list[int]:
         return list(range(steps))[::-1] if self.backwards else list(range(steps))
@@ -88,7 +87,7 @@ def _zeros(like: Value, *shape: int) -> Value:
 def _composite(operands: Sequence[Value], attrs: tuple) -> tuple[Value | None, ...]:
     """Hidden states, cells, what is kept, last hidden state, last cell."""
     (form,) = attrs
-    given, weight, bias, hidden, cell = form.split(operands, 2)
+    given, weight, bias, hidden, cell = form.split(operands)
     steps, batch, _ = given.shape
     size = weight.shape[1]
     hidden = _zeros(given, batch, size) if hidden is None else hidden
@@ -146,10 +145,32 @@ def _retreat(mode: str, g: Value, kept: Value | None, state: Value, old: Value,
     return gates, gates, None
 
 
+@dataclasses.dataclass(frozen=True)
+class _GradientForm(_Form):
+    """Of the gradient, whose operands are those of the op, and then those of the kernel: recurrent
+    weights, states, what was kept, the state before the first, gradients of the results.
+
+    The kernel does not read the former; they are what its results depend on.
+    """
+
+    batch_first: bool = False
+
+    @property
+    def unread(self) -> int:
+        """How many operands the kernel does not read."""
+        return sum(self.given[:6])
+
+
 def _composite_gradients(operands: Sequence[Value], attrs: tuple) -> tuple[Value, ...]:
     """Of the input's contribution, of the hidden states' (a GRU's differs), of the first state."""
     (form,) = attrs
-    weight, states, kept, old, g, g_hidden, g_cell = form.split(operands, 2)
+    x, w_ih, b_ih, b_hh, h0, c0, weight, _, _, _, g, g_hidden, g_cell = form.split(operands)
+    layer = _Layer(x, w_ih, weight, b_ih, b_hh, h0, c0, form.mode, form.backwards,
+                   form.batch_first)
+    states, cells, kept, _, _ = _composite(layer.operands, (layer.form,))
+    old = h0
+    if form.mode == "LSTM":
+        states, old = cells, c0
     steps, batch, size = states.shape
     nothing = _zeros(states, batch, size)
     carry = nothing if g_cell is None else g_cell
@@ -174,10 +195,11 @@ def _composite_gradients(operands: Sequence[Value], attrs: tuple) -> tuple[Value
 
 def _infer_gradient(inputs, attrs):
     form, which = attrs
-    steps, batch, size = inputs[1].shape
+    states = inputs[form.unread + 1]
+    steps, batch, size = states.shape
     if which in (TO_HIDDEN, TO_CELL):
-        return (batch, size), inputs[1].dtype
-    return (steps, batch, size * GATES[form.mode]), inputs[1].dtype
+        return (batch, size), states.dtype
+    return (steps, batch, size * GATES[form.mode]), states.dtype
 
 
 RECURRENT = joint("recurrent", 5, _infer, _composite)
@@ -237,7 +259,8 @@ class _Layer:
     def __init__(self, input: Value, w_ih: Value, w_hh: Value, b_ih: Value | None,
                  b_hh: Value | None, h0: Value | None, c0: Value | None, mode: str,
                  backwards: bool, batch_first: bool):
-        self.input, self.w_hh, self.h0, self.c0 = input, w_hh, h0, c0
+        self.tensors = input, w_ih, b_ih, b_hh, h0, c0
+        self.w_hh, self.h0, self.c0 = w_hh, h0, c0
         self.mode, self.backwards, self.batch_first = mode, backwards, batch_first
         rows = p.reshape(input, (input.shape[0] * input.shape[1], input.shape[2]))
         given = product(rows, p.transpose(w_ih))
@@ -249,8 +272,7 @@ class _Layer:
         given = p.reshape(given, (*input.shape[:2], given.shape[1]))
         if batch_first:
             given = p.permute(given, (1, 0, 2))
-        optional, present = _present(bias, h0, c0)
-        self.operands = [given, w_hh, *optional]
+        self.operands, present = _present(given, w_hh, bias, h0, c0)
         self.form = _Form(mode, backwards, present)
 
     def result(self, which: int) -> Value:
@@ -261,11 +283,12 @@ class _Layer:
         """The gradients of the gates and of the first state."""
         lstm = self.mode == "LSTM"
         states, old = (cells, self.c0) if lstm else (hidden, self.h0)
-        optional, present = _present(kept if SAVED[self.mode] else None, old, *grads)
-        form = _Form(self.mode, self.backwards, present)
+        operands, present = _present(*self.tensors, self.w_hh, states,
+                                     kept if SAVED[self.mode] else None, old, *grads)
+        form = _GradientForm(self.mode, self.backwards, present, self.batch_first)
 
         def slope(which: int) -> Value:
-            return RECURRENT_GRADIENT(self.w_hh, states, *optional, attrs=(form, which))
+            return RECURRENT_GRADIENT(*operands, attrs=(form, which))
 
         to_input = slope(TO_INPUT)
         return [to_input, slope(TO_PRODUCT) if self.mode == "GRU" else to_input,
@@ -293,12 +316,11 @@ class _Layer:
 @_recurrent_layer.vjp
 def _recurrent_layer_vjp(g, output, input, w_ih, w_hh, b_ih, b_hh, h0, c0, mode, backwards,
                          batch_first, keep):
-    """Back through time for the gates; then one product over all steps for each weight."""
-    tensors = (input, w_ih, w_hh, b_ih, b_hh, h0, c0)
-    layer = _Layer(*tensors, mode, backwards, batch_first)
+    """Back through time for the gates; then one product over all steps for each weight.
+
+    Cells and what is kept only save the gradient some work: what it depends on are the inputs."""
+    layer = _Layer(input, w_ih, w_hh, b_ih, b_hh, h0, c0, mode, backwards, batch_first)
     hidden, _, _, cells, kept = output
-    if g[3] is not None or g[4] is not None:  # of a gradient's gradient
-        return _through_definition(layer, g, tensors)
     if not keep:
         cells = layer.result(CELLS) if mode == "LSTM" else cells
         kept = layer.result(KEPT) if SAVED[mode] else kept
@@ -315,14 +337,3 @@ def _recurrent_layer_vjp(g, output, input, w_ih, w_hh, b_ih, b_hh, h0, c0, mode,
             for x in (to_input, to_product)]
     return [to_x, product(p.transpose(rows), ordered),
             layer.to_recurrent_weight(to_product, hidden), *sums, to_h0, to_c0]
-
-
-def _through_definition(layer: _Layer, g: Sequence[Value | None], tensors: Sequence[Value | None]
-                        ) -> list[Value | None]:
-    which = (HIDDEN, LAST_HIDDEN, LAST_CELL, CELLS, KEPT)
-    pairs = [(layer.result(number), grad) for number, grad in zip(which, g, strict=True)
-             if grad is not None]
-    present = [x for x in tensors if x is not None]
-    found = iter(differentiate([result for result, _ in pairs], [grad for _, grad in pairs],
-                               present, [True] * len(present)))
-    return [None if x is None else next(found) for x in tensors]

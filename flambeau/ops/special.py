@@ -78,7 +78,15 @@ def logit(input: Tensor, eps: float | None = None):
     if eps is not None:
         low, high = e.like(eps, x), e.like(1 - eps, x)
         x = p.where(p.lt(x, low), low, p.where(p.gt(x, high), high, x))
-    return p.log(p.div(x, p.sub(e.like(1, x), x)))
+    return e.in_double(_logit, x)
+
+
+def _logit(x: Value) -> Value:
+    """log(x / (1 - x)); near its zero 2 atanh(2 x - 1), whose argument is exact there."""
+    one, half = e.like(1, x), e.like(0.5, x)
+    middle = p.lt(p.abs_(p.sub(x, half)), e.like(0.25, x))
+    inner = p.atanh(p.sub(p.add(x, x), one))
+    return p.where(middle, p.add(inner, inner), p.log(p.div(x, p.sub(one, x))))
 
 
 @logit.vjp
@@ -94,9 +102,30 @@ def logit_vjp(g, input, eps):
 @op(promote="float", inplace=True, samples=unary(), oracle=np.sinc)
 def sinc(input: Tensor):
     """sin(pi x) / (pi x), and 1 at 0."""
-    at_zero = p.eq(input, e.like(0, input))
-    angle = p.mul(p.where(at_zero, e.like(1, input), input), e.like(math.pi, input))
-    return p.where(at_zero, e.like(1, input), p.div(p.sin(angle), angle))
+    if input.dtype.is_complex:
+        return _sinc(input, p.sin(p.mul(input, e.like(math.pi, input))))
+    return e.in_double(_real_sinc, input)
+
+
+def _real_sinc(x: Value) -> Value:
+    return _sinc(x, _sin_pi(x))
+
+
+def _sinc(x: Value, wave: Value) -> Value:
+    one, at_zero = e.like(1, x), p.eq(x, e.like(0, x))
+    angle = p.mul(p.where(at_zero, one, x), e.like(math.pi, x))
+    return p.where(at_zero, one, p.div(wave, angle))
+
+
+def _sin_pi(x: Value) -> Value:
+    """sin(pi x). Whole turns are taken off, and the second half of a half turn is folded back,
+    before the product: both are exact."""
+    half = e.like(0.5, x)
+    turns = p.round_(p.mul(x, half))
+    rest = p.sub(x, p.add(turns, turns))
+    beyond = p.mul(p.sign(rest), p.sub(e.like(1, x), p.abs_(rest)))
+    folded = p.where(p.gt(p.abs_(rest), half), beyond, rest)
+    return p.sin(p.mul(folded, e.like(math.pi, x)))
 
 
 # --------------------------------------------------------------------------- normal distribution
@@ -104,7 +133,11 @@ def sinc(input: Tensor):
     samples=unary(-3, 3), grad="MulBackward1")
 def ndtr(input: Tensor):
     """The probability that a standard normal number is not above x."""
-    return p.mul(p.erfc(p.mul(input, e.like(-math.sqrt(0.5), input))), e.like(0.5, input))
+    return e.in_double(_ndtr, input)
+
+
+def _ndtr(x: Value) -> Value:
+    return p.mul(p.erfc(p.mul(x, e.like(-math.sqrt(0.5), x))), e.like(0.5, x))
 
 
 # --------------------------------------------------------------------------- gamma's relatives

@@ -159,7 +159,7 @@ def test_types_of_other_methods(code, target):
 @pytest.mark.parametrize("b_layout", LAYOUTS)
 def test_chosen_methods_take_their_operands(a_layout, b_layout):
     for m, n in ((1, 1), (1, 900), (3, 9), (20, 300), (900, 5), (900, 1), (64, 64), (700, 800)):
-        spec = gemm_spec("float", a_layout, b_layout, m, n)
+        spec = gemm_spec("float", a_layout, b_layout, m, n, 64, host())
         assert (spec.a, spec.b) in METHODS[spec.method]
 
 

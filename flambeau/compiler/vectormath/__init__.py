@@ -40,15 +40,16 @@ from flambeau.compiler.vectormath.exp_log import (
     log10,
     pow,
     sigmoid,
+    silu,
     softplus,
 )
 from flambeau.compiler.vectormath.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
 from flambeau.compiler.vectormath.special import digamma, erf, erfc, erfinv, lgamma
 from flambeau.compiler.vectormath.trig import acos, asin, atan, atan2, cos, sin, tan
 
-_NAMED = (exp, exp2, expm1, log, log2, log10, log1p, sigmoid, softplus, sin, cos, tan, asin, acos,
-          atan, sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, erfinv, lgamma, digamma, floor,
-          ceil, trunc, rint)
+_NAMED = (exp, exp2, expm1, log, log2, log10, log1p, sigmoid, silu, softplus, sin, cos, tan, asin,
+          acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, erfinv, lgamma, digamma,
+          floor, ceil, trunc, rint)
 _NAMED_BINARY = (pow, atan2, fmod, remainder)
 
 BINARY: dict[str, Callable] = {function.__name__: function for function in _NAMED_BINARY}
@@ -60,5 +61,5 @@ MAX_ULP: dict[str, float] = {name: 0.5 if name in _EXACT else 2.0 for name in FU
 __all__ = [
     "BINARY", "FUNCTIONS", "MAX_ULP", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh",
     "ceil", "cos", "cosh", "digamma", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor",
-    "fmod", "lgamma", "log", "log10", "log1p", "log2", "pow", "remainder", "rint", "sigmoid", "sin",
-    "sinh", "softplus", "tan", "tanh", "trunc"]
+    "fmod", "lgamma", "log", "log10", "log1p", "log2", "pow", "remainder", "rint", "sigmoid", "silu",
+    "sin", "sinh", "softplus", "tan", "tanh", "trunc"]

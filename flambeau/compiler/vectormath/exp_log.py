@@ -28,7 +28,7 @@ from flambeau.compiler.vectormath.basic import (
 )
 
 __all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid",
-           "softplus"]
+           "silu", "softplus"]
 
 _LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969"
 _LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693110921918"
@@ -171,6 +171,19 @@ def sigmoid(f: Function, x: Value) -> Value:
     e = exp_in_range(f, at_least(f, f.fneg(fabs(f, x)), low))
     top = f.select(f.cmp("olt", x, 0.0), e, 1.0)
     return divide_by_sum(f, top, f.const(1.0, x.type), e)
+
+
+def silu(f: Function, x: Value) -> Value:
+    """x / (1 + e**-x): x meets e**x before that falls among the denormals. NaN at -inf, where the
+    quotient is one of infinities."""
+    low = -110.0 if format_of(x).scalar == "float" else -755.0  # -0 below
+    inside = at_least(f, x, low)
+    q, t = exp_reduced(f, at_least(f, f.fneg(fabs(f, x)), low), 2 * format_of(x).bias)
+    first, second = powers_of_two(f, t)
+    power = f.fma(q, first, first)
+    top = f.select(f.cmp("olt", x, 0.0), f.fmul(f.fmul(inside, power), second), x)
+    result = divide_by_sum(f, top, f.const(1.0, x.type), f.fmul(power, second))
+    return f.select(f.cmp("oeq", x, float("-inf")), float("nan"), result)
 
 
 def softplus(f: Function, x: Value) -> Value:

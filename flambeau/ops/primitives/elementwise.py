@@ -207,7 +207,7 @@ asin, acos, atan = _math("asin", 16), _math("acos", 16), _math("atan", 16)
 sinh, cosh, tanh = _math("sinh", 16), _math("cosh", 16), _math("tanh", 14)
 asinh, acosh, atanh = _math("asinh", 20), _math("acosh", 20), _math("atanh", 20)
 erf, erfc, erfinv = _math("erf", 14), _math("erfc", 20), _math("erfinv", 20)
-sigmoid, softplus = _math("sigmoid", 14), _math("softplus", 20)
+sigmoid, silu, softplus = _math("sigmoid", 14), _math("silu", 14), _math("softplus", 20)
 lgamma, digamma = _math("lgamma", 40), _math("digamma", 40)
 pow_, atan2, fmod = _math("pow", 30), _math("atan2", 24), _math("fmod", 20)
 
@@ -340,6 +340,13 @@ def erfinv_vjp(node, g):
 @sigmoid.vjp
 def sigmoid_vjp(node, g):
     return (mul(g, conj(mul(sub(filled(1, node), node), node))),)
+
+
+@silu.vjp
+def silu_vjp(node, g):
+    (x,) = node.inputs
+    gate = sigmoid(x)
+    return (mul(g, add(gate, mul(mul(x, gate), sub(filled(1, x), gate)))),)
 
 
 @softplus.vjp

@@ -4,6 +4,10 @@ A joint primitive is a function of its inputs, defined by a composite of plain p
 its meaning, its gradient and what tests compare it with. The compiler has a kernel for it, which
 gives all results at once. The last attribute says which result a value is; values whose inputs and
 other attributes are the same come from the same run of the kernel.
+
+Where the kernel is given what follows from other inputs (a gradient, what the forward has kept), the
+inputs it follows from come first; its first attribute says as `unread` how many of them the kernel
+does not read.
 """
 
 from __future__ import annotations
