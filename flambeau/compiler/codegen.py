@@ -93,7 +93,7 @@ class _Phase:
 
     def __init__(self, nest: _Nest, phase: tuple, outer_indices: list[Value]):
         (self.outer_count, self.loops, self.has_lane, self.reduce, self.lane_reduced, self.mode,
-         self.lines, self.value, self.position, self.where, self.tiled) = phase
+         self.lines, self.value, self.position, self.where, self.tiled, self.carry) = phase
         self.nest, self.f, self.k = nest, nest.f, nest.k
         self.lanes = nest.lanes if self.has_lane else 1
         self.indices: dict[int, Value] = dict(enumerate(outer_indices))
@@ -397,6 +397,9 @@ class _Phase:
     def _emit_scan(self, rule: str) -> None:
         """Walk the inner loop in order and store every intermediate result. Sums and products of
         floats are carried in double precision."""
+        if self.lane_reduced:
+            (self._emit_row_scan if self.position is None else self._emit_row_extrema)(rule)
+            return
         dtype = self._dtype(self.value)
         wide = dtypes.float64 if dtype is dtypes.float32 and self.position is None else dtype
         start = {"sum": 0, "prod": 1, "logsumexp": float("-inf")}.get(rule)
@@ -432,6 +435,70 @@ class _Phase:
             self._lane_loop(row)
         else:
             row(0)
+
+    def _emit_row_scan(self, rule: str) -> None:
+        """Lanes run along the scan: a register is scanned in itself, by doubling distances, and
+        goes on where the one before ended."""
+        f, k, lanes = self.f, self.k, self.lanes
+        dtype = self._dtype(self.value)
+        wide = dtypes.float64 if dtype is dtypes.float32 else dtype
+        type_ = vector(lanes, register_type(wide))
+        identity = f.const(k.identity(rule, wide), type_)
+        carried = f.var(type_)
+        self._evaluate(self._open_places(0), 1)
+        carried.set(identity if self.carry is None else f.splat(self.values[self.carry], lanes))
+
+        def body(part: int) -> None:
+            self._evaluate(self._open_places(len(self.loops)), lanes)
+            local = k.convert(k.splat(self.values[self.value], lanes), dtype, wide)
+            distance = 1
+            while distance < lanes:
+                before = f.shuffle(local, identity, [
+                    lane - distance if lane >= distance else lanes for lane in range(lanes)])
+                local = k.scan_step(rule, wide, before, local)
+                distance *= 2
+            before, last = carried.get(), f.splat(f.extract(local, lanes - 1), lanes)
+            carried.set(k.scan_step(rule, wide, before, last))
+            self._store(k.convert(k.scan_step(rule, wide, before, local), wide, dtype), lanes)
+
+        self._lane_loop(body)
+
+    def _emit_row_extrema(self, rule: str) -> None:
+        """Lanes run along the scan. Most registers hold no new extremum."""
+        f, k, lanes = self.f, self.k, self.lanes
+        dtype = self._dtype(self.value)
+        best, spot = f.var(vector(lanes, register_type(dtype))), f.var(vector(lanes, "i64"))
+        self._evaluate(self._open_places(0), 1)
+        best.set(k.identity(rule, dtype))
+        spot.set(0)
+
+        def body(part: int) -> None:
+            self._evaluate(self._open_places(len(self.loops)), lanes)
+            value = k.splat(self.values[self.value], lanes)
+            first = f.extract(k.splat(self.values[self.position], lanes), 0)
+            newer = k.extends(rule, dtype, best.get(), value)
+            bits = f.cast("bitcast", newer, f"i{lanes}")
+            with f.when_else(f.cmp("ne", bits, 0)) as otherwise:
+                local, place, distance = value, f.iota(lanes, "i32"), 1
+                while distance < lanes:
+                    order = [max(lane - distance, 0) for lane in range(lanes)]
+                    before, where = (f.shuffle(v, None, order) for v in (local, place))
+                    later = k.extends(rule, dtype, before, local)
+                    # lanes that nothing stands before keep what they have
+                    keep = f.cmp("slt", f.iota(lanes, "i32"), distance)
+                    later = f.or_(later, keep)
+                    local, place = f.select(later, local, before), f.select(later, place, where)
+                    distance *= 2
+                newer = k.extends(rule, dtype, best.get(), local)
+                at = f.add(f.cast("sext", place, vector(lanes, "i64")), f.splat(first, lanes))
+                at, local = f.select(newer, at, spot.get()), f.select(newer, local, best.get())
+                self._store(at, lanes)
+                best.set(f.splat(f.extract(local, lanes - 1), lanes))
+                spot.set(f.splat(f.extract(at, lanes - 1), lanes))
+                otherwise()
+                self._store(spot.get(), lanes)
+
+        self._lane_loop(body)
 
     # ------------------------------------------------------------------ lines
     def _line(self, line: tuple, lanes: int) -> Value:
@@ -582,8 +649,14 @@ class _Phase:
         _, lane_factor, dynamic = self._parts(index)
         if lanes == 1:
             f.store(raw, f.gep(pointer, self._offset(index, 1), type_))
-        elif not dynamic and lane_factor == 1 or dynamic and lane_factor == 1 and all(
-                line not in self._across for line, _ in index[2]):
+        elif lane_factor == -1 and not dynamic:
+            order, mask = range(lanes - 1, -1, -1), k.active
+            first = f.gep(f.gep(pointer, self._scalar_offset(index), type_), 1 - lanes, type_)
+            if mask is None:
+                f.store(f.shuffle(raw, None, order), first)
+            else:
+                f.masked_store(f.shuffle(raw, None, order), first, f.shuffle(mask, None, order))
+        elif lane_factor == 1 and all(line not in self._across for line, _ in index[2]):
             address = f.gep(pointer, self._scalar_offset(index), type_)
             if k.active is None:
                 f.store(raw, address)

@@ -9,7 +9,7 @@ into even and odd pixels. What lies outside of a row is masked off, rows outside
 from __future__ import annotations
 
 from flambeau.compiler.conv_window import Frame
-from flambeau.compiler.emitter import Function, Value
+from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range
 from flambeau.compiler.packing import add, fold, load_scalar, multiply_add
 
@@ -66,8 +66,14 @@ class _Row:
 
 def lane_mask(f: Function, lanes: int, start: Value, limit: Value) -> Value:
     """The lanes with 0 <= start + lane < limit."""
-    places = f.add(f.iota(lanes, "i32"), f.splat(f.cast("trunc", start, "i32"), lanes))
-    return f.cmp("ult", places, f.splat(f.cast("trunc", limit, "i32"), lanes))
+    if lanes < 8:
+        places = f.add(f.iota(lanes, "i32"), f.splat(f.cast("trunc", start, "i32"), lanes))
+        return f.cmp("ult", places, f.splat(f.cast("trunc", limit, "i32"), lanes))
+    low = f.smin(f.smax(f.sub(0, start), 0), lanes)
+    high = f.smin(f.smax(f.sub(limit, start), 0), lanes)
+    low, high = (f.shl(f.const(-1, "i32"), f.cast("trunc", x, "i32")) for x in (low, high))
+    bits = f.cast("trunc", f.and_(low, f.not_(high)), f"i{lanes}")
+    return f.cast("bitcast", bits, vector(lanes, "i1"))
 
 
 def _row_pointers(f: Function, frame: Frame, slot, base: Value, y: Value, zeros: Value) -> list:
@@ -94,25 +100,17 @@ def _clear(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value]:
 # ---------------------------------------------------------------------- forward
 def emit(frame: Frame) -> None:
     """The kernel that writes `result`: each task owns planes of one image."""
-    _define_pack_factors(frame)
-    _define_plane(frame)
+    count = outputs(frame.spec.outer, False)
+    kept = frame.spec.inner * count == 1 and frame.taps <= _FEW_TAPS
+    if not kept:
+        _define_pack_factors(frame)
+    _define_planes(frame, kept)
     f, slot, work = frame.kernel()
-    tile, spec = frame.tile, frame.spec
-    count = outputs(spec.outer, False)
     zeros, rest = _clear(f, frame, slot, work)
-    factors = f.gep(rest, 2 * tile.lanes, tile.memory)
     planes = f.udiv(slot["channels"], count)
     first, last = chunk_range(f, f.mul(slot["n"], planes))
-    with f.loop(first, last) as task:
-        image = f.udiv(task, planes)
-        channel = f.mul(f.urem(task, planes), count)
-        source = f.mul(f.udiv(channel, spec.outer), spec.inner)
-        f.call("void", "pack_factors", [f.args["args"], factors, channel])
-        offset = f.add(f.mul(image, slot["source_n"]), f.mul(source, slot["source_c"]))
-        target = f.add(f.mul(image, slot["result_n"]), f.mul(channel, slot["result_c"]))
-        f.call("void", "plane", [
-            f.args["args"], f.gep(slot["source"], offset, tile.memory),
-            f.gep(slot["result"], target, tile.memory), factors, zeros, rest])
+    factors = f.gep(rest, 2 * frame.tile.lanes, frame.tile.memory)
+    f.call("void", "planes", [f.args["args"], factors, zeros, rest, first, last])
 
 
 def _define_pack_factors(frame: Frame) -> None:
@@ -137,30 +135,66 @@ def _define_pack_factors(frame: Frame) -> None:
             f.store(item, a["factors"], f.add(o, frame.taps * spec.inner * count))
 
 
-def _define_plane(frame: Frame) -> None:
-    """Define plane(args, source, result, factors, zeros, dummy): the planes of one task."""
-    f, slot = frame.helper("plane", [
-        ("ptr noalias", "source"), ("ptr noalias", "result"), ("ptr noalias", "factors"),
-        ("ptr noalias", "zeros"), ("ptr noalias", "dummy")])
+def _define_planes(frame: Frame, kept: bool) -> None:
+    """Define planes(args, factors, zeros, dummy, first, last): these tasks' planes. `kept`: all
+    factors stay in registers."""
+    f, slot = frame.helper("planes", [
+        ("ptr noalias", "factors"), ("ptr noalias", "zeros"), ("ptr noalias", "dummy"),
+        ("i64", "first"), ("i64", "last")])
     a, tile, spec = f.args, frame.tile, frame.spec
     count = outputs(spec.outer, False)
-    kept = None
-    if spec.inner * count == 1 and frame.taps <= _FEW_TAPS:
-        kept = _factors(f, frame, a["factors"])
-    with f.loop(0, slot["out_y"], frame.rows) as y:
-        rows = _row_pointers(f, frame, slot, a["source"], y, a["zeros"])
-        with f.loop(0, slot["out_x"], tile.lanes * frame.columns) as x:
-            row = _Row(f, frame, slot, x)
-            sums = _start_sums(f, frame, count)
-            if kept is not None:
-                _multiply_rows(f, frame, row, [here for here, _ in rows], kept, sums)
-            else:
-                with f.loop(0, spec.inner) as j:
-                    here = [f.gep(at, f.mul(j, f.select(inside, slot["source_c"], 0)), tile.memory)
-                            for at, inside in rows]
-                    factors = f.gep(a["factors"], f.mul(j, count * frame.taps), tile.memory)
-                    _multiply_rows(f, frame, row, here, _factors(f, frame, factors, count), sums)
-            _store_sums(f, frame, slot, sums, y, x)
+    planes = f.udiv(slot["channels"], count)
+    with f.loop(a["first"], a["last"]) as task:
+        image = f.udiv(task, planes)
+        channel = f.mul(f.sub(task, f.mul(image, planes)), count)
+        source = f.mul(f.udiv(channel, spec.outer), spec.inner)
+        offset = f.add(f.mul(image, slot["source_n"]), f.mul(source, slot["source_c"]))
+        source = f.gep(slot["source"], offset, tile.memory)
+        target = f.add(f.mul(image, slot["result_n"]), f.mul(channel, slot["result_c"]))
+        target = f.gep(slot["result"], target, tile.memory)
+        if kept:
+            factors, start = _own_factors(f, frame, slot, channel)
+        else:
+            f.call("void", "pack_factors", [a["args"], a["factors"], channel])
+            factors, start = None, None
+        with f.loop(0, slot["out_y"], frame.rows) as y:
+            _emit_row(f, frame, slot, source, target, y, factors, start)
+
+
+def _emit_row(f: Function, frame: Frame, slot: dict, source: Value, target: Value, y: Value,
+              kept: list | None, start: Value | None) -> None:
+    """A row of tiles."""
+    a, tile, spec = f.args, frame.tile, frame.spec
+    count = outputs(spec.outer, False)
+    rows = _row_pointers(f, frame, slot, source, y, a["zeros"])
+    with f.loop(0, slot["out_x"], tile.lanes * frame.columns) as x:
+        row = _Row(f, frame, slot, x)
+        sums = _start_sums(f, frame, count, start)
+        if kept is not None:
+            _multiply_rows(f, frame, row, [here for here, _ in rows], kept, sums)
+        else:
+            with f.loop(0, spec.inner) as j:
+                here = [f.gep(at, f.mul(j, f.select(inside, slot["source_c"], 0)), tile.memory)
+                        for at, inside in rows]
+                factors = f.gep(a["factors"], f.mul(j, count * frame.taps), tile.memory)
+                _multiply_rows(f, frame, row, here, _factors(f, frame, factors, count), sums)
+        _store_sums(f, frame, slot, target, sums, y, x)
+
+
+def _own_factors(f: Function, frame: Frame, slot: dict, channel: Value) -> tuple[list, Value]:
+    """([[tap]] in all lanes, the bias) of a plane of a depthwise convolution."""
+    tile, spec = frame.tile, frame.spec
+    base = f.gep(slot["weight"], f.mul(channel, slot["weight_group"]), tile.memory)
+    found = []
+    for ky in range(spec.rows.kernel):
+        for kx in range(spec.columns.kernel):
+            offset = f.add(f.mul(slot["weight_y"], ky), f.mul(slot["weight_x"], kx))
+            found.append(f.splat(f.load(tile.memory, base, offset), tile.lanes))
+    start = f.const(0, tile.vector)
+    if spec.bias:
+        place = f.mul(channel, slot["bias_stride"])
+        start = f.splat(f.load(tile.memory, slot["bias"], place), tile.lanes)
+    return [found], start
 
 
 def _factors(f: Function, frame: Frame, pointer: Value, count: int = 1) -> list[list[Value]]:
@@ -170,15 +204,15 @@ def _factors(f: Function, frame: Frame, pointer: Value, count: int = 1) -> list[
              for tap in range(frame.taps)] for o in range(count)]
 
 
-def _start_sums(f: Function, frame: Frame, count: int) -> list:
+def _start_sums(f: Function, frame: Frame, count: int, start: Value | None) -> list:
     """[output][row][position]: the bias or 0."""
     tile, spec, sums = frame.tile, frame.spec, []
     for o in range(count):
-        start = f.const(0, tile.vector)
-        if spec.bias:
+        first = start or f.const(0, tile.vector)
+        if spec.bias and start is None:
             place = frame.taps * spec.inner * count + o
-            start = f.splat(f.load(tile.memory, f.args["factors"], place), tile.lanes)
-        sums.append([[f.var(tile.vector, start) for _ in range(frame.columns)]
+            first = f.splat(f.load(tile.memory, f.args["factors"], place), tile.lanes)
+        sums.append([[f.var(tile.vector, first) for _ in range(frame.columns)]
                      for _ in range(frame.rows)])
     return sums
 
@@ -202,13 +236,14 @@ def _multiply_rows(f: Function, frame: Frame, row: _Row, rows: list[Value], fact
         frame.settle(f, [total for plane in sums for line in plane for total in line])
 
 
-def _store_sums(f: Function, frame: Frame, slot, sums: list, y: Value, x: Value) -> None:
+def _store_sums(f: Function, frame: Frame, slot: dict, target: Value, sums: list, y: Value,
+                x: Value) -> None:
     """Store the finished tile: the rows and lanes of it that lie inside."""
     a, tile, lanes = f.args, frame.tile, frame.tile.lanes
     masks = [lane_mask(f, lanes, f.add(x, q * lanes), slot["out_x"])
              for q in range(frame.columns)]
     for o, plane in enumerate(sums):
-        base = f.gep(a["result"], f.add(f.mul(slot["result_c"], o), x), tile.memory)
+        base = f.gep(target, f.add(f.mul(slot["result_c"], o), x), tile.memory)
         for i, line in enumerate(plane):
             inside = f.cmp("slt", f.add(y, i), slot["out_y"])
             here = f.gep(base, f.mul(f.add(y, i), slot["result_y"]), tile.memory)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.conv_ahead import announce_rows, define_ahead, fetch_ahead, region
 from flambeau.compiler.conv_image import PIECE, Layout, pack_image, turn_block
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
@@ -46,7 +45,7 @@ channel c is number first + c * step of K."""
 DIRECT_SLOTS = ("source", "result", "panels", "offsets", "bias", "work", "work_stride",
                 "n", "groups", "images", "blocks_n", "blocks0", "blocks2", "length0", "length2",
                 "splits", "panel_count", "lanes", "channels", "depth", "phases", "pitch",
-                "image_pitch", "calls",
+                "image_pitch",
                 "source_n", "source_c", *(f"source_x{d}" for d in AXES),
                 *(f"size{d}" for d in AXES),
                 "result_n", "result_c", *(f"result_x{d}" for d in AXES),
@@ -55,6 +54,7 @@ DIRECT_SLOTS = ("source", "result", "panels", "offsets", "bias", "work", "work_s
 PHASE = ("offset", "grid0", "grid1", "grid2", "first", "count")
 """After `DIRECT_SLOTS`, for each phase: offset in the result, pixels, and its part of K."""
 
+AHEAD = 16  # steps of K by which weights are fetched before they are needed
 MOST_TAPS = 64
 """The largest kernel that order "taps" can pack."""
 
@@ -279,7 +279,6 @@ def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
         _store_pixels(module, tile)
     else:
         store_planes(module, tile, spec.rows)
-    define_ahead(module)
     _sweep(module, tile, spec, layout)
 
     f = kernel_function(module, name)
@@ -287,7 +286,7 @@ def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
     image = thread_workspace(f, slot["work"], slot["work_stride"])
     pieces = f.mul(f.mul(f.mul(slot["groups"], slot["blocks_n"]), slot["blocks0"]), slot["blocks2"])
     first, last = chunk_range(f, f.mul(pieces, slot["splits"]))
-    packed, ahead = f.var("i64", -1), region(f)
+    packed = f.var("i64", -1)
     with f.loop(first, last) as task:
         piece, part = f.udiv(task, slot["splits"]), f.urem(task, slot["splits"])
         group, image0, images, start = _place_of(f, slot, piece)
@@ -295,11 +294,9 @@ def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
         with f.when(f.cmp("ne", piece, packed.get())):
             packed.set(piece)
             _fill_piece(f, tile, slot, group, image0, images, start, image)
-        calls = f.mul(f.mul(slot["calls"], slot["phases"]), f.sub(panels[1], panels[0]))
-        _look_ahead(f, tile, spec, slot, f.add(piece, 1), ahead, calls)
         with f.loop(0, slot["phases"]) as phase, f.loop(*panels) as panel:
             f.call("void", "sweep", [f.args["args"], image, group, image0, images, start[0],
-                                     start[2], phase, panel, ahead])
+                                     start[2], phase, panel])
     return name, module.text()
 
 
@@ -311,24 +308,6 @@ def _place_of(f: Function, slot: Slots, piece: Value) -> tuple[Value, Value, Val
     images = f.smin(f.sub(slot["n"], image0), slot["images"])
     start = f.mul(at0, slot["length0"]), f.const(0, "i64"), f.mul(at2, slot["length2"])
     return f.udiv(rest, slot["blocks_n"]), image0, images, start
-
-
-def _look_ahead(f: Function, tile: Tile, spec: DirectSpec, slot: Slots, piece: Value,
-                ahead: Value, calls: Value) -> None:
-    """Announce what a piece needs and the one before does not."""
-    group, image0, images, start = _place_of(f, slot, piece)
-    origin = f.add(f.mul(start[0], slot["step0"]), slot["low0"])
-    shared = f.sub(slot["ext0"], f.mul(slot["length0"], slot["step0"]))
-    first = f.add(origin, f.select(f.cmp("sgt", start[0], 0), f.smax(shared, 0), 0))
-    rows = (f.smin(f.smax(first, 0), slot["size0"]),
-            f.smin(f.smax(f.add(origin, slot["ext0"]), 0), slot["size0"]))
-    offset = f.add(f.mul(image0, slot["source_n"]),
-                   f.mul(f.mul(group, slot["channels"]), slot["source_c"]))
-    exists = f.cmp("slt", group, slot["groups"])
-    announce_rows(f, ahead, f.gep(slot["source"], offset, tile.memory), spec.source_last,
-                  f.select(exists, images, 0), slot["channels"], rows,
-                  (slot["source_n"], slot["source_c"], slot["source_x0"]), tile.itemsize, calls,
-                  tile.memory)
 
 
 def _fill_piece(f: Function, tile: Tile, slot: Slots, group: Value, image0: Value, images: Value,
@@ -350,7 +329,7 @@ def _micro_kernel(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) 
     """Define tile(image.., offsets, panel, depth, result.., step, bias): one register tile.
 
     `lines` images and results: the pixels of each are `spec.step` pixels (result: `step` elements)
-    apart. Sums start from `bias`.
+    apart. Sums start from `bias`. The result's lines are fetched while the sum runs.
     """
     lines = range(spec.lines)
     f = module.function("tile", [
@@ -362,9 +341,17 @@ def _micro_kernel(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) 
     initial = [f.load(tile.vector, a["bias"], j) if spec.bias else 0 for j in starts]
     sums = [[[f.var(tile.vector, value) for value in initial] for _ in range(spec.rows)]
             for _ in lines]
+    if spec.result_last:
+        for g in lines:
+            for i in range(spec.rows):
+                line = f.gep(a[f"result{g}"], f.mul(a["step"], i), tile.memory)
+                for j in starts:
+                    prefetch(f, f.gep(line, j, tile.memory), write=True)
     with f.loop(0, a["depth"]) as k:
         offset = f.load("i64", a["offsets"], k)
         line = f.gep(a["panel"], f.mul(k, tile.width), tile.compute)
+        for j in starts:
+            prefetch(f, f.gep(line, AHEAD * tile.width + j, tile.compute))
         columns = [f.load(tile.vector, line, j) for j in starts]
         for g in lines:
             pixels = f.gep(a[f"image{g}"], offset, tile.compute)
@@ -379,13 +366,19 @@ def _micro_kernel(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) 
                 f.store(narrow(f, total.get(), tile), line, j)
 
 
+def prefetch(f: Function, pointer: Value, write: bool = False) -> None:
+    """Fetch the cache line of `pointer` into the nearest cache."""
+    f.module.declare("void", "llvm.prefetch.p0", ["ptr", "i32", "i32", "i32"])
+    f.line(f"call void @llvm.prefetch.p0({pointer}, i32 {int(write)}, i32 3, i32 1)")
+
+
 def _sweep(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) -> None:
-    """Define sweep(args, image, group, image0, images, start0, start2, phase, panel, ahead): all
-    pixels of a piece with one panel of weights."""
+    """Define sweep(args, image, group, image0, images, start0, start2, phase, panel): all pixels
+    of a piece with one panel of weights."""
     f = module.function("sweep", [
         ("ptr", "args"), ("ptr", "image"),
-        *(("i64", n) for n in ("group", "image0", "images", "start0", "start2", "phase", "panel")),
-        ("ptr", "ahead")], internal=True)
+        *(("i64", n) for n in ("group", "image0", "images", "start0", "start2", "phase", "panel"))],
+        internal=True)
     a = f.args
     slot = Slots(f, DIRECT_SLOTS, _DIRECT_POINTERS)
     entry = f.gep(a["args"], f.add(f.mul(a["phase"], len(PHASE)), len(DIRECT_SLOTS)), "i64")
@@ -427,9 +420,13 @@ def _sweep(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) -> None
                        for g in range(spec.lines)]
             spots = [f.select(direct, place, corner)
                      for place, corner in zip(results, corners, strict=True)]
+            if not spec.result_last:
+                with f.loop(0, columns) as j:
+                    for place in results:
+                        line = f.gep(place, f.mul(j, channel_step), tile.memory)
+                        prefetch(f, line, write=True)
             f.call("void", "tile", [*images, *weights, *spots,
                                     f.select(direct, step, tile.width), bias])
-            fetch_ahead(f, a["ahead"])
             with f.when(f.not_(direct)):
                 for g, place in enumerate(results):
                     with f.when(f.cmp("slt", f.add(row, g), total)):

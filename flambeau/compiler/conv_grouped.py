@@ -13,11 +13,20 @@ its sums in registers and adds them up in an order that depends on the sizes alo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 
 from flambeau.compiler import conv_channel_lanes, conv_column_lanes
 from flambeau.compiler.conv_geometry import Convolution, Operand
-from flambeau.compiler.conv_window import GROUPED_SLOTS, Axis, Frame, GroupedSpec, grouped_tile
+from flambeau.compiler.conv_window import (
+    GROUPED_SLOTS,
+    Axis,
+    Frame,
+    GroupedSpec,
+    grouped_tile,
+    tile_height,
+)
 from flambeau.compiler.emitter import Module
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.packing import Tile, tile_for
@@ -69,6 +78,9 @@ def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
         return None
     spec = GroupedSpec(dtype_llvm, lanes, c.kind == "grad_weight", *axes, inner, outer,
                        c.bias is not None, lanes == "channels" and result.shape[1] < tile.lanes)
+    if lanes == "columns":
+        height = tile_height(math.prod(result.shape[2:-1]), axes[0])
+        spec = dataclasses.replace(spec, height=height)
     positions = grouped_tile(spec, target)
     values = _numbers(spec, c, source, result, positions)
     nchunks, size = _cut(spec, tile, values, threads, *positions)

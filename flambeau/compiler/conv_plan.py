@@ -144,11 +144,6 @@ class _Plan:
             self.splits = min(self.panels, -(-want // max(1, self.pieces())))
         self.chunks = max(1, min(want, self.pieces() * self.splits))
 
-    def _calls(self) -> int:
-        """Register tiles of a piece in one phase with one panel."""
-        lines = self.images * min(self.length0, self.problem.grid[0]) * self.problem.grid[1]
-        return -(-lines // self.lines) * -(-min(self.length2, self.problem.grid[2]) // self.rows)
-
     def pieces(self) -> int:
         grid0, _, grid2 = self.problem.grid
         self.blocks = (-(-self.n // self.images), -(-grid0 // self.length0),
@@ -210,7 +205,7 @@ class _Plan:
             "blocks2": self.blocks[2], "length0": self.length0, "length2": self.length2,
             "splits": self.splits, "panel_count": self.panels, "lanes": p.lanes,
             "channels": p.channels, "depth": self.depth, "phases": len(p.phases),
-            "pitch": self.pitch, "image_pitch": self.image_pitch, "calls": self._calls(),
+            "pitch": self.pitch, "image_pitch": self.image_pitch,
             "source_n": p.source.strides[0], "source_c": p.source.strides[1],
             "result_n": p.result.strides[0], "result_c": p.result.strides[1]}
         for d in AXES:

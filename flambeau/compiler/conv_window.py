@@ -15,7 +15,8 @@ from flambeau.compiler.frame import Slots, kernel_function, thread_workspace
 from flambeau.compiler.packing import Tile
 from flambeau.compiler.target import Target
 
-__all__ = ["Axis", "Frame", "GROUPED_SLOTS", "GroupedSpec", "Pattern", "grouped_tile"]
+__all__ = ["Axis", "Frame", "GROUPED_SLOTS", "GroupedSpec", "Pattern", "grouped_tile",
+           "tile_height"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,7 @@ class GroupedSpec:
         inner: channels of the source in each group; `outer`: of the result.
         bias: the result gets bias[channel] added.
         narrow: for fewer channels of the result than lanes.
+        height: rows of a tile of columns.
     """
 
     dtype_llvm: str
@@ -116,6 +118,7 @@ class GroupedSpec:
     outer: int = 1
     bias: bool = False
     narrow: bool = False
+    height: int = 4
 
     @property
     def name(self) -> str:
@@ -125,7 +128,7 @@ class GroupedSpec:
         kind = "weights" if self.weights else "input" if self.rows.backward else "forward"
         return (f"conv_{self.lanes}_{kind}_{self.dtype_llvm}_{axes}_{self.inner}to{self.outer}"
                 + "_bias" * self.bias
-                + "_narrow" * self.narrow)
+                + "_narrow" * self.narrow + f"_{self.height}")
 
 
 def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
@@ -134,7 +137,7 @@ def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
     y, x = spec.rows.unit, spec.columns.unit
     flat = spec.rows.kernel == 1 and spec.rows.stride == 1  # rows share nothing: a signal, perhaps
     if spec.lanes == "columns":
-        rows = 1 if flat else 4 if wide else 2
+        rows = 1 if flat else spec.height if wide else 2
         if x > 1 or spec.outer > 1 and not spec.weights:
             rows = min(rows, 2)
         return -(-rows // y) * y, x
@@ -143,6 +146,16 @@ def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
     if spec.inner * spec.rows.kernel * spec.columns.kernel > 100:
         columns = max(1, columns // 2)
     return -(-rows // y) * y, -(-columns // x) * x
+
+
+def tile_height(rows: int, axis: Axis) -> int:
+    """Rows of a tile of columns: the least work for images of `rows`, by what is loaded and
+    multiplied. A window's rows are loaded once for the tile."""
+    def work(height: int) -> float:
+        loads = (height - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+        return -(-rows // height) * (loads + height * axis.kernel / 2 + 2)
+
+    return min((4, 5, 6, 7, 8), key=work)
 
 
 class Frame:

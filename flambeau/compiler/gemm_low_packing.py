@@ -60,7 +60,7 @@ class Engine:
     @property
     def depth(self) -> int:
         """Units of the sum that are packed for one call of a micro-kernel."""
-        return 160 if self.kind == "amx" else 256
+        return 128 if self.kind == "amx" else 256
 
     @property
     def pitch(self) -> int:

@@ -43,6 +43,7 @@ class Phase:
         free: variables of loops whose iterations never meet at one place of a scatter.
         tile: the last of `inner`, along which loads are contiguous that are not along the lanes:
             they are loaded in squares and transposed in registers.
+        carry: what a scan begins with, in the precision that it is carried in; None: the identity.
     """
 
     outer: list[Loop]
@@ -57,9 +58,10 @@ class Phase:
     mode: str = "set"
     free: frozenset[int] = frozenset()
     tile: Loop | None = None
+    carry: Expr | None = None
 
     def roots(self) -> list[Expr]:
-        roots = [self.value] + ([self.position] if self.position else [])
+        roots = [self.value] + [expr for expr in (self.position, self.carry) if expr]
         return roots + [expr for expr, _ in self.where.dynamic]
 
 
@@ -96,6 +98,10 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
             dear or phase.where.terms.get(loop.var) == 1)), None)
         phase.outer = [loop for loop in kept if loop is not phase.lane]
         phase.inner = reduced
+        along = phase.where.terms.get(reduced[0].var)
+        if phase.lane is None and not dear and reduced[0].extent >= 4 and (
+                along == 1 or along == -1 and phase.position is None):
+            phase.lane, phase.inner, phase.lane_reduced = reduced[0], [], True
         return phase
     main = max(loads, key=lambda index: len(index.terms), default=phase.where)
     reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
@@ -285,7 +291,7 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
     return (len(phase.outer), loops, phase.lane is not None, phase.reduce, phase.lane_reduced,
             phase.mode, tuple(lines), numbered[phase.value],
             None if phase.position is None else numbered[phase.position], where,
-            phase.tile is not None)
+            phase.tile is not None, None if phase.carry is None else numbered[phase.carry])
 
 
 def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointer):

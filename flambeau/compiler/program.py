@@ -28,6 +28,7 @@ from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
+from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
 from flambeau.ir.graph import Graph, Value
@@ -36,6 +37,7 @@ __all__ = ["Step", "Plan", "plan"]
 
 BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
 BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
+BLOCK_LONG_SCAN = 16384  # elements of a block of a long row that is scanned
 STRIP = 64  # columns of a scatter that one thread takes at least
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW = 16  # fewer independent iterations than this are too few to share out
@@ -183,7 +185,7 @@ class _Planner:
         lane = phase.lane
         scans = phase.reduce is not None and phase.reduce.startswith("scan_")
         block = BLOCK_SCAN if scans else BLOCK_MAP
-        if phase.reduce is not None and not scans:
+        if phase.reduce is not None and (not scans or phase.lane_reduced):
             return
         tile = tile_loop(phase, vector_lanes(phase, self.target))
         if tile is not None:
@@ -204,6 +206,8 @@ class _Planner:
 
     def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
         """Reduce blocks into partial results, then those: one tree for any number of threads."""
+        if phase.reduce in ("scan_sum", "scan_prod") and phase.lane_reduced:
+            return self._split_scan(phase)
         if phase.reduce is None or phase.reduce.startswith(("arg", "scan_")) or (
                 phase.lane is None or _iterations(phase) >= FEW):
             return [[phase]]
@@ -243,6 +247,37 @@ class _Planner:
         if phase.lane_reduced:
             second.inner, second.lane, second.lane_reduced = [], again, True
         return [[first], [second]]
+
+    def _split_scan(self, phase: Phase) -> list[list[Phase]]:
+        """Reduce the blocks of a long row, scan what comes out, then each block from there."""
+        if phase.lane.extent <= 2 * BLOCK_LONG_SCAN or _iterations(phase) >= FEW:
+            return [[phase]]
+        var, again = self._var(), self._var()
+        self.splits[var] = (phase.lane.var, BLOCK_LONG_SCAN)
+        blocks, rest = split(phase.lane, BLOCK_LONG_SCAN, var)
+        rule, dtype = phase.reduce.removeprefix("scan_"), phase.value.dtype
+        wide = dtypes.float64 if dtype is dtypes.float32 else dtype
+        sizes = [loop.extent for loop in phase.outer]
+        rows = dict(zip((loop.var for loop in phase.outer),
+                        contiguous_strides([*sizes, blocks.extent + 1]), strict=False))
+        partial = Buffer("temp", len(self.temps), wide, (*sizes, blocks.extent + 1),
+                         contiguous_strides([*sizes, blocks.extent + 1]))
+        self.temps.append(partial)
+
+        def load(index: Index) -> Expr:
+            return Expr("load", wide, (), (partial, index, ()))
+
+        identity = Expr("const", wide, (), 0 if rule == "sum" else 1)
+        value = phase.value if wide is dtype else Expr("cast", wide, (phase.value,))
+        behind = Index(rows | {again: 1}, 1)
+        return [
+            [Phase(list(phase.outer), [], None, identity, partial, Index(rows))],
+            [Phase([*phase.outer, blocks], [], rest, value, partial, Index(rows | {var: 1}, 1),
+                   reduce=rule, lane_reduced=True)],
+            [Phase(list(phase.outer), [Loop(again, blocks.extent)], None, load(behind), partial,
+                   behind, reduce=phase.reduce)],
+            [dataclasses.replace(phase, outer=[*phase.outer, blocks], lane=rest,
+                                 carry=load(Index(rows | {var: 1})))]]
 
 
 def _iterations(phase: Phase) -> int:

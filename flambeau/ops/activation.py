@@ -291,7 +291,7 @@ def softplus_of(x: Value) -> Value:
 def mish(input: Tensor):
     """input * tanh(log(1 + exp(input))) (Misra 2019)."""
     floats_only("mish_cpu", input)
-    return p.mul(p.silu(input), _mish_share(input))
+    return p.mish(input)
 
 
 @mish.vjp
@@ -305,13 +305,9 @@ def mish_vjp(g, input):
 def mish_gate(x: Value) -> Value:
     """tanh(log(1 + exp(x))) as a quotient of polynomials in u = sigmoid(-x), which has no kink:
     with e = exp(softplus) = 1 / u it is (e^2 - 1) / (e^2 + 1)."""
-    return p.mul(p.sigmoid(x), _mish_share(x))
-
-
-def _mish_share(x: Value) -> Value:
-    """tanh(log(1 + exp(x))) / sigmoid(x)."""
-    u, one = p.sigmoid(p.neg(x)), e.like(1, x)
-    return p.div(p.add(one, u), p.add(one, p.mul(u, u)))
+    u = p.sigmoid(p.neg(x))
+    square, one = p.mul(u, u), e.like(1, x)
+    return p.div(p.mul(p.sigmoid(x), p.add(one, u)), p.add(one, square))
 
 
 def _softplus_samples():

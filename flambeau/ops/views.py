@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flambeau.core.shapes import infer_size, normalize_dim, normalize_dims
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
@@ -211,6 +213,23 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     return tuple(pieces)
 
 
+@split.vjp
+def split_vjp(g, output, dim):
+    """The pieces' gradients, joined."""
+    return _joined(g, output, normalize_dim(dim, _listed(output)[0].ndim))
+
+
+def _listed(value: Any) -> tuple:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _joined(g: Any, outputs: Any, at: int) -> Value:
+    """The gradients of pieces along `at`, joined; zeros for those that have none."""
+    pieces = [p.zero_like(o) if piece is None else piece
+              for piece, o in zip(_listed(g), _listed(outputs), strict=True)]
+    return p.cat([piece for piece in pieces if piece.shape[at]] or pieces[:1], at)
+
+
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def chunk(input: Tensor, chunks: int, dim: int = 0):
     """At most `chunks` pieces of equal size (the last may be smaller)."""
@@ -224,11 +243,26 @@ def chunk(input: Tensor, chunks: int, dim: int = 0):
         input, (0,) * chunks, dim)
 
 
+@chunk.vjp
+def chunk_vjp(g, output, dim):
+    """The pieces' gradients, joined."""
+    return _joined(g, output, normalize_dim(dim, _listed(output)[0].ndim))
+
+
 @view_op(many=True, samples=one(1))
 def unbind(input: Tensor, dim: int = 0):
     """All slices along `dim`, without it."""
     at = normalize_dim(dim, input.ndim)
     return tuple(select(input, at, i) for i in range(input.shape[at]))
+
+
+@unbind.vjp
+def unbind_vjp(g, output, input, dim):
+    """The slices' gradients, joined along the dimension that they lack."""
+    at = normalize_dim(dim, input.ndim)
+    shape = (*input.shape[:at], 1, *input.shape[at + 1:])
+    grads = tuple(None if piece is None else p.reshape(piece, shape) for piece in _listed(g))
+    return _joined(grads, tuple(p.reshape(o, shape) for o in _listed(output)), at)
 
 
 @view_op(samples=one(0, 3, 1, shape=(7,)), public=(), grad="UnfoldBackward0")

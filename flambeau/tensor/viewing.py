@@ -20,14 +20,19 @@ new = object.__new__  # `Tensor.__new__` takes what users may give it
 
 
 class ViewPlan:
-    """How a view op turns a layout into another."""
+    """How a view op turns a layout into another.
 
-    __slots__ = ("meta", "offset", "launch")
+    `launch` is the view on its own, `whole` the call that it is a result of: the same unless there
+    are several.
+    """
 
-    def __init__(self, meta: Meta, offset: int, launch: Launch):
+    __slots__ = ("meta", "offset", "launch", "whole")
+
+    def __init__(self, meta: Meta, offset: int, launch: ViewLaunch, whole: ViewLaunch):
         self.meta = meta
         self.offset = offset
         self.launch = launch
+        self.whole = whole
 
 
 class _LayoutOf:
@@ -75,19 +80,22 @@ def call_view(function: Any, args: Sequence) -> Any:
     plans = function.cache.get(key)
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)
-    results = tuple([make_view(base, plan) for plan in plans])
     if not record.many:
-        return results[0]
+        return make_view(base, plans[0])
+    results = tuple([make_view(base, plan, alone=False) for plan in plans])
     if mode() & 3 == RECORD:
         for number, view in enumerate(results):
             view._view_of_many = f"Output {number} of {record.name}"
+        if base._rg and results:
+            tape.attach(plans[0].whole, (base,), results)
     return results
 
 
 def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
     record, base = function.record, args[0]
     structure = [("input", 0)] + [("static", a) for a in args[1:]]
-    plans = []
+    plans: list[ViewPlan] = []
+    whole = None
     call = OpCall(record, structure, [(tuple(base._meta.shape), base._meta.dtype)])
     for number, output in enumerate(call.graph.outputs):
         layout = _LayoutOf(base._meta, call).of(output)
@@ -101,7 +109,8 @@ def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
         single = call if len(call.graph.outputs) == 1 else _Part(call, number)
         launch = ViewLaunch(single, [base._meta])
         launch.metas_out = (meta,)
-        plans.append(ViewPlan(meta, offset * meta.dtype.itemsize, launch))
+        whole = whole or (launch if single is call else ViewLaunch(call, [base._meta]))
+        plans.append(ViewPlan(meta, offset * meta.dtype.itemsize, launch, whole))
     return plans
 
 
@@ -116,8 +125,8 @@ class _Part(OpCall):
         return (super().build(values)[self.number],)
 
 
-def make_view(base: Any, plan: ViewPlan) -> Any:
-    """The view of `base` that `plan` describes."""
+def make_view(base: Any, plan: ViewPlan, alone: bool = True) -> Any:
+    """The view of `base` that `plan` describes; `alone`: recorded as a call of its own."""
     view = new(late.tensor)
     view._storage = storage = base._storage
     view._ptr = base._ptr + plan.offset
@@ -139,9 +148,9 @@ def make_view(base: Any, plan: ViewPlan) -> Any:
             view._rg = view._inherits = True
             view._view_version = storage.version
     elif base._rg:
-        if word == RECORD:
+        if word == RECORD and alone:
             _record(plan.launch, base, view)
-        else:
+        elif alone:
             tape.attach_one(plan.launch, (base,), view)
         view._view_version = storage.version
         if whole is not base and (base._view_no_grad or base._view_of_many):

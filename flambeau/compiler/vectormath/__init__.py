@@ -22,7 +22,8 @@ of sin, cos and tan); `MAX_ULP` holds what the tests enforce:
     log1p      1.44  1.36     atan2      1.65  1.96     lgamma     0.51  1.77  (x > 0)
     pow        0.50  1.31     sinh       1.58  1.54     digamma    0.51  1.34  (x > 0)
     sigmoid    1.47  1.44     cosh       1.44  1.42     fmod          exact
-                              tanh       1.70  1.91
+    silu                      tanh       1.70  1.91     mish
+    softplus
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from flambeau.compiler.vectormath.exp_log import (
     log1p,
     log2,
     log10,
+    mish,
     pow,
     sigmoid,
     silu,
@@ -47,9 +49,9 @@ from flambeau.compiler.vectormath.hyperbolic import acosh, asinh, atanh, cosh, s
 from flambeau.compiler.vectormath.special import digamma, erf, erfc, erfinv, lgamma
 from flambeau.compiler.vectormath.trig import acos, asin, atan, atan2, cos, sin, tan
 
-_NAMED = (exp, exp2, expm1, log, log2, log10, log1p, sigmoid, silu, softplus, sin, cos, tan, asin,
-          acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, erfinv, lgamma, digamma,
-          floor, ceil, trunc, rint)
+_NAMED = (exp, exp2, expm1, log, log2, log10, log1p, sigmoid, silu, mish, softplus, sin, cos, tan,
+          asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf, erfc, erfinv, lgamma,
+          digamma, floor, ceil, trunc, rint)
 _NAMED_BINARY = (pow, atan2, fmod, remainder)
 
 BINARY: dict[str, Callable] = {function.__name__: function for function in _NAMED_BINARY}
@@ -61,5 +63,5 @@ MAX_ULP: dict[str, float] = {name: 0.5 if name in _EXACT else 2.0 for name in FU
 __all__ = [
     "BINARY", "FUNCTIONS", "MAX_ULP", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh",
     "ceil", "cos", "cosh", "digamma", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor",
-    "fmod", "lgamma", "log", "log10", "log1p", "log2", "pow", "remainder", "rint", "sigmoid", "silu",
-    "sin", "sinh", "softplus", "tan", "tanh", "trunc"]
+    "fmod", "lgamma", "log", "log10", "log1p", "log2", "mish", "pow", "remainder", "rint",
+    "sigmoid", "silu", "sin", "sinh", "softplus", "tan", "tanh", "trunc"]

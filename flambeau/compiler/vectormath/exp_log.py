@@ -14,6 +14,7 @@ from flambeau.compiler.vectormath.basic import (
     bits,
     copysign,
     divide_by_sum,
+    divide_pairs,
     fabs,
     fast_two_sum,
     format_of,
@@ -27,8 +28,8 @@ from flambeau.compiler.vectormath.basic import (
     two_sum,
 )
 
-__all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid",
-           "silu", "softplus"]
+__all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "mish", "pow",
+           "sigmoid", "silu", "softplus"]
 
 _LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969"
 _LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693110921918"
@@ -173,17 +174,43 @@ def sigmoid(f: Function, x: Value) -> Value:
     return divide_by_sum(f, top, f.const(1.0, x.type), e)
 
 
-def silu(f: Function, x: Value) -> Value:
-    """x / (1 + e**-x): x meets e**x before that falls among the denormals. NaN at -inf, where the
-    quotient is one of infinities."""
+def _gated(f: Function, x: Value) -> tuple[Value, Value, Value, Value]:
+    """(x kept finite, p, scale, p scale = e**-|x|) for x times a gate that falls as e**x does.
+
+    x meets p before p meets the scale, which leads among the denormals.
+    """
     low = -110.0 if format_of(x).scalar == "float" else -755.0  # -0 below
-    inside = at_least(f, x, low)
     q, t = exp_reduced(f, at_least(f, f.fneg(fabs(f, x)), low), 2 * format_of(x).bias)
     first, second = powers_of_two(f, t)
     power = f.fma(q, first, first)
-    top = f.select(f.cmp("olt", x, 0.0), f.fmul(f.fmul(inside, power), second), x)
-    result = divide_by_sum(f, top, f.const(1.0, x.type), f.fmul(power, second))
-    return f.select(f.cmp("oeq", x, float("-inf")), float("nan"), result)
+    return at_least(f, x, low), power, second, f.fmul(power, second)
+
+
+def _at_infinity(f: Function, result: Value, x: Value) -> Value:
+    """`result`, but inf at inf and NaN at -inf, where x / (1 + e**-x) is a quotient of two."""
+    infinite = f.const(float("inf"), x.type)
+    return f.select(f.cmp("oeq", fabs(f, x), infinite), f.fadd(x, infinite), result)
+
+
+def silu(f: Function, x: Value) -> Value:
+    """x / (1 + e**-x)."""
+    inside, power, scale, e = _gated(f, x)
+    top = f.select(f.cmp("olt", x, 0.0), f.fmul(f.fmul(inside, power), scale), x)
+    return _at_infinity(f, divide_by_sum(f, top, f.const(1.0, x.type), e), x)
+
+
+def mish(f: Function, x: Value) -> Value:
+    """x tanh(log(1 + e**x)) = x n / (n + 2) with n = e**x (e**x + 2); above 0 all that times
+    e**(-2 x)."""
+    inside, power, scale, e = _gated(f, x)
+    one, two = f.const(1.0, x.type), f.const(2.0, x.type)
+    negative, twice = f.cmp("olt", x, 0.0), f.fadd(e, e)
+    n = f.select(negative, f.fma(power, e, f.fadd(power, power)), f.fadd(twice, 1.0))
+    scale = f.select(negative, scale, one)
+    large, small = f.select(negative, two, n), f.select(negative, f.fmul(n, scale),
+                                                        f.fmul(twice, e))
+    quotient = divide_pairs(f, *two_product(f, inside, n), *fast_two_sum(f, large, small))
+    return _at_infinity(f, f.fmul(quotient, scale), x)
 
 
 def softplus(f: Function, x: Value) -> Value:

@@ -208,6 +208,7 @@ sinh, cosh, tanh = _math("sinh", 16), _math("cosh", 16), _math("tanh", 14)
 asinh, acosh, atanh = _math("asinh", 20), _math("acosh", 20), _math("atanh", 20)
 erf, erfc, erfinv = _math("erf", 14), _math("erfc", 20), _math("erfinv", 20)
 sigmoid, silu, softplus = _math("sigmoid", 14), _math("silu", 14), _math("softplus", 20)
+mish = _math("mish", 20)
 lgamma, digamma = _math("lgamma", 40), _math("digamma", 40)
 pow_, atan2, fmod = _math("pow", 30), _math("atan2", 24), _math("fmod", 20)
 
