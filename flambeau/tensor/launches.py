@@ -27,6 +27,7 @@ from flambeau.ops.record import out_of_range
 from flambeau.runtime import launch as launching
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
+from flambeau.tensor.layouts import moved, only_moves
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, like_order, meta_of
 
 __all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install"]
@@ -82,7 +83,7 @@ class BackwardPlan:
     """How one call is differentiated with respect to some of its inputs."""
 
     __slots__ = ("__weakref__", "call", "saved_inputs", "saved_outputs", "produced", "launches",
-                 "save")
+                 "save", "moves", "views")
 
     def __init__(self, call, metas: Sequence[Meta | type]):
         self.call = call
@@ -91,8 +92,18 @@ class BackwardPlan:
         self.save = saver_for(tuple(call.saved_inputs), len(call.saved_outputs), "".join(
             "N" if isinstance(m, type) else "T" for m in metas))
         self.produced = call.produced
+        self.moves = not call.saved_inputs and not call.saved_outputs and only_moves(call.graph)
+        self.views: dict = {}
         self.launches = LaunchCache()
         resettable.add(self)
+
+    def views_of(self, meta: Meta) -> list[tuple[Meta, int]] | None:
+        """Where gradients that are only moved lie in the memory of the one that they are made of."""
+        if meta not in self.views:
+            if len(self.views) >= LaunchCache.LIMIT:
+                self.views.clear()
+            self.views[meta] = moved(self.call.graph, meta)
+        return self.views[meta]
 
     def forget(self) -> None:
         """Drop the compiled programs."""

@@ -37,6 +37,9 @@ class OpNode(Node):
         if mode() & 3 == RECORD:
             kept = self._with_history(plan, kept)
             results = apply_call(plan.call, [*grads, *kept])
+        elif plan.moves and not launches.late.observers and (
+                views := plan.views_of(grads[0]._meta)) is not None:
+            results = [_moved(grads[0], meta, offset) for meta, offset in views]
         else:
             key = grads[0]._meta if len(grads) == 1 else tuple(g._meta for g in grads)
             launch = plan.launches.get(key)
@@ -98,6 +101,16 @@ class OpNode(Node):
             alias._rg, alias._grad_fn, alias._output_nr = True, self, number
             result[first + place] = alias
         return result
+
+
+def _moved(tensor: Any, meta: Any, offset: int) -> Any:
+    """Another layout of a tensor's memory, without history; itself if it is the same."""
+    if meta is tensor._meta and not offset:
+        return tensor
+    alias = alias_of(tensor)
+    alias._ptr = tensor._ptr + offset
+    alias._meta = meta
+    return alias
 
 
 def alias_of(tensor: Any) -> Any:

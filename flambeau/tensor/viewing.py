@@ -11,6 +11,7 @@ from flambeau.autograd.graph import node_type
 from flambeau.ops.derive import OpCall
 from flambeau.tensor import tape
 from flambeau.tensor.launches import Launch, late
+from flambeau.tensor.layouts import LayoutOf
 from flambeau.tensor.meta import Meta, meta_of
 
 __all__ = ["ViewPlan", "ViewLaunch", "call_view", "make_view", "pass_on"]
@@ -33,26 +34,6 @@ class ViewPlan:
         self.offset = offset
         self.launch = launch
         self.whole = whole
-
-
-class _LayoutOf:
-    """Evaluates a traced view op on a layout instead of on elements."""
-
-    def __init__(self, meta: Meta, call: OpCall):
-        self.layouts = {call.graph.inputs[0]: (tuple(meta.strides), 0)}
-
-    def of(self, value: Any) -> tuple | None:
-        if value in self.layouts:
-            return self.layouts[value]
-        if value.prim.kind == "elementwise" and value.prim.name == "stop_gradient":
-            return self.of(value.inputs[0])
-        if value.prim.layout is None:
-            return None
-        below = self.of(value.inputs[0])
-        if below is None:
-            return None
-        shape = value.inputs[0].shape
-        return value.prim.layout(shape, below[0], below[1], value.attrs, value.shape)
 
 
 class ViewLaunch:
@@ -98,7 +79,7 @@ def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
     whole = None
     call = OpCall(record, structure, [(tuple(base._meta.shape), base._meta.dtype)])
     for number, output in enumerate(call.graph.outputs):
-        layout = _LayoutOf(base._meta, call).of(output)
+        layout = LayoutOf(base._meta, call.graph).of(output)
         if layout is None:
             raise RuntimeError(
                 f"{record.name}: the result is not a view of a tensor of shape "
