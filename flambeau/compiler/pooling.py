@@ -19,14 +19,15 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 
-from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range, thread_workspace
 from flambeau.compiler.lanes import Lanes, memory_type, register_type
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType, by_name
 
-__all__ = ["POOL_SLOTS", "PoolPlan", "PoolSpec", "pool_kernel", "pool_plan"]
+__all__ = ["POOL_SLOTS", "PoolPlan", "PlanarPool", "Pool", "PoolSpec",
+           "lanes_of_spec", "pool_plan"]
 
 _AXES = ("0", "1", "2")
 _ARRAYS = ("x", "y", "t", "v")
@@ -86,6 +87,7 @@ def compute_dtype(dtype: DType) -> DType:
 
 
 def lanes_of_spec(spec: PoolSpec, target: Target) -> int:
+    """Lanes of the kernel's registers."""
     sizes = [compute_dtype(by_name(name)).itemsize for name in (spec.x, spec.y)]
     return target.lanes(max(4, sizes[0] if spec.rule == "argmax" else max(sizes)))
 
@@ -132,20 +134,6 @@ def _cut_last(spec: PoolSpec, lanes: int, batch: int, channels: int, windows, th
     planes = windows.size if spec.rule == "mean_back" else windows.out
     parts = min(planes[0] * planes[1], max(1, -(-4 * threads // max(1, batch))))
     return channels, batch * parts, parts
-
-
-def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
-    """(name, LLVM IR)."""
-    from flambeau.compiler.pooling_last import LastPool
-
-    name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
-            f"_{spec.taps}_{spec.stride}_{spec.dilation}{'_deep' if spec.deep else ''}")
-    module = Module(target.attributes)
-    f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
-                               ("i32", "thread")])
-    kernel = (LastPool if spec.last else PlanarPool)(f, spec, lanes_of_spec(spec, target))
-    kernel.emit()
-    return name, module.text()
 
 
 class Pool:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+from flambeau.compiler.emitter import Module
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.pooling import (
     POOL_SLOTS,
     UNROLL_TAPS,
+    PlanarPool,
     PoolSpec,
-    pool_kernel,
+    lanes_of_spec,
     pool_plan,
 )
+from flambeau.compiler.pooling_last import LastPool
 from flambeau.compiler.pooling_layout import runs_last
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
-__all__ = ["pool_step"]
+__all__ = ["pool_kernel", "pool_step"]
 
 
 def _group(channels: int, lanes: int) -> int:
@@ -27,6 +30,18 @@ def _group(channels: int, lanes: int) -> int:
 
 def _three(values: tuple, fill: int) -> tuple:
     return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
+    """(name, LLVM IR)."""
+    name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
+            f"_{spec.taps}_{spec.stride}_{spec.dilation}{'_deep' if spec.deep else ''}")
+    module = Module(target.attributes)
+    f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
+                               ("i32", "thread")])
+    kernel = (LastPool if spec.last else PlanarPool)(f, spec, lanes_of_spec(spec, target))
+    kernel.emit()
+    return name, module.text()
 
 
 def pool_step(library, target: Target, threads: int) -> tuple[Step, int]:

@@ -222,7 +222,7 @@ def _samples():
                      batch_first=True, **options)
         yield sample(Arr((2, 1, 1)), Arr((gates, 1)), Arr((gates, 1)), Arr((gates,)),
                      Arr((gates,)), Arr((1, 1)), Arr((1, 1)) if mode == "LSTM" else None,
-                     **options)
+                     mode=mode)
         yield sample(Arr((3, 2, 5)), Arr((gates * 3, 5)), Arr((gates * 3, 3)), bias, bias,
                      mode=mode)
 

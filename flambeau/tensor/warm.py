@@ -85,9 +85,9 @@ def _compile_go(pattern: str, results: int, arena: bool, checked: bool, differen
     else:
         lines.append(f"    {call}")
     if differentiable:
-        plain = single and "L" not in pattern
+        plain = single and result is None and "L" not in pattern
         lines += _record_lines(pattern, flat) if plain else _attach_lines(pairs, flat, outs)
-    made = "out" if single else f"({', '.join(outs)})"
+    made = "out" if single and result is None else f"({', '.join(outs)},)"
     lines.append(f"    return {made if result is None else f'result({made})'}")
     space = {"new": object.__new__, "Tensor": launches.late.tensor, "late": launches.late,
              "attach_one": tape.attach_one, "attach": tape.attach, "mode": mode,

@@ -88,6 +88,18 @@ def check(name: str, got: np.ndarray, expected: np.ndarray, *operands: np.ndarra
 
 
 # ---------------------------------------------------------------------- oracles
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.logaddexp(x.dtype.type(0), x)
+
+
+def mish(x):
+    return x * np.tanh(softplus(x))
+
+
 def sigmoid(x):
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1) / (1 + e)
@@ -99,7 +111,8 @@ NUMPY = {name: getattr(np, alias) for name, alias in {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "sinh": "sinh", "cosh": "cosh",
     "tanh": "tanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
     "floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint", "pow": "power",
-    "atan2": "arctan2"}.items()} | {"sigmoid": sigmoid}
+    "atan2": "arctan2"}.items()} | {"sigmoid": sigmoid, "silu": silu, "mish": mish,
+                                      "softplus": softplus}
 SCIPY = {"erf": special.erf, "erfc": special.erfc, "erfinv": special.erfinv,
          "lgamma": special.gammaln, "digamma": special.digamma}
 

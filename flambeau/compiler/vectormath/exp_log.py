@@ -225,7 +225,8 @@ def softplus(f: Function, x: Value) -> Value:
     z = f.fmul(f.fmul(s, s), 0.25)
     tail = f.fmul(f.fmul(s, z), polynomial(f, z, _ATANH[fmt.scalar]))
     total, rest = two_sum(f, at_least(f, x, 0.0), s)
-    return f.fadd(total, f.fadd(rest, tail))
+    result = f.fadd(total, f.fadd(rest, tail))
+    return f.select(f.cmp("oeq", x, float("inf")), x, result)  # inf - inf is in the rest
 
 
 # ---------------------------------------------------------------------- logarithms
