@@ -1,16 +1,18 @@
-"""Every kernel family against PyTorch, side by side in one process: the table of docs/performance.md.
+"""Every kernel family against PyTorch, side by side in one process: the table of
+docs/performance.md.
 
     kernels.py                         all families, a sample of the shapes of each
     kernels.py gemm conv --full        these families, every shape
     kernels.py --only 3x3 --threads 1 --json out.json
 
 A line is one case: our time, PyTorch's best time over its settings (memory formats, and so on), the
-ratio of the two (below 1: we are faster), our GFLOP/s or GB/s and what part that is of this machine's
-measured limit (fused multiply-adds in registers; copying memory). Sides alternate in short windows,
-with pauses in which the other side's threads go to sleep; the ratio is the median over the windows.
-Each case is checked before it is timed: both sides must agree.
+ratio of the two (below 1: we are faster), our GFLOP/s or GB/s and what part that is of this
+machine's measured limit (fused multiply-adds in registers; copying memory). Sides alternate in
+short windows, with pauses in which the other side's threads go to sleep; the ratio is the median
+over the windows. Each case is checked before it is timed: both sides must agree.
 
-The cases live in `kernel_cases/`, one module a family: a function `cases(full)` that yields `Case`s.
+The cases live in `kernel_cases/`, one module a family: a function `cases(full)` that yields
+`Case`s.
 """
 
 from __future__ import annotations
@@ -127,6 +129,7 @@ def measure(case: Case, seconds: float, rounds: int, limits: dict) -> list[Resul
 
 
 def line(result: Result, case: Case) -> str:
+    """One line of the table."""
     unit = "GFLOP/s" if case.flops else "GB/s"
     low, high = result.spread
     name = f"{result.family}: {result.name}" + (f" [{result.variant}]" if result.variant else "")
@@ -136,10 +139,12 @@ def line(result: Result, case: Case) -> str:
 
 
 def geometric_mean(values: list[float]) -> float:
+    """The geometric mean; NaN of nothing."""
     return math.exp(statistics.fmean(math.log(v) for v in values)) if values else math.nan
 
 
 def main() -> int:
+    """Measure the families that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--full", action="store_true", help="every shape of each family")

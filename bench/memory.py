@@ -55,6 +55,7 @@ def child(mode: str, name: str, steps: int, threads: int) -> None:
 
 
 def main() -> int:
+    """Measure every model in every mode and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--steps", type=int, default=6)
@@ -64,7 +65,8 @@ def main() -> int:
     if options.child:
         child(*options.child, options.steps, options.threads)
         return 0
-    print(f"{'':32}{'peak MiB':>10}{'ratio':>8}{'step ms':>10}{'ratio':>8}{'first s':>9}{'loss':>9}")
+    print(f"{'':32}{'peak MiB':>10}{'ratio':>8}{'step ms':>10}{'ratio':>8}{'first s':>9}"
+          f"{'loss':>9}")
     for name in options.models.split(","):
         base: dict = {}
         for mode in MODES:

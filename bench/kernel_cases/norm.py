@@ -53,7 +53,8 @@ def images(name: str, shape: tuple, way: str, T, variant: str):
         "batch_norm": lambda x, w, b: F.batch_norm(x, mean, var, w, b, True, 0.0),
         "batch_norm eval": lambda x, w, b: F.batch_norm(x, mean, var, w, b, False),
         "group_norm": lambda x, w, b: F.group_norm(x, 8, w, b),
-        "sum space": lambda x, w, b: x.sum((2, 3)), "sum channels": lambda x, w, b: x.sum((0, 2, 3)),
+        "sum space": lambda x, w, b: x.sum((2, 3)),
+        "sum channels": lambda x, w, b: x.sum((0, 2, 3)),
     }
     if way == "grad":
         return _gradient(T, calls[name], (x, w, b) if "norm" in name else (x,))

@@ -14,7 +14,8 @@ def build(name: str, shape: tuple, T, variant: str):
     return {
         "cumsum": lambda: x.cumsum(-1), "cumsum columns": lambda: x.cumsum(0),
         "cumprod": lambda: x.cumprod(-1), "cummax": lambda: x.cummax(-1),
-        "sort": lambda: x.sort(dim=-1, stable=True)[0], "argsort": lambda: x.argsort(dim=-1, stable=True),
+        "sort": lambda: x.sort(dim=-1, stable=True)[0],
+        "argsort": lambda: x.argsort(dim=-1, stable=True),
         "topk 5": lambda: x.topk(5, -1)[0], "median": lambda: x.median(-1)[0],
         "kthvalue": lambda: x.kthvalue(3, -1)[0], "unique": lambda: T.unique(x.round(decimals=1)),
     }[name]

@@ -7,10 +7,10 @@
                                         sums = sums * exp(old maximum - new) + scores V
       sums / running sum -> result; log of the sum of exponentials for the backward pass
 
-No more than a block of scores exists at a time, so memory is linear in the lengths. Tiles of queries
-and blocks of keys begin at fixed multiples: bits do not depend on the chunks. Exponentials are to
-base 2, log2(e) being part of the scale. After Milakov and Gimelshein (arXiv:1805.02867) and Dao
-(arXiv:2307.08691).
+No more than a block of scores exists at a time, so memory is linear in the lengths. Tiles of
+queries and blocks of keys begin at fixed multiples: bits do not depend on the chunks. Exponentials
+are to base 2, log2(e) being part of the scale. After Milakov and Gimelshein (arXiv:1805.02867) and
+Dao (arXiv:2307.08691).
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from flambeau.compiler.attention_tiles import (
     factor_rows,
     horizontal,
     larger,
-    mask_lanes,
     pack,
     packers,
     product,
@@ -295,8 +294,8 @@ def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `ATTENTION_SLOTS`.
 
     Results are dense: out (batch, heads, rows, width) and lse (batch, heads, rows), either may be
-    null. Chunks share out tiles of queries. The last dimension of every operand is contiguous; "scale" and "factor"
-    are floats.
+    null. Chunks share out tiles of queries. The last dimension of every operand is contiguous;
+    "scale" and "factor" are floats.
     """
     blocks = blocks_for(spec.dtype_llvm, target, KEYS)
     module = Module(target.attributes)
@@ -321,6 +320,7 @@ def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
 
 
 def kernel_name(kind: str, spec: AttentionSpec) -> str:
+    """The symbol of a kernel."""
     return f"{kind}_{spec.dtype_llvm}_{spec.mask}{'_drop' if spec.drop else ''}"
 
 

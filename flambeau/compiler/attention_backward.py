@@ -52,8 +52,9 @@ TILES = 4  # of queries in one block
 
 _RESULTS = ("dq", "dk", "dv")
 BACKWARD_SLOTS = (*operand_slots("q", "k", "v", "g", "mask", "drop"), "lse", "delta", *_RESULTS,
-                  "want_q", "want_k", "want_v", "batch", "heads", "group", "rows", "keys", "depth", "width",
-                  "causal", "scale", "factor", "key_parts", "row_parts", "work", "work_stride")
+                  "want_q", "want_k", "want_v", "batch", "heads", "group", "rows", "keys", "depth",
+                  "width", "causal", "scale", "factor", "key_parts", "row_parts", "work",
+                  "work_stride")
 _POINTERS = ("q", "k", "v", "g", "mask", "drop", "lse", "delta", *_RESULTS, "work")
 
 

@@ -14,7 +14,7 @@ import dataclasses
 
 from flambeau.compiler import vectormath
 from flambeau.compiler.emitter import Function, Module, Value, scalar_of
-from flambeau.compiler.packing import Tile, add, fold, multiply_add, pack_panel, tile_for
+from flambeau.compiler.packing import Tile, fold, multiply_add, pack_panel, tile_for
 from flambeau.compiler.target import Target
 
 __all__ = ["Blocks", "ONE", "blocks_for", "exp2", "factor_columns", "factor_rows", "horizontal",

@@ -1,10 +1,10 @@
 """Fusing elementwise phases into the product whose result they read.
 
 `fuse` looks for library steps (matrix products) whose result is read, element by element, by
-elementwise phases: a bias, an activation, a residual, a rounding to 16 bits. Such a phase moves into
-the step as its *epilogue*: the kernel runs it on each rectangle of the result that it has finished,
-while the rectangle is in cache (see `epilogue.py`). If nothing else reads the plain result, it gets
-no memory of its own where it can live in that of the last phase.
+elementwise phases: a bias, an activation, a residual, a rounding to 16 bits. Such a phase moves
+into the step as its *epilogue*: the kernel runs it on each rectangle of the result that it has
+finished, while the rectangle is in cache (see `epilogue.py`). If nothing else reads the plain
+result, it gets no memory of its own where it can live in that of the last phase.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A kernel with steps that depend on one another would need a launch each, or a barrier. A barrier
 among the chunks of one launch may wait for ever, as nothing says that all chunks run at once. Here
 work is claimed instead: part p of step s is run by whoever raises `claimed[p]` from s to s + 1, and
-nobody starts on a step before the last one is done. A chunk takes its own part of each step; when it
-has waited in vain for a while for the others, it takes theirs. So a single thread that runs chunk
-after chunk gets through all the same, and one that comes late joins in.
+nobody starts on a step before the last one is done. A chunk takes its own part of each step; when
+it has waited in vain for a while for the others, it takes theirs. So a single thread that runs
+chunk after chunk gets through all the same, and one that comes late joins in.
 
 The words that threads share lie in the kernel's slots, of which every launch has its own copy: they
 are 0 when it begins. Each has a cache line of its own.

@@ -1,4 +1,5 @@
-"""Matrix products of narrow elements: bfloat16 and float16 with float32 sums, bytes with int32 sums.
+"""Matrix products of narrow elements: bfloat16 and float16 with float32 sums, bytes with int32
+sums.
 
     for each block of columns of C
       for each block of the sum           pack that part of B into panels
@@ -12,8 +13,8 @@ sees finished rectangles. A unit of the sum is 32 bits (`gemm_low_packing.py`). 
 taken in the same order however the work is cut: equal bits on any number of threads.
 
 Where B lies along the sum (the weight of a linear layer) and C has few rows, the product is taken
-the other way round, C^T = B^T A^T (`GemmLowSpec.swapped`): B^T needs no transposing to be packed, and
-strips of C^T are transposed when they are finished.
+the other way round, C^T = B^T A^T (`GemmLowSpec.swapped`): B^T needs no transposing to be packed,
+and strips of C^T are transposed when they are finished.
 """
 
 from __future__ import annotations

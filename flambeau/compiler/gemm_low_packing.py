@@ -246,7 +246,8 @@ def _rows_across(f: Function, operand: Operand) -> None:
     with f.loop(0, a["count"], lanes) as i, \
             f.loop(0, a["depth"], lanes * operand.engine.group) as k:
         src = f.gep(a["src"], f.add(i, f.mul(k, a["step"])), operand.engine.memory)
-        dst = f.gep(a["dst"], f.add(f.mul(i, operand.engine.pitch), f.udiv(k, operand.engine.group)), "i32")
+        place = f.add(f.mul(i, operand.engine.pitch), f.udiv(k, operand.engine.group))
+        dst = f.gep(a["dst"], place, "i32")
         f.call("void", block, [src, dst, a["step"], f.sub(a["count"], i), f.sub(a["depth"], k)])
 
 

@@ -98,7 +98,8 @@ def _turned(buffer: Buffer) -> Buffer:
     """With the last two dimensions swapped."""
     *shape, rows, columns = buffer.shape
     *strides, row, column = buffer.strides
-    return dataclasses.replace(buffer, shape=(*shape, columns, rows), strides=(*strides, column, row))
+    return dataclasses.replace(buffer, shape=(*shape, columns, rows),
+                               strides=(*strides, column, row))
 
 
 def _epilogue(library, target: Target) -> tuple[Epilogue | None, list]:

@@ -1,8 +1,8 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, schedule, fuse epilogues into products, group (phases
-over the same rows become one nest), split (long loops are cut into blocks that can run in parallel
-and round alike on any number of threads), canonicalise, plan memory.
+The passes, in order: take complex numbers apart, schedule, fuse epilogues into products, group
+(phases over the same rows become one nest), split (long loops are cut into blocks that can run in
+parallel and round alike on any number of threads), canonicalise, plan memory.
 """
 
 from __future__ import annotations

@@ -172,7 +172,8 @@ def _step(module: Module, spec: RecurrentSpec, blocks: Blocks) -> None:
             places.state_row])
 
 
-# ---------------------------------------------------------------------- what comes after the product
+# ---------------------------------------------------------------------- what comes after the
+# product
 _ADVANCE_ARGS = tuple(("ptr", name) for name in (
     "scratch", "pre", "bias", "before", "after", "state", "hidden", "cells", "saved", "last_h",
     "last_c")) + tuple(("i64", name) for name in (

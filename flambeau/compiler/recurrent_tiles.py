@@ -13,8 +13,8 @@ from flambeau.compiler.vectormath.basic import at_most, copysign, fabs, format_o
 from flambeau.compiler.vectormath.exp_log import exp_reduced, power_of_two
 
 __all__ = ["GATES", "Lanes", "RecurrentSpec", "RecurrentPlan", "SHARED_SLOTS", "SAVED",
-           "kernel_name_of", "products", "recurrent_plan", "run_rows", "spec_for", "split_work", "start_rows",
-           "start_units", "tile_of"]
+           "kernel_name_of", "products", "recurrent_plan", "run_rows", "spec_for", "split_work",
+           "start_rows", "start_units", "tile_of"]
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 SAVED = {"LSTM": 4, "GRU": 4, "RNN_TANH": 0, "RNN_RELU": 0}
@@ -72,6 +72,7 @@ def spec_for(mode: str, dtype_llvm: str, columns: int) -> RecurrentSpec:
 
 
 def kernel_name_of(kind: str, spec: RecurrentSpec) -> str:
+    """The symbol of a kernel."""
     return f"{kind}_{spec.mode}_{spec.dtype_llvm}_{spec.pitch}"
 
 

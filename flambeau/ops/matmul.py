@@ -76,7 +76,8 @@ def _check_inner(a, b) -> None:
 
 def _int_mm_samples():
     for left in ("int8", "uint8"):
-        yield sample(Arr((3, 5), left, requires_grad=False), Arr((5, 4), "int8", requires_grad=False))
+        yield sample(Arr((3, 5), left, requires_grad=False),
+                     Arr((5, 4), "int8", requires_grad=False))
 
 
 @op(samples=_int_mm_samples, method=False, name="_int_mm")

@@ -1,8 +1,8 @@
 """Archives of the object cache: one file that takes compiled kernels to other machines of a kind.
 
-The archive is a zip file of the cache's own files and `machine.json`, which says for which processor
-and LLVM they were made. An archive holds machine code: unpack only what comes from a source that you
-would also run a program of.
+The archive is a zip file of the cache's own files and `machine.json`, which says for which
+processor and LLVM they were made. An archive holds machine code: unpack only what comes from a
+source that you would also run a program of.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from flambeau.tensor.formats import (
     strided,
 )
 from flambeau.tensor.functions import ops
-from flambeau.tensor.meta import TensorBase, contiguous_meta, like_order, meta_of
+from flambeau.tensor.meta import TensorBase, like_order, meta_of
 from flambeau.tensor.tensor import Tensor, shape_of
 
 __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",

@@ -39,10 +39,11 @@ def make_function(record: Op) -> Callable:
                   f"        return call_renamed(function, ({everything},), "
                   f"{'out' if record.out else 'None'}, extra)"]
     if record.out:
+        key = _key_source(record).rstrip(",")
         lines += ["    if out is not None:",
                   "        if not ACTIVE:",
                   "            try:",
-                  f"                launch, go = outs[{_key_source(record).rstrip(',')}, out._meta]",
+                  f"                launch, go = outs[{key}, out._meta]",
                   f"                if go(launch, {everything}, out):",
                   "                    return out",
                   "            except (KeyError, AttributeError, TypeError):",
@@ -73,7 +74,8 @@ def make_function(record: Op) -> Callable:
                   f"    return go(launch, {everything})"]
     space = {"function": function, "cache": function.cache, "call_op": call_op,
              "call_renamed": call_renamed, "MISSING": MISSING,
-             "call_out": call_out, "outs": function.outs, "ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES,
+             "call_out": call_out, "outs": function.outs, "ACTIVE": ACTIVE,
+             "TENSORS": TENSOR_CLASSES,
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
     made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)

@@ -98,7 +98,8 @@ class BackwardPlan:
         resettable.add(self)
 
     def views_of(self, meta: Meta) -> list[tuple[Meta, int]] | None:
-        """Where gradients that are only moved lie in the memory of the one that they are made of."""
+        """Where gradients that are only moved lie in the memory of the one that they are made
+        of."""
         if meta not in self.views:
             if len(self.views) >= LaunchCache.LIMIT:
                 self.views.clear()

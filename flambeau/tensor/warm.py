@@ -143,8 +143,8 @@ def _record_lines(pattern: str, flat: str) -> list[str]:
 
 @functools.cache
 def go_out(pattern: str, arena: bool) -> Callable:
-    """A function of (launch, *args, out) that runs the launch into `out`, or returns False where the
-    general path must look closer: when autograd watches, or memory is or may be shared."""
+    """A function of (launch, *args, out) that runs the launch into `out`, or returns False where
+    the general path must look closer: when autograd watches, or memory is or may be shared."""
     names = [f"a{i}" for i in range(len(pattern))]
     argv = [f"{n}._ptr" if c == "T" else n for n, c in zip(names, pattern, strict=True) if c != "-"]
     tensors = [n for n, c in zip(names, pattern, strict=True) if c == "T"]

@@ -17,7 +17,8 @@ from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vect
 __all__ = ["Format", "format_of", "int_type", "bits", "from_bits", "fabs", "sqrt", "copysign",
            "floor", "ceil", "trunc", "rint", "polynomial", "at_most", "at_least", "two_sum",
            "fast_two_sum", "two_product", "divide_by_sum", "divide_pairs", "multiply_pairs",
-           "polynomial_pair", "scale_down", "piecewise", "fmod", "remainder", "split", "isnan", "any_lane"]
+           "polynomial_pair", "scale_down", "piecewise", "fmod", "remainder", "split", "isnan",
+           "any_lane"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +166,8 @@ def _horner(f: Function, x: Value, coefficients: Sequence) -> Value:
 
 
 def polynomial_pair(f: Function, x: Value, coefficients: Sequence[float]) -> tuple[Value, Value]:
-    """`polynomial` before its last rounding, as (rounded sum, rest); |c[0]| outweighs the others."""
+    """`polynomial` before its last rounding, as (rounded sum, rest); |c[0]| outweighs the
+    others."""
     return _last_step(f, x, coefficients[0], polynomial(f, x, coefficients[1:]))
 
 

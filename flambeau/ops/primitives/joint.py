@@ -5,9 +5,9 @@ its meaning, its gradient and what tests compare it with. The compiler has a ker
 gives all results at once. The last attribute says which result a value is; values whose inputs and
 other attributes are the same come from the same run of the kernel.
 
-Where the kernel is given what follows from other inputs (a gradient, what the forward has kept), the
-inputs it follows from come first; its first attribute says as `unread` how many of them the kernel
-does not read.
+Where the kernel is given what follows from other inputs (a gradient, what the forward has kept),
+the inputs it follows from come first; its first attribute says as `unread` how many of them the
+kernel does not read.
 """
 
 from __future__ import annotations
