@@ -7,6 +7,7 @@ kernel. Dispatch looks a launch up and calls the function that the launch carrie
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,6 +142,17 @@ def _record_lines(pattern: str, flat: str) -> list[str]:
     ]
 
 
+def apart(a: Any, b: Any) -> bool:
+    """Do two storages share no memory? Only those that others own can without being the same."""
+    return a.ptr + a.nbytes <= b.ptr or b.ptr + b.nbytes <= a.ptr
+
+
+def all_apart(*storages: Any) -> bool:
+    """Does none of the storages share memory with another?"""
+    spans = sorted([(s.ptr, s.ptr + s.nbytes) for s in storages])
+    return all([a[1] <= b[0] for a, b in itertools.pairwise(spans)])
+
+
 @functools.cache
 def go_out(pattern: str, arena: bool) -> Callable:
     """A function of (launch, *args, out) that runs the launch into `out`, or returns False where
@@ -152,12 +164,11 @@ def go_out(pattern: str, arena: bool) -> Callable:
     lines = [f"def go(launch, {', '.join(names)}, out):",
              f"    if ({watched}) and mode() & 3 == 1:",
              "        return False",
-             "    storage = out._storage",
-             "    if storage.owner is not None:",
-             "        return False"]
+             "    storage = out._storage"]
     for n in tensors:
         lines += [f"    other = {n}._storage",
-                  "    if other.owner is not None or other is storage:",
+                  "    if other is storage or (other.owner is not None or storage.owner is not None)"
+                  " and not apart(storage, other):",
                   "        return False"]
     argv.append("out._ptr")
     if arena:
@@ -168,7 +179,7 @@ def go_out(pattern: str, arena: bool) -> Callable:
               "    note_write(storage, caller_location(3))",
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
-             "caller_location": errors.caller_location}
+             "caller_location": errors.caller_location, "apart": apart, "all_apart": all_apart}
     return define("go", "\n".join(lines), f"<flambeau go out {pattern}>", space)
 
 
@@ -183,20 +194,21 @@ def go_inplace(pattern: str) -> Callable:
     lines = [f"def go(launch, {', '.join(names)}):",
              f"    if ({watched}) and mode() & 3 == 1:",
              "        return False",
-             "    storage = a0._storage",
-             "    if storage.owner is not None:",
-             "        return False"]
+             "    storage = a0._storage"]
     for n in others:
         lines += [f"    other = {n}._storage",
-                  "    if other.owner is not None or other is storage and not "
-                  f"({n}._ptr == a0._ptr and {n}._meta is a0._meta):",
+                  "    if other is storage:",
+                  f"        if {n}._ptr != a0._ptr or {n}._meta is not a0._meta:",
+                  "            return False",
+                  "    elif (other.owner is not None or storage.owner is not None) and not "
+                  "apart(storage, other):",
                   "        return False"]
     lines += [f"    late.launch(launch.address, {', '.join([*argv, 'a0._ptr'])})",
               "    storage.version += 1",
               "    note_write(storage, caller_location(3))",
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
-             "caller_location": errors.caller_location}
+             "caller_location": errors.caller_location, "apart": apart, "all_apart": all_apart}
     return define("go", "\n".join(lines), f"<flambeau go_ {pattern}>", space)
 
 
@@ -214,7 +226,9 @@ def go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
              f"    if ({watched}) and mode() & 3 == 1:",
              "        return False",
              *(f"    s{n} = {n}._storage" for n in tensors),
-             f"    if {owned} or len({{{', '.join('s' + n for n in tensors)}}}) < {len(tensors)}:",
+             f"    if len({{{', '.join('s' + n for n in tensors)}}}) < {len(tensors)}:",
+             "        return False",
+             f"    if ({owned}) and not all_apart({', '.join('s' + n for n in tensors)}):",
              "        return False"]
     argv += [f"{n}._ptr" for n in targets]
     if arena:
@@ -226,5 +240,5 @@ def go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
               *(f"    note_write(s{n}, where)" for n in targets),
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
-             "caller_location": errors.caller_location}
+             "caller_location": errors.caller_location, "apart": apart, "all_apart": all_apart}
     return define("go", "\n".join(lines), f"<flambeau go_ {pattern} {places}>", space)
