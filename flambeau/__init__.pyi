@@ -860,8 +860,8 @@ class Tensor:
     def rad2deg_(self) -> Tensor: ...
     def random_(
         self,
-        from_: _int | None = None,
-        to: _int | None = None,
+        from_: Any = None,
+        to: Any = ...,
         *,
         generator: Any = None,
         **options: Any
@@ -1123,6 +1123,7 @@ class Tensor:
     def xlogy_(self, other: Tensor | Number) -> Tensor: ...
     def zero_(self) -> Tensor: ...
 
+def _int_mm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor: ...
 def abs(input: Tensor, *, out: Any = None) -> Tensor: ...
 def abs_(input: Tensor) -> Tensor: ...
 def absolute(input: Tensor, *, out: Any = None) -> Tensor: ...
@@ -2261,6 +2262,7 @@ def rad2deg_(input: Tensor) -> Tensor: ...
 def rand(
     *size: Any,
     generator: Any = None,
+    dtype: _dtype | None = None,
     requires_grad: _bool = False,
     **options: Any
 ) -> Tensor: ...
@@ -2279,6 +2281,7 @@ def randint_like(input: Tensor, low: _int, high: _int | None = None, **options: 
 def randn(
     *size: Any,
     generator: Any = None,
+    dtype: _dtype | None = None,
     requires_grad: _bool = False,
     **options: Any
 ) -> Tensor: ...

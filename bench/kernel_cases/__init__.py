@@ -44,4 +44,5 @@ class Case:
 def normal(T, *shape: int, seed: int = 0, dtype: str = "float32", grad: bool = False):
     """A tensor of standard normal numbers, the same on both sides."""
     data = numpy.random.default_rng([seed, *shape]).standard_normal(shape, dtype=numpy.float32)
-    return T.from_numpy(data).to(getattr(T, dtype)).requires_grad_(grad)
+    # a copy: memory of each side's own allocator, aligned as it aligns
+    return T.from_numpy(data).to(getattr(T, dtype), copy=True).requires_grad_(grad)
