@@ -101,7 +101,7 @@ def _clear(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value]:
 def emit(frame: Frame) -> None:
     """The kernel that writes `result`: each task owns planes of one image."""
     count = outputs(frame.spec.outer, False)
-    kept = frame.spec.inner * count == 1 and frame.taps <= _FEW_TAPS
+    kept = frame.spec.inner == frame.spec.outer == 1 and frame.taps <= _FEW_TAPS
     if not kept:
         _define_pack_factors(frame)
     _define_planes(frame, kept)

@@ -51,6 +51,7 @@ def grouped_kernel(spec: GroupedSpec, target: Target) -> tuple[str, str]:
 
 
 # ---------------------------------------------------------------------- planning
+_LARGEST_GROUP = 8  # channels of a group
 _LARGEST_KERNEL = 7
 _LARGEST_TILE = 700  # multiply-adds that are written out for one tile
 _SMALLEST_CHUNK = 1e5  # multiply-adds below which a second thread costs more than it gives
@@ -102,13 +103,15 @@ def _lanes(source: Operand, result: Operand, tile: Tile, axes: list[Axis], inner
            ) -> str | None:
     """What vectors hold: "channels", "columns", or None."""
     taps = axes[0].kernel * axes[1].kernel
+    if max(inner, outer) > _LARGEST_GROUP:  # products as large as these are better blocked
+        return None
     if max(axis.stride for axis in axes) > 3 or taps * inner > _LARGEST_TILE // 2:
         return None
     if _neighbours(source, 1) and _neighbours(result, 1):
         fits = conv_channel_lanes.supported(tile.lanes, tile.lanes >= 8 and tile.masked, inner,
                                             outer, result.shape[1])
         return "channels" if fits else None
-    fits = max(inner, outer) <= 16 and conv_column_lanes.supported(tile.masked, axes[1].stride)
+    fits = conv_column_lanes.supported(tile.masked, axes[1].stride)
     return "columns" if fits and _neighbours(source, -1) and _neighbours(result, -1) else None
 
 

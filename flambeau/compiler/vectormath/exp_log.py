@@ -175,15 +175,12 @@ def sigmoid(f: Function, x: Value) -> Value:
 
 
 def _gated(f: Function, x: Value) -> tuple[Value, Value, Value, Value]:
-    """(x kept finite, p, scale, p scale = e**-|x|) for x times a gate that falls as e**x does.
-
-    x meets p before p meets the scale, which leads among the denormals.
-    """
+    """(x kept finite, q, first, second) with e**-|x| = (1 + q) first second, for x times a gate that
+    falls as e**x does: x meets the first power of two before the second, which leads among the
+    denormals."""
     low = -110.0 if format_of(x).scalar == "float" else -755.0  # -0 below
     q, t = exp_reduced(f, at_least(f, f.fneg(fabs(f, x)), low), 2 * format_of(x).bias)
-    first, second = powers_of_two(f, t)
-    power = f.fma(q, first, first)
-    return at_least(f, x, low), power, second, f.fmul(power, second)
+    return at_least(f, x, low), q, *powers_of_two(f, t)
 
 
 def _at_infinity(f: Function, result: Value, x: Value) -> Value:
@@ -194,22 +191,28 @@ def _at_infinity(f: Function, result: Value, x: Value) -> Value:
 
 def silu(f: Function, x: Value) -> Value:
     """x / (1 + e**-x)."""
-    inside, power, scale, e = _gated(f, x)
-    top = f.select(f.cmp("olt", x, 0.0), f.fmul(f.fmul(inside, power), scale), x)
+    inside, q, first, second = _gated(f, x)
+    e = f.fmul(f.fma(q, first, first), second)
+    part = f.fmul(inside, first)
+    top = f.select(f.cmp("olt", x, 0.0), f.fmul(f.fma(part, q, part), second), x)
     return _at_infinity(f, divide_by_sum(f, top, f.const(1.0, x.type), e), x)
 
 
 def mish(f: Function, x: Value) -> Value:
     """x tanh(log(1 + e**x)) = x n / (n + 2) with n = e**x (e**x + 2); above 0 all that times
     e**(-2 x)."""
-    inside, power, scale, e = _gated(f, x)
+    inside, q, first, second = _gated(f, x)
     one, two = f.const(1.0, x.type), f.const(2.0, x.type)
+    power, lost = fast_two_sum(f, first, f.fmul(q, first))
+    e = f.fmul(power, second)
     negative, twice = f.cmp("olt", x, 0.0), f.fadd(e, e)
     n = f.select(negative, f.fma(power, e, f.fadd(power, power)), f.fadd(twice, 1.0))
-    scale = f.select(negative, scale, one)
+    lost = f.select(negative, f.fadd(lost, lost), 0.0)
+    scale = f.select(negative, second, one)
     large, small = f.select(negative, two, n), f.select(negative, f.fmul(n, scale),
                                                         f.fmul(twice, e))
-    quotient = divide_pairs(f, *two_product(f, inside, n), *fast_two_sum(f, large, small))
+    top, top_low = two_product(f, inside, n)
+    quotient = divide_pairs(f, top, f.fma(inside, lost, top_low), *fast_two_sum(f, large, small))
     return _at_infinity(f, f.fmul(quotient, scale), x)
 
 
