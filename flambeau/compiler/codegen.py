@@ -18,7 +18,7 @@ from flambeau.compiler.emitter import (
     vector,
 )
 from flambeau.compiler.lanes import Lanes, memory_type, register_type
-from flambeau.compiler.packing import transpose
+from flambeau.compiler.products.packing import transpose
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType, by_name

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from flambeau.compiler.attention import (
+from flambeau.compiler.attention.backward import (
+    BACKWARD_SLOTS,
+    attention_backward_kernel,
+    attention_backward_plan,
+)
+from flambeau.compiler.attention.forward import (
     ATTENTION_SLOTS,
     AttentionSpec,
     attention_kernel,
     attention_plan,
     kernel_name,
 )
-from flambeau.compiler.attention_backward import (
-    BACKWARD_SLOTS,
-    attention_backward_kernel,
-    attention_backward_plan,
-)
 from flambeau.compiler.expression import Buffer
-from flambeau.compiler.gang import gang_slots
 from flambeau.compiler.nest import Float, Pointer
-from flambeau.compiler.recurrent import RECURRENT_SLOTS, recurrent_kernel
-from flambeau.compiler.recurrent_backward import (
+from flambeau.compiler.recurrent.backward import (
     RECURRENT_BACKWARD_SLOTS,
     recurrent_backward_kernel,
 )
-from flambeau.compiler.recurrent_tiles import (
+from flambeau.compiler.recurrent.forward import RECURRENT_SLOTS, recurrent_kernel
+from flambeau.compiler.recurrent.gang import gang_slots
+from flambeau.compiler.recurrent.tiles import (
     GATES,
     RecurrentPlan,
     kernel_name_of,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from flambeau.compiler import gemm, gemm_low
-from flambeau.compiler.conv_geometry import Convolution, Operand
-from flambeau.compiler.conv_gradient_plan import gradient_steps
-from flambeau.compiler.conv_grouped import grouped_steps
-from flambeau.compiler.conv_plan import direct_steps
-from flambeau.compiler.conv_pointwise import pointwise_steps
+from flambeau.compiler.convolution.geometry import Convolution, Operand
+from flambeau.compiler.convolution.gradient_plan import gradient_steps
+from flambeau.compiler.convolution.grouped import grouped_steps
+from flambeau.compiler.convolution.plan import direct_steps
+from flambeau.compiler.convolution.pointwise import pointwise_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.joint_steps import JOINT_RULES
 from flambeau.compiler.nest import Float, Pointer, vector_lanes
+from flambeau.compiler.products import gemm
+from flambeau.compiler.products import low as gemm_low
 from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
@@ -111,7 +112,7 @@ def _epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
 
 def _random(library, target: Target, threads: int):
     """A stream is sequential: one chunk. The generator's state is where it always is."""
-    from flambeau.compiler.random import random_kernel
+    from flambeau.compiler.random.fills import random_kernel
 
     kind, _, dtype, params, generator = library.attrs
     name, text = random_kernel(kind, dtype, target)
@@ -169,13 +170,13 @@ def _argsort(library, target: Target, threads: int):
 
 
 def _pool(library, target: Target, threads: int):
-    from flambeau.compiler.pooling_step import pool_step
+    from flambeau.compiler.pooling.step import pool_step
 
     return pool_step(library, target, threads)
 
 
 def _resize(library, target: Target, threads: int):
-    from flambeau.compiler.resizing_step import resize_step
+    from flambeau.compiler.pooling.resizing_step import resize_step
 
     return resize_step(library, target, threads)
 

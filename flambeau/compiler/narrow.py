@@ -14,7 +14,7 @@ def narrow_operands(product: Value) -> tuple[Value, ...] | None:
     """The operands of `product` before they were widened, moved as the wide ones are; or None.
 
     float32 sums take two operands of one 16-bit type, int32 sums an int8 one after an int8 or
-    uint8 one: the kernels of `gemm_low.py`, which widen to the same products.
+    uint8 one: the kernels of `low.py`, which widen to the same products.
     """
     found = [_before_widening(operand) for operand in product.inputs]
     if any(value is None for value in found):

@@ -16,7 +16,7 @@ from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.narrow import narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
-from flambeau.compiler.pooling_layout import fits_pool, pool_strides, runs_last
+from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.ir.graph import Graph, Value, constant, sort

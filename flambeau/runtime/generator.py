@@ -1,6 +1,6 @@
 """Generators: the state of a random stream, seeded and laid out as PyTorch's on the CPU.
 
-The MT19937 state lies in native memory, where the kernels of compiler/random.py find it. Its byte
+The MT19937 state lies in native memory, where the kernels of compiler/random find it. Its byte
 layout for saving is PyTorch's, so that either framework resumes the other's stream.
 """
 
@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 
-from flambeau.compiler.random_engine import (
+from flambeau.compiler.random.engine import (
     FLOAT_NORMAL_OFFSET,
     HAS_FLOAT_NORMAL_OFFSET,
     HAS_NORMAL_OFFSET,

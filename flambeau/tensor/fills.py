@@ -12,7 +12,7 @@ import struct
 from typing import Any
 
 from flambeau.autograd.grad_mode import RECORD, mode
-from flambeau.compiler.random import random_kernel, reports
+from flambeau.compiler.random.fills import random_kernel, reports
 from flambeau.compiler.target import host
 from flambeau.core.errors import caller_location, note_write
 from flambeau.core.shapes import Size

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler.random import normal_kind, plan_random, randperm_kind
+from flambeau.compiler.random.fills import normal_kind, plan_random, randperm_kind
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_number, need_tensor
 from flambeau.core.dtypes import DType

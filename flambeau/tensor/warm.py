@@ -150,7 +150,7 @@ def apart(a: Any, b: Any) -> bool:
 def all_apart(*storages: Any) -> bool:
     """Does none of the storages share memory with another?"""
     spans = sorted([(s.ptr, s.ptr + s.nbytes) for s in storages])
-    return all([a[1] <= b[0] for a, b in itertools.pairwise(spans)])
+    return all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
 @functools.cache
@@ -167,8 +167,8 @@ def go_out(pattern: str, arena: bool) -> Callable:
              "    storage = out._storage"]
     for n in tensors:
         lines += [f"    other = {n}._storage",
-                  "    if other is storage or (other.owner is not None or storage.owner is not None)"
-                  " and not apart(storage, other):",
+                  "    if other is storage or (other.owner is not None or storage.owner is not "
+                  "None) and not apart(storage, other):",
                   "        return False"]
     argv.append("out._ptr")
     if arena:

@@ -17,7 +17,7 @@ from flambeau.core import dtypes
 from flambeau.ops.record import REGISTRY
 from flambeau.tensor.launches import is_elementwise
 
-SAMPLE = 509  # a prime: the sample meets every exponent with many mantissas
+SAMPLE = 4093  # a prime: the sample meets every exponent with many mantissas
 UNARY = [name for name in FUNCTIONS if name not in BINARY]
 
 # Ops whose definition loses digits in some region, as PyTorch's does: not functions to 2 ulp.

@@ -19,7 +19,7 @@ from kernel_calls import (
 )
 
 from flambeau.compiler import llvm as compiler
-from flambeau.compiler.gemm import (
+from flambeau.compiler.products.gemm import (
     GEMM_SLOTS,
     GemmPlan,
     GemmSpec,
@@ -27,7 +27,7 @@ from flambeau.compiler.gemm import (
     gemm_plan,
     gemm_spec,
 )
-from flambeau.compiler.packing import tile_for
+from flambeau.compiler.products.packing import tile_for
 from flambeau.compiler.target import Target, host
 
 LAYOUTS = ("row", "col", "any")

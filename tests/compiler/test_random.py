@@ -12,10 +12,10 @@ import struct
 import numpy as np
 import pytest
 
-from flambeau.compiler import random as streams
-from flambeau.compiler import random_math
 from flambeau.compiler.emitter import Module
-from flambeau.compiler.random_engine import INDEX_OFFSET
+from flambeau.compiler.random import fills as streams
+from flambeau.compiler.random import math as random_math
+from flambeau.compiler.random.engine import INDEX_OFFSET
 from flambeau.compiler.target import Target, host
 from flambeau.core import dtypes
 from flambeau.runtime.generator import SAVED_STATE_BYTES, Generator, default_generator

@@ -175,9 +175,11 @@ def sigmoid(f: Function, x: Value) -> Value:
 
 
 def _gated(f: Function, x: Value) -> tuple[Value, Value, Value, Value]:
-    """(x kept finite, q, first, second) with e**-|x| = (1 + q) first second, for x times a gate that
-    falls as e**x does: x meets the first power of two before the second, which leads among the
-    denormals."""
+    """(x kept finite, q, first, second) with e**-|x| = (1 + q) first second.
+
+    For x times a gate that falls as e**x does: x meets the first power of two before the second,
+    which leads among the denormals.
+    """
     low = -110.0 if format_of(x).scalar == "float" else -755.0  # -0 below
     q, t = exp_reduced(f, at_least(f, f.fneg(fabs(f, x)), low), 2 * format_of(x).bias)
     return at_least(f, x, low), q, *powers_of_two(f, t)

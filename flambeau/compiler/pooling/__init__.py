@@ -1,0 +1,3 @@
+"""Pooling and resizing of images."""
+
+__all__: list[str] = []

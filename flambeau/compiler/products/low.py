@@ -1,0 +1,425 @@
+"""Matrix products of narrow elements: bfloat16 and float16 with float32 sums, bytes with int32
+sums.
+
+    for each block of columns of C
+      for each block of the sum           pack that part of B into panels
+        for each strip of rows
+          for each 256 units of the sum   pack that part of the strip of A
+            for each panel                micro-kernel: sums (+)= A strip x B panel
+                                          finish: that rectangle of C, once it is complete
+
+Sums are kept in the workspace until they are complete: nothing is rounded on the way, and one place
+sees finished rectangles. A unit of the sum is 32 bits (`low_packing.py`). Every sum is
+taken in the same order however the work is cut: equal bits on any number of threads.
+
+Where B lies along the sum (the weight of a linear layer) and C has few rows, the product is taken
+the other way round, C^T = B^T A^T (`GemmLowSpec.swapped`): B^T needs no transposing to be packed,
+and strips of C^T are transposed when they are finished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flambeau.compiler import amx
+from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.epilogue import Epilogue
+from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.products.low_packing import (
+    Engine,
+    Operand,
+    bit_mask,
+    engine_for,
+    pack_panels,
+    pack_rows,
+)
+from flambeau.compiler.products.packing import transpose
+from flambeau.compiler.target import Target
+
+__all__ = ["GEMM_LOW_SLOTS", "GemmLowPlan", "GemmLowSpec", "gemm_low_kernel", "gemm_low_plan",
+           "is_swapped", "order"]
+
+GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
+                  "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
+                  "tiles_m", "tiles_n", "block_m", "block_n", "block_k",
+                  "pitch", "sums_step", "strip_step", "sums_size")
+_POINTERS = ("a", "b", "c", "work")
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmLowSpec:
+    """What is fixed when a kernel of C = A B is compiled.
+
+    Attributes:
+        memory: "bfloat", "half" or "i8".
+        a, b: how each operand lies in memory: contiguous "along" the sum, "across" it, or "any".
+        unsigned: which of the operands hold unsigned bytes: "", "a" or "b".
+        swapped: the kernel's C is the transpose of what is stored: a, b, m and n are those of the
+            transposed product, only `c_row` is the distance of rows in memory.
+        stored: whether the sums are stored (else only an epilogue reads them).
+    """
+
+    memory: str
+    a: str = "along"
+    b: str = "across"
+    unsigned: str = ""
+    swapped: bool = False
+    stored: bool = True
+
+    def transposed(self) -> GemmLowSpec:
+        """Of C^T = B^T A^T, stored as C."""
+        sides = {"": "", "a": "b", "b": "a"}
+        return dataclasses.replace(self, a=self.b, b=self.a, unsigned=sides[self.unsigned],
+                                   swapped=not self.swapped)
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmLowPlan:
+    """How one product is cut: the slots of the same names, chunks, and workspace in bytes, for all
+    threads and (`work_stride`) for one; aligned to 64."""
+
+    tiles_m: int
+    tiles_n: int
+    block_m: int
+    block_n: int
+    block_k: int
+    pitch: int
+    sums_step: int
+    strip_step: int
+    sums_size: int
+    nchunks: int
+    work_bytes: int
+    work_stride: int
+
+
+# ---------------------------------------------------------------------- micro-kernels
+def _vector_kernel(module: Module, engine: Engine, rows: int) -> str:
+    """Define a register tile; arguments as those of `amx.tile_kernel`."""
+    name = f"tile_{rows}"
+    f = module.function(name, [("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"),
+                               ("i64", "depth"), ("i64", "ldc"), ("i1", "add")], internal=True)
+    sums = vector(engine.lanes, engine.sums)
+    starts = range(0, engine.width, engine.lanes)
+    totals = [[f.var(sums, 0) for _ in starts] for _ in range(rows)]
+    lines = [f.gep(f.args["c"], f.mul(f.args["ldc"], i), "i32") for i in range(rows)]
+    with f.when(f.args["add"]):
+        for line, row in zip(lines, totals, strict=True):
+            for start, total in zip(starts, row, strict=True):
+                total.set(f.load(sums, line, start))
+    with f.loop(0, f.args["depth"]) as q:
+        b = f.gep(f.args["b"], f.mul(q, engine.width), "i32")
+        columns = [f.load(engine.units, b, start) for start in starts]
+        a = f.gep(f.args["a"], q, "i32")
+        for i, row in enumerate(totals):
+            factor = f.splat(f.load("i32", a, i * engine.pitch), engine.lanes)
+            for total, column in zip(row, columns, strict=True):
+                total.set(_multiply_add(f, engine, factor, column, total.get()))
+    for line, row in zip(lines, totals, strict=True):
+        for start, total in zip(starts, row, strict=True):
+            f.store(total.get(), line, start)
+    return name
+
+
+def _multiply_add(f: Function, engine: Engine, a: Value, b: Value, total: Value) -> Value:
+    """total + a b, unit by unit."""
+    bits = 32 * engine.lanes
+    if engine.kind == "bf16":
+        type_ = vector(2 * engine.lanes, "bfloat")
+        a, b = f.cast("bitcast", a, type_), f.cast("bitcast", b, type_)
+        return f.intrinsic_call(total.type, f"llvm.x86.avx512bf16.dpbf16ps.{bits}", [total, a, b])
+    if engine.kind == "i16":
+        type_ = vector(2 * engine.lanes, "i16")
+        name = {512: "avx512.pmaddw.d.512", 256: "avx2.pmadd.wd", 128: "sse2.pmadd.wd"}[bits]
+        a, b = f.cast("bitcast", a, type_), f.cast("bitcast", b, type_)
+        return f.add(total, f.intrinsic_call(engine.units, f"llvm.x86.{name}", [a, b]))
+    if engine.sums == "i32":
+        return f.add(total, f.mul(a, b))
+    a, b = f.cast("bitcast", a, total.type), f.cast("bitcast", b, total.type)
+    return f.fma(a, b, total)
+
+
+class _Tiles:
+    """The micro-kernels of one engine, and the choice among them."""
+
+    def __init__(self, module: Module, engine: Engine, instruction: str):
+        self.engine = engine
+        if engine.kind == "amx":
+            self.heights = [(rows, [(columns, amx.tile_kernel(
+                module, instruction, (rows // amx.SIDE, columns // amx.SIDE), engine.pitch,
+                engine.width))
+                for columns in (engine.width, amx.SIDE)]) for rows in engine.rows]
+        else:
+            self.heights = [(rows, [(engine.width, _vector_kernel(module, engine, rows))])
+                            for rows in engine.rows]
+
+    def call(self, f: Function, rows: Value, columns: Value, args: list) -> None:
+        """The smallest tile that holds rows x columns."""
+        self._choose(f, self.heights, rows, lambda kernels: self._choose(
+            f, kernels, columns, lambda kernel: f.call("void", kernel, args)))
+
+    def _choose(self, f: Function, options: list, size: Value, emit) -> None:
+        if len(options) == 1:
+            emit(options[0][1])
+            return
+        with f.when_else(f.cmp("sgt", size, options[1][0])) as otherwise:
+            emit(options[0][1])
+            otherwise()
+            self._choose(f, options[1:], size, emit)
+
+
+# ---------------------------------------------------------------------- finished rectangles
+def _define_store(module: Module, engine: Engine) -> None:
+    """Define store(sums, pitch, c, stride, rows, columns): a rectangle of sums to memory."""
+    f = module.function("store", [("ptr noalias", "sums"), ("i64", "pitch"), ("ptr noalias", "c"),
+                                  ("i64", "stride"), ("i64", "rows"), ("i64", "columns")],
+                        internal=True)
+    a, lanes = f.args, engine.lanes
+    whole = f.and_(a["columns"], -lanes)
+    rest = f.sub(a["columns"], whole)
+    with f.loop(0, a["rows"]) as i:
+        source = f.gep(a["sums"], f.mul(i, a["pitch"]), "i32")
+        place = f.gep(a["c"], f.mul(i, a["stride"]), "i32")
+        with f.loop(0, whole, lanes) as j:
+            f.store(f.load(engine.units, f.gep(source, j, "i32")), f.gep(place, j, "i32"))
+        if engine.masked:
+            with f.when(f.cmp("sgt", rest, 0)):
+                f.masked_store(f.load(engine.units, f.gep(source, whole, "i32")),
+                               f.gep(place, whole, "i32"), bit_mask(f, lanes, rest))
+        else:
+            with f.loop(whole, a["columns"]) as j:
+                f.store(f.load("i32", source, j), place, j)
+
+
+def _define_turn(module: Module, engine: Engine) -> None:
+    """Define turn(sums, pitch, turned, columns): a strip of C^T, transposed: `columns` rows of
+    `Engine.strip` units."""
+    f = module.function("turn_block", [("ptr noalias", "src"), ("ptr noalias", "dst"),
+                                       ("i64", "pitch")], internal=True)
+    rows = [f.load(engine.units, f.gep(f.args["src"], f.mul(f.args["pitch"], i), "i32"))
+            for i in range(engine.lanes)]
+    for i, row in enumerate(transpose(f, rows, 4)):
+        f.store(row, f.args["dst"], i * engine.strip)
+    f = module.function("turn", [("ptr noalias", "sums"), ("i64", "pitch"),
+                                 ("ptr noalias", "turned"), ("i64", "columns")], internal=True)
+    a = f.args
+    with f.loop(0, a["columns"], engine.lanes) as j, f.loop(0, engine.strip, engine.lanes) as i:
+        src = f.gep(a["sums"], f.add(f.mul(i, a["pitch"]), j), "i32")
+        dst = f.gep(a["turned"], f.add(f.mul(j, engine.strip), i), "i32")
+        f.call("void", "turn_block", [src, dst, a["pitch"]])
+
+
+# ---------------------------------------------------------------------- the kernel
+def gemm_low_kernel(spec: GemmLowSpec, target: Target, epilogue: Epilogue | None = None
+                    ) -> tuple[str, str]:
+    """The kernel of `spec` as (name, LLVM IR); slots are `GEMM_LOW_SLOTS`, then the epilogue's."""
+    return _Kernel(spec, target, epilogue).emit()
+
+
+class _Kernel:
+    """Emits the blocked loops around the micro-kernels."""
+
+    def __init__(self, spec: GemmLowSpec, target: Target, epilogue: Epilogue | None):
+        self.spec, self.epilogue = spec, epilogue
+        self.engine = engine = engine_for(spec.memory, target)
+        self.module = Module(target.attributes)
+        letters = "".join("u" if side in spec.unsigned else "s" for side in "ab")
+        instruction = "tdpbf16ps" if engine.sums == "float" else f"tdpb{letters}d"
+        pack_rows(self.module, "pack_a", Operand(engine, "a" in spec.unsigned), spec.a)
+        pack_panels(self.module, "pack_b", Operand(engine, "b" in spec.unsigned), spec.b)
+        self.tiles = _Tiles(self.module, engine, instruction)
+        if spec.stored:
+            _define_store(self.module, engine)
+        if spec.swapped:
+            _define_turn(self.module, engine)
+        if epilogue:
+            epilogue.define(self.module)
+        self.name = "_".join(filter(None, (
+            "gemm", spec.memory, spec.a, spec.b, "swapped" if spec.swapped else "",
+            f"unsigned_{spec.unsigned}" if spec.unsigned else "",
+            epilogue.name if epilogue else "")))
+        self.f = kernel_function(self.module, self.name)
+        self.slot = Slots(self.f, GEMM_LOW_SLOTS, _POINTERS)
+
+    def emit(self) -> tuple[str, str]:
+        f, slot, engine = self.f, self.slot, self.engine
+        self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
+        self.turned = f.gep(self.packed_a, engine.strip * engine.pitch, "i32")
+        self.sums = f.gep(self.turned, engine.width * engine.strip, "i32")
+        self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
+        grid = f.mul(slot["tiles_m"], slot["tiles_n"])
+        first, last = chunk_range(f, f.mul(slot["batch"], grid))
+        if engine.kind == "amx":
+            amx.configure(f)
+        with f.loop(first, last) as task:
+            batch, cell = f.udiv(task, grid), f.urem(task, grid)
+            row, column = f.udiv(cell, slot["tiles_n"]), f.urem(cell, slot["tiles_n"])
+            rows = share(f, slot["m"], engine.height, row, slot["tiles_m"])
+            columns = share(f, slot["n"], engine.width, column, slot["tiles_n"])
+            with f.loop(*columns, slot["block_n"]) as j:
+                width = f.smin(f.sub(columns[1], j), slot["block_n"])
+                with f.loop(*rows, slot["block_m"]) as i:
+                    height = f.smin(f.sub(rows[1], i), slot["block_m"])
+                    self._block(batch, (i, height), (j, width))
+        if engine.kind == "amx":
+            amx.release(f)
+        return self.name, self.module.text()
+
+    def _address(self, name: str, batch: Value, i: Value, j: Value) -> Value:
+        """Element (i, j) of operand `name`."""
+        f, slot = self.f, self.slot
+        offset = f.add(f.mul(i, slot[f"{name}_row"]), f.mul(j, slot[f"{name}_col"]))
+        return f.gep(slot[name], f.add(f.mul(batch, slot[f"{name}_batch"]), offset),
+                     self.engine.memory)
+
+    def _block(self, batch: Value, rows: tuple, columns: tuple) -> None:
+        """Rows x columns, (first, count) each, in blocks of the sum."""
+        f, slot, engine = self.f, self.slot, self.engine
+        (i0, height), (j0, width) = rows, columns
+        depth = engine.depth * engine.group
+        with f.loop(0, f.smax(slot["k"], 1), slot["block_k"]) as k0:
+            end = f.smin(f.add(k0, slot["block_k"]), slot["k"])
+            with f.loop(k0, end, depth) as k:
+                src = self._address("b", batch, k, j0)
+                dst = f.gep(self.packed_b, self._part(f.sub(k, k0)), "i32")
+                f.call("void", "pack_b", [src, dst, f.smin(f.sub(end, k), depth), width,
+                                          slot["b_col"], slot["b_row"]])
+            with f.loop(0, height, engine.height) as i:
+                count = f.smin(f.sub(height, i), engine.height)
+                strip = f.mul(f.udiv(i, engine.height), slot["strip_step"])
+                self._strip(batch, (f.add(i0, i), count), columns, (k0, end),
+                            f.gep(self.sums, strip, "i32"))
+
+    def _part(self, k: Value) -> Value:
+        """Where the panels of the sum from `k` on begin."""
+        f = self.f
+        return f.mul(f.udiv(k, self.engine.group), self.slot["block_n"])
+
+    def _strip(self, batch: Value, rows: tuple, columns: tuple, part: tuple, sums: Value) -> None:
+        """The sums of one strip over a part of the sum, (start, end)."""
+        f, slot, engine = self.f, self.slot, self.engine
+        (i, count), (j0, width), (start, end) = rows, columns, part
+        depth = engine.depth * engine.group
+        with f.loop(start, f.smax(end, 1), depth) as k:
+            elements = f.smin(f.sub(end, k), depth)
+            f.call("void", "pack_a", [self._address("a", batch, i, k), self.packed_a, elements,
+                                      count, slot["a_row"], slot["a_col"]])
+            units = f.ceil_div(elements, engine.group)
+            panels = f.gep(self.packed_b, self._part(f.sub(k, start)), "i32")
+            last = f.cmp("sge", f.add(k, elements), slot["k"])
+            with f.loop(0, width, engine.width) as j:
+                place = f.gep(sums, f.mul(j, slot["sums_step"]), "i32")
+                panel = f.gep(panels, f.mul(j, engine.depth), "i32")
+                with f.loop(0, count, engine.rows[0]) as h:
+                    self.tiles.call(f, f.sub(count, h), f.sub(width, j), [
+                        f.gep(self.packed_a, f.mul(h, engine.pitch), "i32"), panel,
+                        f.gep(place, f.mul(h, slot["pitch"]), "i32"), units, slot["pitch"],
+                        f.cmp("sgt", k, 0)])
+                with f.when(last):
+                    here = f.smin(f.sub(width, j), engine.width)
+                    self._finish(batch, rows, (f.add(j0, j), here), place)
+
+    def _finish(self, batch: Value, rows: tuple, columns: tuple, sums: Value) -> None:
+        """The one place where a rectangle of C, rows x columns, is complete."""
+        f, slot = self.f, self.slot
+        pitch = slot["pitch"]
+        if self.spec.swapped:
+            f.call("void", "turn", [sums, pitch, self.turned, columns[1]])
+            rows, columns = columns, rows
+            sums, pitch = self.turned, f.const(self.engine.strip, "i64")
+        if self.spec.stored:
+            offset = f.add(f.mul(batch, slot["c_batch"]), f.mul(rows[0], slot["c_row"]))
+            place = f.gep(slot["c"], f.add(offset, columns[0]), "i32")
+            f.call("void", "store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
+        if self.epilogue:
+            self.epilogue.call(f, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)
+
+
+# ---------------------------------------------------------------------- planning
+_CACHED = 1 << 20  # bytes of packed B that stay in the second-level cache
+_WIDEST = 512  # columns of a block of C
+_TALLEST = 256  # rows of a block of C whose sum is cut
+_LONGEST = 1024  # units of the sum that are packed of B at once
+_WORTH = 2e4  # cycles of work below which a second thread costs more than it gives
+
+# Cycles to pack a block of 16 lines x 16 units: copied, interleaved, transposed, both.
+_ROWS_COST = {"along": 25.0, "across": 110.0, "any": 2000.0}
+_PANELS_COST = {"along": 75.0, "across": 40.0, "any": 2000.0}
+_TURN_COST = 75.0
+
+
+def order(length: int, step: int, lines: int, stride: int) -> str:
+    """How a matrix lies in memory, for `GemmLowSpec`: `length` elements of the sum `step` apart,
+    `lines` of them `stride` apart."""
+    if step == 1 or length <= 1:
+        return "along"
+    return "across" if stride == 1 or lines <= 1 else "any"
+
+
+def is_swapped(spec: GemmLowSpec, target: Target, m: int, n: int, k: int) -> bool:
+    """Whether `spec.transposed()` is the faster way to A (m, k) B (k, n)."""
+    engine = engine_for(spec.memory, target)
+    units = -(-k // engine.group) / 16
+    plain = (_padded(engine, m, n) + m / 16 * _ROWS_COST[spec.a]
+             + n / 16 * _PANELS_COST[spec.b]) * units
+    other = (_padded(engine, n, m) + n / 16 * _ROWS_COST[spec.b]
+             + m / 16 * _PANELS_COST[spec.a]) * units
+    return other + _TURN_COST * (m / 16) * (n / 16) < plain
+
+
+def _padded(engine: Engine, m: int, n: int) -> float:
+    """Cycles for one block of units and each tile, with what is multiplied for nothing."""
+    height = min((h for h in engine.rows if h >= m), default=engine.height)
+    side = min(engine.width, 16 if engine.kind == "amx" else engine.width)
+    cells = -(-m // height) * height * -(-n // side) * side / 256
+    return cells * (16.0 if engine.kind == "amx" else 128.0)
+
+
+def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int, k: int,
+                  threads: int) -> GemmLowPlan:
+    """Cut a product (of the transposes, if `spec.swapped`) for `threads` threads."""
+    engine = engine_for(spec.memory, target)
+    tiles_m, tiles_n = _grid(engine, spec, batch, m, n, k, threads)
+    units = -(-max(k, 1) // engine.group)
+    block_k = min(units, _LONGEST)
+    columns = -(-max(n, 1) // (engine.width * tiles_n)) * engine.width
+    widest = max(engine.width, min(_WIDEST, _CACHED // (4 * block_k)) // engine.width
+                 * engine.width)
+    blocks = -(-columns // widest)
+    block_n = -(-columns // (blocks * engine.width)) * engine.width
+    strips = -(-max(m, 1) // engine.height)
+    short, whole = units <= engine.depth, units <= _LONGEST
+    pitch = (engine.width if short else block_n) + 16  # no power of two
+    block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
+    step = 0 if whole else engine.height * pitch
+    sums = (block_m // engine.height - 1) * step + engine.strip * pitch
+    packed = -(-block_k // engine.depth) * engine.depth * block_n
+    words = engine.strip * (engine.pitch + engine.width) + sums + packed + engine.lanes
+    stride = -(-4 * words // 64) * 64
+    return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch,
+                       int(not short), step, sums,
+                       max(1, min(batch * tiles_m * tiles_n, 4 * threads)), stride * threads,
+                       stride)
+
+
+def _grid(engine: Engine, spec: GemmLowSpec, batch: int, m: int, n: int, k: int,
+          threads: int) -> tuple[int, int]:
+    """(tiles_m, tiles_n): the cut that packs least."""
+    units = -(-max(k, 1) // engine.group) / 16
+    rows, panels = m / 16 * _ROWS_COST[spec.a] * units, n / 16 * _PANELS_COST[spec.b] * units
+    work = (_padded(engine, m, n) * units + rows + panels) * max(batch, 1)
+    want = int(min(2 * threads if threads > 1 else 1, work // _WORTH)) if work > _WORTH else 1
+    if want > threads and work < 8 * threads * _WORTH:
+        want = threads
+    cells = -(-want // max(batch, 1))
+    strips, widths = -(-max(m, 1) // engine.height), -(-max(n, 1) // engine.width)
+    best = None
+    for tiles_n in range(1, cells + 1):
+        tiles_m = -(-cells // tiles_n)
+        if tiles_n > widths or tiles_m > strips:
+            continue
+        cost = rows * tiles_n + panels * tiles_m
+        if best is None or cost < best[0]:
+            best = cost, tiles_m, tiles_n
+    if best is not None:
+        return best[1:]
+    return (1, min(widths, cells)) if widths > strips else (min(strips, cells), 1)

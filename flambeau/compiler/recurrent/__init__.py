@@ -1,0 +1,3 @@
+"""Recurrent layers over whole sequences, and gangs: threads that work through steps together."""
+
+__all__: list[str] = []
