@@ -111,17 +111,18 @@ def recurrent_plan(spec: RecurrentSpec, target: Target, batch: int, size: int, p
     itemsize, width = blocks.tile.itemsize, blocks.width
     wide, deep = (-(-count // width) * width for count in (size, depth))
     weights = panels * wide * deep
-    threads = max(1, min(threads, 2 * batch * panels * size * depth // _SMALLEST_STEP))
-    groups, members = 1, max(1, min(threads, wide // width))
-    if batch >= 4 * threads and weights * itemsize <= _L2:
-        groups, members = threads, 1
+    wanted = max(1, min(threads, 2 * batch * panels * size * depth // _SMALLEST_STEP))
+    groups, members = 1, max(1, min(wanted, wide // width))
+    if batch >= 4 * wanted and weights * itemsize <= _L2:
+        groups, members = wanted, 1
     rows = -(-batch // groups)
     scratch = (weights + width + 2 * (batch + blocks.height) * spec.pitch
                + (batch + 1) * wide)
     scratch = -(-scratch * itemsize // 64) * 64
     stride = spec.gates * blocks.height * width * itemsize
     return RecurrentPlan(groups, members, _tile_rows(blocks.tile.rows, rows),
-                         scratch + threads * stride, scratch, stride)
+                         scratch + threads * stride,  # any thread of the pool may come
+                         scratch, stride)
 
 
 def _tile_rows(heights: tuple[int, ...], rows: int) -> int:
