@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from typing import NamedTuple
 
 from flambeau.compiler.emitter import (
     Function,
@@ -30,6 +31,7 @@ KERNEL_ARGS = (("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"), ("
 TILE_ROWS = 32  # rows that are transposed together: pairs of lines of cache are read
 TILE_RUN = 16  # registers of each of them
 UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
+ROWS_AT_ONCE = 8  # rows that are added to a row of results in one pass over it
 
 
 def nest_name(key: tuple) -> str:
@@ -40,11 +42,30 @@ def nest_name(key: tuple) -> str:
 @functools.cache
 def emit_nest(key: tuple, target: Target) -> str:
     """The LLVM module that holds the kernel of this canonical nest."""
-    lanes, outer, phases = key
+    outer, carried, sweeps = key
     module = Module(target.attributes)
     f = module.function(nest_name(key), KERNEL_ARGS)
-    nest = _Nest(f, lanes)
+    nest = _Nest(f)
     extents = [nest.slot(number) for number in outer]
+    places = [f.var("i64", 0) for _ in extents]
+    made = [_Phase(nest, sweep, []) for sweep in sweeps]
+    stored = {result[-1][0] for sweep in sweeps for result in sweep[6]}
+    for sweep in made:
+        sweep.hoist(stored)
+    start, stop = _share(f, extents, places)
+    with f.loop(start, stop):
+        indices = [place.get() for place in places]
+        if carried is None:
+            for sweep in made:
+                sweep.emit(indices)
+        else:
+            _emit_rows(nest, carried, made, indices)
+        _advance(f, extents, places)
+    return module.text()
+
+
+def _share(f: Function, extents: list[Value], places: list[Var]) -> tuple[Value, Value]:
+    """This chunk's part of the product of the outer loops; `places` are set to its first one."""
     total: Value | int = 1
     for extent in extents:
         total = f.mul(total, extent)
@@ -52,24 +73,46 @@ def emit_nest(key: tuple, target: Target) -> str:
     count = f.cast("zext", f.args["nchunks"], "i64")
     start = f.udiv(f.mul(f.typed(total, "i64"), chunk), count)
     stop = f.udiv(f.mul(f.typed(total, "i64"), f.add(chunk, 1)), count)
-    with f.loop(start, stop) as work:
-        place, rest = [], work
-        for extent in reversed(extents[1:]):
-            place.append(f.urem(rest, extent))
-            rest = f.udiv(rest, extent)
-        place.append(rest)
-        outer_indices = place[::-1] if extents else []
-        for phase in phases:
-            _Phase(nest, phase, outer_indices).emit()
-    return module.text()
+    rest = start
+    for extent, place in reversed(list(zip(extents, places, strict=True))[1:]):
+        place.set(f.urem(rest, extent))
+        rest = f.udiv(rest, extent)
+    if places:
+        places[0].set(rest)
+    return start, stop
+
+
+def _advance(f: Function, extents: list[Value], places: list[Var]) -> None:
+    """Count the outer loops on, innermost first: no division in every iteration."""
+    step: Value | int = 1
+    for number, (extent, place) in enumerate(reversed(list(zip(extents, places, strict=True)))):
+        following = f.add(place.get(), step)
+        if number == len(places) - 1:
+            place.set(following)
+            break
+        over = f.cmp("eq", following, extent)
+        place.set(f.select(over, 0, following))
+        step = f.cast("zext", over, "i64")
+
+
+def _emit_rows(nest: _Nest, carried: tuple, sweeps: list[_Phase], indices: list[Value]) -> None:
+    """The rows of a block, one after the other."""
+    f = nest.f
+    extent, clip = carried
+    size = nest.slot(extent)
+    if clip is not None:
+        place, total = clip
+        size = f.smin(size, f.sub(nest.slot(total), f.mul(indices[place], size)))
+    with f.loop(0, size) as row:
+        for sweep in sweeps:
+            sweep.emit([*indices, row])
 
 
 class _Nest:
-    """What all phases of a kernel share: the function, its slots, the lane count."""
+    """What all sweeps of a kernel share: the function and its slots."""
 
-    def __init__(self, f: Function, lanes: int):
+    def __init__(self, f: Function):
         self.f = f
-        self.lanes = lanes
         self.k = Lanes(f)
         self._slots: dict[tuple[int, str], Value] = {}
 
@@ -83,19 +126,45 @@ class _Nest:
             self._slots[number, type_] = value
         return self._slots[number, type_]
 
+    def address(self, slot: int | tuple[int, int]) -> Value:
+        """What a pointer's slot holds; (slot, stride): this thread's copy of a row."""
+        if isinstance(slot, int):
+            return self.slot(slot, "ptr")
+        if slot not in self._slots:
+            base, stride = self.slot(slot[0], "ptr"), self.slot(slot[1])
+            f = self.f
+            saved, f._body = f._body, f._entry
+            thread = f.cast("zext", f.args["thread"], "i64")
+            self._slots[slot] = f.gep(base, f.mul(thread, stride), "i8")
+            f._body = saved
+        return self._slots[slot]
+
+
+class _Result(NamedTuple):
+    """What a phase of a sweep does with a line: stores it, or reduces it and stores that."""
+
+    value: int
+    reduce: str | None
+    mode: str
+    position: int | None
+    where: tuple
+
 
 class _Phase:
-    """One phase of a kernel.
+    """One sweep of a kernel: phases in the same loops.
 
     Lines are evaluated in *scopes*: a line is emitted in the outermost loop body in which its
     operands are known, so that what does not change in the innermost loop is computed outside it.
     """
 
-    def __init__(self, nest: _Nest, phase: tuple, outer_indices: list[Value]):
-        (self.outer_count, self.loops, self.has_lane, self.reduce, self.lane_reduced, self.mode,
-         self.lines, self.value, self.position, self.where, self.tiled, self.carry) = phase
+    def __init__(self, nest: _Nest, sweep: tuple, outer_indices: list[Value]):
+        (self.own_lanes, self.outer_count, self.loops, self.has_lane, self.lane_reduced,
+         self.lines, results, self.tiled, self.carry, self.narrow) = sweep
+        self.results = [_Result(*result) for result in results]
+        self.maps = [r for r in self.results if r.reduce is None]
+        self.sums = [r for r in self.results if r.reduce is not None]
         self.nest, self.f, self.k = nest, nest.f, nest.k
-        self.lanes = nest.lanes if self.has_lane else 1
+        self.lanes = self.own_lanes if self.has_lane else 1
         self.indices: dict[int, Value] = dict(enumerate(outer_indices))
         self.lane_place = self.outer_count + len(self.loops) - 1 if self.has_lane else None
         self.values: dict[int, Value] = {}
@@ -123,15 +192,38 @@ class _Phase:
         return places.union(*(self.depends[line] for line, _ in dynamic))
 
     # ------------------------------------------------------------------ loops
-    def emit(self) -> None:
-        if self.reduce is None:
+    def hoist(self, stored: set) -> None:
+        """Emit what is the same everywhere, before all loops; `stored` are the pointers of what
+        this kernel writes."""
+        movable: set[int] = set()
+        for number, (kind, _, args, data) in enumerate(self.lines):
+            if self.depends[number] or kind == "wrap" or kind == "op" and data[1] is not None:
+                continue
+            needed = set(args)
+            if kind == "load":
+                if data[0] in stored or not isinstance(data[0], int):
+                    continue
+                needed |= set(data[3]) | {line for line, _ in data[2][2]}
+            if needed <= movable:
+                movable.add(number)
+                self.values[number] = self._line(self.lines[number], 1)
+
+    def emit(self, outer_indices: list[Value] | None = None) -> None:
+        if outer_indices is not None:
+            self.indices = dict(enumerate(outer_indices))
+        saved = dict(self.values)
+        self._start_carried()
+        if not self.sums:
             self._emit_map(0)
-        elif self.reduce.startswith("scan_"):
-            self._emit_scan(self.reduce.removeprefix("scan_"))
+        elif self.sums[0].reduce.startswith("scan_"):
+            self._emit_scan(self.sums[0])
         elif self.lane_reduced or not self.has_lane:
             self._emit_horizontal()
-        else:
+        elif self._in_registers():
             self._emit_vertical()
+        else:
+            self._emit_columns()
+        self.values = saved
 
     def _extent(self, loop: int) -> Value:
         extent, clip = self.loops[loop]
@@ -165,10 +257,86 @@ class _Phase:
                 self.indices[self.outer_count + depth] = i
                 self._emit_map(depth + 1)
         elif self.has_lane:
-            self._lane_loop(self._store_lanes)
+            self._map_loop(self._map_unroll())
         else:
-            self._store(self.values[self.value], 1)
+            self._store_all(1)
         self.values = saved
+
+    def _map_unroll(self) -> int:
+        """Short bodies are repeated, so that counting does not cost as much as they do."""
+        return 4 if len(self.lines) <= 8 else 2 if len(self.lines) <= 20 else 1
+
+    def _map_loop(self, unroll: int) -> None:
+        """Store over the lane loop: full registers at addresses that are multiples of a register's
+        size, since others touch two cache lines each; before them masked ones, for both ends."""
+        f, stop = self.f, self._extent(len(self.loops) - 1)
+        if self.lanes == 1:
+            self._lane_loop(self._store_lanes, unroll)
+            return
+        head = self._misaligned(stop)
+        step = self.lanes * unroll
+        full = f.add(head, f.mul(f.sdiv(f.sub(stop, head), step), step))
+        count = f.add(f.ceil_div(f.sub(stop, full), self.lanes), 1)
+        first = f.cast("zext", f.cmp("eq", head, 0), "i64")
+        with f.loop(first, count) as edge:
+            front = f.cmp("eq", edge, 0)
+            behind = f.add(full, f.mul(f.sub(edge, 1), self.lanes))
+            i = f.select(front, 0, behind)
+            end = f.select(front, head, stop)
+            self._lane_body(i, f.lane_mask(self.lanes, f.sub(end, i)), self._store_lanes, 0)
+        with f.loop(head, full, step) as i:
+            for part in range(unroll):
+                self._lane_body(f.add(i, part * self.lanes), None, self._store_lanes, part)
+
+    def _misaligned(self, stop: Value) -> Value:
+        """Elements before the first aligned address that is stored to; 0 for short loops."""
+        f = self.f
+        for result in self.maps:
+            slot, dtype_name, index = result.where
+            dtype = by_name(dtype_name)
+            if index[2] or self._parts(index)[1] != 1 or dtype.itemsize < 4:
+                continue
+            self.indices[self.lane_place] = f.const(0, "i64")
+            start = f.gep(self.nest.address(slot), self._offset(index, 1), memory_type(dtype))
+            address = f.cast("ptrtoint", start, "i64")
+            size = self.lanes * dtype.itemsize
+            over = f.and_(f.sub(0, address), size - 1)
+            fits = f.cmp("eq", f.and_(address, dtype.itemsize - 1), 0)
+            long = f.cmp("sge", stop, 8 * self.lanes)
+            shift = dtype.itemsize.bit_length() - 1
+            return f.select(f.and_(fits, long), f.lshr(over, shift), 0)
+        return f.const(0, "i64")
+
+    def _start_carried(self) -> None:
+        """Clear the row of results that the rows of a block are added to, before the first one."""
+        carried = [r for r in self.maps if r.mode.startswith("carry_")]
+        if carried:
+            first = self.f.cmp("eq", self.indices[self.outer_count - 1], 0)
+            with self.f.when(first):
+                self._clear(carried)
+
+    def _clear(self, results: list[_Result], depth: int = 0, rows: int = 0) -> None:
+        """Store the neutral element of each result's rule, over its loops from `depth` on."""
+        if depth < rows:  # a loop that is summed over
+            self.indices[self.outer_count + depth] = self.f.const(0, "i64")
+            self._clear(results, depth + 1, rows)
+        elif depth < len(self._scalar_loops()):
+            with self.f.loop(0, self._extent(depth)) as i:
+                self.indices[self.outer_count + depth] = i
+                self._clear(results, depth + 1, rows)
+        else:
+            def fill(part: int) -> None:
+                for result in results:
+                    dtype = self._dtype(result.value)
+                    type_ = vector(self.lanes, register_type(dtype))
+                    neutral = self.k.identity(result.reduce or result.mode[6:], dtype)
+                    self._store(result._replace(mode="set"), self.f.const(neutral, type_),
+                                self.lanes)
+
+            if self.has_lane:
+                self._lane_loop(fill)
+            else:
+                fill(0)
 
     # ------------------------------------------------------------------ loads across the lanes
     def _emit_tiles(self, depth: int) -> None:
@@ -233,7 +401,7 @@ class _Phase:
         type_ = memory_type(by_name(name))
         base, step, _ = self._parts(index)
         start = f.add(base, f.mul(self.indices[self.lane_place], step))
-        address, columns = f.gep(self.nest.slot(slot, "ptr"), start, type_), []
+        address, columns = f.gep(self.nest.address(slot), start, type_), []
         for _ in range(lanes):
             columns.append(f.load(vector(lanes, type_), address))
             address = f.gep(address, step, type_)
@@ -265,55 +433,59 @@ class _Phase:
 
     def _store_lanes(self, part: int) -> None:
         self._evaluate(self._open_places(len(self.loops)), self.lanes)
-        self._store(self.k.splat(self.values[self.value], self.lanes), self.lanes)
+        self._store_all(self.lanes)
+
+    def _store_all(self, lanes: int) -> None:
+        for result in self.maps:
+            self._store(result, self.k.splat(self.values[result.value], lanes), lanes)
 
     # ------------------------------------------------------------------ reductions
     def _dtype(self, line: int) -> DType:
         return by_name(self.lines[line][1])
 
-    def _accumulators(self, count: int, lanes: int) -> list[tuple[Var, Var | None]]:
-        dtype = self._dtype(self.value)
+    def _accumulators(self, result: _Result, count: int, lanes: int
+                      ) -> list[tuple[Var, Var | None]]:
+        dtype = self._dtype(result.value)
         type_ = vector(lanes, register_type(dtype))
         made = []
         for _ in range(count):
-            best = self.f.var(type_, self.k.identity(self.reduce, dtype))
+            best = self.f.var(type_, self.k.identity(result.reduce, dtype))
             spot = (self.f.var(vector(lanes, "i64"), 2**63 - 1)
-                    if self.position is not None else None)
+                    if result.position is not None else None)
             made.append((best, spot))
         return made
 
-    def _reset(self, accumulators) -> None:
-        dtype = self._dtype(self.value)
+    def _reset(self, result: _Result, accumulators) -> None:
+        dtype = self._dtype(result.value)
         for best, spot in accumulators:
-            best.set(self.k.identity(self.reduce, dtype))
+            best.set(self.k.identity(result.reduce, dtype))
             if spot is not None:
                 spot.set(2**63 - 1)
 
-    def _accumulate(self, accumulator, value: Value, spot: Value | None) -> None:
+    def _accumulate(self, result: _Result, accumulator, value: Value, spot: Value | None) -> None:
         best, where = accumulator
-        f, dtype = self.f, self._dtype(self.value)
+        f, dtype = self.f, self._dtype(result.value)
         if where is None:
-            combined = self.k.combine(self.reduce, dtype, best.get(), value)
-            best.set(combined)
+            best.set(self.k.combine(result.reduce, dtype, best.get(), value))
             return
         old, old_spot = best.get(), where.get()
-        better = self.k.better(self.reduce, dtype, old, old_spot, value, spot)
+        better = self.k.better(result.reduce, dtype, old, old_spot, value, spot)
         best.set(f.select(better, value, old))
         where.set(f.select(better, spot, old_spot))
 
-    def _absorb(self, accumulator, lanes: int) -> None:
+    def _absorb(self, result: _Result, accumulator, lanes: int) -> None:
         """Evaluate the reduced value here and add it; lanes past the end count as the identity."""
         self._evaluate(self._open_places(len(self.loops)), self.lanes)
-        value = self.k.splat(self.values[self.value], lanes)
+        value = self.k.splat(self.values[result.value], lanes)
         spot = None
-        if self.position is not None:
-            spot = self.k.splat(self.values[self.position], lanes)
+        if result.position is not None:
+            spot = self.k.splat(self.values[result.position], lanes)
         if self.k.active is not None and lanes > 1 and self.lane_reduced:
-            neutral = self.k.identity(self.reduce, self._dtype(self.value))
+            neutral = self.k.identity(result.reduce, self._dtype(result.value))
             value = self.f.select(self.k.active, value, neutral)
             if spot is not None:
                 spot = self.f.select(self.k.active, spot, 2**63 - 1)
-        self._accumulate(accumulator, value, spot)
+        self._accumulate(result, accumulator, value, spot)
 
     def _emit_horizontal(self) -> None:
         """Lanes run along a reduced loop; one scalar per iteration of the outer loops.
@@ -321,9 +493,15 @@ class _Phase:
         Each run of the innermost loop is summed on its own and then added: the error grows with the
         run, not with the whole.
         """
-        total = self._accumulators(1, self.lanes)[0]
         unroll = UNROLL_REDUCE if self.has_lane else 1  # for every rule: the tree must not differ
-        run = self._accumulators(unroll, self.lanes) if self.has_lane else []
+        totals = [self._accumulators(r, 1, self.lanes)[0] for r in self.sums]
+        runs = [self._accumulators(r, unroll, self.lanes) if self.has_lane else []
+                for r in self.sums]
+
+        def body(part: int) -> None:
+            for result, run in zip(self.sums, runs, strict=True):
+                self._absorb(result, run[part], self.lanes)
+            self._store_all(self.lanes)
 
         def descend(depth: int) -> None:
             saved = dict(self.values)
@@ -333,32 +511,38 @@ class _Phase:
                     self.indices[self.outer_count + depth] = i
                     descend(depth + 1)
             elif self.has_lane:
-                self._reset(run)
-                self._lane_loop(lambda part: self._absorb(run[part], self.lanes), unroll)
-                for best, spot in run:
-                    self._accumulate(total, best.get(), spot.get() if spot else None)
+                for result, run in zip(self.sums, runs, strict=True):
+                    self._reset(result, run)
+                self._lane_loop(body, unroll)
+                for result, run, total in zip(self.sums, runs, totals, strict=True):
+                    for best, spot in run:
+                        self._accumulate(result, total, best.get(), spot.get() if spot else None)
             else:
-                self._absorb(total, 1)
+                for result, total in zip(self.sums, totals, strict=True):
+                    self._absorb(result, total, 1)
+                self._store_all(1)
             self.values = saved
 
-        self._reset([total])
+        for result, total in zip(self.sums, totals, strict=True):
+            self._reset(result, [total])
         descend(0)
-        best, spot = self._across_lanes(total)
-        self._store(spot if spot is not None else best, 1)
+        for result, total in zip(self.sums, totals, strict=True):
+            best, spot = self._across_lanes(result, total)
+            self._store(result, spot if spot is not None else best, 1)
 
-    def _across_lanes(self, accumulator) -> tuple[Value, Value | None]:
+    def _across_lanes(self, result: _Result, accumulator) -> tuple[Value, Value | None]:
         """Combine the lanes by halves: a fixed tree."""
-        f, dtype = self.f, self._dtype(self.value)
+        f, dtype = self.f, self._dtype(result.value)
         best, spot = accumulator[0].get(), accumulator[1].get() if accumulator[1] else None
         width = self.lanes
         while width > 1:
             width //= 2
             a, b = self._halves(best, width)
             if spot is None:
-                best = self.k.combine(self.reduce, dtype, a, b)
+                best = self.k.combine(result.reduce, dtype, a, b)
             else:
                 ai, bi = self._halves(spot, width)
-                better = self.k.better(self.reduce, dtype, a, ai, b, bi)
+                better = self.k.better(result.reduce, dtype, a, ai, b, bi)
                 best, spot = f.select(better, b, a), f.select(better, bi, ai)
         return best, spot
 
@@ -368,10 +552,21 @@ class _Phase:
         return (self.f.shuffle(x, None, range(width)),
                 self.f.shuffle(x, None, range(width, 2 * width)))
 
+    def _in_registers(self) -> bool:
+        """Is each register of results completed before the next one? Else whole rows are added up,
+        in the order of memory; the sums are the same."""
+        if self.narrow or any((self.lane_place, "unit") not in r.where[2][0] for r in self.sums):
+            return True
+        if any(r.position is not None or by_name(r.where[1]) is not self._dtype(r.value)
+               or self._dtype(r.value).is_reduced for r in self.sums):
+            return True
+        return any(place == self.lane_place and factor != "unit" for kind, _, _, data in self.lines
+                   if kind == "load" for place, factor in data[2][0])
+
     def _emit_vertical(self) -> None:
         """Lanes run along a kept loop; the reduced loops run inside, register by register."""
         self._evaluate(self._open_places(0), 1)
-        accumulator = self._accumulators(1, self.lanes)[0]
+        totals = [self._accumulators(r, 1, self.lanes)[0] for r in self.sums]
         lane_only = self._open_places(0) | {self.lane_place}
 
         def descend(depth: int, places: set[int]) -> None:
@@ -382,31 +577,96 @@ class _Phase:
                     self.indices[self.outer_count + depth] = i
                     descend(depth + 1, places | {self.outer_count + depth})
             else:
-                self._absorb(accumulator, self.lanes)
+                for result, total in zip(self.sums, totals, strict=True):
+                    self._absorb(result, total, self.lanes)
             self.values = saved
 
         def body(part: int) -> None:
-            self._reset([accumulator])
+            for result, total in zip(self.sums, totals, strict=True):
+                self._reset(result, [total])
             descend(0, lane_only)
-            best, spot = accumulator
-            self._store(spot.get() if spot is not None else best.get(), self.lanes)
+            for result, (best, spot) in zip(self.sums, totals, strict=True):
+                self._store(result, spot.get() if spot is not None else best.get(), self.lanes)
 
         self._lane_loop(body)
 
+    def _emit_columns(self) -> None:
+        """Lanes run along a kept loop: rows are added to the row of results, in the order of
+        memory, several at a time."""
+        rows = len(self._scalar_loops())
+        self._evaluate(self._open_places(0), 1)
+        self._clear(self.sums, 0, rows)
+
+        def descend(depth: int) -> None:
+            saved = dict(self.values)
+            self._evaluate(self._open_places(depth), 1)
+            if depth >= rows - 1:
+                self._add_rows(depth, rows)
+            else:
+                with self.f.loop(0, self._extent(depth)) as i:
+                    self.indices[self.outer_count + depth] = i
+                    descend(depth + 1)
+            self.values = saved
+
+        descend(0)
+
+    def _add_rows(self, depth: int, rows: int) -> None:
+        """The innermost of the loops that are summed over."""
+        if not rows:
+            self._lane_loop(lambda part: self._add_to_results([{}]))
+            return
+        f, place = self.f, self.outer_count + depth
+        stop = self._extent(depth)
+        count = ROWS_AT_ONCE if len(self.lines) <= 12 else 2
+        full = f.mul(f.udiv(stop, count), count)
+        for start, end, step in ((0, full, count), (full, stop, 1)):
+            with f.loop(start, end, step) as i:
+                several = []
+                for part in range(step):
+                    saved = dict(self.values)
+                    self.indices[place] = f.add(i, part)
+                    self._evaluate(self._open_places(depth + 1), 1)
+                    several.append({"index": self.indices[place], "values": self.values})
+                    self.values = saved
+                self._lane_loop(lambda part, several=several: self._add_to_results(several, place))
+
+    def _add_to_results(self, several: list[dict], place: int = 0) -> None:
+        """Add rows (their index and what is known of each) to a register of each result."""
+        totals = [self._load_result(result) for result in self.sums]
+        saved = self.values
+        for row in several:
+            if row:
+                self.indices[place], self.values = row["index"], dict(row["values"])
+            self._evaluate(self._open_places(len(self.loops)), self.lanes)
+            for number, result in enumerate(self.sums):
+                value = self.k.splat(self.values[result.value], self.lanes)
+                totals[number] = self.k.combine(result.reduce, self._dtype(result.value),
+                                                totals[number], value)
+        self.values = saved
+        for result, total in zip(self.sums, totals, strict=True):
+            self._store(result, total, self.lanes)
+
+    def _load_result(self, result: _Result) -> Value:
+        slot, dtype_name, index = result.where
+        dtype = by_name(dtype_name)
+        raw = self._load(self.nest.address(slot), memory_type(dtype), index, [], self.lanes)
+        return self.k.widen(raw, dtype)
+
     # ------------------------------------------------------------------ scans
-    def _emit_scan(self, rule: str) -> None:
+    def _emit_scan(self, result: _Result) -> None:
         """Walk the inner loop in order and store every intermediate result. Sums and products of
         floats are carried in double precision."""
+        rule = result.reduce.removeprefix("scan_")
         if self.lane_reduced:
-            (self._emit_row_scan if self.position is None else self._emit_row_extrema)(rule)
+            (self._emit_row_scan if result.position is None else self._emit_row_extrema)(result)
             return
-        dtype = self._dtype(self.value)
-        wide = dtypes.float64 if dtype is dtypes.float32 and self.position is None else dtype
+        dtype = self._dtype(result.value)
+        wide = dtypes.float64 if dtype is dtypes.float32 and result.position is None else dtype
         start = {"sum": 0, "prod": 1, "logsumexp": float("-inf")}.get(rule)
         if start is None:
             start = self.k.identity(rule, dtype)
         carried = self.f.var(vector(self.lanes, register_type(wide)), start)
-        spot = self.f.var(vector(self.lanes, "i64"), 0) if self.position is not None else None
+        spot = self.f.var(vector(self.lanes, "i64"), 0) if result.position is not None else None
         self._evaluate(self._open_places(0), 1)
         places = self._open_places(1) | ({self.lane_place} if self.has_lane else set())
 
@@ -417,18 +677,18 @@ class _Phase:
             with self.f.loop(0, self._extent(0)) as i:
                 self.indices[self.outer_count] = i
                 self._evaluate(places, self.lanes)
-                value = self.k.splat(self.values[self.value], self.lanes)
+                value = self.k.splat(self.values[result.value], self.lanes)
                 if spot is None:
                     total = self.k.scan_step(rule, wide, carried.get(),
                                              self.k.convert(value, dtype, wide))
                     carried.set(total)
-                    self._store(self.k.convert(total, wide, dtype), self.lanes)
+                    self._store(result, self.k.convert(total, wide, dtype), self.lanes)
                 else:
-                    at = self.k.splat(self.values[self.position], self.lanes)
+                    at = self.k.splat(self.values[result.position], self.lanes)
                     better = self.k.extends(rule, dtype, carried.get(), value)
                     carried.set(self.f.select(better, value, carried.get()))
                     spot.set(self.f.select(better, at, spot.get()))
-                    self._store(spot.get(), self.lanes)
+                    self._store(result, spot.get(), self.lanes)
                 self.values = dict(saved)
 
         if self.has_lane:
@@ -436,11 +696,12 @@ class _Phase:
         else:
             row(0)
 
-    def _emit_row_scan(self, rule: str) -> None:
+    def _emit_row_scan(self, result: _Result) -> None:
         """Lanes run along the scan: a register is scanned in itself, by doubling distances, and
         goes on where the one before ended."""
+        rule = result.reduce.removeprefix("scan_")
         f, k, lanes = self.f, self.k, self.lanes
-        dtype = self._dtype(self.value)
+        dtype = self._dtype(result.value)
         wide = dtypes.float64 if dtype is dtypes.float32 else dtype
         type_ = vector(lanes, register_type(wide))
         identity = f.const(k.identity(rule, wide), type_)
@@ -450,7 +711,7 @@ class _Phase:
 
         def body(part: int) -> None:
             self._evaluate(self._open_places(len(self.loops)), lanes)
-            local = k.convert(k.splat(self.values[self.value], lanes), dtype, wide)
+            local = k.convert(k.splat(self.values[result.value], lanes), dtype, wide)
             distance = 1
             while distance < lanes:
                 before = f.shuffle(local, identity, [
@@ -459,14 +720,16 @@ class _Phase:
                 distance *= 2
             before, last = carried.get(), f.splat(f.extract(local, lanes - 1), lanes)
             carried.set(k.scan_step(rule, wide, before, last))
-            self._store(k.convert(k.scan_step(rule, wide, before, local), wide, dtype), lanes)
+            value = k.scan_step(rule, wide, before, local)
+            self._store(result, k.convert(value, wide, dtype), lanes)
 
         self._lane_loop(body)
 
-    def _emit_row_extrema(self, rule: str) -> None:
+    def _emit_row_extrema(self, result: _Result) -> None:
         """Lanes run along the scan. Most registers hold no new extremum."""
+        rule = result.reduce.removeprefix("scan_")
         f, k, lanes = self.f, self.k, self.lanes
-        dtype = self._dtype(self.value)
+        dtype = self._dtype(result.value)
         best, spot = f.var(vector(lanes, register_type(dtype))), f.var(vector(lanes, "i64"))
         self._evaluate(self._open_places(0), 1)
         best.set(k.identity(rule, dtype))
@@ -474,8 +737,8 @@ class _Phase:
 
         def body(part: int) -> None:
             self._evaluate(self._open_places(len(self.loops)), lanes)
-            value = k.splat(self.values[self.value], lanes)
-            first = f.extract(k.splat(self.values[self.position], lanes), 0)
+            value = k.splat(self.values[result.value], lanes)
+            first = f.extract(k.splat(self.values[result.position], lanes), 0)
             newer = k.extends(rule, dtype, best.get(), value)
             bits = f.cast("bitcast", newer, f"i{lanes}")
             with f.when_else(f.cmp("ne", bits, 0)) as otherwise:
@@ -492,11 +755,11 @@ class _Phase:
                 newer = k.extends(rule, dtype, best.get(), local)
                 at = f.add(f.cast("sext", place, vector(lanes, "i64")), f.splat(first, lanes))
                 at, local = f.select(newer, at, spot.get()), f.select(newer, local, best.get())
-                self._store(at, lanes)
+                self._store(result, at, lanes)
                 best.set(f.splat(f.extract(local, lanes - 1), lanes))
                 spot.set(f.splat(f.extract(at, lanes - 1), lanes))
                 otherwise()
-                self._store(spot.get(), lanes)
+                self._store(result, spot.get(), lanes)
 
         self._lane_loop(body)
 
@@ -594,7 +857,7 @@ class _Phase:
     def _line_load(self, dtype, operands, data, lanes, line) -> Value:
         slot, memory_name, index, conditions = data
         source = by_name(memory_name)
-        raw = self._load(self.nest.slot(slot, "ptr"), memory_type(source), index,
+        raw = self._load(self.nest.address(slot), memory_type(source), index,
                          [self.values[c] for c in conditions], lanes)
         return self.k.widen(raw, source)
 
@@ -631,21 +894,21 @@ class _Phase:
             return f.shuffle(f.load(wide, first), None, order)
         return f.shuffle(f.masked_load(wide, first, f.shuffle(mask, None, order)), None, order)
 
-    def _is_rounded(self, dtype: DType) -> bool:
-        """Does the value of this phase have the precision of `dtype` already?"""
-        kind, name = self.lines[self.value][:2]
-        return (self.mode == "set" and self.reduce is None and kind in ("cast", "load")
+    def _is_rounded(self, result: _Result, dtype: DType) -> bool:
+        """Does what is stored have the precision of `dtype` already?"""
+        kind, name = self.lines[result.value][:2]
+        return (result.mode == "set" and result.reduce is None and kind in ("cast", "load")
                 and name == dtype.name)
 
-    def _store(self, value: Value, lanes: int) -> None:
-        slot, dtype_name, index = self.where
+    def _store(self, result: _Result, value: Value, lanes: int) -> None:
+        slot, dtype_name, index = result.where
         f, k, dtype = self.f, self.k, by_name(dtype_name)
-        pointer, type_ = self.nest.slot(slot, "ptr"), memory_type(dtype)
-        if self.mode != "set":
+        pointer, type_ = self.nest.address(slot), memory_type(dtype)
+        if result.mode != "set":
             old = k.widen(self._load(pointer, type_, index, [], lanes), dtype)
-            rule = {"add": "sum", "mul": "prod"}.get(self.mode, self.mode)
-            value = k.combine(rule, dtype, old, value)
-        raw = k.narrow(value, dtype, self._is_rounded(dtype))
+            mode = result.mode.removeprefix("carry_")
+            value = k.combine({"add": "sum", "mul": "prod"}.get(mode, mode), dtype, old, value)
+        raw = k.narrow(value, dtype, self._is_rounded(result, dtype))
         _, lane_factor, dynamic = self._parts(index)
         if lanes == 1:
             f.store(raw, f.gep(pointer, self._offset(index, 1), type_))

@@ -40,11 +40,11 @@ class Epilogue:
 
     def define(self, module: Module) -> None:
         """Define the function that `call` calls."""
-        lanes, _, phases = self.key
+        _, _, phases = self.key
         f = module.function(_NAME, [
             ("ptr", "args"), ("ptr", "sums"), ("i64", "pitch"), ("i64", "batch"), ("i64", "row"),
             ("i64", "rows"), ("i64", "column"), ("i64", "columns")], internal=True)
-        nest = _Nest(f, lanes)
+        nest = _Nest(f)
         with f.loop(0, f.args["rows"]) as i:
             outer = [f.args["batch"], f.add(f.args["row"], i)]
             offset = f.mul(i, f.args["pitch"])
@@ -69,7 +69,7 @@ class Epilogue:
 
 def epilogue_of(phases: tuple[Phase, ...], lanes: int) -> tuple[Epilogue, list]:
     """(epilogue, contents of its slots) of phases over (batch, rows | columns in lanes)."""
-    key, slots = canonical(list(phases), {}, lanes)
+    key, slots = canonical([[phase] for phase in phases], [lanes] * len(phases))
     accumulator = next((number for number, slot in enumerate(slots)
                         if isinstance(slot, Pointer) and slot.kind == ACCUMULATOR), -1)
     if accumulator >= 0:

@@ -23,6 +23,7 @@ class Buffer:
     Attributes:
         kind: "in", "out" or "temp"; `number` counts within the kind.
         offset, strides: in elements of `dtype`.
+        per_thread: if not 0, every thread has its own copy, this many bytes after the last one's.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Buffer:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int = 0
+    per_thread: int = 0
 
     def index(self, position: Iterable[Index]) -> Index:
         """The element index of a position."""

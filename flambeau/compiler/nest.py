@@ -9,21 +9,29 @@ identity, and the slots' contents are the launch's arguments.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.target import Target
 
-__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split",
-           "tile_loop", "vector_lanes", "walk"]
+__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "tidy",
+           "renamed", "rewrite", "merges", "tile_loop", "vector_lanes", "walk"]
 
 
 @dataclasses.dataclass
 class Loop:
-    """One loop. If `clip` is (outer var, total), it ends at min(extent, total - outer * extent)."""
+    """One loop. If `clip` is (outer var, total), it ends at min(extent, total - outer * extent).
+
+    `parts` are the loops that it was merged from, outermost first; empty if it is one itself.
+    """
 
     var: int
     extent: int
     clip: tuple[int, int] | None = None
+    parts: tuple[Loop, ...] = ()
+
+    def unmerged(self) -> tuple[Loop, ...]:
+        return self.parts or (self,)
 
 
 @dataclasses.dataclass
@@ -39,7 +47,11 @@ class Phase:
         lane_reduced: the lanes are combined (horizontal) rather than kept (vertical).
         value: what is stored or reduced; `position`: for argmax/argmin, the counted position.
         target, where: the buffer stored to, and the element index there.
-        mode: "set", or how a scatter combines with what is there.
+        mode: "set", or how a scatter combines with what is there. "carry_" and a rule: the target
+            holds one row of results, which every iteration of the last outer loop adds to.
+        kept, reduced: the domain before loops were merged, without loops of one iteration.
+        lanes: how many, of the phase on its own; a reduction keeps them wherever it runs.
+        pinned: the variable of the loop that must become the lanes.
         free: variables of loops whose iterations never meet at one place of a scatter.
         tile: the last of `inner`, along which loads are contiguous that are not along the lanes:
             they are loaded in squares and transposed in registers.
@@ -59,6 +71,21 @@ class Phase:
     free: frozenset[int] = frozenset()
     tile: Loop | None = None
     carry: Expr | None = None
+    kept: list[Loop] = dataclasses.field(default_factory=list)
+    reduced: list[Loop] = dataclasses.field(default_factory=list)
+    lanes: int = 1
+    pinned: int | None = None
+
+    @property
+    def scans(self) -> bool:
+        return self.reduce is not None and self.reduce.startswith("scan_")
+
+    def loops(self) -> list[Loop]:
+        """All loops, outermost first."""
+        return [*self.outer, *self.inner, *([self.lane] if self.lane else [])]
+
+    def loads(self) -> list[Expr]:
+        return [expr for expr in walk(self.roots()) if expr.kind == "load"]
 
     def roots(self) -> list[Expr]:
         roots = [self.value] + [expr for expr in (self.position, self.carry) if expr]
@@ -82,15 +109,61 @@ def walk(roots: list[Expr]) -> list[Expr]:
     return order
 
 
+def rewrite(phase: Phase, move: Callable[[Index], Index],
+            replace: Callable[[Expr], Expr] | None = None) -> Phase:
+    """`phase` with the affine part of every index moved by `move`, and every load then exchanged
+    for what `replace` gives."""
+    made: dict[Expr, Expr] = {}
+
+    def moved(index: Index) -> Index:
+        result = move(index)
+        if index.dynamic:
+            dynamic = tuple((made[expr], stride) for expr, stride in index.dynamic)
+            result = Index(result.terms, result.const, dynamic)
+        return result
+
+    for expr in walk(phase.roots()):
+        data = expr.data
+        if expr.kind == "load":
+            data = data[0], moved(data[1]), tuple(made[c] for c in data[2])
+        elif expr.kind == "index":
+            data = moved(data)
+        elif expr.kind in ("inside", "divides", "quotient"):
+            data = moved(data[0]), data[1]
+        new = Expr(expr.kind, expr.dtype, tuple(made[arg] for arg in expr.args), data)
+        if replace is not None and new.kind == "load":
+            new = replace(new)
+        made[expr] = new
+    return dataclasses.replace(
+        phase, value=made[phase.value], where=moved(phase.where),
+        position=None if phase.position is None else made[phase.position],
+        carry=None if phase.carry is None else made[phase.carry])
+
+
+def renamed(phase: Phase, names: Mapping[int, int]) -> Phase:
+    """`phase` (its indices; not its loops) with other loop variables."""
+    def move(index: Index) -> Index:
+        return Index({names.get(var, var): f for var, f in index.terms.items()}, index.const)
+
+    return rewrite(phase, move)
+
+
 # --------------------------------------------------------------------------- normal form
-def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
-    """Fill in the loops of `phase`: merge what can be merged, order by memory, choose the lanes."""
+def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase, rows: Sequence[Loop] = ()
+              ) -> Phase:
+    """Fill in the loops of `phase`: merge what can be merged, order by memory, choose the lanes.
+
+    `rows`, some of the kept loops, become the outer loops as they are.
+    """
+    phase.kept = [loop for loop in kept if loop.extent != 1]
+    phase.reduced = [loop for loop in reduced if loop.extent != 1]
     exprs = walk(phase.roots())
     indices = {index for expr in exprs for index in expr.indices()} | {phase.where}
     loads = [expr.data[1] for expr in exprs if expr.kind == "load"]
-    kept = _merge(sorted((loop for loop in kept if loop.extent != 1),
+    fixed = {loop.var for loop in rows}
+    kept = _merge(sorted((loop for loop in phase.kept if loop.var not in fixed),
                          key=lambda loop: -phase.where.terms.get(loop.var, 0)), indices)
-    if phase.reduce is not None and phase.reduce.startswith("scan_"):
+    if phase.scans:
         # lanes are neighbours in memory that are scanned side by side, or there are none: gathering
         # others only pays where a step is dear
         dear = phase.reduce == "scan_logsumexp"
@@ -104,35 +177,60 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase) -> Phase:
             phase.lane, phase.inner, phase.lane_reduced = reduced[0], [], True
         return phase
     main = max(loads, key=lambda index: len(index.terms), default=phase.where)
-    reduced = _merge(sorted((loop for loop in reduced if loop.extent != 1),
-                            key=lambda loop: -main.terms.get(loop.var, 0)), indices)
+    reduced = _merge(sorted(phase.reduced, key=lambda loop: -main.terms.get(loop.var, 0)), indices)
     scatters = phase.mode != "set" or phase.where.dynamic
-    bound = _bound_vars(phase, kept) - phase.free if scatters else set()
+    carried = phase.mode.startswith("carry_")
+    bound = _bound_vars(phase, kept) - phase.free if scatters and not carried else set()
     candidates = [loop for loop in kept + reduced if loop.var not in bound]
-    if scatters:  # one by one is faster than gathering
+    if scatters and not carried:  # one by one is faster than gathering
         candidates = [loop for loop in candidates if phase.where.terms.get(loop.var) == 1]
-    lane = max(candidates, default=None, key=lambda loop: (
-        _lane_score(loop, loads, phase.where, loop in reduced), loop.extent))
+    lane = None
+    if candidates:
+        lane = candidates[0] if len(candidates) == 1 else min(candidates, key=lambda loop: (
+            loop.var != phase.pinned,
+            _lane_cost(loop, kept, reduced, exprs, phase.where), -loop.extent))
     phase.lane = lane
     phase.lane_reduced = lane in reduced
-    phase.outer = [loop for loop in kept if loop is not lane and loop.var not in bound]
+    free = [loop for loop in kept if loop is not lane and loop.var not in bound]
     phase.inner = ([loop for loop in kept if loop is not lane and loop.var in bound]
                    + [loop for loop in reduced if loop is not lane])
+    phase.outer = [*rows, *free]
+    if rows and phase.reduce is None:
+        phase.outer, phase.inner = list(rows), free + phase.inner
     return phase
+
+
+def tidy(phase: Phase, more: Iterable[int] = ()) -> Phase:
+    """`phase` without the variables of loops that were merged away in its indices; `more` are
+    variables that stay."""
+    live = {loop.var for loop in phase.loops()} | set(more)
+
+    def move(index: Index) -> Index:
+        if all(var in live for var in index.terms):
+            return index if not index.dynamic else Index(index.terms, index.const)
+        return Index({var: f for var, f in index.terms.items() if var in live}, index.const)
+
+    return rewrite(phase, move)
 
 
 def _merge(loops: list[Loop], indices: set[Index]) -> list[Loop]:
     """Join neighbours (outer, inner) that every index walks as one run of memory."""
     result: list[Loop] = []
     for loop in reversed(loops):
-        if result:
+        if result and merges(loop, result[-1], indices):
             inner = result[-1]
-            if all(index.terms.get(loop.var, 0) == index.terms.get(inner.var, 0) * inner.extent
-                   for index in indices):
-                inner.extent *= loop.extent
-                continue
-        result.append(Loop(loop.var, loop.extent))
+            result[-1] = Loop(inner.var, inner.extent * loop.extent, None,
+                              loop.unmerged() + inner.unmerged())
+        else:
+            result.append(loop)
     return result[::-1]
+
+
+def merges(outer: Loop, inner: Loop, indices: Iterable[Index]) -> bool:
+    """Does every index walk these two loops as one run?"""
+    return outer.clip is None and inner.clip is None and all(
+        index.terms.get(outer.var, 0) == index.terms.get(inner.var, 0) * inner.extent
+        for index in indices)
 
 
 def _bound_vars(phase: Phase, kept: list[Loop]) -> set[int]:
@@ -143,14 +241,50 @@ def _bound_vars(phase: Phase, kept: list[Loop]) -> set[int]:
             | {loop.var for loop in kept if not phase.where.terms.get(loop.var)})
 
 
-def _lane_score(loop: Loop, loads: list[Index], store: Index, reduced: bool) -> int:
-    score = 0
-    for index in loads:
-        factor = index.terms.get(loop.var, 0)
-        score += {1: 2, 0: 1, -1: 1}.get(factor, -2)
+LANES = 16.0  # for the choice of the lanes; not the machine's, so that trees depend on sizes alone
+GATHER, SCATTER, ACROSS = 0.8, 1.5, 8.0  # costs of one element, one element, one sum across lanes
+FAR = 4.0  # cost of a gathered element whose neighbours are only wanted after the whole sum
+
+
+def _lane_cost(lane: Loop, kept: Sequence[Loop], reduced: Sequence[Loop], exprs: Sequence[Expr],
+               store: Index) -> float:
+    """About how long the phase takes with its lanes along this loop, in accesses of a register."""
+    extents = {loop.var: loop.extent for loop in (*kept, *reduced)}
+    # lanes that a register fills on average
+    each = max(1, lane.extent) / max(1, -(-lane.extent // LANES))
+
+    def count(variables: Iterable[int]) -> float:
+        total = 1.0
+        for var in variables:
+            total *= extents.get(var, 1)
+        return total
+
+    def access(index: Index, dear: float) -> float:
+        moving = {v for expr, _ in index.dynamic for e in walk([expr]) for i in e.indices()
+                  for v in i.terms}
+        times = count(moving | set(index.terms))
+        if lane.var in moving or index.terms.get(lane.var, 1) not in (1, -1):
+            return times * dear
+        return times / each if lane.var in index.terms else times
+
+    late = ({loop.var for loop in kept} if lane.var in {loop.var for loop in reduced} else set())
+
+    def gather(index: Index) -> float:
+        far = abs(index.terms.get(lane.var, 0)) >= LANES
+        return FAR if far and any(index.terms.get(v) in (1, -1) for v in late) else GATHER
+
+    loads = [expr.data[1] for expr in exprs if expr.kind == "load"]
+    costs = [access(index, gather(index)) for index in loads]
     if not reduced:
-        score += 3 if store.terms.get(loop.var, 0) == 1 else -3
-    return score if loop.extent >= 4 else score - 6
+        work = sum(expr.data.cost for expr in exprs if expr.kind == "op")
+        return count(extents) / each * work / 16 + sum(costs) + access(store, SCATTER)
+    # what is computed on the way, rather than loaded, must not change the tree of a sum
+    whole = [cost for cost, index in zip(costs, loads, strict=True)
+             if index.dynamic or all(var in index.terms for var in extents)]
+    total = max(whole or costs, default=0.0)
+    if lane.var in {loop.var for loop in reduced}:
+        return total + ACROSS * count(loop.var for loop in kept)
+    return total + access(store, SCATTER) + count(extents) / each / 4
 
 
 def tile_loop(phase: Phase, lanes: int) -> Loop | None:
@@ -176,13 +310,17 @@ def vector_lanes(phase: Phase, target: Target) -> int:
     return target.lanes(min(8, max(4, min(sizes, default=4))))
 
 
-def split(loop: Loop, block: int, var: int) -> tuple[Loop, Loop]:
-    """Cut a loop into (blocks, elements of a block); `var` is the new variable of the blocks.
+def split(phase: Phase, loop: Loop, block: int, var: int) -> tuple[Phase, Loop, Loop]:
+    """Cut a loop of `phase` into (blocks, elements of a block): (the phase with indices that know
+    of both, the two loops). `var` is the new variable of the blocks."""
+    def move(index: Index) -> Index:
+        factor = index.terms.get(loop.var, 0)
+        if not factor:
+            return index if not index.dynamic else Index(index.terms, index.const)
+        return Index(index.terms | {var: factor * block}, index.const)
 
-    An index advances by `block` of the old variable's steps for each step of the new one: see
-    `splits`.
-    """
-    return Loop(var, -(-loop.extent // block)), Loop(loop.var, block, clip=(var, loop.extent))
+    blocks = Loop(var, -(-loop.extent // block))
+    return rewrite(phase, move), blocks, Loop(loop.var, block, clip=(var, loop.extent))
 
 
 # --------------------------------------------------------------------------- canonical form
@@ -227,46 +365,56 @@ class _Slots:
             self._shared[content] = self.add(content)
         return self._shared[content]
 
+    def beside(self, pointer: int, stride: int) -> int:
+        """The slot for a stride that belongs to a pointer's slot."""
+        if ("stride", pointer) not in self._shared:
+            self._shared["stride", pointer] = self.add(stride)
+        return self._shared["stride", pointer]
+
 
 LITERALS = (0, 1, -1, 2, 0.5, -0.5, True, False)
 
 
-def canonical(phases: list[Phase], splits: dict[int, tuple[int, int]], lanes: int
+def canonical(sweeps: Sequence[Sequence[Phase]], lanes: Sequence[int], carried: Loop | None = None
               ) -> tuple[tuple, list]:
-    """(key, slot contents) of the nest that runs `phases` in turn for each outer iteration.
+    """(key, slot contents) of the nest that runs `sweeps` in turn for each outer iteration.
 
-    The outer loops are common to the phases. `splits` maps the variable of a loop over blocks to
-    (the variable that was cut, the block's size).
+    The phases of a sweep share all loops, and all have the same outer loops. `lanes` are those of
+    each sweep; `carried` is the last outer loop if it must run in order.
     """
     slots = _Slots()
-    outer = phases[0].outer
-    key = (lanes, tuple(slots.add(loop.extent) for loop in outer),
-           tuple(_canonical_phase(phase, slots, splits) for phase in phases))
+    outer = sweeps[0][0].outer
+    free = outer if carried is None else outer[:-1]
+    key = (tuple(slots.add(loop.extent) for loop in free),
+           None if carried is None else _loop_key(carried, slots, _places(outer)),
+           tuple(_canonical_sweep(sweep, count, slots)
+                 for sweep, count in zip(sweeps, lanes, strict=True)))
     return key, slots.contents
 
 
-def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
-    # phases of one nest share their outer loops position by position
-    position = {loop.var: place for place, loop in enumerate(phase.outer)}
-    inner = list(phase.inner) + ([phase.lane] if phase.lane else [])
-    position |= {loop.var: len(phase.outer) + place for place, loop in enumerate(inner)}
+def _places(loops: Sequence[Loop]) -> dict[int, int]:
+    return {loop.var: place for place, loop in enumerate(loops)}
 
-    def loop_key(loop: Loop) -> tuple:
-        if loop.clip is None:
-            return slots.add(loop.extent), None
-        return slots.add(loop.extent), (position[loop.clip[0]], slots.add(loop.clip[1]))
 
+def _loop_key(loop: Loop, slots: _Slots, position: dict[int, int]) -> tuple:
+    if loop.clip is None:
+        return slots.add(loop.extent), None
+    return slots.add(loop.extent), (position[loop.clip[0]], slots.add(loop.clip[1]))
+
+
+def _canonical_sweep(sweep: Sequence[Phase], lanes: int, slots: _Slots) -> tuple:
+    phase = sweep[0]
+    loops = phase.loops()
+    position = _places(loops)
+    inner = loops[len(phase.outer):]
     lane_var = phase.lane.var if phase.lane else None
     tile_var = phase.tile.var if phase.tile else None
     numbered: dict[Expr, int] = {}
 
     def index_key(index: Index, with_const: bool = True) -> tuple:
         terms = []
-        for var, place in sorted(position.items(), key=lambda item: item[1]):
-            owner, times = splits.get(var, (var, 1))
+        for var, place in position.items():
             factor = index.terms.get(var, 0)
-            if owner != var:
-                factor += index.terms.get(owner, 0) * times
             if factor:
                 run = {1: "unit", -1: "back"}.get(factor) if var in (lane_var, tile_var) else None
                 terms.append((place, run or slots.add(factor)))
@@ -275,23 +423,29 @@ def _canonical_phase(phase: Phase, slots: _Slots, splits: dict) -> tuple:
                         for expr, stride in index.dynamic)
         return tuple(terms), const, dynamic
 
-    def pointer(buffer: Buffer, index: Index) -> int:
+    def pointer(buffer: Buffer, index: Index) -> int | tuple[int, int]:
         offset = index.const * buffer.dtype.itemsize
-        return slots.shared(Pointer(buffer.kind, buffer.number, offset))
+        slot = slots.shared(Pointer(buffer.kind, buffer.number, offset))
+        if not buffer.per_thread:
+            return slot
+        return slot, slots.beside(slot, buffer.per_thread)
 
-    lines = []
-    for expr in walk(phase.roots()):
+    lines: list[tuple] = []
+    for expr in walk([root for each in sweep for root in each.roots()]):
         args = tuple(numbered[arg] for arg in expr.args)
         lines.append((expr.kind, expr.dtype.name, args,
                       _canonical_data(expr, slots, numbered, index_key, pointer)))
         numbered[expr] = len(lines) - 1
-    loops = tuple(loop_key(loop) for loop in inner)
-    where = (pointer(phase.target, phase.where), phase.target.dtype.name,
-             index_key(phase.where, with_const=False))
-    return (len(phase.outer), loops, phase.lane is not None, phase.reduce, phase.lane_reduced,
-            phase.mode, tuple(lines), numbered[phase.value],
-            None if phase.position is None else numbered[phase.position], where,
-            phase.tile is not None, None if phase.carry is None else numbered[phase.carry])
+    results = tuple((
+        numbered[each.value], each.reduce, each.mode,
+        None if each.position is None else numbered[each.position],
+        (pointer(each.target, each.where), each.target.dtype.name,
+         index_key(each.where, with_const=False))) for each in sweep)
+    return (lanes, len(phase.outer), tuple(_loop_key(loop, slots, position) for loop in inner),
+            phase.lane is not None, any(each.lane_reduced for each in sweep), tuple(lines), results,
+            phase.tile is not None,
+            None if phase.carry is None else numbered[phase.carry],
+            phase.lane is not None and phase.reduce is not None and phase.lane.extent <= lanes)
 
 
 def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointer):

@@ -1,8 +1,8 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, schedule, fuse epilogues into products, group
-(phases over the same rows become one nest), split (long loops are cut into blocks that can run in
-parallel and round alike on any number of threads), canonicalise, plan memory.
+The passes, in order: take complex numbers apart, schedule, fuse epilogues into products, cut long
+sums (into blocks that can run in parallel and round alike on any number of threads), gather phases
+in nests and sweeps, shrink temporaries, cut long loops, canonicalise, plan memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from flambeau.compiler import libraries
-from flambeau.compiler.codegen import TILE_ROWS, emit_nest, nest_name
+from flambeau.compiler.codegen import emit_nest, nest_name
+from flambeau.compiler.cutting import STRIP, Temporaries, cut
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.fusing import fuse
 from flambeau.compiler.nest import (
@@ -19,14 +20,16 @@ from flambeau.compiler.nest import (
     Phase,
     Pointer,
     canonical,
+    normalise,
     split,
-    tile_loop,
+    tidy,
     vector_lanes,
     walk,
 )
 from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
+from flambeau.compiler.sweeps import FEW, Nest, Nests, extent_of
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
@@ -35,12 +38,9 @@ from flambeau.ir.graph import Graph, Value
 
 __all__ = ["Step", "Plan", "plan"]
 
-BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
-BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
 BLOCK_LONG_SCAN = 16384  # elements of a block of a long row that is scanned
-STRIP = 64  # columns of a scatter that one thread takes at least
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
-FEW = 16  # fewer independent iterations than this are too few to share out
+FEW_ROWS, MANY_ROWS, MOST_ROWS = 32, 512, 64  # rows that are added one by one: see _cut_of_columns
 GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
 MAX_CHUNKS = 64
 
@@ -74,13 +74,6 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
     return _Planner(scheduled, target, threads, aliases or {}).run()
 
 
-def long_elements(phase: Phase) -> int:
-    count = 1
-    for loop in [*phase.outer, *phase.inner, *([phase.lane] if phase.lane else [])]:
-        count *= loop.extent
-    return count
-
-
 class _Planner:
     def __init__(self, scheduled: Schedule, target: Target, threads: int,
                  aliases: Mapping[int, int]):
@@ -89,173 +82,104 @@ class _Planner:
         self.target = target
         self.threads = threads
         self.temps = list(scheduled.temps)
-        self.splits: dict[int, tuple[int, int]] = {}
         self.next_var = 1 << 30
-        self.total_work = 0
+        self.nests = Nests(self._memory, self._lanes)
 
     def run(self) -> Plan:
-        groups: list = []
         for step in fuse(self.scheduled.steps, self._memory, self._var):
-            if not isinstance(step, Phase):
-                groups.append(step)
-                continue
-            self._split_map(step)
-            if groups and isinstance(groups[-1], list) and self._joins(groups[-1], step):
-                groups[-1].append(step)
+            if isinstance(step, Phase):
+                self._add(step)
             else:
-                groups.append([step])
-        cut: list = []
-        for group in groups:
-            alone = isinstance(group, list) and len(group) == 1
-            cut += self._split_reduce(group[0]) if alone else [group]
+                self.nests.steps.append(step)
+        planned = Temporaries(self.nests.steps, self.temps, self.threads).settle()
         steps: list[tuple[Step, int]] = []
-        for step in cut:
-            steps += [self._nest(step)] if isinstance(step, list) else libraries.steps(
+        for step in planned:
+            steps += [self._nest(step)] if isinstance(step, Nest) else libraries.steps(
                 step, self.target, self.threads)
-        self.total_work += sum(work for _, work in steps)
         arena = _Arena(self.temps, [step for step, _ in steps])
         checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                       for step, _ in steps for slot in step.slots)
-        return Plan([step for step, _ in steps], arena.size, checked, self.total_work)
+        return Plan([step for step, _ in steps], arena.size, checked,
+                    sum(work for _, work in steps))
 
-    # ------------------------------------------------------------------ nests
-    def _nest(self, phases: list[Phase]) -> tuple[Step, int]:
-        lanes = max(1, min(vector_lanes(phase, self.target) for phase in phases))
-        key, slots = canonical(phases, self.splits, lanes)
-        work = sum(long_elements(phase) * len(walk(phase.roots())) for phase in phases)
-        iterations = _iterations(phases[0])
-        sequential = any(phase.mode != "set" and not phase.outer for phase in phases)
-        nchunks = 1 if sequential or self.threads == 1 else max(
-            1, min(iterations, work // GRAIN, MAX_CHUNKS))
-        return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
-
-    def _var(self) -> int:
-        self.next_var += 1
-        return self.next_var
-
-    # ------------------------------------------------------------------ grouping
-    def _joins(self, group: list[Phase], phase: Phase) -> bool:
-        """May `phase` run row by row together with `group`? Then rows stay in the nearest cache."""
-        first = group[0]
-        if not phase.outer or len(phase.outer) != len(first.outer) or any(
-                a.extent != b.extent for a, b in zip(phase.outer, first.outer, strict=True)):
-            return False
-        if phase.mode != "set" or phase.where.dynamic or any(
-                p.mode != "set" or p.where.dynamic for p in group):
-            return False
-        written = {self._memory(p.target): p for p in group}
-        target = self._memory(phase.target)
-        if target in written or any(
-                self._memory(expr.data[0]) == target and not self._same_row(phase, p, expr.data[1])
-                for p in group for expr in _loads(p)):
-            return False
-        return all(self._same_row(written[self._memory(buffer)], phase, index)
-                   for buffer, index in (expr.data[:2] for expr in _loads(phase))
-                   if self._memory(buffer) in written)
+    def _lanes(self, phase: Phase) -> int:
+        return vector_lanes(phase, self.target)
 
     def _memory(self, buffer: Buffer) -> tuple[str, int]:
         """What names the memory of a buffer: an input that is overwritten goes by its own name."""
         name = buffer.kind, buffer.number
         return self.overwrites.get(name, name)
 
-    def _factor(self, index: Index, loop: Loop) -> int:
-        """How far an index moves with one step of a loop, which may count blocks of another."""
-        owner, times = self.splits.get(loop.var, (None, 0))
-        return index.terms.get(loop.var, 0) + index.terms.get(owner, 0) * times
+    def _var(self) -> int:
+        self.next_var += 1
+        return self.next_var
 
-    def _same_row(self, writer: Phase, reader: Phase, index: Index) -> bool:
-        """Does each outer iteration of `reader` read only what that one of `writer` writes?"""
-        if index.dynamic:
-            return False
-        steps = []
-        for a, b in zip(writer.outer, reader.outer, strict=True):
-            step = self._factor(writer.where, a)
-            if step <= 0 or self._factor(index, b) != step:
-                return False
-            steps.append(step)
-        low = high = index.const - writer.where.const
-        for loop in [*reader.inner, *([reader.lane] if reader.lane else [])]:
-            reach = index.terms.get(loop.var, 0) * (loop.extent - 1)
-            low, high = low + min(reach, 0), high + max(reach, 0)
-        return low >= 0 and high < min(steps)
+    # ------------------------------------------------------------------ nests
+    def _nest(self, nest: Nest) -> tuple[Step, int]:
+        nest = cut(nest, self._var)
+        lanes = [_sweep_lanes(sweep) for sweep in nest.sweeps]
+        carried = nest.rows[-1] if nest.block else None
+        key, slots = canonical(nest.sweeps, lanes, carried)
+        work = sum(extent_of(sweep[0].loops()) * len(walk([r for p in sweep for r in p.roots()]))
+                   for sweep in nest.sweeps)
+        iterations = extent_of(nest.rows[:-1] if nest.block else nest.rows)
+        sequential = any(p.mode not in ("set",) and not p.outer for p in nest.phases())
+        nchunks = 1 if sequential or self.threads == 1 else max(
+            1, min(iterations, work // GRAIN, MAX_CHUNKS))
+        return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
 
-    # ------------------------------------------------------------------ cutting long loops
-    def _split_map(self, phase: Phase) -> None:
-        """Cut a long loop of independent elements into blocks, for threads and for the cache."""
-        lane = phase.lane
-        scans = phase.reduce is not None and phase.reduce.startswith("scan_")
-        block = BLOCK_SCAN if scans else BLOCK_MAP
-        if phase.reduce is not None and (not scans or phase.lane_reduced):
+    # ------------------------------------------------------------------ cutting long sums
+    def _add(self, phase: Phase) -> None:
+        """Add a phase to the nests. A long sum with few results goes in two: blocks into partial
+        results, then those. So there is one tree for any number of threads."""
+        if phase.reduce in ("scan_sum", "scan_prod") and phase.lane_reduced \
+                and phase.lane.extent > 2 * BLOCK_LONG_SCAN and extent_of(phase.outer) < FEW:
+            self._add_long_scan(phase)
             return
-        tile = tile_loop(phase, vector_lanes(phase, self.target))
-        if tile is not None:
-            var = self._var()
-            self.splits[var] = (tile.var, TILE_ROWS)
-            blocks, phase.tile = split(tile, TILE_ROWS, var)
-            phase.outer = [blocks if loop is tile else loop for loop in phase.outer]
-            phase.inner = [phase.tile]
-        if phase.inner and lane is not None and (phase.mode != "set" or phase.where.dynamic):
-            # what is scattered in order: columns are independent
-            block = STRIP * -(-lane.extent // (STRIP * FEW))
-        if lane is None or lane.extent <= 2 * block or _iterations(phase) >= FEW:
+        found = self._cut_of(phase)
+        if found is None:
+            self.nests.add(phase)
             return
-        var = self._var()
-        self.splits[var] = (lane.var, block)
-        blocks, phase.lane = split(lane, block, var)
-        phase.outer.append(blocks)
-
-    def _split_reduce(self, phase: Phase) -> list[list[Phase]]:
-        """Reduce blocks into partial results, then those: one tree for any number of threads."""
-        if phase.reduce in ("scan_sum", "scan_prod") and phase.lane_reduced:
-            return self._split_scan(phase)
-        if phase.reduce is None or phase.reduce.startswith(("arg", "scan_")) or (
-                phase.lane is None or _iterations(phase) >= FEW):
-            return [[phase]]
-        reduced = phase.inner + ([phase.lane] if phase.lane_reduced else [])
-        count = 1
-        for loop in reduced:
-            count *= loop.extent
-        if not reduced or count <= 2 * BLOCK_REDUCE:
-            return [[phase]]
-        longest = max(reduced, key=lambda loop: loop.extent)
-        block = max(1, BLOCK_REDUCE * longest.extent // count)
-        if longest is phase.lane:
-            block = max(block, 256)
-        if longest.extent <= block:
-            return [[phase]]
-        var = self._var()
-        self.splits[var] = (longest.var, block)
-        blocks, rest = split(longest, block, var)
+        loop, block = found
+        whole, phase = phase, tidy(phase)
+        first, blocks, rest = split(phase, loop, block, self._var())
         kept = phase.outer + ([] if phase.lane_reduced else [phase.lane])
-        sizes = [loop.extent for loop in kept]
-        strides = dict(zip((loop.var for loop in kept), contiguous_strides(sizes), strict=True))
-        width = 1
-        for size in sizes:
-            width *= size
+        sizes = [each.extent for each in kept]
+        strides = dict(zip((each.var for each in kept), contiguous_strides(sizes), strict=True))
+        width = extent_of(kept)
         partial = Buffer("temp", len(self.temps), phase.value.dtype, (blocks.extent, width),
                          (width, 1))
         self.temps.append(partial)
-        first = dataclasses.replace(
-            phase, outer=[blocks, *phase.outer], target=partial,
-            where=Index(strides | {var: width}),
-            inner=[rest if loop is longest else loop for loop in phase.inner],
-            lane=rest if longest is phase.lane else phase.lane)
         again = Loop(self._var(), blocks.extent)
         load = Expr("load", partial.dtype, (), (partial, Index(strides | {again.var: width}), ()))
-        second = Phase(list(phase.outer), [again], phase.lane, load, phase.target, phase.where,
-                       reduce=phase.reduce)
-        if phase.lane_reduced:
-            second.inner, second.lane, second.lane_reduced = [], again, True
-        return [[first], [second]]
+        second = normalise(kept, [again], Phase([], [], None, load, phase.target, phase.where,
+                                                reduce=phase.reduce))
+        if not (_sums_columns(phase) and not phase.outer and len(phase.inner) == 1
+                and self._carried(whole, partial, blocks, block)):
+            where = Index(strides | {blocks.var: width})
+            self._add_first(first, loop, rest, blocks, partial, where)
+        self._add(second)
 
-    def _split_scan(self, phase: Phase) -> list[list[Phase]]:
+    def _carried(self, phase: Phase, partial: Buffer, blocks: Loop, block: int) -> bool:
+        phase.lanes = self._lanes(phase)
+        return self.nests.carry(phase, partial, blocks, block)
+
+    def _add_first(self, first: Phase, loop: Loop, rest: Loop, blocks: Loop, partial: Buffer,
+                   where: Index) -> None:
+        reduced = [rest if each is loop else each for each in first.inner]
+        if first.lane_reduced:
+            reduced.append(rest if first.lane is loop else first.lane)
+        kept = first.outer + ([] if first.lane_reduced else [first.lane])
+        made = normalise([blocks, *kept], reduced, dataclasses.replace(
+            first, target=partial, where=where, pinned=first.lane.var))
+        self.nests.add(made)
+
+    def _add_long_scan(self, phase: Phase) -> None:
         """Reduce the blocks of a long row, scan what comes out, then each block from there."""
-        if phase.lane.extent <= 2 * BLOCK_LONG_SCAN or _iterations(phase) >= FEW:
-            return [[phase]]
+        phase = tidy(phase)
         var, again = self._var(), self._var()
-        self.splits[var] = (phase.lane.var, BLOCK_LONG_SCAN)
-        blocks, rest = split(phase.lane, BLOCK_LONG_SCAN, var)
         rule, dtype = phase.reduce.removeprefix("scan_"), phase.value.dtype
+        last, blocks, rest = split(phase, phase.lane, BLOCK_LONG_SCAN, var)
         wide = dtypes.float64 if dtype is dtypes.float32 else dtype
         sizes = [loop.extent for loop in phase.outer]
         rows = dict(zip((loop.var for loop in phase.outer),
@@ -268,27 +192,64 @@ class _Planner:
             return Expr("load", wide, (), (partial, index, ()))
 
         identity = Expr("const", wide, (), 0 if rule == "sum" else 1)
-        value = phase.value if wide is dtype else Expr("cast", wide, (phase.value,))
+        value = last.value if wide is dtype else Expr("cast", wide, (last.value,))
         behind = Index(rows | {again: 1}, 1)
-        return [
-            [Phase(list(phase.outer), [], None, identity, partial, Index(rows))],
-            [Phase([*phase.outer, blocks], [], rest, value, partial, Index(rows | {var: 1}, 1),
-                   reduce=rule, lane_reduced=True)],
-            [Phase(list(phase.outer), [Loop(again, blocks.extent)], None, load(behind), partial,
-                   behind, reduce=phase.reduce)],
-            [dataclasses.replace(phase, outer=[*phase.outer, blocks], lane=rest,
-                                 carry=load(Index(rows | {var: 1})))]]
+        self.nests.add(normalise(phase.outer, [], Phase(
+            [], [], None, identity, partial, Index(rows))))
+        self.nests.add(normalise([*phase.outer, blocks], [rest], Phase(
+            [], [], None, value, partial, Index(rows | {var: 1}, 1), reduce=rule,
+            pinned=rest.var)))
+        self.nests.add(Phase(list(phase.outer), [Loop(again, blocks.extent)], None, load(behind),
+                             partial, behind, reduce=phase.reduce))
+        self.nests.add(dataclasses.replace(
+            last, outer=[*phase.outer, blocks], lane=rest,
+            carry=load(Index(rows | {var: 1}))))
+
+    def _cut_of(self, phase: Phase) -> tuple[Loop, int] | None:
+        """(the loop to cut, into blocks of how many), or None."""
+        if phase.reduce is None or phase.scans or phase.position is not None \
+                or phase.lane is None or phase.where.dynamic or phase.mode != "set":
+            return None
+        if _sums_columns(phase):
+            return _cut_of_columns(phase)
+        if extent_of(phase.outer) >= FEW:
+            return None
+        reduced = [*phase.inner, phase.lane]
+        count = extent_of(reduced)
+        if count <= 2 * BLOCK_REDUCE:
+            return None
+        longest = max(reduced, key=lambda loop: loop.extent)
+        block = max(1, BLOCK_REDUCE * longest.extent // count)
+        if longest is phase.lane:
+            block = max(block, 256)
+        return None if longest.extent <= block else (longest, block)
 
 
-def _iterations(phase: Phase) -> int:
-    count = 1
-    for loop in phase.outer:
-        count *= loop.extent
-    return count
+def _sums_columns(phase: Phase) -> bool:
+    """Do lanes run along results, rows being added to rows?"""
+    return phase.reduce is not None and phase.lane is not None and not phase.lane_reduced \
+        and phase.position is None and not phase.scans
 
 
-def _loads(phase: Phase) -> list[Expr]:
-    return [expr for expr in walk(phase.roots()) if expr.kind == "load"]
+def _cut_of_columns(phase: Phase) -> tuple[Loop, int] | None:
+    if not phase.inner:
+        return None
+    rows = phase.inner[0]
+    count, width = extent_of(phase.inner), phase.lane.extent
+    strips = extent_of(phase.outer) * max(1, width // STRIP)
+    if count <= FEW_ROWS or count * width <= 2 * BLOCK_REDUCE or (
+            strips >= FEW and count <= MANY_ROWS):
+        return None
+    most = max(MOST_ROWS, BLOCK_REDUCE // width)  # a block of few columns is not worth its start
+    wanted = min(most, max(8, count // 128 * 8))
+    block = max(1, wanted * rows.extent // count)
+    return None if rows.extent <= block else (rows, block)
+
+
+def _sweep_lanes(sweep: Sequence[Phase]) -> int:
+    """A reduction keeps its own lanes, whatever runs beside it: they are part of its tree."""
+    sums = [phase.lanes for phase in sweep if phase.reduce is not None]
+    return max(1, min(sums or [phase.lanes for phase in sweep]))
 
 
 # ---------------------------------------------------------------------- memory
