@@ -1,4 +1,4 @@
-"""Attention kernels against softmax(Q K^T) V in NumPy, and against autograd through that formula."""
+"""Attention kernels against softmax(Q K^T) V, and against autograd through that formula."""
 
 from __future__ import annotations
 

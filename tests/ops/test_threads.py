@@ -1,4 +1,4 @@
-"""Equal bits on any number of threads: every operation, with its gradient, cut as finely as can be."""
+"""Equal bits on any number of threads: every operation and gradient, cut as finely as can be."""
 
 from __future__ import annotations
 
