@@ -1,7 +1,8 @@
 """Compiling whole functions: capture of one real run, guards, replay as one native call.
 
-`capture.py` turns a run into a program, `guards.py` says when the program may be used again,
-`compiled.py` is what users hold.
+`compiled.py` is what users hold: it chooses a program for a call. `capture.py` follows a run and
+writes it down as values, `recording.py` finds the program's inputs and results, `replay.py` runs
+it, `guards.py` says when it may be used again.
 """
 
 from __future__ import annotations

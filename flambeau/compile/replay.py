@@ -1,0 +1,151 @@
+"""A captured program that is ready to run again: one native call over planned memory."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from flambeau.autograd.grad_mode import mode
+from flambeau.compile.guards import Guard, rebuild
+from flambeau.compile.recording import Recording
+from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.target import host
+from flambeau.runtime import memory, pool
+from flambeau.runtime.executable import build_program
+from flambeau.tensor import launches, tape
+from flambeau.tensor.meta import contiguous_meta
+
+__all__ = ["Replay", "found"]
+
+
+class Replay:
+    """A compiled program, ready to run again."""
+
+    def __init__(self, recording: Recording, guard: Guard):
+        self.recording, self.guard = recording, guard
+        graph = recording.graph
+        self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
+        self.numbers = [(group, key) for _, group, key in recording.numbers]
+        self.metas = [contiguous_meta(t._meta.dtype, tuple(t._meta.shape))
+                      for t in recording.results]
+        position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
+        count = len(recording.results)
+        self.updated = [position[m.initial] for m in recording.updates]
+        aliases = {count + i: source for i, source in enumerate(self.updated)}
+        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides)
+                  for i, (_, _, m) in enumerate(self.sources)] + [None] * len(self.numbers)
+        layouts = self.metas + [self.sources[i][2] for i in self.updated]
+        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
+                   for i, m in enumerate(layouts)]
+        self.plan = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
+                         recording.effects)
+        kinds = [None] * len(self.sources) + [float] * len(self.numbers)
+        self.program = build_program(self.plan, kinds, len(outputs))
+        generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
+        self.locks = [generators[key].lock for key in sorted(generators)]
+        self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
+        self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
+        self.shape, self.returned = recording.shape, recording.returned
+        self.owners, self.records = recording.owners, recording.records
+        self.held: list[tuple[Any, bool]] = []
+        self.first_gradient = recording.first_gradient
+        recording.capture.kept = []
+
+    def mismatch(self) -> str | None:
+        """None if the program may run now, else what has changed."""
+        for tensor, spot, meta in self.sources:
+            if spot is None and tensor._meta is not meta:
+                return f"the layout of a tensor of shape {list(meta.shape)}"
+            if spot.__class__ is tuple and spot[0] == "grad":
+                grad = spot[1]._grad
+                if grad is None or grad._meta is not meta:
+                    return f"the gradient of a tensor of shape {list(meta.shape)}"
+        for leaf, had in self.held:
+            if (leaf._grad is not None) is not had:
+                return f"the gradient of a tensor of shape {list(leaf.shape)}"
+        return self.guard.holds()
+
+    def _launch(self, argv: list) -> tuple[int, int] | None:
+        if not self.locks:
+            return launches.late.launch(self.program.address, *argv)
+        with contextlib.ExitStack() as held:  # one draw from a generator at a time
+            for lock in self.locks:
+                held.enter_context(lock)
+            return launches.late.launch(self.program.address, *argv)
+
+    def run(self, leaves: list) -> Any:
+        """One native call."""
+        inputs = [tensor if spot is None else found(spot, leaves)
+                  for tensor, spot, _ in self.sources]
+        numbers = [group[key] for group, key in self.numbers]
+        argv = [t._ptr for t in inputs] + numbers
+        results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
+        argv += [t._ptr for t in results]
+        argv += [inputs[i]._ptr for i in self.updated]
+        if self.arena is not None:
+            arena = self.arena.new(self.plan.arena_bytes)
+            argv.append(arena.ptr)
+        failure = self._launch(argv)
+        if failure is not None:
+            raise_compiled(failure, inputs)
+        for i in self.updated:
+            inputs[i]._storage.version += 1
+        for leaf, grad in zip(self.owners, results[self.first_gradient:], strict=True):
+            found(leaf, leaves)._grad = grad
+        for result, (wanted, recorded) in zip(results, self.records, strict=True):
+            if not recorded:
+                result._rg, result._grad_fn = wanted, None
+        values = {}
+        for one in self.returned:
+            if id(one) not in values:
+                kind, what = one
+                values[id(one)] = (
+                    results[what] if kind == "result" else leaves[what] if kind == "leaf" else
+                    view_of(found(what[0], leaves), *what[1:]) if kind == "view" else what)
+        return rebuild(self.shape, [values[id(one)] for one in self.returned])
+
+    def explain(self) -> str:
+        """What the program consists of."""
+        names: dict[str, int] = {}
+        for step in self.plan.steps:
+            family = step.name.rsplit("_", 1)[0] if step.name.startswith("nest") else step.name
+            names[family] = names.get(family, 0) + 1
+        kernels = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
+        return (f"  program: {len(self.sources)} tensors and {len(self.numbers)} numbers in, "
+                f"{len(self.metas)} results, {len(self.updated)} tensors updated in place, "
+                f"{len(self.plan.steps)} kernels ({kernels}), "
+                f"{self.plan.arena_bytes / 1e6:.1f} MB of temporaries")
+
+
+def found(spot: Any, leaves: list) -> Any:
+    """A tensor of this call: an argument by its place, its base, a gradient, or the tensor itself.
+    """
+    if spot.__class__ is int:
+        return leaves[spot]
+    if spot.__class__ is not tuple:
+        return spot
+    kind, of = spot
+    tensor = leaves[of] if of.__class__ is int else of
+    return tensor._base if kind == "base" else tensor._grad
+
+
+def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -> Any:
+    """A part of `root`, `offset` bytes behind its start; its history is made when asked for, unless
+    the view was made while nothing was recorded."""
+    view = tape.alias_of(root)
+    view._meta, view._ptr = meta, root._ptr + offset
+    if recorded and root._rg and mode() & 3 == 1:
+        view._base, view._rg = root if root._base is None else root._base, True
+        if inherits:
+            view._inherits, view._view_no_grad = True, True
+            view._view_version = view._storage.version
+    return view
+
+
+def raise_compiled(failure: tuple[int, int], inputs: list) -> None:
+    """A kernel of a compiled program has reported an error."""
+    code, value = failure
+    if code == 1:
+        raise IndexError(f"index {value} is out of range in a compiled function; run it without "
+                         "torch.compile to see the operation")
+    raise RuntimeError("ZeroDivisionError: integer division by zero in a compiled function")
