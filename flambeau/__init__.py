@@ -68,7 +68,14 @@ _HOMES = {
         "get_num_interop_threads", "set_num_interop_threads",
         "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
         "get_default_device", "set_default_device",
-        "set_float32_matmul_precision", "get_float32_matmul_precision", "is_autocast_enabled"),
+        "set_float32_matmul_precision", "get_float32_matmul_precision"),
+    "amp.autocast_mode": (
+        "autocast", "autocast_decrement_nesting", "autocast_increment_nesting",
+        "clear_autocast_cache", "get_autocast_cpu_dtype", "get_autocast_dtype",
+        "get_autocast_gpu_dtype", "is_autocast_cache_enabled", "is_autocast_cpu_enabled",
+        "is_autocast_enabled", "set_autocast_cache_enabled", "set_autocast_cpu_dtype",
+        "set_autocast_cpu_enabled", "set_autocast_dtype", "set_autocast_enabled",
+        "set_autocast_gpu_dtype"),
     "tensor.display": ("set_printoptions",),
     "runtime.generator": ("Generator", "default_generator"),
     "runtime.memory": ("OutOfMemoryError",),
@@ -88,7 +95,7 @@ _RENAMED = {
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
               "nan": float("nan"), "newaxis": None}
 
-_PACKAGES = ("autograd", "masked", "nn", "optim", "utils", "serialization", "testing", "linalg",
+_PACKAGES = ("amp", "autograd", "masked", "nn", "optim", "utils", "serialization", "testing", "linalg",
              "special", "random", "cpu", "cuda", "backends", "types")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}

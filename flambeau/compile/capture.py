@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from flambeau.ops.primitives.elementwise import (
 from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
 from flambeau.tensor.dispatch import extent
 from flambeau.tensor.interop import twin
-from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.meta import Meta, TensorBase
 
 __all__ = ["Capture", "CaptureError", "Forgiving", "Memory"]
 
@@ -57,22 +58,45 @@ def refuse(what: str, rewrite: str) -> CaptureError:
 class Memory:
     """One storage during a capture.
 
+    It does not keep the storage alive: a run that is captured needs no more memory than another.
+
     Attributes:
-        tensor: a tensor that spans what is known of the storage; keeps it alive.
-        value: the elements of `tensor` at this moment.
+        address: where the storage begins, to tell it from a later one with the same id.
+        region: (address, layout) of what is known of the storage: the *root*.
+        value: the elements of the root at this moment.
         initial: `value` before the run if the storage is older than the run, else None.
         views: the values of other regions of the storage, valid for the present `value`.
-        unrecorded: the value was computed from tensors that require grad, but not recorded.
+        recorded: the value was computed from tensors that require grad, and recorded.
+        unrecorded: the same, but not recorded.
     """
 
-    __slots__ = ("tensor", "value", "initial", "views", "unrecorded")
+    __slots__ = ("address", "region", "value", "initial", "views", "recorded", "unrecorded",
+                 "_tensor")
 
     def __init__(self, tensor: Any, value: Value, initial: Value | None):
-        self.tensor = tensor
+        self.address = tensor._storage.ptr
+        self.region = tensor._ptr, tensor._meta
+        self._tensor = weakref.ref(tensor)
         self.value = value
         self.initial = initial
         self.views: dict = {}
-        self.unrecorded = False
+        self.recorded = self.unrecorded = False
+
+    @property
+    def tensor(self) -> Any:
+        """The tensor that the root was first seen as, or None if it is gone."""
+        return self._tensor()
+
+    @property
+    def meta(self) -> Meta:
+        """The layout of the root."""
+        return self.region[1]
+
+    @property
+    def has_history(self) -> bool:
+        """Might a detached reading of the value give its owner a gradient?"""
+        tensor = self._tensor()
+        return self.recorded or self.unrecorded or tensor is not None and tensor._rg
 
 
 class Capture:
@@ -97,7 +121,8 @@ class Capture:
         self.roots: dict[int, Any] = {}
         self.forgotten: set[int] = set()
         self.spots: dict[int, Any] = {}
-        self.kept: list = []  # nothing may die while ids and addresses identify it
+        self.kept: list = []  # what is known by its id, and might die
+        self.made: list[weakref.ref] = []  # tensors of the run, to see which of them outlive it
         self.operations = 0
 
     # ------------------------------------------------------------------ regions
@@ -139,13 +164,14 @@ class Capture:
         """The storage of `tensor`; it becomes an input if the run has not made it."""
         owner = self._owner(tensor)
         found = self.memories.get(id(owner))
-        if found is None:
+        if found is None or found.address != owner.ptr:
             root = self.roots.get(id(owner))
             if root is None:
                 root = tensor if tensor._base is None else tensor._base
             placeholder = tensor_input(tuple(root._meta.shape), root._meta.dtype)
             self.inputs.append((placeholder, root))
             found = self.memories[id(owner)] = Memory(root, placeholder, placeholder)
+            found.address = owner.ptr
             self.kept.append(owner)
         return found
 
@@ -155,7 +181,7 @@ class Capture:
         meta = tensor._meta
         zero = expand(constant(0, meta.dtype, number=False), meta.shape)
         self.memories[id(owner)] = Memory(tensor, zero, None)
-        self.kept += [owner, tensor]
+        self.made.append(weakref.ref(tensor))
 
     def given(self, tensor: Any) -> None:
         """New memory has got its content from Python: a constant of the program. The run may write
@@ -168,7 +194,7 @@ class Capture:
         """The elements of `tensor` at this moment."""
         memory = self.memory_of(tensor)
         region = self._region(tensor)
-        if region == self._region(memory.tensor):
+        if region == memory.region:
             return memory.value
         if region not in memory.views:
             root = _reinterpreted(self._dense(memory), tensor._meta.dtype)
@@ -178,18 +204,17 @@ class Capture:
 
     def _dense(self, memory: Memory) -> Value:
         """The root's value, row-major in memory order."""
-        meta = memory.tensor._meta
-        if meta.contiguous:
+        if memory.meta.contiguous:
             return memory.value
         raise refuse("a view of a tensor that is not contiguous",
                      "Call .contiguous() on the base first, outside of the compiled function.")
 
     def _offset(self, memory: Memory, tensor: Any) -> int:
         itemsize = tensor._meta.dtype.itemsize
-        offset, rest = divmod(tensor._ptr - memory.tensor._ptr, itemsize)
+        offset, rest = divmod(tensor._ptr - memory.region[0], itemsize)
         reach = offset + sum((n - 1) * s for n, s in zip(tensor._meta.shape, tensor._meta.strides,
                                                          strict=True))
-        root = memory.tensor._meta
+        root = memory.meta
         parts = tensor._meta.dtype.to_complex() is root.dtype.to_complex() and (
             "c" in tensor._meta.dtype.kind + root.dtype.kind)  # complex numbers and their parts
         if (rest or offset < 0 or tensor._meta.numel and (reach + 1) * itemsize > root.nbytes
@@ -202,7 +227,7 @@ class Capture:
         """`tensor` has been overwritten with `value`."""
         memory = self.memory_of(tensor)
         region = self._region(tensor)
-        if region == self._region(memory.tensor):
+        if region == memory.region:
             memory.value = value
             memory.views.clear()
             return
@@ -213,8 +238,7 @@ class Capture:
             at = iota(value.shape, d)
             place = add(place, mul(at, filled(stride, at)))
         written = reshape(scatter(flat, [place], value, "set"), root.shape)
-        memory.value = reshape(_reinterpreted(written, memory.tensor._meta.dtype),
-                               memory.tensor._meta.shape)
+        memory.value = reshape(_reinterpreted(written, memory.meta.dtype), memory.meta.shape)
         memory.views.clear()
         memory.views[region] = value
 
@@ -227,8 +251,7 @@ class Capture:
         value = self.value_of(tensor)
         apart = not tensor._rg or tensor._inherits and tensor._grad_fn is None
         if apart and value.dtype.kind in "fc" and is_recording():
-            memory = self.memory_of(tensor)
-            if memory.unrecorded or memory.tensor._rg:
+            if self.memory_of(tensor).has_history:
                 return stop_gradient(value)
         return value
 
@@ -247,16 +270,18 @@ class Capture:
         """A launch has computed new tensors."""
         self.operations += 1
         values = self._results(launch, args)
-        unrecorded = self._unrecorded(args)
+        wanted = self._has_history(args)
         for tensor, value in zip(results, values, strict=True):
             self.created(tensor)
             memory = self.memories[id(self._owner(tensor))]
-            memory.value, memory.unrecorded = value, unrecorded
+            memory.value = value
+            memory.recorded, memory.unrecorded = wanted and is_recording(), wanted and (
+                not is_recording())
 
-    def _unrecorded(self, args: Sequence) -> bool:
-        """Is something computed of tensors that require grad, which the tape must not see?"""
-        return not is_recording() and any(
-            a._rg or self.memory_of(a).unrecorded for a in args if isinstance(a, TensorBase))
+    def _has_history(self, args: Sequence) -> bool:
+        """Is something computed of tensors that require grad?"""
+        return any(a._rg or self.memory_of(a).unrecorded for a in args
+                   if isinstance(a, TensorBase))
 
     def wrote(self, launch: Any, args: Sequence, targets: Sequence) -> None:
         """A launch has overwritten tensors."""
@@ -265,7 +290,7 @@ class Capture:
         for tensor, value in zip(targets, values, strict=True):
             value = convert(value, tensor._meta.dtype)
             self.assign(tensor, value)
-            if self._unrecorded(args):
+            if not is_recording() and self._has_history(args):
                 self.memory_of(tensor).unrecorded = True
 
     def _results(self, launch: Any, args: Sequence) -> Sequence[Value]:
@@ -274,11 +299,12 @@ class Capture:
 
     def viewed(self, launch: Any, base: Any, view: Any) -> None:
         """A view was made: its value is read from the memory when it is needed."""
-        self.memory_of(base)
+        self.aliased(base, view)
 
     def aliased(self, source: Any, alias: Any) -> None:
+        """Another tensor for the same memory."""
         self.memory_of(source)
-        self.kept.append(alias)
+        self.made.append(weakref.ref(alias))
 
     def randomised(self, kind: str, target: Any, params: tuple, generator: Any) -> None:
         """A stream has filled a tensor."""
@@ -295,6 +321,7 @@ class Capture:
     def forgot(self, tensor: Any) -> None:
         """A gradient was dropped: whether there was one before the run is of no account."""
         self.forgotten.add(id(tensor))
+        self.kept.append(tensor)
 
     def read(self, tensor: Any) -> None:
         """Python wants to see elements."""

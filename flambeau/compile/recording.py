@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,24 +112,13 @@ class Recording:
 
     def escaped(self) -> list:
         """Shapes of tensors that the run made and that live on in Python, but for its results."""
-        known = {id(t) for t in self.outputs} | {id(g) for _, g in self.gradients}
         capture = self.capture
-        made = {id(capture._owner(m.tensor)): m for m in capture.memories.values()
-                if m.initial is None}
-        results = {id(capture._owner(t)) for t in (*self.outputs, *self.results)}
         capture.kept.clear()
-        shapes = []
-        for key, m in made.items():
-            if key in results:
-                continue
-            storage = capture._owner(m.tensor)
-            shape = list(m.tensor._meta.shape)
-            alive = id(m.tensor) in known
-            m.tensor = None
-            # the local name and getrefcount's argument hold it; any more is the user's
-            if not alive and sys.getrefcount(storage) > 2:
-                shapes.append(shape)
-        return shapes
+        results = {id(capture._owner(t)) for t in (*self.outputs, *self.results)}
+        alive = {id(owner): tensor for ref in capture.made if (tensor := ref()) is not None
+                 and id(owner := capture._owner(tensor)) not in results
+                 and capture.memory_of(tensor).initial is None}
+        return [list(tensor._meta.shape) for tensor in alive.values()]
 
 
 def _used(values: Sequence[Value]) -> set[Value]:

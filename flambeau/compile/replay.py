@@ -66,12 +66,13 @@ class Replay:
         return self.guard.holds()
 
     def _launch(self, argv: list) -> tuple[int, int] | None:
+        launches.settle("a compiled function")
         if not self.locks:
-            return launches.late.launch(self.program.address, *argv)
+            return launches.late.at_once(self.program.address, *argv)
         with contextlib.ExitStack() as held:  # one draw from a generator at a time
             for lock in self.locks:
                 held.enter_context(lock)
-            return launches.late.launch(self.program.address, *argv)
+            return launches.late.at_once(self.program.address, *argv)
 
     def run(self, leaves: list) -> Any:
         """One native call."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.codegen import TILE_ROWS
 from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.compiler.loops.tiles import TILE_ROWS
 from flambeau.compiler.nest import Loop, Phase, merges, rewrite, split, tile_loop, walk
 from flambeau.compiler.sweeps import FEW, Nest, extent_of
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-from flambeau.compiler.codegen import _Nest, _Phase
+from flambeau.compiler.codegen import emit_sweep
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.fusing import ACCUMULATOR
 from flambeau.compiler.lanes import memory_type
+from flambeau.compiler.loops.kernel import Kernel
+from flambeau.compiler.loops.sweep import Sweep
 from flambeau.compiler.nest import Phase, Pointer, canonical
 from flambeau.core.dtypes import by_name
 
@@ -44,12 +46,13 @@ class Epilogue:
         f = module.function(_NAME, [
             ("ptr", "args"), ("ptr", "sums"), ("i64", "pitch"), ("i64", "batch"), ("i64", "row"),
             ("i64", "rows"), ("i64", "column"), ("i64", "columns")], internal=True)
-        nest = _Nest(f)
+        kernel = Kernel(f)
         with f.loop(0, f.args["rows"]) as i:
             outer = [f.args["batch"], f.add(f.args["row"], i)]
             offset = f.mul(i, f.args["pitch"])
             for phase in phases:
-                _RectanglePhase(nest, phase, outer, self.accumulator, offset).emit()
+                sweep = _RectangleSweep(kernel, phase, outer, self.accumulator, offset)
+                emit_sweep(sweep)
 
     def call(self, f: Function, first_slot: int, sums: Value, pitch: Value | int,
              batch: Value | int, rows: tuple, columns: tuple) -> None:
@@ -77,28 +80,28 @@ def epilogue_of(phases: tuple[Phase, ...], lanes: int) -> tuple[Epilogue, list]:
     return Epilogue(key, accumulator), slots
 
 
-class _RectanglePhase(_Phase):
+class _RectangleSweep(Sweep):
     """A phase over the columns of one row of a rectangle."""
 
-    def __init__(self, nest: _Nest, phase: tuple, outer: list, accumulator: int, offset: Value):
-        super().__init__(nest, phase, outer)
-        self.accumulator, self.offset = accumulator, offset
+    def __init__(self, kernel: Kernel, phase: tuple, outer: list, accumulator: int, start: Value):
+        super().__init__(kernel, phase, outer)
+        self.accumulator, self.start = accumulator, start
         self.local: Value | None = None
 
-    def _extent(self, loop: int) -> Value:
+    def extent(self, loop: int) -> Value:
         return self.f.args["columns"]
 
-    def _lane_body(self, i: Value, mask: Value | None, body, part: int) -> None:
+    def lane_body(self, i: Value, mask: Value | None, body, part: int) -> None:
         self.local = i
-        super()._lane_body(self.f.add(self.f.args["column"], i), mask, body, part)
+        super().lane_body(self.f.add(self.f.args["column"], i), mask, body, part)
 
-    def _line_load(self, dtype, operands, data, lanes, line) -> Value:
+    def line_load(self, dtype, operands, data, lanes, line) -> Value:
         slot, memory_name, _, _ = data
         if slot != self.accumulator:
-            return super()._line_load(dtype, operands, data, lanes, line)
+            return super().line_load(dtype, operands, data, lanes, line)
         f, source = self.f, by_name(memory_name)
         type_ = memory_type(source)
-        address = f.gep(f.args["sums"], f.add(self.offset, self.local), type_)
+        address = f.gep(f.args["sums"], f.add(self.start, self.local), type_)
         if lanes == 1:
             raw = f.load(type_, address)
         elif self.k.active is None:

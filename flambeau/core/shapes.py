@@ -9,6 +9,8 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 
+from flambeau.core.symbolic import index_of
+
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
            "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
            "check_expand"]
@@ -172,7 +174,7 @@ def infer_size(shape: Sequence[int], numel: int) -> tuple[int, ...]:
     Raises:
         RuntimeError: impossible or ambiguous.
     """
-    shape = tuple(operator.index(size) for size in shape)
+    shape = tuple(index_of(size) for size in shape)
     holes = [d for d, size in enumerate(shape) if size == -1]
     if any(size < -1 for size in shape):
         at, wrong = next((d, size) for d, size in enumerate(shape) if size < -1)

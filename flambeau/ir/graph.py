@@ -134,7 +134,7 @@ def number_input(kind: type) -> Value:
 def constant(value: bool | int | float, dtype: DType | None = None, number: bool = True) -> Value:
     """A constant scalar; a Python number unless `dtype` fixes its type."""
     if dtype is None:
-        dtype = _NUMBER_DTYPES[type(value)]
+        dtype = _NUMBER_DTYPES[value.__class__]
     return Value(CONSTANT, (), (value,), (), dtype, number)
 
 

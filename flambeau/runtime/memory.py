@@ -18,12 +18,15 @@ import functools
 import gc
 import operator
 import os
+from typing import Any
 
 from flambeau.core import config
+from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
-           "foreign", "memory_stats", "reset_peak", "set_cache_limit", "size_class"]
+           "foreign", "hold_back", "in_use", "let_go", "memory_stats", "reset_peak",
+           "set_cache_limit", "size_class"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -46,6 +49,8 @@ def class_bytes(nbytes: int) -> int:
 
 def size_class(nbytes: int):
     """The pool of the blocks that serve `nbytes`; `pool.new(nbytes)` makes a Storage."""
+    if is_symbolic(nbytes):
+        return _Hinted(size_class(nbytes.hint))
     if nbytes < 0:
         raise ValueError(f"cannot allocate {nbytes} bytes")
     if nbytes >= 1 << 63:
@@ -56,6 +61,16 @@ def size_class(nbytes: int):
     if found is None:
         found = _classes[size] = _types().size_class(size, _ledger, _refill, size >= _MAPPED)
     return found
+
+
+class _Hinted:
+    """A pool that takes symbolic numbers of bytes."""
+
+    def __init__(self, pool: Any):
+        self.pool = pool
+
+    def new(self, nbytes: Any):
+        return self.pool.new(hint(nbytes))
 
 
 def allocate(nbytes: int):
@@ -75,6 +90,22 @@ def exchange(a, b) -> None:
     if not isinstance(a, types.storage) or not isinstance(b, types.storage):
         raise TypeError("exchange takes two storages")
     types.exchange(a, b)
+
+
+def hold_back(dead: list | None) -> bool:
+    """Let storages that die go to `dead`, still alive, until this is called with None: memory that
+    operations yet to run need. False, and nothing done, where storages are not native. The caller
+    keeps the list, and clears it only while nothing is held back."""
+    types = _types()
+    if isinstance(types, type):  # the Python classes
+        return False
+    types.hold_back(dead)
+    return True
+
+
+def let_go(dead: list) -> None:
+    """Empty a list that `hold_back` was given: the memory is free now."""
+    _types().let_go(dead)
 
 
 def empty_cache() -> int:
@@ -98,6 +129,11 @@ def memory_stats() -> dict[str, int]:
     _set_first_cap()
     return {"in_use": _ledger[IN_USE], "peak": _ledger[PEAK], "cached": _ledger[CACHED],
             "cache_limit": _ledger[CAP]}
+
+
+def in_use() -> int:
+    """Bytes in blocks that are in use."""
+    return _ledger[IN_USE]
 
 
 def reset_peak() -> None:

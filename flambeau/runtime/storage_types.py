@@ -9,6 +9,10 @@ which CPython's specialising interpreter reads as fast as __slots__.
     SizeClass   16 first free  24 size  32 mapped  40 ledger  (words)  48 refill  56 zero  (objects)
 
 A Storage whose class is null is foreign: it does not own what ptr points to.
+
+While operations are put off (compile/deferral.py), memory that dies may still be needed by them:
+`hold_back(list)` lets storages that die go to that list, alive, until `hold_back(None)`, and
+`let_go(list)` empties such a list, whose storages die now.
 """
 
 from __future__ import annotations
@@ -30,15 +34,16 @@ _IN_USE, _PEAK, _CACHED, _CAP = range(4)  # words of memory.py's ledger
 _NULL = Value("null", "ptr")
 _API = ("_Py_NoneStruct", "Py_IncRef", "Py_DecRef", "PyObject_Malloc", "PyObject_Free",
         "PyObject_Init", "PyErr_NoMemory", "PyErr_Occurred", "PyObject_CallFunctionObjArgs",
-        "PyLong_AsUnsignedLongLongMask", "PyLong_FromLong")
+        "PyLong_AsUnsignedLongLongMask", "PyLong_FromLong", "PyList_Append", "PyList_SetSlice", "PyList_Size")
 
 
 class NativeTypes:
     """The two types and `make`, as memory.py wants them."""
 
-    def __init__(self, storage: type, class_: type, make, exchange):
+    def __init__(self, storage: type, class_: type, make, exchange, hold_back, let_go):
         self.storage = storage
         self.exchange = exchange
+        self.hold_back, self.let_go = hold_back, let_go
         self._class = class_
         self._make = make
 
@@ -79,13 +84,16 @@ def build() -> NativeTypes:
     make = native.function(code["make"], "make", native.FASTCALL,
                            "make(type, pool or None, address, nbytes, owner)")
     exchange = native.function(code["exchange"], "exchange", native.FASTCALL, "exchange(a, b)")
-    return NativeTypes(storage, class_, make, exchange)
+    hold_back = native.function(code["hold_back"], "hold_back", native.ONE, "hold_back(list)")
+    let_go = native.function(code["let_go"], "let_go", native.ONE, "let_go(list)")
+    return NativeTypes(storage, class_, make, exchange, hold_back, let_go)
 
 
 def storage_ir() -> str:
     """LLVM IR of the types' functions."""
     module = Module()
     module.texts["_Py_NoneStruct"] = "@_Py_NoneStruct = external global i8"
+    module.texts["held_back"] = "@held_back = internal global ptr null"
     module.texts["PyObject_CallFunctionObjArgs"] = (
         "declare ptr @PyObject_CallFunctionObjArgs(ptr, ...)")
     _emit_discard(module)
@@ -95,6 +103,8 @@ def storage_ir() -> str:
     _emit_dealloc(module)
     _emit_trim(module)
     _emit_exchange(module)
+    _emit_hold_back(module)
+    _emit_let_go(module)
     return module.text()
 
 
@@ -170,9 +180,21 @@ def _emit_make(module: Module) -> None:
 
 
 def _emit_dealloc(module: Module) -> None:
-    """Storage's tp_dealloc: back to the free list, or to the system above the cap."""
+    """Storage's tp_dealloc: back to the free list, or to the system above the cap; while memory is
+    held back, to the list for that."""
     f = module.function("storage_dealloc", [("ptr", "self")])
     self = f.args["self"]
+    held = f.load("ptr", Value("@held_back", "ptr"))
+    spare, free = f.label("spare"), f.label("free")
+    f.branch_if(f.cmp("ne", held, _NULL), spare, free)
+    f.at(spare)
+    # It has no reference left: it gets one, the list takes its own, and the first is taken back.
+    # (If the list has no memory for it, nobody has it: better than freeing it too early.)
+    f.store(Value("1", "i64"), self)
+    f.call("i32", "PyList_Append", [held, self])
+    f.store(f.sub(f.load("i64", self), 1), self)
+    f.line("ret void")
+    f.at(free)
     owner = f.load("ptr", self, _OWNER)
     with f.when(f.cmp("ne", owner, _NULL)):
         f.store(_NULL, self, _OWNER)
@@ -187,9 +209,9 @@ def _emit_dealloc(module: Module) -> None:
     ledger, size = f.load("ptr", pool, _LEDGER), f.load("i64", pool, _SIZE)
     f.store(f.sub(f.load("i64", ledger, _IN_USE), size), ledger, _IN_USE)
     cached = f.add(f.load("i64", ledger, _CACHED), size)
-    keep, free = f.label("keep"), f.label("free")
-    f.branch_if(f.cmp("sle", cached, f.load("i64", ledger, _CAP)), keep, free)
-    f.at(free)
+    keep, back = f.label("keep"), f.label("back")
+    f.branch_if(f.cmp("sle", cached, f.load("i64", ledger, _CAP)), keep, back)
+    f.at(back)
     f.call("void", "release", [self])
     f.call("void", "discard", [self])
     f.line("ret void")
@@ -253,6 +275,31 @@ def _emit_exchange(module: Module) -> None:
         mine, other = f.load("ptr", a, word), f.load("ptr", b, word)
         f.store(other, a, word)
         f.store(mine, b, word)
+    none = Value("@_Py_NoneStruct", "ptr")
+    f.call("void", "Py_IncRef", [none])
+    f.ret_value(none)
+
+
+def _emit_hold_back(module: Module) -> None:
+    """hold_back(list or None): where storages go that die from now on. The caller keeps the
+    list."""
+    f = module.function("hold_back", [("ptr", "self"), ("ptr", "list")], ret="ptr")
+    none = Value("@_Py_NoneStruct", "ptr")
+    given = f.args["list"]
+    f.store(f.select(f.cmp("eq", given, none), _NULL, given), Value("@held_back", "ptr"))
+    f.call("void", "Py_IncRef", [none])
+    f.ret_value(none)
+
+
+def _emit_let_go(module: Module) -> None:
+    """let_go(list): what is in it dies, while nothing is held back."""
+    f = module.function("let_go", [("ptr", "self"), ("ptr", "list")], ret="ptr")
+    place, given = Value("@held_back", "ptr"), f.args["list"]
+    before = f.load("ptr", place)
+    f.store(_NULL, place)
+    size = f.call("i64", "PyList_Size", [given])
+    f.call("i32", "PyList_SetSlice", [given, Value("0", "i64"), size, _NULL])
+    f.store(before, place)
     none = Value("@_Py_NoneStruct", "ptr")
     f.call("void", "Py_IncRef", [none])
     f.ret_value(none)

@@ -35,7 +35,8 @@ def nonzero_positions(tensor: Any) -> Any:
     count = ops.count_nonzero(mask).item() if mask.numel() else 0
     out = launches.fresh(contiguous_meta(dtypes.int64, (count,)))
     if count:
-        launches.late.launch(_program().address, mask._ptr, out._ptr, mask.numel())
+        launches.settle()
+        launches.late.at_once(_program().address, mask._ptr, out._ptr, mask.numel())
     return out
 
 

@@ -14,6 +14,7 @@ from flambeau.core.arguments import kind_of, need_tensor, unexpected_keyword
 from flambeau.core.device import as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
+from flambeau.core.symbolic import index_of
 from flambeau.ops.record import dtypes_default
 from flambeau.tensor import dispatch, interop, launches
 from flambeau.tensor.formats import (
@@ -306,7 +307,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
         start, end, step = int(start), int(end), int(step)
         whole = True
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
-    made = ops._arange(start, step, int(count), dtype)
+    made = ops._arange(start, step, index_of(count), dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)

@@ -15,12 +15,12 @@ import numpy as np
 
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.compiler.split_complex import mixes_parts
-from flambeau.core import dtypes, errors
+from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import REGISTRY, Op
-from flambeau.tensor import launches, rewriting, tape
+from flambeau.tensor import autocast, launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.viewing import call_view
@@ -30,7 +30,7 @@ __all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "c
            "observe", "unobserve"]
 
 ACTIVE: list = []
-"""Non-empty while something watches operations (capture, `__torch_function__` classes exist).
+"""Non-empty while something watches operations (capture, autocast, `__torch_function__` classes).
 
 Then no call takes the warm path. An unused hook costs one truth test.
 """
@@ -69,19 +69,22 @@ class Function:
         into: launches that write into existing tensors (in-place and `out=` forms).
         warm: those of them that in-place calls may use without looking closer.
         outs: (launch, warm path) of calls with `out=` likewise; the last of the key is its layout.
+        public: what users call; unwatched: its warm path without a look at `ACTIVE`.
     """
 
-    __slots__ = ("record", "cache", "into", "warm", "outs", "public")
+    __slots__ = ("record", "cache", "into", "warm", "outs", "public", "unwatched")
 
     def __init__(self, record: Op):
         self.record = record
         self.cache, self.into, self.warm = LaunchCache(), LaunchCache(), LaunchCache()
         self.outs = LaunchCache()
         self.public: Callable | None = None
+        self.unwatched: Callable | None = None
 
 
 def clear_caches() -> None:
     """Forget all launches: needed when the default dtype or the number of threads changes."""
+    launches.settle()
     for function in FUNCTIONS.values():
         function.cache.clear()
         function.into.clear()
@@ -144,7 +147,7 @@ def _check_static(record: Op, param: Any, arg: Any) -> None:
     """Raise TypeError if `arg` does not fit the annotation of a static parameter."""
     kinds = _STATIC.get(param.annotation)
     try:
-        hash(arg)
+        hash(symbolic.key_of(arg) if symbolic.environment else arg)
     except TypeError:
         _refuse(record, param, arg)
     if arg is MISSING or param.name == "dtype" and not (arg is None or isinstance(arg, DType)):
@@ -212,7 +215,7 @@ def key_of(record: Op, args: Sequence) -> tuple:
     key: list = []
     for param, arg in zip(record.params, args, strict=True):
         if param.role == "static" or arg is None:
-            key.append(arg)
+            key.append(symbolic.key_of(arg) if symbolic.environment else arg)
         elif param.role == "tensors":
             key.append(tuple(item._meta for item in arg))
         elif isinstance(arg, TensorBase):
@@ -245,23 +248,32 @@ def flatten(record: Op, args: Sequence) -> tuple[list, list]:
 
 
 def aval(arg: Any) -> Any:
-    return (tuple(arg._meta.shape), arg._meta.dtype) if isinstance(arg, TensorBase) else type(arg)
+    return (tuple(arg._meta.shape), arg._meta.dtype) if isinstance(arg, TensorBase) else (
+        arg.__class__)
 
 
 def metas_of(flat: Sequence) -> list:
-    return [a._meta if isinstance(a, TensorBase) else type(a) for a in flat]
+    return [a._meta if isinstance(a, TensorBase) else a.__class__ for a in flat]
 
 
 # ---------------------------------------------------------------------- the general path
 def call_op(function: Function, bound: Sequence) -> Any:
     """One call of an op, by the general path. `bound` follows the op's parameters."""
-    record = function.record
     if ACTIVE:
         handled = torch_function(function, bound)
         if handled is not NotImplemented:
             return handled
+        if autocast.current().enabled:
+            bound = autocast.cast(function.record, bound)
+            if function.unwatched is not None and not observers:
+                return function.unwatched(*bound)
+    return call_unwatched(function, bound)
+
+
+def call_unwatched(function: Function, bound: Sequence) -> Any:
+    """The general path of a call that nobody takes over."""
     try:
-        return _call(function, record, bound)
+        return _call(function, function.record, bound)
     except Exception as error:
         errors.note_line(error)
         raise
@@ -509,8 +521,7 @@ def check_no_overlap(args: Sequence, out: Any) -> None:
     """Raise if `out` shares memory with a tensor read at positions known only at run time."""
     for a in args:
         if isinstance(a, TensorBase) and a._storage is out._storage and a._meta.numel and (
-                out._meta.numel and a._ptr < out._ptr + extent(out)
-                and out._ptr < a._ptr + extent(a)):
+                out._meta.numel and not _apart(a, out)):
             raise RuntimeError("unsupported operation: some elements of the input tensor and the "
                                "written-to tensor refer to a single memory location. Please "
                                "clone() the tensor before performing the operation.")
@@ -524,17 +535,24 @@ def no_partial_overlap(a: Any, out: Any, direct: bool) -> bool:
         RuntimeError: they overlap, but are not the same, in an elementwise op (as in PyTorch).
     """
     if a._meta.numel == 0 or out._meta.numel == 0 or a._storage is not out._storage and (
-            a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr):
+            _apart(a, out)):
         return True
-    if a._ptr == out._ptr and a._meta is out._meta:
+    if symbolic.hint(a._ptr) == symbolic.hint(out._ptr) and a._meta is out._meta:
         return direct
-    if a._ptr + extent(a) <= out._ptr or out._ptr + extent(out) <= a._ptr:
+    if _apart(a, out):
         return True
     if direct and _interleaved(a._meta) and _interleaved(out._meta):
         raise RuntimeError("unsupported operation: some elements of the input tensor and the "
                            "written-to tensor refer to a single memory location. Please clone() "
                            "the tensor before performing the operation.")
     return False
+
+
+def _apart(a: Any, b: Any) -> bool:
+    """Does all of one tensor lie before the other? (Addresses mean nothing to a later run.)"""
+    start, other = symbolic.hint(a._ptr), symbolic.hint(b._ptr)
+    return (start + symbolic.hint(extent(a)) <= other
+            or other + symbolic.hint(extent(b)) <= start)
 
 
 def _interleaved(meta: Meta) -> bool:

@@ -23,7 +23,7 @@ from flambeau.runtime.loader import load_kernel
 from flambeau.tensor import dispatch, launches
 from flambeau.tensor.dispatch import ACTIVE, TENSOR_CLASSES
 from flambeau.tensor.launches import LaunchCache, late
-from flambeau.tensor.meta import Meta, like_order, meta_of
+from flambeau.tensor.meta import Meta, hinted, like_order, meta_of
 from flambeau.tensor.tensor import Tensor
 
 __all__ = ["dense_meta", "fill", "plain_sizes", "refill", "renew"]
@@ -99,9 +99,11 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Generator | None,
     meta = dense_meta(tensor._meta)
     target = tensor if meta is tensor._meta else launches.fresh(meta)
     if tensor._meta.numel:
-        program = _program(kind, target._meta, params, bool(given))
+        program = _program(kind, hinted(target._meta), params, bool(given))
+        if late.deferred is not None:  # a stream is drawn from at once
+            late.deferred.before_fill(target, bool(given))
         with generator.lock:
-            failure = late.launch(program.address, generator.address, target._ptr, given)
+            failure = late.at_once(program.address, generator.address, target._ptr, given)
         if failure is not None:
             _refuse()
         if dispatch.observers:
@@ -141,6 +143,8 @@ def renew(key: tuple, generator: Generator | None, given: int = 0) -> Tensor | N
         generator = default_generator
     elif generator.__class__ is not Generator:
         return None
+    if given and late.deferred is not None:  # new memory itself is nobody else's
+        late.deferred.settle("random numbers with tensors of parameters")
     made = _new(Tensor)
     made._storage = storage = ready.pool.new(ready.nbytes)
     made._ptr = pointer = storage.ptr
@@ -150,7 +154,7 @@ def renew(key: tuple, generator: Generator | None, given: int = 0) -> Tensor | N
     lock = generator.lock
     lock.acquire()  # `with` costs twice as much
     try:
-        failure = late.launch(ready.address, generator.address, pointer, given)
+        failure = late.at_once(ready.address, generator.address, pointer, given)
     finally:
         lock.release()
     if failure is not None:
@@ -172,10 +176,12 @@ def refill(tensor: Any, key: tuple, generator: Generator | None) -> bool:
         generator = default_generator
     elif generator.__class__ is not Generator:
         return False
+    if late.deferred is not None:
+        late.deferred.before_fill(tensor, False)
     lock = generator.lock
     lock.acquire()  # `with` costs twice as much
     try:
-        late.launch(ready.address, generator.address, tensor._ptr, 0)
+        late.at_once(ready.address, generator.address, tensor._ptr, 0)
     finally:
         lock.release()
     storage = tensor._storage
@@ -190,7 +196,7 @@ def plain_sizes(size: tuple) -> tuple | None:
     if len(size) == 1 and size[0].__class__ in _SEQUENCES:
         size = tuple(size[0])
     for n in size:
-        if n.__class__ is not int:
+        if type(n) is not int:
             return None
     return size
 

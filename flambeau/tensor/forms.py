@@ -17,6 +17,7 @@ from flambeau.tensor.dispatch import (
     call_op,
     call_out,
     call_renamed,
+    call_unwatched,
 )
 from flambeau.tensor.viewing import make_view
 
@@ -49,29 +50,11 @@ def make_function(record: Op) -> Callable:
                   "            except (KeyError, AttributeError, TypeError):",
                   "                pass",
                   f"        return call_out(function, ({everything},), out)"]
-    if record.kind == "view" and record.many:
-        lines.append(f"    return call_op(function, ({everything},))")
-    elif record.kind == "view":
-        lines += ["    if ACTIVE:",
-                  f"        return call_op(function, ({everything},))",
-                  "    try:",
-                  f"        plan, = cache[{_key_source(record)}]",
-                  "    except (KeyError, AttributeError, TypeError, ValueError):",
-                  "        plan = None",  # an error must not look like one of this look-up
-                  "    if plan is None:",
-                  f"        return call_op(function, ({everything},))",
-                  f"    return make_view({record.params[0].name}, plan)"]
+    warm = _warm_lines(record, everything)
+    if warm:
+        lines += ["    if ACTIVE:", f"        return call_op(function, ({everything},))", *warm]
     else:
-        lines += ["    if ACTIVE:",
-                  f"        return call_op(function, ({everything},))",
-                  "    try:",
-                  f"        launch = cache[{_key_source(record)}]",
-                  "        go = launch.go",
-                  "    except (KeyError, AttributeError, TypeError):",
-                  "        go = None",
-                  "    if go is None:",
-                  f"        return call_op(function, ({everything},))",
-                  f"    return go(launch, {everything})"]
+        lines.append(f"    return call_op(function, ({everything},))")
     space = {"function": function, "cache": function.cache, "call_op": call_op,
              "call_renamed": call_renamed, "MISSING": MISSING,
              "call_out": call_out, "outs": function.outs, "ACTIVE": ACTIVE,
@@ -79,10 +62,35 @@ def make_function(record: Op) -> Callable:
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
     made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
+    if warm:
+        function.unwatched = define(short, "\n".join([f"def {short}({everything}):", *warm]),
+                                    f"<flambeau op {record.name}, unwatched>",
+                                    {**space, "call_op": call_unwatched})
     made.__doc__ = record.doc
     made.__module__ = "flambeau"
     function.public = made
     return made
+
+
+def _warm_lines(record: Op, everything: str) -> list[str]:
+    """The look-up of a known call, and the way on if there is none."""
+    if record.kind == "view" and record.many:
+        return []
+    if record.kind == "view":
+        look_up = [f"        plan, = cache[{_key_source(record)}]",
+                   "    except (KeyError, AttributeError, TypeError, ValueError):",
+                   "        plan = None",  # an error must not look like one of this look-up
+                   "    if plan is None:"]
+        found = f"make_view({record.params[0].name}, plan)"
+    else:
+        look_up = [f"        launch = cache[{_key_source(record)}]",
+                   "        go = launch.go",
+                   "    except (KeyError, AttributeError, TypeError):",
+                   "        go = None",
+                   "    if go is None:"]
+        found = f"go(launch, {everything})"
+    return ["    try:", *look_up, f"        return call_op(function, ({everything},))",
+            f"    return {found}"]
 
 
 def make_inplace(record: Op) -> Callable:

@@ -24,7 +24,7 @@ __all__ = ["array_of", "from_numpy", "from_data", "from_storage", "scalar_of", "
 class _Memory:
     """Lets NumPy build an array on a tensor's memory; the array keeps the storage alive."""
 
-    __slots__ = ("__array_interface__", "owner")
+    __slots__ = ("__array_interface__", "__weakref__", "owner")
 
     def __init__(self, storage: Any, ptr: int, nbytes: int):
         self.owner = storage
@@ -32,8 +32,11 @@ class _Memory:
                                     "version": 3}
 
 
-def array_of(tensor: Any) -> np.ndarray:
-    """The tensor's elements as an array on the same memory (bfloat16 as ml_dtypes.bfloat16)."""
+def array_of(tensor: Any, new: bool = False) -> np.ndarray:
+    """The tensor's elements as an array on the same memory (bfloat16 as ml_dtypes.bfloat16).
+    `new`: nothing has been computed with it yet."""
+    if launches.late.deferred is not None and not new:
+        launches.late.deferred.settle("an array on the memory of a tensor")
     meta: Meta = tensor._meta
     itemsize = meta.dtype.itemsize
     if meta.numel == 0:
@@ -90,6 +93,7 @@ def from_numpy(array: np.ndarray) -> Any:
     if any(stride % array.itemsize for stride in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
                          "the numpy array to reallocate the memory.")
+    launches.share(array)
     strides = tuple(stride // array.itemsize for stride in array.strides)
     span = required_span(array.shape, strides) * array.itemsize
     storage = memory.foreign(array.ctypes.data, span, array)
@@ -100,7 +104,7 @@ def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
     """A new tensor with the array's elements converted to `dtype`."""
     tensor = fresh(contiguous_meta(dtype, array.shape))
     with np.errstate(all="ignore"):
-        array_of(tensor)[...] = array
+        array_of(tensor, new=True)[...] = array
     if launches.late.observers:
         launches.late.observers[-1].given(tensor)
     return tensor
@@ -108,6 +112,7 @@ def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
 
 def twin(tensor: Any) -> Any:
     """A copy that nothing else knows of, made without an operation; the tensor is row-major."""
+    launches.settle()
     meta: Meta = tensor._meta
     storage = memory.allocate(meta.nbytes)
     ctypes.memmove(storage.ptr, tensor._ptr, meta.nbytes)
@@ -288,6 +293,8 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
     if meta.numel != 1:
         raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar "
                            f"(its shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
+    if launches.late.deferred is not None:
+        launches.late.deferred.settle("the value of a tensor")
     kind = _CTYPES.get(meta.dtype.name)
     if kind is not None:
         return kind.from_address(tensor._ptr).value
@@ -297,6 +304,7 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
 
 def read_bytes(tensor: Any) -> bytes:
     """A contiguous tensor's memory."""
+    launches.settle("the bytes of a tensor")
     return ctypes.string_at(tensor._ptr, tensor._meta.nbytes)
 
 
@@ -313,6 +321,7 @@ def from_dlpack(source: Any) -> Any:
     except (BufferError, AttributeError, TypeError) as error:
         raise RuntimeError(f"from_dlpack: cannot take over {type(source).__name__}: {error}. Only "
                            "CPU memory with NumPy's dtypes can be shared.") from error
+    launches.share(array)
     strides = tuple(stride // array.itemsize for stride in array.strides)
     span = required_span(array.shape, strides) * array.itemsize
     storage = memory.foreign(array.__array_interface__["data"][0], span, array)

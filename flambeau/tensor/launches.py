@@ -19,7 +19,9 @@ from flambeau.compiler.target import host
 from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
+from flambeau.core.symbolic import environment, hint
 from flambeau.ir.graph import Graph, Value
+from flambeau.ir.settle import settled
 from flambeau.ops.derive import Call
 from flambeau.ops.index import BEYOND
 from flambeau.ops.primitives.elementwise import convert
@@ -28,9 +30,23 @@ from flambeau.runtime import launch as launching
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor.layouts import moved, only_moves
-from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, like_order, meta_of
+from flambeau.tensor.meta import (
+    Meta,
+    TensorBase,
+    contiguous_meta,
+    hinted,
+    like_order,
+    meta_of,
+)
 
 __all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install"]
+
+
+def share(array: Any) -> None:
+    """An array on a tensor's memory (None: an address) goes to the user: while it lives, nothing is
+    put off."""
+    if late.deferred is not None:
+        late.deferred.share(array)
 
 
 class LaunchCache(dict):
@@ -41,21 +57,42 @@ class LaunchCache(dict):
 
     def __setitem__(self, key: Any, launch: Any) -> None:
         if len(self) >= self.LIMIT:
+            settle()
             self.clear()
         dict.__setitem__(self, key, launch)
+        if environment:
+            environment[-1].undo.append((self, key))
 
 
 class _Late:
-    """What is only known once the tensor class exists."""
+    """What is only known once the tensor class exists, and the doors to native code.
+
+    Attributes:
+        launch: runs a `Launch` that cannot fail; while `deferred` is set it may do so later.
+        checked: runs one whose kernels may report an error.
+        at_once: runs any program, never later; who calls it `settle`s first where memory is read or
+            written that others may know.
+        deferred: puts operations off (compile/deferral.py), or None.
+    """
 
     tensor: type = TensorBase
     op_node: type = object
     launch: Callable = None  # type: ignore[assignment]
+    checked: Callable = None  # type: ignore[assignment]
+    at_once: Callable = None  # type: ignore[assignment]
+    deferred: Any = None
     ops: Any = None
     observers: list = []
 
 
 late = _Late()
+
+
+def settle(why: str = "") -> None:
+    """Run what has been put off: memory is about to be looked at, or changed, otherwise than by
+    launches. `why` says so to the user."""
+    if late.deferred is not None:
+        late.deferred.settle(why)
 
 
 def install(tensor: type, op_node: type) -> None:
@@ -65,11 +102,11 @@ def install(tensor: type, op_node: type) -> None:
 
 def run_native(address: int, *args):
     """`launch`, built at the first call: loading LLVM takes 80 ms."""
-    late.launch = launching.launcher()
+    late.launch = late.checked = late.at_once = launching.launcher()
     return late.launch(address, *args)
 
 
-late.launch = run_native
+late.launch = late.checked = late.at_once = run_native
 
 
 resettable: weakref.WeakSet = weakref.WeakSet()
@@ -111,6 +148,10 @@ class BackwardPlan:
         self.launches.clear()
 
 
+by_address: weakref.WeakValueDictionary[int, Launch] = weakref.WeakValueDictionary()
+"""The launches by the address of their program, which is all that `late.launch` sees of them."""
+
+
 class Launch:
     """A call compiled for exact layouts.
 
@@ -125,7 +166,7 @@ class Launch:
 
     __slots__ = ("call", "program", "address", "outs", "pool", "nbytes", "meta", "arena",
                  "arena_bytes", "checked", "plans", "node_class", "go", "metas", "metas_out",
-                 "runner")
+                 "runner", "__weakref__")
 
     def __init__(self, call: Call, metas: Sequence[Meta | type], program, out_metas: Sequence[Meta],
                  arena_bytes: int, checked: bool):
@@ -133,6 +174,9 @@ class Launch:
         self.metas = tuple(metas)
         self.program = program
         self.address = program.address
+        by_address[self.address] = self
+        if late.deferred is not None:
+            late.deferred.keep(self)
         self.outs = [(meta, memory.size_class(meta.nbytes)) for meta in out_metas]
         self.arena = memory.size_class(arena_bytes) if arena_bytes else None
         self.arena_bytes = arena_bytes
@@ -175,7 +219,10 @@ class Launch:
         if self.arena is not None:
             arena = self.arena.new(self.arena_bytes)
             argv.append(arena.ptr)
-        failure = late.launch(self.address, *argv)
+        if not self.checked:
+            late.launch(self.address, *argv)
+            return
+        failure = late.checked(self.address, *argv)
         if failure is not None:
             raise_failure(self, failure, args)
 
@@ -246,7 +293,8 @@ def _compile_runner(pattern: str, results: int, arena: bool, checked: bool) -> C
     if arena:
         lines.append("    arena = launch.arena.new(launch.arena_bytes)")
         argv.append("arena.ptr")
-    call = f"late.launch({', '.join(['launch.address', *argv])})"
+    door = "checked" if checked else "launch"
+    call = f"late.{door}({', '.join(['launch.address', *argv])})"
     if checked:
         given = f"({', '.join(names)}{',' if names else ''})"
         lines += [f"    failure = {call}",
@@ -294,6 +342,8 @@ def fresh(meta: Meta, size_class=None) -> Any:
 
 def fresh_dense(dtype: DType, shape: tuple[int, ...]) -> Any:
     """A new row-major tensor with uninitialised memory."""
+    if environment:
+        return fresh(contiguous_meta(dtype, shape))
     found = _dense.get((dtype, shape))
     if found is None:
         meta = contiguous_meta(dtype, shape)
@@ -336,9 +386,14 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
         graph = Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
                                      zip(graph.outputs, into, strict=True)])
     outs = result_metas(call, graph, metas) if into is None else list(into)
+    given, made = metas, outs
+    if environment:  # what runs now runs for the sizes of this run
+        graph = settled(graph, hint)
+        given = [m if isinstance(m, type) else hinted(m) for m in metas]
+        made = [hinted(m) for m in outs]
     inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
-              for i, m in enumerate(metas)]
-    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(outs)]
+              for i, m in enumerate(given)]
+    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
     planned = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases)
     kinds = [m if isinstance(m, type) else None for m in metas]
     program = build_program(planned, kinds, len(outputs))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides, dense_order, is_contiguous
+from flambeau.core.symbolic import environment, hint, is_symbolic, key_of
 
-__all__ = ["Meta", "meta_of", "contiguous_meta", "TensorBase", "like_order"]
+__all__ = ["Meta", "meta_of", "contiguous_meta", "hinted", "TensorBase", "like_order"]
 
 
 class Meta:
@@ -43,6 +44,8 @@ _dense: weakref.WeakValueDictionary[tuple, Meta] = weakref.WeakValueDictionary()
 def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int]) -> Meta:
     """The one layout with these properties."""
     key = (dtype, tuple(shape), tuple(strides))
+    if environment and any(map(is_symbolic, (*key[1], *key[2]))):
+        return _symbolic_meta(key)
     found = _interned.get(key)
     if found is None:
         found = _interned[key] = Meta(*key)
@@ -52,10 +55,26 @@ def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int]) -> Meta:
 def contiguous_meta(dtype: DType, shape: Sequence[int]) -> Meta:
     """The row-major layout of `shape`."""
     key = (dtype, tuple(shape))
+    if environment and any(map(is_symbolic, key[1])):
+        return meta_of(dtype, key[1], contiguous_strides(key[1]))
     found = _dense.get(key)
     if found is None:
         found = _dense[key] = meta_of(dtype, key[1], contiguous_strides(key[1]))
     return found
+
+
+def _symbolic_meta(key: tuple) -> Meta:
+    """A layout with sizes that may vary, interned as long as its capture lasts."""
+    known = environment[-1].metas
+    name = key_of(key)
+    if name not in known:
+        known[name] = Meta(*key)
+    return known[name]
+
+
+def hinted(meta: Meta) -> Meta:
+    """The layout that a symbolic one is in this run."""
+    return meta_of(meta.dtype, tuple(map(hint, meta.shape)), tuple(map(hint, meta.strides)))
 
 
 def like_order(shape: Sequence[int], operands: Sequence[Meta]) -> tuple[int, ...]:

@@ -8,13 +8,14 @@ from typing import Any
 from flambeau.core.dtypes import by_name
 from flambeau.core.shapes import required_span
 from flambeau.runtime import memory
-from flambeau.tensor import interop
+from flambeau.tensor import interop, launches
 
 __all__ = ["reduce_tensor", "shallow_copy", "deep_copy"]
 
 
 def deep_copy(tensor: Any, memo: dict) -> Any:
     """A copy with its own memory; tensors that share memory still share it in the copy."""
+    launches.settle("a copy of a tensor's memory")
     storage = tensor._storage
     copied = memo.get(id(storage))
     if copied is None:
@@ -50,6 +51,7 @@ def shallow_copy(tensor: Any) -> Any:
 
 def reduce_tensor(tensor: Any) -> tuple:
     """How `pickle` rebuilds a tensor: from the memory between its first and last element."""
+    launches.settle("pickling a tensor")
     meta = tensor._meta
     span = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
     data = ctypes.string_at(tensor._ptr, span) if span else b""

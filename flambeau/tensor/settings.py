@@ -14,7 +14,7 @@ __all__ = ["get_default_dtype", "set_default_dtype", "set_num_threads", "get_num
            "get_num_interop_threads", "set_num_interop_threads",
            "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
            "get_default_device", "set_default_device", "set_float32_matmul_precision",
-           "get_float32_matmul_precision", "is_autocast_enabled"]
+           "get_float32_matmul_precision"]
 
 
 def get_default_dtype() -> DType:
@@ -90,8 +90,3 @@ def set_float32_matmul_precision(precision: str) -> None:
 def get_float32_matmul_precision() -> str:
     """Always "highest"."""
     return "highest"
-
-
-def is_autocast_enabled(device_type: str | None = None) -> bool:
-    """Mixed precision does not exist yet: False."""
-    return False

@@ -17,6 +17,7 @@ from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.device import CPU, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides
+from flambeau.core.symbolic import environment, index_of
 from flambeau.runtime import memory
 from flambeau.tensor import dispatch, indexing, interop, launches, rewriting, tape
 from flambeau.tensor.display import tensor_repr
@@ -41,7 +42,7 @@ def shape_of(args: Sequence) -> tuple:
     if len(args) == 1 and args[0].__class__ is not int and isinstance(args[0], (tuple, list)):
         args = args[0]
     try:
-        return tuple(map(_index_of, args))
+        return tuple(map(index_of if environment else _index_of, args))
     except TypeError:
         raise _not_sizes(args) from None
 
@@ -196,6 +197,7 @@ class Tensor(TensorBase):
 
     def data_ptr(self) -> int:
         """The address of the first element (0 for an empty tensor)."""
+        launches.share(None)
         return self._ptr if self._meta.numel else 0
 
     def element_size(self) -> int:
@@ -234,6 +236,7 @@ class Tensor(TensorBase):
 
     def untyped_storage(self) -> Any:
         """The memory that views share."""
+        launches.share(None)
         return self._storage
 
     # ------------------------------------------------------------------ autograd
@@ -325,7 +328,10 @@ class Tensor(TensorBase):
     def data(self) -> Tensor:
         """The same memory outside the graph, with a version counter of its own."""
         storage = memory.foreign(self._storage.ptr, self._storage.nbytes, self._storage)
-        return interop.new_view(storage, self._ptr, self._meta)
+        alias = interop.new_view(storage, self._ptr, self._meta)
+        if dispatch.observers:
+            dispatch.observers[-1].aliased(self, alias)
+        return alias
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -504,7 +510,9 @@ class Tensor(TensorBase):
                             "with .float() first")
         if dispatch.observers:
             dispatch.observers[-1].read(self)
-        return interop.array_of(self)
+        array = interop.array_of(self)
+        launches.share(array)
+        return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
@@ -523,6 +531,7 @@ class Tensor(TensorBase):
         if self._meta.dtype is dtypes.bfloat16:
             raise BufferError("bfloat16 cannot be exported through DLPack yet; use .float()")
         array = interop.array_of(self)
+        launches.share(None)
         return array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -713,6 +722,7 @@ class Tensor(TensorBase):
         meta = contiguous_meta(self.dtype, shape)
         offset = self._ptr - self._storage.ptr
         if offset + meta.nbytes > self._storage.nbytes:
+            launches.settle("a tensor's memory grows")
             larger = memory.allocate(offset + meta.nbytes)
             old = min(self._storage.nbytes, larger.nbytes)
             import ctypes

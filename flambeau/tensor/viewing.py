@@ -8,6 +8,7 @@ from weakref import ref
 
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.autograd.graph import node_type
+from flambeau.core.symbolic import environment, key_of
 from flambeau.ops.derive import OpCall
 from flambeau.tensor import tape
 from flambeau.tensor.launches import Launch, late
@@ -57,7 +58,7 @@ def tape_node(call: OpCall) -> type:
 def call_view(function: Any, args: Sequence) -> Any:
     """A view op: shares its first argument's memory, or raises if the layout allows no view."""
     record, base = function.record, args[0]
-    key = (base._meta, *args[1:])
+    key = (base._meta, *(key_of(args[1:]) if environment else args[1:]))
     plans = function.cache.get(key)
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)

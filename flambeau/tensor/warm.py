@@ -78,7 +78,7 @@ def _compile_go(pattern: str, results: int, arena: bool, checked: bool, differen
     if arena:
         lines.append("    arena = launch.arena.new(launch.arena_bytes)")
         argv.append("arena.ptr")
-    call = f"late.launch(launch.address, {', '.join(argv)})"
+    call = f"late.{'checked' if checked else 'launch'}(launch.address, {', '.join(argv)})"
     if checked:
         lines += [f"    failure = {call}",
                   "    if failure is not None:",

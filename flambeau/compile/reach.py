@@ -1,0 +1,334 @@
+"""What a function reaches by itself: the Python state that a captured program depends on.
+
+The walk starts at the function and its arguments, and follows what code may read: closures, globals
+and defaults of functions, attributes of objects, items of containers. Attributes and globals count
+if a function that may run names them; code is looked at, never run. Each *place* (an item, a cell,
+a size) can be read again, which is what guards compare.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import enum
+import functools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from flambeau.core.device import Device
+from flambeau.core.dtypes import DType
+from flambeau.tensor.meta import TensorBase
+
+__all__ = ["Place", "Reach", "PLAIN", "is_plain", "snapshot", "unchanged"]
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, enum.Enum)
+_ATOMS = (DType, Device, types.BuiltinFunctionType, types.MethodDescriptorType,
+          types.WrapperDescriptorType, property, range, slice)
+_VALUES = (set, frozenset, collections.deque, bytearray, array.array)
+_LIMIT = 500  # items of a container that are looked at one by one
+_MOST = 200_000  # objects that a walk visits at most
+_ABSENT = object()
+
+
+class Place:
+    """Somewhere that Python code may read a value from.
+
+    Attributes:
+        kind: "item" of a dict or list, "cell", "attribute", "size", "content" of a value type.
+        owner, key: what holds the value, and under which name or index.
+        path: how a user would write it.
+        before: the value when the walk passed, with `snapshot` for what can change by itself.
+    """
+
+    __slots__ = ("kind", "owner", "key", "path", "before")
+
+    def __init__(self, kind: str, owner: Any, key: Any, path: str, before: Any):
+        self.kind, self.owner, self.key = kind, owner, key
+        self.path, self.before = path, before
+
+    def now(self) -> Any:
+        """The value at this moment; a private mark if there is none any more."""
+        try:
+            if self.kind == "item":
+                return self.owner[self.key]
+            if self.kind == "cell":
+                return self.owner.cell_contents
+            if self.kind == "attribute":
+                return getattr(self.owner, self.key)
+        except (KeyError, IndexError, ValueError, AttributeError):
+            return _ABSENT
+        return len(self.owner) if self.kind == "size" else snapshot(self.owner)
+
+    def put(self, value: Any) -> None:
+        """Replace the value."""
+        if self.kind == "item":
+            self.owner[self.key] = value
+        elif self.kind == "cell":
+            self.owner.cell_contents = value
+        else:
+            setattr(self.owner, self.key, value)
+
+    def differs(self, now: Any) -> bool:
+        """Is the value not what it was when the walk passed?"""
+        if self.kind in ("size", "content"):
+            return now is not self.before and now != self.before
+        return not unchanged(now, self.before)
+
+    @property
+    def identity(self) -> tuple:
+        """Equal for the same place of two walks."""
+        return self.kind, id(self.owner), self.key
+
+
+def is_plain(value: Any) -> bool:
+    """Is the value all there is to it? Also tuples of such."""
+    if type(value) in (tuple, frozenset):
+        return all(is_plain(item) for item in value)
+    return isinstance(value, (*PLAIN, DType, Device))
+
+
+def snapshot(value: Any) -> Any:
+    """What of a container without named places can be compared later."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    return tuple(value) if isinstance(value, (list, collections.deque)) else type(value)(value)
+
+
+def unchanged(value: Any, before: Any) -> bool:
+    """Is a value what it was? Plain values by type and content, others by identity."""
+    if value is before:
+        return True
+    if type(value) is not type(before) or isinstance(value, TensorBase):
+        return False
+    if type(value) is float:  # 0.0 is not -0.0; nan is nan
+        return value.hex() == before.hex()
+    if type(value) is tuple:
+        return len(value) == len(before) and all(map(unchanged, value, before))
+    return is_plain(value) and bool(value == before)
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    """Every name and string constant in a function's code and the functions inside of it."""
+    names = set(code.co_names) | set(code.co_freevars)
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            names.add(constant)
+        elif isinstance(constant, tuple):
+            names.update(item for item in constant if isinstance(item, str))
+        elif isinstance(constant, types.CodeType):
+            names |= _names_in(constant)
+    return frozenset(names)
+
+
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "numpy", "scipy", "ml_dtypes", "llvmlite", "pytest", "_pytest", "tqdm", "matplotlib",
+    "pandas", "sklearn", "PIL", "rich", "wandb", "tensorboard"}
+_STATEFUL = ("nn", "optim", "amp", "cli")  # packages of ours whose objects are the user's state
+_ANY_NAME = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "__getattribute__"))
+_SKIPPED = frozenset((
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks", "_non_persistent_buffers_set", "_is_full_backward_hook",
+    "_compiled_call_impl", "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks", "defaults"))
+_ALWAYS = frozenset((
+    "training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks",
+    "_backward_hooks", "_backward_pre_hooks", "forward", "step", "state", "param_groups"))
+
+
+def _origin(module: str | None) -> str:
+    """"ours", "foreign" (holds no state of the user's program) or "user"."""
+    parts = (module or "").split(".")
+    if parts[0] == "flambeau":
+        return "user" if parts[1:2] == ["cli"] else "ours"
+    return "foreign" if parts[0] in _FOREIGN and parts[0] != "__main__" else "user"
+
+
+class Reach:
+    """One walk.
+
+    Attributes:
+        places: what may be read, with the values of the moment.
+        objects: (path, object) of everything visited.
+        tensors: the tensors among them.
+        classes: the user's classes among the types of the objects.
+    """
+
+    def __init__(self, *roots: tuple[str, Any]):
+        self.places: list[Place] = []
+        self.objects: list[tuple[str, Any]] = []
+        self.tensors: list[Any] = []
+        self.classes: set[type] = set()
+        self._names: set[str] = set(_ALWAYS)
+        self._waiting: dict[str, list[tuple[str, Any, Any]]] = {}
+        self._any_name = False
+        self._seen: dict[int, Any] = {}
+        self._stack: list[tuple[str, Any]] = list(reversed(roots))
+        while self._stack and len(self._seen) < _MOST:
+            path, item = self._stack.pop()
+            if not self._atomic(item) and id(item) not in self._seen:
+                self._seen[id(item)] = item
+                self._visit(path, item)
+
+    @staticmethod
+    def _atomic(item: Any) -> bool:
+        return isinstance(item, (*PLAIN, *_ATOMS))
+
+    def _visit(self, path: str, item: Any) -> None:
+        self.objects.append((path, item))
+        if isinstance(item, TensorBase):
+            self.tensors.append(item)
+        elif isinstance(item, types.FunctionType):
+            self._function(path, item)
+        elif isinstance(item, types.MethodType):
+            self._stack += [(path, item.__func__), (path.rpartition(".")[0] or "self",
+                                                    item.__self__)]
+        elif isinstance(item, functools.partial):
+            self._stack += [(path, item.func), (f"{path}.args", item.args),
+                            (f"{path}.keywords", item.keywords)]
+        elif isinstance(item, types.ModuleType):
+            self._module(path, item)
+        elif isinstance(item, type):
+            self._class(path, item)
+        else:
+            self._instance(path, item)
+
+    # ------------------------------------------------------------------ code
+    def _learn(self, names: frozenset[str]) -> None:
+        """Code that names these may run: what waited for them is followed."""
+        if not self._any_name and names & _ANY_NAME:
+            self._any_name = True
+            waiting, self._waiting = self._waiting, {}
+            for places in waiting.values():
+                for place in places:
+                    self._note("item", *place)
+        for name in names - self._names:
+            self._names.add(name)
+            for place in self._waiting.pop(name, ()):
+                self._note("item", *place)
+
+    def _function(self, path: str, item: types.FunctionType) -> None:
+        if getattr(item, "constant_result", False):  # torch.compiler.assume_constant_result
+            return
+        wrapped = getattr(item, "__wrapped__", None)
+        origin = _origin(item.__globals__.get("__name__"))
+        if origin != "user" and wrapped is None:
+            return
+        code = item.__code__
+        for name, cell in zip(code.co_freevars, item.__closure__ or (), strict=False):
+            try:
+                self._note("cell", name, cell, None, cell.cell_contents)
+            except ValueError:  # not assigned yet
+                continue
+        if origin != "user":  # a decorator of ours around the user's function
+            return
+        self._learn(_names_in(code))
+        for name in _names_in(code):
+            if name in item.__globals__:
+                self._note("item", name, item.__globals__, name)
+        self._stack += [(f"{path}'s defaults", item.__defaults__ or ())]
+        if item.__kwdefaults__:
+            self._stack.append((f"{path}'s defaults", item.__kwdefaults__))
+
+    def _module(self, path: str, item: types.ModuleType) -> None:
+        if _origin(item.__name__) == "user":
+            self._attributes(path, vars(item), {})
+
+    def _class(self, path: str, item: type) -> None:
+        for base in item.__mro__:
+            origin = _origin(base.__module__)
+            if origin == "foreign" or base.__name__ in ("Module", "ModuleState", "ModuleHooks"):
+                continue
+            for name, value in vars(base).items():
+                function = getattr(value, "__func__", getattr(value, "fget", value))
+                if isinstance(function, types.FunctionType):
+                    if origin == "user":
+                        self._stack.append((f"{path}.{name}", function))
+                    else:
+                        self._learn(_names_in(function.__code__) - _ANY_NAME)
+            if origin == "user":
+                self._attributes(base.__name__, vars(base), {}, base)
+
+    # ------------------------------------------------------------------ objects
+    def _note(self, kind: str, path: str, owner: Any, key: Any, value: Any = _ABSENT) -> None:
+        """A place and what is there."""
+        if value is _ABSENT:
+            value = getattr(owner, key) if kind == "attribute" else owner[key]
+        self.places.append(Place(kind, owner, key, path, value))
+        if not self._atomic(value):
+            self._stack.append((path, value))
+
+    def _attributes(self, path: str, space: Any, skipped: Any, owner: type | None = None) -> None:
+        """The named values of an object, a class (`owner`) or a module."""
+        for name, value in list(space.items()):
+            if name in skipped or owner is not None and (
+                    name.startswith("__") or isinstance(value, (
+                        types.FunctionType, staticmethod, classmethod, property))):
+                continue
+            place = (f"{path}.{name}" if path else name, space, name)
+            if self._any_name or name in self._names:
+                self._note("item", *place)
+            else:
+                self._waiting.setdefault(name, []).append(place)
+
+    def _instance(self, path: str, item: Any) -> None:
+        kind = type(item)
+        if isinstance(item, (list, dict, tuple)):
+            self._container(path, item)
+            if kind in (list, dict, tuple, collections.OrderedDict, collections.defaultdict):
+                return
+        elif isinstance(item, (np.ndarray, *_VALUES)):
+            self.places.append(Place("content", item, None, path, snapshot(item)))
+            return
+        if kind.__name__ in ("Compiled", "Disabled") and kind.__module__.startswith("flambeau."):
+            self._stack.append((path, item.function))
+            return
+        origin = _origin(kind.__module__)
+        if origin == "foreign" or origin == "ours" and (
+                kind.__module__.split(".")[1] not in _STATEFUL):
+            return
+        if kind not in self.classes:
+            self.classes.add(kind)
+            self._class(kind.__name__, kind)
+        if hasattr(item, "__dict__"):
+            if origin == "ours":  # our own modules and optimizers read what they hold
+                for name in vars(item):
+                    if name not in _SKIPPED:
+                        self._note("item", f"{path}.{name}" if path else name, vars(item), name)
+            else:
+                self._attributes(path, vars(item), _SKIPPED)
+        for name in _slots(kind):
+            if hasattr(item, name):
+                self._note("attribute", f"{path}.{name}", item, name)
+
+    def _container(self, path: str, item: Any) -> None:
+        if not isinstance(item, tuple):
+            self.places.append(Place("size", item, None, f"len({path})", len(item)))
+        if len(item) > _LIMIT:
+            values = item.values() if isinstance(item, dict) else item
+            if all(type(value) in PLAIN for value in values):
+                self.places.append(Place("content", item, None, path, snapshot(item)))
+            return
+        if isinstance(item, dict):
+            for key, value in list(item.items()):
+                if not self._atomic(key):
+                    self._stack.append((f"a key of {path}", key))
+                shown = repr(key) if isinstance(key, PLAIN) else type(key).__name__
+                self._note("item", f"{path}[{shown}]", item, key, value)
+        elif isinstance(item, tuple):
+            self._stack += [(f"{path}[{i}]", x) for i, x in enumerate(item)]
+        else:
+            for i, value in enumerate(item):
+                self._note("item", f"{path}[{i}]", item, i, value)
+
+
+def _slots(kind: type) -> Iterator[str]:
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__"):
+                yield name
