@@ -104,22 +104,23 @@ class Capture:
 
     Attributes:
         inputs: (placeholder, tensor) per tensor that the program reads and that is older than it.
-        numbers: (placeholder, source, key) per number that is read anew at each replay.
+        numbers: (placeholder, expression) per number that is computed anew at each replay.
         randoms: the last random fill of each generator.
         exact: store the result of every operation, so that replays round exactly as eager runs do.
     """
 
-    def __init__(self, numbers: dict[int, tuple[Any, Any]], exact: bool = False):
+    def __init__(self, numbers: dict[int, str], exact: bool = False):
         self.exact = exact
         self.thread = threading.get_ident()  # what other threads do meanwhile is not part of it
         self.memories: dict[int, Memory] = {}
         self.inputs: list[tuple[Value, Any]] = []
-        self.numbers: list[tuple[Value, Any, Any]] = []
+        self.numbers: list[tuple[Value, str]] = []
         self.sources = numbers
         self.number_values: dict[int, Value] = {}
         self.randoms: dict[int, Value] = {}
         self.roots: dict[int, Any] = {}
         self.forgotten: set[int] = set()
+        self.produced: list = []  # leaves whose new gradients were dropped again
         self.spots: dict[int, Any] = {}
         self.kept: list = []  # what is known by its id, and might die
         self.made: list[weakref.ref] = []  # tensors of the run, to see which of them outlive it
@@ -263,7 +264,7 @@ class Capture:
         if id(number) not in self.number_values:
             placeholder = number_input(type(number))
             self.number_values[id(number)] = placeholder
-            self.numbers.append((placeholder, *source))
+            self.numbers.append((placeholder, source))
         return self.number_values[id(number)]
 
     def ran(self, launch: Any, args: Sequence, results: Sequence) -> None:
@@ -320,7 +321,12 @@ class Capture:
 
     def forgot(self, tensor: Any) -> None:
         """A gradient was dropped: whether there was one before the run is of no account."""
-        self.forgotten.add(id(tensor))
+        grad = tensor._grad
+        known = None if grad is None else self.memories.get(id(self._owner(grad)))
+        if known is not None and known.initial is None:
+            self.produced.append(tensor)
+        elif all(tensor is not t for t in self.produced):
+            self.forgotten.add(id(tensor))
         self.kept.append(tensor)
 
     def read(self, tensor: Any) -> None:

@@ -3,110 +3,103 @@
 from __future__ import annotations
 
 import functools
+import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
+from flambeau.autograd.tape import next_order
 from flambeau.compile.capture import Capture, CaptureError, Forgiving, refuse
-from flambeau.compile.guards import Guard, find_objects, flatten, number_sources
+from flambeau.compile.deferral import deferring, possible
+from flambeau.compile.differentiable import trace_backward
+from flambeau.compile.guards import Following, Guard
+from flambeau.compile.reach import Place, Reach
 from flambeau.compile.recording import Gradients, Recording
 from flambeau.compile.replay import Replay
+from flambeau.compile.segments import Segments
+from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
+from flambeau.nn.modules._hooks import tables
 from flambeau.tensor import dispatch, launches
 
-__all__ = ["Compiled"]
+__all__ = ["AMBIENT", "Compiled"]
 
-ATTEMPTS = 3  # runs that may leave new state behind before a function is taken to be unsteady
+ATTEMPTS = 4  # runs that may leave new state behind before a function is taken to be unsteady
+LIMIT = 8  # programs for arguments of the same layouts; more would be compiled for ever
+
+AMBIENT: list[Callable[[], Any]] = []
+"""Functions that tell hashable state of the thread which decides what operations do."""
 
 
 class Compiled:
-    """A function with its captured programs."""
+    """A function with its captured programs.
+
+    Attributes:
+        function: what is compiled.
+        programs: those for each signature, the latest first.
+        eager: signatures under which the function cannot be captured whole.
+        segments: runs it in captured parts then.
+        history: what happened, in plain words.
+    """
 
     def __init__(self, function: Any, exact: bool = False, fullgraph: bool = False):
         self.function = function
         self.exact = exact
         self.fullgraph = fullgraph
-        self.eager: set = set()  # signatures under which the function cannot be captured
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         launches.resettable.add(self)
+        self.eager: set = set()
+        self.segments = Segments(exact)
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
+        self._attempts: dict[Any, int] = {}
+        self._moving: set[tuple] = set()  # places whose numbers have been seen to change
+        self._loose: dict[Any, set[int]] = {}  # which numbers among the arguments change
+        self._met: dict[Any, tuple] = {}  # the numbers of the latest call, by what else there was
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if dispatch.observers or deferring():  # inside another capture: become part of it
+            return self.function(*args, **kwargs)
         leaves: list = []
-        key = flatten((args, kwargs), leaves)
+        numbers: list = []
+        key = flatten((args, kwargs), leaves, numbers)
         shared = sharing(leaves)
-        if shared is MIXED:  # one memory, for which gradients are wanted and are not
+        word = mode()
+        if shared is MIXED or word > 3:  # anomaly mode, hooks on what is saved; see `sharing`
             return self.function(*args, **kwargs)
-        signature = (mode() & 3, _hashable(key),
-                     tuple([(t._meta, t._rg, t._grad is None) for t in leaves]), shared)
-        reason = "first call with these layouts"
-        for program in self.programs.get(signature, ()):
-            changed = program.mismatch()
-            if changed is None:
-                return program.run(leaves)
-            reason = f"{changed} has changed"
-        if signature in self.eager:
-            return self.function(*args, **kwargs)
-        return self._capture(signature, leaves, args, kwargs, reason)
+        rest = (word, key, tuple([(t._meta, t._rg, t._grad is None, t.__class__,
+                                   t._hooks and id(t._hooks)) for t in leaves]),
+                shared, *[tell() for tell in AMBIENT])
+        signature = (rest, values_key(numbers, self._loose.get(rest, ()))) if numbers else rest
+        programs = self.programs.get(signature)
+        if programs is not None:
+            for program in programs:
+                if program.guard.holds(leaves, numbers):
+                    return program.run(leaves, numbers)
+        if signature in self.eager or len(self.eager) >= LIMIT:
+            return self.segments.run(self.function, args, kwargs)
+        return _Run(self, rest, key, leaves, numbers).capture()
 
     def forget(self) -> None:
         """Drop the programs; the next calls are captured again."""
         self.programs.clear()
+        self.segments.forget()
+        self.eager.clear()
+        self._attempts.clear()
+        self._met.clear()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
 
-    def _capture(self, signature: Any, leaves: list, args: tuple, kwargs: dict,
-                 reason: str) -> Any:
-        if dispatch.observers:  # inside another capture: become part of it
-            return self.function(*args, **kwargs)
-        objects = list(find_objects(self.function)) + [
-            pair for item in (*args, *kwargs.values()) if not isinstance(item, launches.TensorBase)
-            for pair in find_objects(item)]
-        capture = Capture(number_sources(objects), self.exact)
-        capture.bind(leaves)
-        grads = Gradients(objects)
-        observer = capture if self.fullgraph else Forgiving(capture)
-        dispatch.observe(observer)
-        try:
-            result = self.function(*args, **kwargs)
-        finally:
-            dispatch.unobserve(observer)
-        if isinstance(observer, Forgiving) and observer.failure is not None:
-            return self._give_up(signature, observer.failure, result)
-        outputs: list = []
-        shape = flatten(result, outputs)
-        if any(m.tensor._grad_fn is not None for m in capture.writes()):
-            return self._give_up(signature, refuse(
-                "an in-place operation that autograd records, on a tensor from outside",
-                "Write to a clone and return it."), result)
-        finished = Recording(capture, leaves, outputs, shape, grads.changes(capture))
-        if finished.differentiable:
-            return self._give_up(signature, refuse(
-                "a result whose gradient is computed after the function has returned",
-                "Call backward() inside of the compiled function, or run it under "
-                "torch.no_grad()."), result)
-        escaped = finished.escaped()
-        if escaped:
-            self.history.append(f"captured ({reason}), not kept: the run left new state behind, of "
-                                f"shapes {escaped}; the next call is captured again")
-            return result
-        replay = Replay(finished, Guard(objects, finished.read_anew()))
-        replay.held = grads.held([leaf for leaf, _ in finished.gradients
-                                  if id(leaf) not in capture.forgotten])
-        self.programs.setdefault(signature, []).insert(0, replay)
-        self.history.append(f"captured ({reason}): {capture.operations} operations in "
-                            f"{len(replay.plan.steps)} kernels")
-        return result
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a compiled function ({self.function!r}) cannot be pickled or copied: its "
+                        "programs are native code of this process. Pickle the function itself "
+                        "(`._orig`), and compile it again.")
 
-    def _give_up(self, signature: Any, failure: CaptureError, result: Any) -> Any:
-        """Run eagerly from now on for these arguments, and say so once."""
-        self.eager.add(signature)
-        self.history.append(f"runs eagerly: {failure}")
-        warnings.warn(f"{failure}\n  So this function runs eagerly, as without torch.compile; with "
-                      "fullgraph=True this is an error.", UserWarning, stacklevel=4)
-        return result
+    @property
+    def _orig(self) -> Any:
+        """The function as it was given."""
+        return self.function
 
     def explain(self) -> str:
         """The captured programs, their kernels and memory, in plain words."""
@@ -115,15 +108,184 @@ class Compiled:
         for programs in self.programs.values():
             for program in programs:
                 lines.append(program.explain())
+        if self.segments.cuts:
+            lines += self.segments.explain()
         return "\n".join(lines)
 
 
-def _hashable(key: Any) -> Any:
-    try:
-        hash(key)
-    except TypeError:
-        return repr(key)
-    return key
+class _Run:
+    """One call that is captured."""
+
+    def __init__(self, owner: Compiled, rest: Any, key: Any, leaves: list, numbers: list):
+        self.owner = owner
+        self.rest, self.key, self.leaves, self.numbers = rest, key, leaves, numbers
+        self.loose = self._loosen()
+        self.signature = (rest, values_key(numbers, self.loose)) if numbers else rest
+        self.following = Following()
+
+    def _loosen(self) -> set[int]:
+        """Which numbers among the arguments have changed from call to call: those are followed."""
+        owner, loose = self.owner, self.owner._loose.setdefault(self.rest, set())
+        before = owner._met.get(self.rest)
+        if before is not None and all(
+                type(a) is type(b) for a, b in zip(before, self.numbers, strict=True)):
+            loose |= {i for i, (a, b) in enumerate(zip(before, self.numbers, strict=True))
+                      if a != b}
+        owner._met[self.rest] = tuple(self.numbers)
+        return loose
+
+    def capture(self) -> Any:
+        """Run the function for real and keep what it did as a program, if that is possible."""
+        owner = self.owner
+        self.reason = self._reason()
+        args, kwargs = self._arguments()
+        self.reach = Reach(("", owner.function), ("hooks of all modules", tables.any_call),
+                           *objects_in(self.key))
+        self.grads = Gradients([*self.reach.tensors, *self.leaves])
+        self._follow()
+        capture = Capture(self.following.readings.sources, owner.exact)
+        capture.bind(self.leaves)
+        observer = capture if owner.fullgraph else Forgiving(capture)
+        entered = next_order()
+        dispatch.observe(observer)
+        try:
+            result = owner.function(*args, **kwargs)
+        finally:
+            dispatch.unobserve(observer)
+            self.following.restore()
+        outputs: list = []
+        shape = flatten(result, outputs)
+        computed = _computed(shape)
+        if computed:
+            result = rebuild(shape, outputs, {text: text.value for text in computed})
+        if isinstance(observer, Forgiving) and observer.failure is not None:
+            return self._give_up(observer.failure, result)
+        failure = self._refusal(capture, args, kwargs)
+        if failure is not None:
+            return self._give_up(failure, result)
+        try:
+            joint = trace_backward(observer, capture, outputs, self.leaves, self.reach.tensors,
+                                   entered)
+        except CaptureError as error:
+            return self._give_up(error, result)
+        changes = self.grads.changes(capture)
+        finished = Recording(capture, self.leaves, outputs, shape, changes, joint)
+        left = self._state_left(finished, changes)
+        if left:
+            return self._unsteady(left, result)
+        self._keep(capture, finished)
+        return result
+
+    def _arguments(self) -> tuple[tuple, dict]:
+        numbers: list = list(self.numbers)
+        for i in self.loose:
+            numbers[i] = self.following.argument(i, numbers[i])
+        return rebuild(self.key, self.leaves, numbers)
+
+    def _follow(self) -> None:
+        """Put followed numbers in places that are known to change: options of optimizers, and what
+        has changed before."""
+        moving = self.owner._moving
+        groups = {id(group) for _, item in self.reach.objects
+                  for group in _groups(item)}
+        for place in self.reach.places:
+            kind = type(place.before)
+            if (place.identity in moving and kind in (int, float) or kind is float
+                    and id(place.owner) in groups) and place.settable:
+                self.following.substitute(place)
+
+    def _refusal(self, capture: Capture, args: tuple, kwargs: dict) -> CaptureError | None:
+        """Why the run cannot become a program, if so."""
+        if any(m.tensor is not None and m.tensor._grad_fn is not None for m in capture.writes()):
+            return refuse("an in-place operation that autograd records, on a tensor from outside",
+                          "Write to a clone and return it.")
+        if any(type(t) not in dispatch.TENSOR_CLASSES for t in self.leaves):
+            return refuse("an argument whose class has a __torch_function__",
+                          "Pass a plain tensor (x.as_subclass(torch.Tensor)).")
+        if not self.loose and flatten((args, kwargs), [], []) != self.key:
+            return refuse("a change of the containers that are arguments",
+                          "Return a new list or dict instead.")
+        return None
+
+    def _state_left(self, finished: Recording, changes: list) -> list[str]:
+        """What the run has left behind in Python that a replay would not repeat."""
+        left = [f"a tensor of shape {shape}" for shape in finished.escaped()]
+        left += [repr(path) for path in self.following.settle(self.reach)]
+        if self.grads.replaced(changes):
+            left.append("a gradient that was assigned")
+        return left
+
+    def _unsteady(self, left: list[str], result: Any) -> Any:
+        owner = self.owner
+        count = owner._attempts[self.signature] = owner._attempts.get(self.signature, 0) + 1
+        shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
+        if count >= ATTEMPTS:
+            return self._give_up(refuse(
+                f"a function that leaves new state behind in every call ({shown})",
+                "Return what is new, or write it into tensors that exist."), result)
+        owner.history.append(f"captured ({self.reason}), not kept: the run left new state behind: "
+                             f"{shown}; the next call is captured again")
+        return result
+
+    def _keep(self, capture: Capture, finished: Recording) -> None:
+        owner, following = self.owner, self.following
+        owners = {id(Capture._owner(t)) for _, t, _ in finished.inputs}
+        used = {id(t) for t in self.reach.tensors if id(Capture._owner(t)) in owners}
+        held = self.grads.held(capture, [leaf for leaf, _ in finished.gradients])
+        computed = list(dict.fromkeys(map(str, _computed(finished.shape))))
+        guard = Guard(following, self.reach.places, [text for _, text in finished.numbers],
+                      computed, [(t, spot, t._meta) for _, t, spot in finished.inputs],
+                      self._pinned(), used, held,
+                      [t for t in self.reach.tensors if t._rg and t._grad_fn is None])
+        replay = Replay(finished, guard)
+        at = {id(leaf): i for i, leaf in enumerate(self.leaves)}
+        replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
+        owner.programs.setdefault(self.signature, []).insert(0, replay)
+        owner.history.append(f"captured ({self.reason}): {capture.operations} operations in "
+                             f"{len(replay.plan.steps)} kernels")
+
+    def _pinned(self) -> list[tuple[int, Any, int]]:
+        """Arguments in memory that the function also reaches by itself."""
+        own = {id(Capture._owner(t)) for t in self.reach.tensors}
+        return [(i, leaf._storage, leaf._ptr - leaf._storage.ptr)
+                for i, leaf in enumerate(self.leaves) if id(Capture._owner(leaf)) in own]
+
+    def _reason(self) -> str:
+        """Why no program serves the call."""
+        programs = self.owner.programs.get(self.signature, ())
+        if not programs:
+            return "a number that changes" if self.loose else "first call with these layouts"
+        reason, places = programs[0].guard.changed(self.leaves, self.numbers)
+        for program in programs:
+            places += program.guard.changed(self.leaves, self.numbers)[1]
+        self.owner._moving |= {place.identity for place in places}
+        return f"{reason} has changed"
+
+    def _give_up(self, failure: CaptureError, result: Any) -> Any:
+        """Run in captured parts from now on for these arguments; eagerly, and say so once, where
+        that is not possible."""
+        owner = self.owner
+        owner.eager.add(self.signature)
+        owner.history.append(f"runs {'in parts' if possible() else 'eagerly'}: {failure}")
+        if owner.fullgraph:
+            raise failure
+        if possible():
+            return result
+        warnings.warn(f"{failure}\n  So this function runs eagerly, as without torch.compile; with "
+                      "fullgraph=True this is an error.", UserWarning, stacklevel=5)
+        return result
+
+
+def _groups(item: Any) -> list:
+    groups = getattr(item, "param_groups", None) if not isinstance(item, type) else None
+    return groups if isinstance(groups, list) else []
+
+
+def _computed(shape: Any) -> list[Computed]:
+    """The expressions in a result."""
+    if isinstance(shape, Computed):
+        return [shape]
+    return [text for part in shape for text in _computed(part)] if isinstance(shape, tuple) else []
 
 
 MIXED = "mixed"

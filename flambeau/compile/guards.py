@@ -1,180 +1,280 @@
 """Guards: when a captured program may be used again, and which numbers it reads anew.
 
-A program depends on layouts of tensors and on Python values. Arguments, variables that the function
-closes over or names globally, training flags of modules and optimizers' options are compared before
-each replay. Floating options of optimizers (learning rates) are inputs instead.
+A program depends on layouts of tensors and on Python state (`reach.py`). Each program has one
+generated function that looks at all of it, and one that computes its numbers; both are in
+linecache.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable
 from typing import Any
 
-from flambeau.autograd.grad_mode import mode
+from flambeau.compile.reach import Place, Reach, is_plain, unchanged
+from flambeau.core.followed import Followed, Readings, plain
+from flambeau.core.generated import define
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["flatten", "rebuild", "Guard", "find_objects", "number_sources"]
+__all__ = ["Following", "Guard"]
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-
-
-def flatten(tree: Any, leaves: list) -> Any:
-    """Collect the tensors of nested containers into `leaves`; what is left is a comparable key."""
-    if isinstance(tree, TensorBase):
-        leaves.append(tree)
-        return _Leaf(len(leaves) - 1)
-    if isinstance(tree, (tuple, list)):
-        return (type(tree), tuple(flatten(item, leaves) for item in tree))
-    if isinstance(tree, dict):
-        return (dict, tuple((key, flatten(item, leaves)) for key, item in tree.items()))
-    return (None, tree)
+_serial = itertools.count()
+_FAULTS = (KeyError, IndexError, ValueError, AttributeError, TypeError, ArithmeticError)
 
 
-class _Leaf(int):
-    """The place of a tensor among the leaves."""
+class Names:
+    """Objects by the names that generated code knows them under."""
+
+    def __init__(self) -> None:
+        self.space: dict[str, Any] = {"unchanged": unchanged, "Tensor": TensorBase}
+        self._known: dict[int, str] = {}
+
+    def of(self, item: Any) -> str:
+        """The name of an object."""
+        name = self._known.get(id(item))
+        if name is None:
+            name = self._known[id(item)] = f"o{len(self._known)}"
+            self.space[name] = item  # keeps it alive, and so its id
+        return name
+
+    def reader(self, place: Place) -> str:
+        """Source text that reads a place."""
+        owner = self.of(place.owner)
+        if place.kind == "item":
+            simple = type(place.key) in (str, int)
+            return f"{owner}[{place.key!r}]" if simple else f"{owner}[{self.of(place.key)}]"
+        if place.kind == "cell":
+            return f"{owner}.cell_contents"
+        if place.kind == "attribute":
+            return f"{owner}.{place.key}"
+        return f"len({owner})" if place.kind == "size" else f"{self.of(place.now)}()"
 
 
-def rebuild(key: Any, leaves: list) -> Any:
-    """The inverse of `flatten`."""
-    if isinstance(key, _Leaf):
-        return leaves[key]
-    kind, content = key
-    if kind is None:
-        return content
-    if kind is dict:
-        return {name: rebuild(item, leaves) for name, item in content}
-    items = [rebuild(item, leaves) for item in content]
-    if hasattr(kind, "_fields"):
-        return kind(items) if not hasattr(kind, "_make") else kind._make(items)
-    return kind(items)
+class Following:
+    """The numbers that are followed through one run, put in the place of plain ones.
 
-
-def find_objects(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, object) of everything that a function reaches by itself.
-
-    That is what it is bound to, closes over, names globally or has as defaults; functions among
-    those are followed.
+    Attributes:
+        names: of what the expressions read.
+        readings: what became of the numbers.
+        effects: (place, expression) of what the run has assigned to places.
     """
-    seen: set[int] = set()
-    stack: list[tuple[str, Any]] = [("", function)]
-    while stack:
-        name, item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        yield name, item
-        if isinstance(item, types.MethodType):
-            stack += [(f"{name}.__self__", item.__self__), (name, item.__func__)]
-        elif isinstance(item, types.FunctionType) and not _ours(item):
-            code = item.__code__
-            for cell_name, cell in zip(code.co_freevars, item.__closure__ or (), strict=False):
-                try:
-                    stack.append((cell_name, cell.cell_contents))
-                except ValueError:  # not assigned yet
-                    continue
-            stack += [(n, item.__globals__[n]) for n in code.co_names if n in item.__globals__]
-            stack += [(name, default) for default in item.__defaults__ or ()]
-        elif isinstance(item, (list, tuple)) and len(item) < 1000:
-            stack += [(f"{name}[{i}]", x) for i, x in enumerate(item)]
-        elif isinstance(item, dict) and len(item) < 1000:
-            stack += [(f"{name}[{key!r}]", x) for key, x in item.items()]
-        elif _holds_state(item):
-            stack += [(f"{name}.{key}", x) for key, x in vars(item).items()]
 
+    def __init__(self) -> None:
+        self.names = Names()
+        self.readings = Readings()
+        self.effects: list[tuple[Place, str]] = []
+        self._put: list[tuple[Place, Followed]] = []
 
-def _holds_state(item: Any) -> bool:
-    """Whether an object's attributes may be state of the user's program."""
-    return (hasattr(item, "__dict__") and not _engine(item) and not isinstance(
-        item, (types.ModuleType, type, types.FunctionType, TensorBase)))
+    def argument(self, position: int, value: Any) -> Followed:
+        """A number among the arguments."""
+        return Followed(value, f"numbers[{position}]", self.readings)
 
+    def substitute(self, place: Place) -> None:
+        """Follow the number at a place."""
+        followed = Followed(place.before, self.names.reader(place), self.readings)
+        self._put.append((place, followed))
+        place.put(followed)
 
-def _ours(function: types.FunctionType) -> bool:
-    """Functions of the package hold no state of the user's program; cli/'s recipes are programs."""
-    module = function.__module__ or ""
-    return module.split(".")[0] == "flambeau" and not module.startswith("flambeau.cli")
+    def restore(self) -> None:
+        """Put plain numbers back."""
+        for place, followed in self._put:
+            found = place.now()
+            if found is followed:
+                place.put(place.before)
+            elif type(found) is Followed:
+                place.put(found.value)
+                self.effects.append((place, found.text))
 
+    def settle(self, reach: Reach) -> list[str]:
+        """Note what else the run has done to places; returns the paths of changes that a replay
+        cannot repeat."""
+        assigned = {id(place) for place, _ in self.effects}
+        lost = []
+        for path, space, name in reach.added():
+            space[name] = plain(space[name])
+            lost.append(path)
+        for place in reach.places:
+            now = place.now()
+            if id(place) in assigned or not place.differs(now):
+                continue
+            if type(now) is Followed:
+                place.put(now.value)
+                self.effects.append((place, now.text))
+            elif is_plain(now) and is_plain(place.before) and place.settable:
+                self.effects.append((place, self.names.of(now)))
+            else:
+                _scrub(place.owner)
+                lost.append(place.path)
+        return lost
 
-def _engine(item: Any) -> bool:
-    """Objects whose insides are no state of the user's program."""
-    module = type(item).__module__ or ""
-    return module.split(".")[0] in ("numpy", "threading", "weakref", "logging", "ctypes") or (
-        module.startswith("flambeau.") and not module.startswith(
-            ("flambeau.nn", "flambeau.optim", "flambeau.cli")))
-
-
-def number_sources(objects: list[tuple[str, Any]]) -> dict[int, tuple[Any, Any]]:
-    """id of a float option of an optimizer -> (its group, its key): such are inputs of programs."""
-    found: dict[int, tuple[Any, Any]] = {}
-    for _, item in objects:
-        groups = getattr(item, "param_groups", None)
-        if isinstance(groups, list):
-            for group in groups:
-                for key, value in group.items():
-                    if type(value) is float:
-                        group[key] = value = float(repr(value))  # an object of its own
-                        found[id(value)] = (group, key)
-    return found
+    @property
+    def followed(self) -> list[Place]:
+        """The places whose numbers are inputs or conditions."""
+        return [place for place, _ in self._put]
 
 
 class Guard:
-    """What must be unchanged for a program to be valid."""
+    """What must be unchanged for a program to be valid.
 
-    def __init__(self, objects: list[tuple[str, Any]], inputs: dict[int, set]):
-        """`inputs` maps the id of an optimizer's group to the keys that the program reads anew."""
-        self.mode = mode() & 3
-        self.flags = [(item, item.training) for _, item in objects
-                      if isinstance(getattr(item, "training", None), bool)]
-        self.values: list[tuple[Any, Any, Any]] = []
-        for _, item in objects:
-            groups = getattr(item, "param_groups", None)
-            if isinstance(groups, list):
-                for group in groups:
-                    self.values += [(group, key, value) for key, value in group.items()
-                                    if isinstance(value, _PLAIN)
-                                    and key not in inputs.get(id(group), ())]
-        self.scalars = [(owner, name, value) for owner, name, value in _scalars(objects)]
+    Attributes:
+        holds: function of the call's (leaves, numbers): may the program run?
+        compute: function of the numbers: what the program reads, [...].
+        finish: function of the numbers that repeats what the run did to Python state, or None.
+    """
 
-    def holds(self) -> str | None:
-        """None if everything is unchanged, else what is not."""
-        if mode() & 3 != self.mode:
-            return "grad mode"
-        for item, flag in self.flags:
-            if item.training is not flag:
-                return f"{type(item).__name__}.training"
-        for group, key, value in self.values:
-            if group.get(key) != value:
-                return f"the optimizer's {key}"
-        for owner, name, value in self.scalars:
-            if owner(name) != value:
-                return f"the variable {name!r}"
-        return None
+    def __init__(self, following: Following, places: list[Place], expressions: list[str],
+                 computed: list[str], sources: list, pinned: list, used: set[int],
+                 held: list, leaves: list):
+        """`sources`: (tensor, spot, layout) of the program's inputs; `pinned`: (argument, storage,
+        offset) of arguments in memory that the function also reaches otherwise; `used`: ids of the
+        tensors whose memory the program touches; `held`: (leaf, had it a gradient?); `leaves`:
+        what the function reaches that requires grad."""
+        self.sources = sources
+        self.leaves = leaves
+        self.used = used
+        self.held = held
+        self.names = following.names
+        followed = {place.identity for place in following.followed}
+        self.checked = [place for place in places if place.identity not in followed]
+        self.conditions = dict(following.readings.conditions)
+        self.kinds = [(place, type(place.before)) for place in following.followed]
+        self.pinned = pinned
+        number = next(_serial)
+        self.holds = self._define("holds", number, self._checks())
+        texts = dict.fromkeys([*expressions, *computed])
+        self.compute = self._define("compute", number, [
+            f"    return [{', '.join(expressions)}]"], "numbers")
+        self.computed = None if not computed else self._define("computed", number, [
+            "    return {" + ", ".join(f"{t!r}: {t}" for t in texts) + "}"], "numbers")
+        self.finish = self._finisher(following, number) if following.effects else None
+
+    def _define(self, name: str, number: int, body: list[str],
+                arguments: str = "leaves, numbers") -> Callable:
+        source = "\n".join([f"def {name}({arguments}):", *body])
+        return define(name, source, f"<flambeau {name} {number}>", self.names.space)
+
+    def _checks(self) -> list[str]:
+        lines = ["    try:"]
+        known = set()
+        for tensor in self.leaves:
+            known.add(id(tensor))
+            lines.append(self._tensor_check(self.names.of(tensor), tensor, tensor._meta))
+        for tensor, spot, meta in self.sources:
+            if spot is None and id(tensor) not in known:
+                lines.append(self._tensor_check(self.names.of(tensor), tensor, meta))
+            elif spot.__class__ is tuple and spot[0] == "grad":
+                owner = self._owner(spot[1])
+                lines.append(f"        if {owner}._grad._meta is not {self.names.of(meta)}: "
+                             "return False")
+        for leaf, had in self.held:
+            lines.append(f"        if {self._owner(leaf)}._grad is {'' if had else 'not '}None: "
+                         "return False")
+        for position, storage, offset in self.pinned:
+            at = f"leaves[{position}]"
+            lines.append(f"        if {at}._storage is not {self.names.of(storage)} or "
+                         f"{at}._ptr - {at}._storage.ptr != {offset}: return False")
+        for place in self.checked:
+            lines.append(self._place_check(place))
+        for place, kind in self.kinds:
+            lines.append(f"        if {self.names.reader(place)}.__class__ is not "
+                         f"{kind.__name__}: return False")
+        for text, value in self.conditions.items():
+            wanted = str(value) if isinstance(value, (bool, int)) else self.names.of(value)
+            test = f"not unchanged({text}, {wanted})" if type(value) is float else (
+                f"({text}) != {wanted}")
+            lines.append(f"        if {test}: return False")
+        lines += ["    except faults:", "        return False", "    return True"]
+        self.names.space["faults"] = _FAULTS
+        return lines
+
+    def _owner(self, spot: Any) -> str:
+        return f"leaves[{spot}]" if spot.__class__ is int else self.names.of(spot)
+
+    def _tensor_check(self, name: str, tensor: Any, meta: Any) -> str:
+        hooks = f" or {name}._hooks is not {self.names.of(tensor._hooks)}" if tensor._rg else ""
+        return (f"        if {name}._meta is not {self.names.of(meta)} or {name}._rg is not "
+                f"{tensor._rg}{hooks}: return False")
+
+    def _place_check(self, place: Place) -> str:
+        reader, value = self.names.reader(place), place.before
+        if place.kind == "size":
+            return f"        if {reader} != {value}: return False"
+        if value is None or value is True or value is False:
+            return f"        if {reader} is not {value}: return False"
+        if isinstance(value, TensorBase) and id(value) not in self.used:
+            return (f"        if {reader}._meta is not {self.names.of(value._meta)} or "
+                    f"{reader}._rg is not {value._rg}: return False")
+        name = self.names.of(value)
+        if is_plain(value):
+            return (f"        if {reader} is not {name} and not unchanged({reader}, {name}): "
+                    "return False")
+        if place.kind == "content":
+            return f"        if {reader} != {name}: return False"
+        return f"        if {reader} is not {name}: return False"
+
+    def _finisher(self, following: Following, number: int) -> Callable:
+        """All right sides are computed before anything is assigned."""
+        values = [f"    v{i} = {text}" for i, (_, text) in enumerate(following.effects)]
+        puts = [f"    {self.names.of(place.put)}(v{i})"
+                for i, (place, _) in enumerate(following.effects)]
+        return self._define("finish", number, values + puts, "numbers")
+
+    def changed(self, leaves: list, numbers: list) -> tuple[str, list[Place]]:
+        """(what has changed in plain words, the places that hold another number)."""
+        found: list[Place] = []
+        reason = ""
+        for place in self.checked:
+            now = place.now()
+            if place.differs(now):
+                reason = reason or _described(place, now)
+                if type(now) in (int, float) and type(place.before) in (int, float):
+                    found.append(place)
+        if reason:
+            return reason, found
+        for tensor, spot, meta in self.sources:
+            if spot is None and tensor._meta is not meta:
+                return f"the layout of a tensor of shape {list(meta.shape)}", found
+            if spot.__class__ is tuple and spot[0] == "grad" and _gradient(
+                    spot[1], leaves) is not meta:
+                return f"the gradient of a tensor of shape {list(meta.shape)}", found
+        for leaf, had in self.held:
+            if (_gradient(leaf, leaves) is not None) is not had:
+                return "whether a tensor has a gradient", found
+        for text, value in self.conditions.items():
+            try:
+                now = eval(text, self.names.space, {"numbers": numbers})
+            except _FAULTS:
+                return "a number that decides what is computed", found
+            if not unchanged(now, value):
+                return f"{self._readable(text)}, which was {value!r} and is {now!r},", found
+        return "requires_grad, hooks or memory of a tensor", found
+
+    def _readable(self, text: str) -> str:
+        """An expression with the user's names of places."""
+        readers = {self.names.reader(place): place.path for place, _ in self.kinds}
+        for reader in sorted(readers, key=len, reverse=True):
+            text = text.replace(reader, readers[reader])
+        return text
 
 
-def _scalars(objects: list[tuple[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
-    """Plain values that functions and the user's objects hold, and how to read them again."""
-    for _, item in objects:
-        if isinstance(item, types.FunctionType) and not _ours(item):
-            cells = dict(zip(item.__code__.co_freevars, item.__closure__ or (), strict=False))
-            for name, cell in cells.items():
-                try:
-                    value = cell.cell_contents
-                except ValueError:
-                    continue
-                if isinstance(value, _PLAIN):
-                    yield _cell_reader(cell), name, value
-            for name in item.__code__.co_names:
-                value = item.__globals__.get(name)
-                if isinstance(value, _PLAIN) and name in item.__globals__:
-                    yield item.__globals__.get, name, value
-        elif _holds_state(item):
-            for name, value in vars(item).items():
-                if isinstance(value, _PLAIN) and name != "training":
-                    yield vars(item).get, name, value
+def _scrub(container: Any) -> None:
+    """Plain numbers instead of followed ones in a container that the run has filled."""
+    entries = enumerate(container) if type(container) is list else (
+        list(container.items()) if isinstance(container, dict) else ())
+    for key, item in entries:
+        if type(item) is Followed:
+            container[key] = item.value
 
 
-def _cell_reader(cell: Any) -> Any:
-    def read(name: str) -> Any:
-        return cell.cell_contents
+def _gradient(spot: Any, leaves: list) -> Any:
+    """The layout of a tensor's gradient, or None."""
+    grad = (leaves[spot] if spot.__class__ is int else spot)._grad
+    return None if grad is None else grad._meta
 
-    return read
+
+def _described(place: Place, now: Any) -> str:
+    if is_plain(place.before) and is_plain(now):
+        return f"{place.path!r}, which was {place.before!r} and is {now!r},"
+    if place.kind == "size":
+        return f"{place.path!r}, which was {place.before}"
+    return f"{place.path!r}"

@@ -63,6 +63,12 @@ class Place:
             return _ABSENT
         return len(self.owner) if self.kind == "size" else snapshot(self.owner)
 
+    @property
+    def settable(self) -> bool:
+        """Can a value be put here?"""
+        return self.kind in ("cell", "attribute") or self.kind == "item" and isinstance(
+            self.owner, (dict, list))
+
     def put(self, value: Any) -> None:
         """Replace the value."""
         if self.kind == "item":
@@ -156,6 +162,7 @@ class Reach:
         objects: (path, object) of everything visited.
         tensors: the tensors among them.
         classes: the user's classes among the types of the objects.
+        spaces: (path, dict of an object's attributes or a function's globals, names in it).
     """
 
     def __init__(self, *roots: tuple[str, Any]):
@@ -163,6 +170,7 @@ class Reach:
         self.objects: list[tuple[str, Any]] = []
         self.tensors: list[Any] = []
         self.classes: set[type] = set()
+        self.spaces: dict[int, tuple[str, dict, frozenset]] = {}
         self._names: set[str] = set(_ALWAYS)
         self._waiting: dict[str, list[tuple[str, Any, Any]]] = {}
         self._any_name = False
@@ -173,6 +181,13 @@ class Reach:
             if not self._atomic(item) and id(item) not in self._seen:
                 self._seen[id(item)] = item
                 self._visit(path, item)
+
+    def added(self) -> Iterator[tuple[str, dict, str]]:
+        """(path, dict, name) of attributes and globals that were not there when the walk passed."""
+        for path, space, names in self.spaces.values():
+            if len(space) != len(names):
+                for name in [name for name in space if name not in names]:
+                    yield f"{path}.{name}" if path else name, space, name
 
     @staticmethod
     def _atomic(item: Any) -> bool:
@@ -215,7 +230,8 @@ class Reach:
         if getattr(item, "constant_result", False):  # torch.compiler.assume_constant_result
             return
         wrapped = getattr(item, "__wrapped__", None)
-        origin = _origin(item.__globals__.get("__name__"))
+        generated = item.__code__.co_filename.startswith("<flambeau")
+        origin = "ours" if generated else _origin(item.__globals__.get("__name__"))
         if origin != "user" and wrapped is None:
             return
         code = item.__code__
@@ -227,12 +243,12 @@ class Reach:
         if origin != "user":  # a decorator of ours around the user's function
             return
         self._learn(_names_in(code))
+        self._space("", item.__globals__)
         for name in _names_in(code):
             if name in item.__globals__:
                 self._note("item", name, item.__globals__, name)
-        self._stack += [(f"{path}'s defaults", item.__defaults__ or ())]
-        if item.__kwdefaults__:
-            self._stack.append((f"{path}'s defaults", item.__kwdefaults__))
+        self._note("attribute", f"{path or item.__name__}.__defaults__", item, "__defaults__")
+        self._note("attribute", f"{path or item.__name__}.__kwdefaults__", item, "__kwdefaults__")
 
     def _module(self, path: str, item: types.ModuleType) -> None:
         if _origin(item.__name__) == "user":
@@ -261,6 +277,10 @@ class Reach:
         self.places.append(Place(kind, owner, key, path, value))
         if not self._atomic(value):
             self._stack.append((path, value))
+
+    def _space(self, path: str, space: dict) -> None:
+        if id(space) not in self.spaces:
+            self.spaces[id(space)] = path, space, frozenset(space)
 
     def _attributes(self, path: str, space: Any, skipped: Any, owner: type | None = None) -> None:
         """The named values of an object, a class (`owner`) or a module."""
@@ -295,6 +315,7 @@ class Reach:
             self.classes.add(kind)
             self._class(kind.__name__, kind)
         if hasattr(item, "__dict__"):
+            self._space(path, vars(item))
             if origin == "ours":  # our own modules and optimizers read what they hold
                 for name in vars(item):
                     if name not in _SKIPPED:

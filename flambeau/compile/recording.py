@@ -5,39 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.autograd.tape import RELEASED
 from flambeau.compile.capture import Capture, Memory
+from flambeau.compile.differentiable import Joint, is_alias
 from flambeau.ir.graph import Graph, Value, sort
-from flambeau.tensor import launches
 
 __all__ = ["Gradients", "Recording"]
 
 
-def _consumed(node: Any) -> bool:
-    """Has a backward pass freed the graph of this node already?"""
-    seen, stack = set(), [node]
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if getattr(node, "tape_saved", None) is RELEASED:
-            return True
-        stack += [edge[0] for edge in node.next_edges if edge is not None]
-    return False
-
-
 class Gradients:
-    """Which leaves' `.grad` a run has replaced."""
+    """What a run has done to the `.grad` of leaves.
 
-    def __init__(self, objects: list):
-        self.before = {id(t): t._grad is not None for _, t in objects
-                       if isinstance(t, launches.TensorBase) and t._rg}
+    Attributes:
+        before: id of a leaf -> (leaf, its gradient before the run).
+    """
 
-    def held(self, leaves: list) -> list[tuple[Any, bool]]:
+    def __init__(self, tensors: list):
+        self.before = {id(t): (t, t._grad) for t in tensors if t._rg}
+
+    def held(self, capture: Capture, leaves: list) -> list[tuple[Any, bool]]:
         """(leaf, had it a gradient before the run?) for leaves that are no arguments: whether a
         backward adds or begins anew depends on it."""
-        return [(leaf, self.before[id(leaf)]) for leaf in leaves if id(leaf) in self.before]
+        touched = {id(leaf) for leaf in (*leaves, *capture.produced)} - capture.forgotten
+        return [(leaf, grad is not None) for key, (leaf, grad) in self.before.items()
+                if key in touched]
 
     def changes(self, capture: Capture) -> list[tuple[Any, Any]]:
         """(leaf, new gradient or None) for inputs whose gradient is not the one it had."""
@@ -51,17 +41,29 @@ class Gradients:
                 found.append((tensor, grad))
         return found
 
+    def dropped(self, capture: Capture) -> list[Any]:
+        """Leaves that have no gradient after a run that had one, or dropped it."""
+        return [leaf for key, (leaf, grad) in self.before.items() if leaf._grad is None and (
+            grad is not None or key in capture.forgotten)]
+
+    def replaced(self, changes: list) -> bool:
+        """Has a leaf been given a gradient that the run has not computed?"""
+        new = {id(leaf) for leaf, _ in changes}
+        return any(leaf._grad is not None and leaf._grad is not grad and key not in new
+                   for key, (leaf, grad) in self.before.items())
+
 
 class Recording:
     """A finished capture: the program and how Python takes part in it."""
 
     def __init__(self, capture: Capture, leaves: list, outputs: list, shape: Any,
-                 gradients: list[tuple[Any, Any]]):
+                 gradients: list[tuple[Any, Any]], joint: Joint | None = None):
         self.capture = capture
+        self.joint = joint
         self.shape = shape
         self.gradients = gradients
         self.outputs = outputs
-        place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        self.place = place = {id(leaf): i for i, leaf in enumerate(leaves)}
         sources = {id(t._grad): ("grad", t) for _, t in capture.inputs if t._grad is not None}
         sources |= capture.spots
         self.updates: list[Memory] = capture.writes()
@@ -77,15 +79,19 @@ class Recording:
         self.results += [grad for _, grad in gradients]
         self.records = [(t._rg, t._grad_fn is not None) for t in self.results]
         self.owners = [sources.get(id(leaf), leaf) for leaf, _ in gradients]
-        self.differentiable = any(t._rg and t._grad_fn is not None and not _consumed(t._grad_fn)
-                                  for t in outputs)
-        values = [capture.value_of(t) for t in self.results]
+        self.renewed = [owner for owner, (leaf, _) in zip(self.owners, gradients, strict=True)
+                        if id(leaf) in capture.forgotten]
+        # kept: for a backward that comes later
+        self.kept, self.read = ([], []) if joint is None else joint.choose(capture, self.results)
+        values = [capture.value_of(t) for t in self.results] + self.kept
         values += [m.value for m in self.updates]
-        used = _used([*values, *capture.randoms.values()])
+        used = _used([*values, *self.read, *capture.randoms.values()])
+        if joint is not None:
+            used |= set(sort(joint.gradients, stop=(*self.read, *joint.given)))
         self.inputs = [(v, t, sources.get(id(t))) for v, t in capture.inputs
                        if v in used or any(m.initial is v for m in self.updates)]
         self.numbers = [n for n in capture.numbers if n[0] in used]
-        placeholders = [v for v, _, _ in self.inputs] + [v for v, _, _ in self.numbers]
+        placeholders = [v for v, _, _ in self.inputs] + [v for v, _ in self.numbers]
         self.graph = Graph(placeholders, values)
         self.effects = list(capture.randoms.values())
 
@@ -95,20 +101,13 @@ class Recording:
             return "leaf", place[id(tensor)]
         memory_ = self.capture.memory_of(tensor)
         root = memory_.tensor
-        if memory_.initial is None or tensor._rg and not root._rg or (
-                tensor._rg and tensor._grad_fn is None and not tensor._inherits):
+        if not is_alias(memory_, tensor):
             self.results.append(tensor)
             return "result", len(self.results) - 1
         if tensor is root and id(root) not in sources:
             return "same", tensor
         return "view", (sources.get(id(root), root), tensor._meta, tensor._ptr - root._ptr,
                         tensor._rg, tensor._inherits)
-
-    def read_anew(self) -> dict[int, set]:
-        anew: dict[int, set] = {}
-        for _, group, key in self.numbers:
-            anew.setdefault(id(group), set()).add(key)
-        return anew
 
     def escaped(self) -> list:
         """Shapes of tensors that the run made and that live on in Python, but for its results."""
@@ -117,7 +116,8 @@ class Recording:
         results = {id(capture._owner(t)) for t in (*self.outputs, *self.results)}
         alive = {id(owner): tensor for ref in capture.made if (tensor := ref()) is not None
                  and id(owner := capture._owner(tensor)) not in results
-                 and capture.memory_of(tensor).initial is None}
+                 and capture.memory_of(tensor).initial is None
+                 and not (self.joint and self.joint.alone_holds(tensor))}
         return [list(tensor._meta.shape) for tensor in alive.values()]
 
 

@@ -6,8 +6,10 @@ import contextlib
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
-from flambeau.compile.guards import Guard, rebuild
+from flambeau.compile.differentiable import Backward
+from flambeau.compile.guards import Guard
 from flambeau.compile.recording import Recording
+from flambeau.compile.trees import rebuild
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.runtime import memory, pool
@@ -22,48 +24,37 @@ class Replay:
     """A compiled program, ready to run again."""
 
     def __init__(self, recording: Recording, guard: Guard):
-        self.recording, self.guard = recording, guard
+        self.guard = guard
         graph = recording.graph
         self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
-        self.numbers = [(group, key) for _, group, key in recording.numbers]
         self.metas = [contiguous_meta(t._meta.dtype, tuple(t._meta.shape))
                       for t in recording.results]
+        self.metas += [contiguous_meta(v.dtype, v.shape) for v in recording.kept]
         position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
-        count = len(recording.results)
+        count = len(self.metas)
         self.updated = [position[m.initial] for m in recording.updates]
         aliases = {count + i: source for i, source in enumerate(self.updated)}
         inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides)
-                  for i, (_, _, m) in enumerate(self.sources)] + [None] * len(self.numbers)
+                  for i, (_, _, m) in enumerate(self.sources)] + [None] * len(recording.numbers)
         layouts = self.metas + [self.sources[i][2] for i in self.updated]
         outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
                    for i, m in enumerate(layouts)]
         self.plan = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
                          recording.effects)
-        kinds = [None] * len(self.sources) + [float] * len(self.numbers)
+        kinds = [None] * len(self.sources) + [float] * len(recording.numbers)
         self.program = build_program(self.plan, kinds, len(outputs))
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
         self.locks = [generators[key].lock for key in sorted(generators)]
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
+        self.count = len(recording.numbers)
+        self.dropped: list[Any] = []
         self.shape, self.returned = recording.shape, recording.returned
         self.owners, self.records = recording.owners, recording.records
-        self.held: list[tuple[Any, bool]] = []
-        self.first_gradient = recording.first_gradient
+        self.renewed = recording.renewed  # whose old gradients make room for the new ones
+        self.first_gradient, self.first_kept = recording.first_gradient, len(recording.results)
+        self.backward = None if recording.joint is None else Backward(recording)
         recording.capture.kept = []
-
-    def mismatch(self) -> str | None:
-        """None if the program may run now, else what has changed."""
-        for tensor, spot, meta in self.sources:
-            if spot is None and tensor._meta is not meta:
-                return f"the layout of a tensor of shape {list(meta.shape)}"
-            if spot.__class__ is tuple and spot[0] == "grad":
-                grad = spot[1]._grad
-                if grad is None or grad._meta is not meta:
-                    return f"the gradient of a tensor of shape {list(meta.shape)}"
-        for leaf, had in self.held:
-            if (leaf._grad is not None) is not had:
-                return f"the gradient of a tensor of shape {list(leaf.shape)}"
-        return self.guard.holds()
 
     def _launch(self, argv: list) -> tuple[int, int] | None:
         launches.settle("a compiled function")
@@ -74,12 +65,15 @@ class Replay:
                 held.enter_context(lock)
             return launches.late.at_once(self.program.address, *argv)
 
-    def run(self, leaves: list) -> Any:
+    def run(self, leaves: list, numbers: list) -> Any:
         """One native call."""
         inputs = [tensor if spot is None else found(spot, leaves)
                   for tensor, spot, _ in self.sources]
-        numbers = [group[key] for group, key in self.numbers]
-        argv = [t._ptr for t in inputs] + numbers
+        guard = self.guard
+        given = guard.compute(numbers)
+        argv = [t._ptr for t in inputs] + given
+        for leaf in self.renewed:
+            found(leaf, leaves)._grad = None
         results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
         argv += [t._ptr for t in results]
         argv += [inputs[i]._ptr for i in self.updated]
@@ -91,19 +85,29 @@ class Replay:
             raise_compiled(failure, inputs)
         for i in self.updated:
             inputs[i]._storage.version += 1
+        kept = results[self.first_kept:]
+        del results[self.first_kept:]
         for leaf, grad in zip(self.owners, results[self.first_gradient:], strict=True):
             found(leaf, leaves)._grad = grad
+        for leaf in self.dropped:
+            found(leaf, leaves)._grad = None
         for result, (wanted, recorded) in zip(results, self.records, strict=True):
             if not recorded:
                 result._rg, result._grad_fn = wanted, None
-        values = {}
+        if self.backward is not None:
+            self.backward.attach(results, kept, inputs, given, leaves)
+        known = {}
         for one in self.returned:
-            if id(one) not in values:
+            if id(one) not in known:
                 kind, what = one
-                values[id(one)] = (
+                known[id(one)] = (
                     results[what] if kind == "result" else leaves[what] if kind == "leaf" else
                     view_of(found(what[0], leaves), *what[1:]) if kind == "view" else what)
-        return rebuild(self.shape, [values[id(one)] for one in self.returned])
+        if guard.computed is not None:
+            numbers = dict(enumerate(numbers)) | guard.computed(numbers)
+        if guard.finish is not None:
+            guard.finish(numbers)
+        return rebuild(self.shape, [known[id(one)] for one in self.returned], numbers)
 
     def explain(self) -> str:
         """What the program consists of."""
@@ -112,10 +116,11 @@ class Replay:
             family = step.name.rsplit("_", 1)[0] if step.name.startswith("nest") else step.name
             names[family] = names.get(family, 0) + 1
         kernels = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
-        return (f"  program: {len(self.sources)} tensors and {len(self.numbers)} numbers in, "
-                f"{len(self.metas)} results, {len(self.updated)} tensors updated in place, "
+        return (f"  program: {len(self.sources)} tensors and {self.count} numbers in, "
+                f"{self.first_kept} results, {len(self.updated)} tensors updated in place, "
                 f"{len(self.plan.steps)} kernels ({kernels}), "
-                f"{self.plan.arena_bytes / 1e6:.1f} MB of temporaries")
+                f"{self.plan.arena_bytes / 1e6:.1f} MB of temporaries"
+                + ("" if self.backward is None else self.backward.explain()))
 
 
 def found(spot: Any, leaves: list) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["Computed", "flatten", "rebuild", "values_key"]
+__all__ = ["Computed", "flatten", "objects_in", "rebuild", "values_key"]
 
 _CONSTANT = (str, bytes, type(None), DType, Device, enum.Enum, type)
 
@@ -28,7 +29,9 @@ class _Number(int):
 
 
 class Computed(str):
-    """The expression of a number that a program computes in Python."""
+    """The expression of a number that a program computes in Python, and its present `value`."""
+
+    value: Any
 
 
 class _Object:
@@ -62,23 +65,25 @@ class _Array:
         return hash(self.content)
 
 
-def flatten(tree: Any, leaves: list, numbers: list) -> Any:
+def flatten(tree: Any, leaves: list, numbers: list | None = None) -> Any:
     """Collect the tensors of nested containers into `leaves` and the numbers into `numbers`; what
-    is left is a hashable key."""
+    is left is a hashable key. Without `numbers` they are part of it."""
     kind = type(tree)
     if isinstance(tree, TensorBase):
         leaves.append(tree)
         return _Leaf(len(leaves) - 1)
     if kind is Followed:
-        return Computed(tree.text)
-    if kind is float or kind is int:
+        computed = Computed(tree.text)
+        computed.value = tree.value
+        return computed
+    if (kind is float or kind is int) and numbers is not None:
         numbers.append(tree)
         return _Number(len(numbers) - 1)
     if kind is tuple or kind is list:
         return kind, tuple([flatten(item, leaves, numbers) for item in tree])
     if kind is dict:
         return kind, tuple([(key, flatten(item, leaves, numbers)) for key, item in tree.items()])
-    if isinstance(tree, _CONSTANT) or kind is bool:
+    if isinstance(tree, _CONSTANT) or kind is bool or kind is int or kind is float:
         return None, kind, tree
     return _flatten_other(tree, kind, leaves, numbers)
 
@@ -115,6 +120,15 @@ class _Same(_Object):
 def _holds_tensors(item: Any) -> bool:
     return not isinstance(item, type) and any(
         isinstance(value, TensorBase) for value in getattr(item, "__dict__", {}).values())
+
+
+def objects_in(key: Any) -> Iterator[tuple[str, Any]]:
+    """("an argument", object) for the objects in a key that were not taken apart."""
+    if key.__class__ is tuple:
+        for part in key:
+            yield from objects_in(part)
+    elif key.__class__ is _Object:
+        yield "an argument", key.item
 
 
 def rebuild(key: Any, leaves: list, numbers: list) -> Any:

@@ -44,21 +44,26 @@ def _layout(rows: int, columns: int, row_stride: int, column_stride: int) -> str
 
 def _dot(library, target: Target, threads: int):
     a, b = library.sources
-    c = library.target
-    if a.dtype is not c.dtype:
+    if a.dtype is not library.target.dtype:
         return _narrow_dot(library, target, threads)
-    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = 1
-    for size in a.shape[:-2]:
-        batch *= size
-    a_layout = _layout(m, k, a.strides[-2], a.strides[-1])
-    b_layout = _layout(k, n, b.strides[-2], b.strides[-1])
-    spec = gemm.gemm_spec(c.dtype.llvm, a_layout, b_layout, m, n, k, target)
+    spec = gemm.gemm_spec(a.dtype.llvm, *_layouts(a, b), a.shape[-2], b.shape[-1], a.shape[-1],
+                          target)
+    return _plain_dot(library, spec, target, threads)
+
+
+def _layouts(a: Buffer, b: Buffer) -> tuple[str, str]:
+    return tuple(_layout(*x.shape[-2:], *x.strides[-2:]) for x in (a, b))
+
+
+def _plain_dot(library, spec: gemm.GemmSpec, target: Target, threads: int):
+    """A product by the kernels of `gemm`."""
+    a, b = library.sources
+    batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
     epilogue, more = _epilogue(library, target)
     name, text = gemm.gemm_kernel(spec, target, epilogue)
     values = {
-        "a": _pointer(a), "b": _pointer(b), "c": _pointer(c),
+        "a": _pointer(a), "b": _pointer(b), "c": _pointer(library.target),
         "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
         "batch": batch, "m": m, "n": n, "k": k,
         "a_batch": batch_stride(a)[1], "a_row": a.strides[-2], "a_col": a.strides[-1],
@@ -74,6 +79,9 @@ def _narrow_dot(library, target: Target, threads: int):
     """A product of 8- or 16-bit elements, whose sums have 32 bits."""
     a, b = library.sources
     batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
+    short = gemm_low.short_spec(a.dtype.llvm, *_layouts(a, b), m, n, k, target)
+    if short is not None:
+        return _plain_dot(library, short, target, threads)
     along = [(k, a.strides[-1], m, a.strides[-2]), (k, b.strides[-2], n, b.strides[-1])]
     unsigned = "a" if a.dtype.kind == "u" else ""
     spec = gemm_low.GemmLowSpec("i8" if a.dtype.itemsize == 1 else a.dtype.llvm,

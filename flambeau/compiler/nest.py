@@ -372,24 +372,54 @@ class _Slots:
         return self._shared["stride", pointer]
 
 
+MOST_REGISTERS = 4  # of a lane loop that is written out
+OFTEN = 64  # times that it is run
+LONGEST_BODY = 160  # cost of all its operations
 LITERALS = (0, 1, -1, 2, 0.5, -0.5, True, False)
 
 
-def canonical(sweeps: Sequence[Sequence[Phase]], lanes: Sequence[int], carried: Loop | None = None
-              ) -> tuple[tuple, list]:
+def canonical(sweeps: Sequence[Sequence[Phase]], lanes: Sequence[int], carried: Loop | None = None,
+              whole: bool = False) -> tuple[tuple, list]:
     """(key, slot contents) of the nest that runs `sweeps` in turn for each outer iteration.
 
     The phases of a sweep share all loops, and all have the same outer loops. `lanes` are those of
-    each sweep; `carried` is the last outer loop if it must run in order.
+    each sweep; `carried` is the last outer loop if it must run in order. `whole`: every lane loop
+    runs over its whole extent, so that short ones may be written out.
     """
     slots = _Slots()
     outer = sweeps[0][0].outer
     free = outer if carried is None else outer[:-1]
     key = (tuple(slots.add(loop.extent) for loop in free),
            None if carried is None else _loop_key(carried, slots, _places(outer)),
-           tuple(_canonical_sweep(sweep, count, slots)
+           tuple((*_canonical_sweep(sweep, count, slots),
+                  _registers(sweep, count) if whole else None)
                  for sweep, count in zip(sweeps, lanes, strict=True)))
     return key, slots.contents
+
+
+def _registers(sweep: Sequence[Phase], lanes: int) -> tuple[int, bool] | None:
+    """(how many registers a short lane loop takes, whether the last one is not full), where it is
+    run often enough to be written out; None: it stays a loop.
+
+    Of a sum this decides the tree, and depends on the sum's own loops alone.
+    """
+    lane = sweep[0].lane
+    if lane is None or lane.clip is not None or lanes == 1 or sweep[0].tile or sweep[0].scans:
+        return None
+    count = -(-lane.extent // lanes)
+    sums = [phase for phase in sweep if phase.reduce is not None]
+    others = 1
+    for loop in [*sums[0].kept, *sums[0].reduced] if sums else sweep[0].loops():
+        others *= loop.extent
+    others //= max(1, lane.extent)
+    if count > MOST_REGISTERS or others < OFTEN:
+        return None
+    if not sums:
+        work = sum(expr.data.cost for expr in walk([r for p in sweep for r in p.roots()])
+                   if expr.kind == "op")
+        if work * count > LONGEST_BODY:
+            return None
+    return count, lane.extent % lanes != 0
 
 
 def _places(loops: Sequence[Loop]) -> dict[int, int]:

@@ -7,6 +7,7 @@ in nests and sweeps, shrink temporaries, cut long loops, canonicalise, plan memo
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -42,7 +43,8 @@ BLOCK_LONG_SCAN = 16384  # elements of a block of a long row that is scanned
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
 FEW_ROWS, MANY_ROWS, MOST_ROWS = 32, 512, 64  # rows that are added one by one: see _cut_of_columns
 GRAIN = 32768  # work (elements times operations) below which a chunk is not worth another thread
-MAX_CHUNKS = 64
+LARGE_GRAIN = 16 * GRAIN  # work that evens out what waking a thread costs
+CHUNKS_EACH, MAX_CHUNKS = 4, 64
 
 
 @dataclasses.dataclass
@@ -119,14 +121,21 @@ class _Planner:
         nest = cut(nest, self._var)
         lanes = [_sweep_lanes(sweep) for sweep in nest.sweeps]
         carried = nest.rows[-1] if nest.block else None
-        key, slots = canonical(nest.sweeps, lanes, carried)
+        key, slots = canonical(nest.sweeps, lanes, carried, whole=True)
         work = sum(extent_of(sweep[0].loops()) * len(walk([r for p in sweep for r in p.roots()]))
                    for sweep in nest.sweeps)
         iterations = extent_of(nest.rows[:-1] if nest.block else nest.rows)
         sequential = any(p.mode not in ("set",) and not p.outer for p in nest.phases())
-        nchunks = 1 if sequential or self.threads == 1 else max(
-            1, min(iterations, work // GRAIN, MAX_CHUNKS))
+        nchunks = 1 if sequential else self._chunks(work, iterations)
         return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
+
+    def _chunks(self, work: int, iterations: int) -> int:
+        """Into how many chunks a kernel goes: a few for each thread, more where each of them would
+        still take long."""
+        if self.threads == 1:
+            return 1
+        wanted = max(CHUNKS_EACH * self.threads, work // LARGE_GRAIN)
+        return max(1, min(iterations, work // GRAIN, wanted, MAX_CHUNKS))
 
     # ------------------------------------------------------------------ cutting long sums
     def _add(self, phase: Phase) -> None:
@@ -270,10 +279,10 @@ class _Arena:
         for name in sorted(lives, key=lambda name: -sizes[name]):
             first, last = lives[name]
             start = 0
-            for low, high, begin, end in sorted(placed):
+            for low, high, begin, end in placed:
                 if begin <= last and first <= end and start < high and low < start + sizes[name]:
                     start = high
-            placed.append((start, start + sizes[name], first, last))
+            bisect.insort(placed, (start, start + sizes[name], first, last))
             offsets[name] = start
             self.size = max(self.size, start + sizes[name])
         for position, step in enumerate(steps):

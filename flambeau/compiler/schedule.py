@@ -25,6 +25,8 @@ from flambeau.ops.primitives.structure import coordinates, expand
 __all__ = ["Schedule", "LibraryStep", "schedule"]
 
 RECOMPUTE_LIMIT = 30  # cycles per element above which a value with several readers is stored
+REPEAT_LIMIT = 8  # the same of what would be computed anew in every row
+LARGE = 4096  # elements below which no pass over them is worth a kernel
 LARGEST = 128  # values (at different indices) that one expression may be made of
 
 
@@ -69,11 +71,17 @@ def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Bu
     return _Scheduler(graph, inputs, effects).run(outputs, aliases or {})
 
 
+def _serial(value: Value) -> int:
+    return value.serial
+
+
 class _Scheduler:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None],
                  effects: Sequence[Value] = ()):
         self.graph = graph
-        self.order = sort([*graph.outputs, *effects])
+        # as the program was written down: a gradient's products follow what they are computed from,
+        # so that little is alive at any time
+        self.order = sorted(sort([*graph.outputs, *effects]), key=_serial)
         self.placed: dict[Value, Buffer] = {}
         self.numbers: dict[Value, int] = {}
         for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):
@@ -85,22 +93,28 @@ class _Scheduler:
         self.temps: list[Buffer] = []
         self.vars = 0
         self.memo: dict = {}
-        self.shared = self._find_shared()
         self.channels_last = channels_last_values(
             self.order, {value: buffer.strides for value, buffer in self.placed.items()})
+        self.readers: dict[Value, set[int]] = {}  # for each value the stored ones made from it
+        self.shared = self._find_shared()
 
     # ------------------------------------------------------------------ what gets a buffer
     def _find_shared(self) -> set[Value]:
         """Inlined values that several buffers are computed from and that are dear to compute."""
         cost: dict[Value, int] = {}
         result = self._find_large()
+        last = {value.shape for value in self.channels_last}
         for value in self.order:
             if value.prim.kind == "elementwise":
                 cost[value] = value.prim.cost + sum(
                     0 if v in result else cost.get(v, 0) for v in value.inputs)
             elif value.prim.kind in ("movement", "spread"):
                 cost[value] = cost.get(value.inputs[0], 0)
-        roots: dict[Value, set[int]] = {}
+                repeated = _repeated_along_lanes(value, last)
+                if repeated is not None and cost.get(repeated, 0) >= REPEAT_LIMIT:
+                    result.add(repeated)
+                    cost[value] = 0
+        roots = self.readers
         for output in self.graph.outputs:
             roots.setdefault(output, set()).add(-1 - output.serial)
         for value in reversed(self.order):
@@ -134,7 +148,24 @@ class _Scheduler:
             parts[value] = own
         return large
 
+    def _bring_into_order(self) -> None:
+        """Copy images that several phases read beside images of the other memory format: each of
+        those would have to go across the lanes."""
+        images = [value for value in self.graph.inputs if value in self.placed and value.ndim == 4
+                  and value.numel >= LARGE and len(self.readers.get(value, ())) > 1]
+        last = {value.shape for value in images if value in self.channels_last}
+        for value in images:
+            buffer = self.placed[value]
+            if value.shape in last and value not in self.channels_last \
+                    and buffer.strides == contiguous_strides(value.shape):
+                copy = self.temporary(value, True)
+                self._copy(buffer, copy)
+                self.placed[value] = copy
+                self.channels_last.add(value)
+
     def run(self, outputs: Sequence[Buffer], aliases: Mapping[int, int]) -> Schedule:
+        if not aliases:
+            self._bring_into_order()
         pairs = list(zip(self.graph.outputs, outputs, strict=True))
         early = [pair for number, pair in enumerate(pairs) if number not in aliases]
         self.final: dict[Value, Buffer] = {}
@@ -535,6 +566,10 @@ class _Scheduler:
         raise AssertionError(f"{value!r} is not bound to a buffer")
 
     def _compute_movement(self, value: Value, index, conditions) -> Expr:
+        if value.prim.name == "reshape":
+            split = _split_index(value, index)
+            if split is not None:
+                return self.read(value.inputs[0], split, conditions)
         if value.prim.name == "as_strided" or (
                 value.prim.name == "reshape" and not _only_unit_dims(value)):
             buffer = self.view(value.inputs[0])
@@ -637,6 +672,35 @@ def _residues(kernel: int, stride: int, dilation: int) -> list[_Residue]:
         result.append(_Residue(residue, taps[0] if taps else 0, gap, len(taps), first,
                                gap * dilation // stride if len(taps) > 1 else 0))
     return result
+
+
+def _repeated_along_lanes(value: Value, channels_last: set[tuple[int, ...]]) -> Value | None:
+    """What `value` repeats along outer dimensions many times over, its elements being neighbours
+    in each: lanes would compute it again in every row. `channels_last`: shapes of such images."""
+    if value.prim.name != "expand" or value.numel < LARGE:
+        return None
+    (base,) = value.inputs
+    inner = base.shape[-1] if base.shape else 1
+    if value.shape in channels_last and base.ndim >= 3:
+        inner = max(inner, base.shape[-3])
+    while base.prim.name in ("reshape", "permute", "expand"):
+        (base,) = base.inputs
+    few = base.numel > 1 and 16 * base.numel <= value.numel
+    return base if few and inner > 1 and base.prim.kind == "elementwise" else None
+
+
+def _split_index(value: Value, index: tuple[Index, ...]) -> tuple[Index, ...] | None:
+    """Where a reshape that does nothing but cut dimensions into several reads its operand."""
+    sizes, made = list(zip(value.shape, index, strict=True))[::-1], []
+    for wanted in value.inputs[0].shape:
+        place, count = Index({}), 1
+        while sizes and count < wanted:
+            size, i = sizes.pop()
+            place, count = place.scaled(size).plus(i), count * size
+        if count != wanted:
+            return None
+        made.append(place)
+    return None if any(size != 1 for size, _ in sizes) else tuple(made)
 
 
 def _only_unit_dims(value: Value) -> bool:

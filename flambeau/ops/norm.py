@@ -295,6 +295,9 @@ def _group_samples():
     yield sample(Arr((2, 6, 4)), 6, Arr((6,)))
 
 
+FEW_MEMBERS = 8  # of a group; fewer channels side by side in memory do not fill a register
+
+
 class _Groups:
     """Statistics over groups of neighbouring channels and all places, per sample."""
 
@@ -304,20 +307,35 @@ class _Groups:
         self.places = tuple(range(2, len(shape)))
         self.count = self.members * math.prod(shape[2:])
 
-    def mean(self, x: Value) -> Value:
-        """The mean of every group, broadcast to x. Places are summed first: nothing as large as x
-        is reshaped."""
-        sums = p.reshape(p.reduce_sum(x, self.places), (self.shape[0], self.groups, self.members))
-        means = p.reduce_sum(sums, (2,))
-        means = p.div(means, size_constant(self.count, means))
-        wide = p.reshape(p.unreduce(means, sums.shape, (2,)), self.shape[:2])
-        return p.unreduce(wide, self.shape, self.places)
+    def mean(self, sums: Value) -> Value:
+        """The mean of every group (n, g), from sums over the places (n, c)."""
+        members = p.reshape(sums, (self.shape[0], self.groups, self.members))
+        total = p.reduce_sum(members, (2,))
+        return p.div(total, size_constant(self.count, total))
+
+    def wide(self, values: Value) -> Value:
+        """One value per group, like x."""
+        each = p.unreduce(values, (*values.shape, self.members), (2,))
+        return p.unreduce(p.reshape(each, self.shape[:2]), self.shape, self.places)
+
+    def statistics(self, x: Value, eps: object) -> tuple[Value, Value]:
+        """(mean, 1 / standard deviation) of every group (n, g)."""
+        if self.members < FEW_MEMBERS:
+            mean = self.mean(p.reduce_sum(x, self.places))
+            centred = p.sub(x, self.wide(mean))
+            square = p.mul(centred, centred)
+            return mean, _rstd(self.mean(p.reduce_sum(square, self.places)), eps)
+        split = (self.shape[0], self.groups, self.members, *self.shape[2:])
+        x, inner = p.reshape(x, split), tuple(range(2, len(split)))
+        mean = _mean(x, inner, self.count)
+        centred = p.sub(x, p.unreduce(mean, split, inner))
+        return mean, _rstd(_mean(p.mul(centred, centred), inner, self.count), eps)
 
     def standard(self, x: Value, eps: object) -> tuple[Value, Value]:
         """(x with mean 0 and variance 1 in every group, 1 / standard deviation), both like x."""
-        centred = p.sub(x, self.mean(x))
-        rstd = _rstd(self.mean(p.mul(centred, centred)), eps)
-        return p.mul(centred, rstd), rstd
+        mean, rstd = self.statistics(x, eps)
+        rstd = self.wide(rstd)
+        return p.mul(p.sub(x, self.wide(mean)), rstd), rstd
 
 
 @op(method=False, out=False, public=("torch", "nn.functional"), samples=_group_samples,
@@ -350,14 +368,15 @@ def _check_groups(x: Value, groups: int, weight: Value | None, bias: Value | Non
 
 @group_norm.vjp
 def group_norm_vjp(g, input, num_groups, weight, eps):
-    """rstd (h - mean(h) - y mean(h y)) per group, h = g weight and y the normalized input."""
+    """rstd (h - mean(h) - y mean(h y)) per group, h = g weight and y the normalized input. The
+    means and the weight's gradient come from the same sums over the places of each channel."""
     groups = _Groups(input.shape, num_groups)
     y, rstd = groups.standard(input, eps)
-    h = _scaled(g, weight, None)
-    to_input = p.mul(rstd, p.sub(p.sub(h, groups.mean(h)),
-                                 p.mul(y, groups.mean(p.mul(h, y)))))
-    dims = tuple(d for d in range(input.ndim) if d != 1)
-    return [to_input, p.reduce_sum(p.mul(g, y), dims), p.reduce_sum(g, dims)]
+    sums, along = p.reduce_sum(g, groups.places), p.reduce_sum(p.mul(g, y), groups.places)
+    mean_h, mean_hy = (groups.wide(groups.mean(_scaled(each, weight, None)))
+                       for each in (sums, along))
+    to_input = p.mul(rstd, p.sub(p.sub(_scaled(g, weight, None), mean_h), p.mul(y, mean_hy)))
+    return [to_input, p.reduce_sum(along, (0,)), p.reduce_sum(sums, (0,))]
 
 
 def _instance_samples():

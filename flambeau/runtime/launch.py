@@ -174,15 +174,20 @@ def launch_ir(incref_none: bool) -> str:
     f = module.function("launch", [("ptr", "self"), ("ptr", "args"), ("i64", "count")], ret="ptr")
     for name in ("_Py_NoneStruct", "PyFloat_Type", "PyExc_TypeError", "PyExc_RuntimeError"):
         module.texts[name] = f"@{name} = external global i8"
+    declare_messages(module)
+    code = _Launch(f, incref_none)
+    code.emit()
+    return module.text()
+
+
+def declare_messages(module: Module) -> None:
+    """What `_Launch` says when it is called wrongly, and with what."""
     module.texts["message"] = _string("message", "the program takes %zd arguments, got %zd")
     module.texts["lonely"] = _string("lonely", "launch needs the address of a program")
     module.texts["stale"] = _string("stale", "not the address of a program")
     module.texts["pair"] = _string("pair", "(LL)")
     module.texts["PyErr_Format"] = "declare ptr @PyErr_Format(ptr, ptr, ...)"
     module.texts["Py_BuildValue"] = "declare ptr @Py_BuildValue(ptr, ...)"
-    code = _Launch(f, incref_none)
-    code.emit()
-    return module.text()
 
 
 def _string(name: str, text: str) -> str:

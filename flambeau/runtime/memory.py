@@ -25,7 +25,7 @@ from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
-           "foreign", "hold_back", "in_use", "let_go", "memory_stats", "reset_peak",
+           "foreign", "hold_back", "in_use", "in_use_address", "let_go", "memory_stats", "reset_peak",
            "set_cache_limit", "size_class"]
 
 ALIGNMENT = 64
@@ -134,6 +134,11 @@ def memory_stats() -> dict[str, int]:
 def in_use() -> int:
     """Bytes in blocks that are in use."""
     return _ledger[IN_USE]
+
+
+def in_use_address() -> int:
+    """Where native code reads that."""
+    return ctypes.addressof(_ledger) + 8 * IN_USE
 
 
 def reset_peak() -> None:

@@ -18,6 +18,7 @@ from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
+from flambeau.core.followed import Followed
 from flambeau.ops.derive import OpCall
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import autocast, launches, rewriting, tape
@@ -116,6 +117,8 @@ def normalised(record: Op, bound: Sequence) -> list:
     result = []
     for param, arg in zip(record.params, bound, strict=True):
         role = param.role
+        if type(arg) is Followed:
+            arg = arg.read() if role == "static" else arg.readings.handed(arg)
         if role == "static":
             arg = _static(arg)
             if arg.__class__ is type and param.name == "dtype":

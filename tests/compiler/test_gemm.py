@@ -56,7 +56,8 @@ class Product:
         batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         batch, (m, k), n = (batches or (1,))[0], a.shape[-2:], b.shape[-1]
         plan = self.plan or gemm_plan(self.spec, self.target, batch, m, n, k, self.threads)
-        c = np.full((*batches, m + 1, n), 99, a.dtype)  # a line more, which must stay as it is
+        result = np.dtype("f4") if a.dtype == "f2" else a.dtype
+        c = np.full((*batches, m + 1, n), 99, result)  # a line more, which must stay as it is
         work = workspace(plan.work_bytes)
         values = {
             "a": a.ctypes.data, "b": b.ctypes.data, "c": c.ctypes.data, "work": work.ctypes.data,
@@ -153,6 +154,18 @@ def test_types_of_other_methods(code, target):
         for m, n, k in ((2, 37, 19), (18, 9, 100)):
             a, b = matrix(rng, m, k, a_layout, dtype), matrix(rng, k, n, b_layout, dtype)
             assert close(product(a, b), a @ b, k), (case, m, n, k)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[0].startswith("dots")],
+                         ids="-".join)
+def test_dot_products_of_16_bit_floats(case):
+    rng = np.random.default_rng(7)
+    method, a_layout, b_layout = case
+    for m, n, k in ((1, 70, 33), (5, 3, 1100), (40, 9, 16), (2, 2, 0)):
+        a, b = (matrix(rng, *shape, layout, np.dtype("f2"))
+                for shape, layout in (((m, k), a_layout), ((k, n), b_layout)))
+        got = Product(GemmSpec("half", a_layout, b_layout, method))(a, b)
+        assert got.dtype == np.float32 and close(got, a.astype("f8") @ b.astype("f8"), k)
 
 
 @pytest.mark.parametrize("a_layout", LAYOUTS)

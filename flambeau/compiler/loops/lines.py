@@ -22,7 +22,7 @@ class Lines(Access):
 
     def __init__(self, kernel: Kernel, sweep: tuple, outer: list[Value]):
         (self.own_lanes, self.outer_count, self.loops, self.has_lane, self.lane_reduced,
-         self.lines, results, self.tiled, self.carry, self.narrow) = sweep
+         self.lines, results, self.tiled, self.carry, self.narrow, self.registers) = sweep
         self.results = [Result(*result) for result in results]
         self.maps = [r for r in self.results if r.reduce is None]
         self.sums = [r for r in self.results if r.reduce is not None]
@@ -31,6 +31,7 @@ class Lines(Access):
         self.indices: dict[int, Value] = dict(enumerate(outer))
         self.lane_place = self.outer_count + len(self.loops) - 1 if self.has_lane else None
         self.values: dict[int, Value] = {}
+        self.tail: Value | None = None  # the mask of the last register of a short lane loop
         self.depends = self._find_dependencies()
 
     def _find_dependencies(self) -> list[frozenset[int]]:
@@ -56,6 +57,10 @@ class Lines(Access):
     def hoist(self, stored: set) -> None:
         """Emit what is the same everywhere, before all loops; `stored` are the pointers of what
         this kernel writes."""
+        if self.registers is not None and self.registers[1]:
+            count, stop = self.registers[0], self.kernel.slot(self.loops[-1][0])
+            left = self.f.sub(stop, (count - 1) * self.lanes)
+            self.tail = self.f.lane_mask(self.lanes, left)
         movable: set[int] = set()
         for number, (kind, _, args, data) in enumerate(self.lines):
             if self.depends[number] or kind == "wrap" or kind == "op" and data[1] is not None:

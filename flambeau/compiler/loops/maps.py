@@ -37,10 +37,10 @@ def _map_unroll(sweep: Sweep) -> int:
 def _map_loop(sweep: Sweep, unroll: int) -> None:
     """Store over the lane loop: full registers at addresses that are multiples of a register's
     size, since others touch two cache lines each; before them masked ones, for both ends."""
-    f, stop = sweep.f, sweep.extent(len(sweep.loops) - 1)
-    if sweep.lanes == 1:
+    if sweep.lanes == 1 or sweep.registers is not None:
         sweep.lane_loop(sweep.store_lanes, unroll)
         return
+    f, stop = sweep.f, sweep.extent(len(sweep.loops) - 1)
     head = _misaligned(sweep, stop)
     step = sweep.lanes * unroll
     full = f.add(head, f.mul(f.sdiv(f.sub(stop, head), step), step))

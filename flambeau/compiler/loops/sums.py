@@ -70,6 +70,9 @@ def emit_horizontal(sweep: Sweep) -> None:
     Each run of the innermost loop is summed on its own and then added: the error grows with the
     run, not with the whole.
     """
+    if sweep.registers is not None:
+        _emit_short(sweep)
+        return
     unroll = UNROLL_REDUCE if sweep.has_lane else 1  # for every rule: the tree must not differ
     totals = [_accumulators(sweep, r, 1, sweep.lanes)[0] for r in sweep.sums]
     runs = [_accumulators(sweep, r, unroll, sweep.lanes) if sweep.has_lane else []
@@ -105,6 +108,36 @@ def emit_horizontal(sweep: Sweep) -> None:
     descend(0)
     for result, total in zip(sweep.sums, totals, strict=True):
         best, spot = _across_lanes(sweep, result, total)
+        sweep.store(result, spot if spot is not None else best, 1)
+
+
+def _emit_short(sweep: Sweep) -> None:
+    """The lane loop is a few registers: each has a total of its own, which no run comes between."""
+    totals = [_accumulators(sweep, r, sweep.registers[0], sweep.lanes) for r in sweep.sums]
+
+    def body(part: int) -> None:
+        for result, total in zip(sweep.sums, totals, strict=True):
+            _absorb(sweep, result, total[part], sweep.lanes)
+        sweep.store_all(sweep.lanes)
+
+    def descend(depth: int) -> None:
+        saved = dict(sweep.values)
+        sweep.evaluate(sweep.open_places(depth), 1)
+        if depth < len(sweep.scalar_loops()):
+            with sweep.f.loop(0, sweep.extent(depth)) as i:
+                sweep.indices[sweep.outer_count + depth] = i
+                descend(depth + 1)
+        else:
+            sweep.lane_loop(body)
+        sweep.values = saved
+
+    for result, total in zip(sweep.sums, totals, strict=True):
+        _reset(sweep, result, total)
+    descend(0)
+    for result, (first, *others) in zip(sweep.sums, totals, strict=True):
+        for best, spot in others:
+            _accumulate(sweep, result, first, best.get(), spot.get() if spot else None)
+        best, spot = _across_lanes(sweep, result, first)
         sweep.store(result, spot if spot is not None else best, 1)
 
 

@@ -21,7 +21,14 @@ class Sweep(Lines):
         return self.f.smin(size, left)
 
     def lane_loop(self, body, unroll: int = 1) -> None:
-        """Run `body(lanes)` over the lane loop: full registers, then one masked tail."""
+        """Run `body(part)` over the lane loop: full registers, then one masked tail. Where few
+        registers hold all of it, they are written out."""
+        if self.registers is not None:
+            for part in range(self.registers[0]):
+                last = part == self.registers[0] - 1
+                self.lane_body(self.f.const(part * self.lanes, "i64"),
+                               self.tail if last else None, body, part)
+            return
         f, stop = self.f, self.extent(len(self.loops) - 1)
         step = self.lanes * unroll
         full = f.mul(f.sdiv(stop, step), step)

@@ -7,6 +7,7 @@ What does not fill a panel is worked off in tiles of one vector, whose last one 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Module, Value
@@ -19,29 +20,32 @@ from flambeau.compiler.products.packing import (
     narrow,
 )
 
-__all__ = ["MacroKernel", "StridedOperand", "StridedResult", "block_step", "micro_kernel",
-           "prefetch", "workspace_items"]
+__all__ = ["MacroKernel", "StridedOperand", "StridedResult", "Walk", "block_step",
+           "micro_kernel", "prefetch", "workspace_items"]
 
-_AHEAD = 16  # rows of B between what is multiplied and what is fetched into the cache
-ONE = Value("1", "i64")
+_AHEAD = 16  # rows of B between what is multiplied and what is fetched into the nearest cache
+ZERO, ONE = Value("0", "i64"), Value("1", "i64")
 
 
 # ---------------------------------------------------------------------- register tiles
 _TILE_ARGS = (("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "depth"), ("i64", "step"),
-              ("i64", "ldc"), ("i1", "add"), ("i64", "rows"), ("ptr", "far"), ("ptr", "further"))
+              ("i64", "ldc"), ("i1", "add"), ("i64", "rows"), ("ptr", "soon"), ("ptr", "beside"))
+_WALK_ARGS = (("ptr", "far"), ("i64", "far_mask"), ("i64", "far_row"), ("i64", "far_step"))
 
 
-def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, masked: bool = False) -> str:
+def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, masked: bool = False,
+                 walks: bool = False) -> str:
     """Define a register tile: C[rows, width] = A B (+ C if `add`); returns its name.
 
     Args of the function: a packed; b, whose rows lie `step` apart; c; depth; step and ldc (in
     elements); add; how many `rows` there are (what the others give goes nowhere); two addresses
-    that are fetched into the cache, with those `step` further for each step of the sum; if
-    `masked`, how many `columns` of the last vector there are.
+    that are fetched into the cache, with those `step` further for each step of the sum; if `walks`,
+    the parts of a `Walk`; if `masked`, how many `columns` of the last vector there are.
     """
     name = f"tile_{rows}x{tile.vectors}"
-    args = [(f"{type_} noalias" if name in "abc" else type_, name) for type_, name in _TILE_ARGS]
-    f = module.function(name, args + [("i64", "columns")] * masked, internal=True)
+    args = [(f"{type_} noalias" if name in "abc" else type_, name)
+            for type_, name in _tile_args(masked, walks)]
+    f = module.function(name, args, internal=True)
     lines = _lines(f, tile, rows)
     sums = [[f.var(tile.vector, 0) for _ in range(tile.vectors)] for _ in range(rows)]
     _multiply(f, tile, sums, layout)
@@ -58,6 +62,10 @@ def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, masked: boo
     return name
 
 
+def _tile_args(masked: bool, walks: bool) -> list[tuple[str, str]]:
+    return [*_TILE_ARGS, *_WALK_ARGS * walks, *[("i64", "columns")] * masked]
+
+
 def _lines(f: Function, tile: Tile, rows: int) -> list[Value]:
     """Where the rows of the tile go; those that do not exist share one that nobody reads."""
     nowhere = f.array(tile.memory, tile.width, align=16)
@@ -72,9 +80,9 @@ def _lines(f: Function, tile: Tile, rows: int) -> list[Value]:
     return lines
 
 
-def prefetch(f: Function, pointer: Value, write: bool = False) -> None:
-    """Ask for a line of memory."""
-    flags = [f.const(n, "i32") for n in (int(write), 3, 1)]
+def prefetch(f: Function, pointer: Value, write: bool = False, near: bool = True) -> None:
+    """Ask for a line of memory, into the nearest cache or the second one."""
+    flags = [f.const(n, "i32") for n in (int(write), 3 if near else 2, 1)]
     f.call("void", "llvm.prefetch.p0", [pointer, *flags])
 
 
@@ -84,8 +92,10 @@ def _multiply(f: Function, tile: Tile, sums: list, layout: str) -> None:
     with f.loop(0, f.args["depth"]) as k:
         offset = f.mul(k, step)
         if tile.vectors <= 2:  # wider tiles wait for memory anyway, and for fewer lines at a time
-            for place in ("far", "further")[:tile.vectors]:
+            for place in ("soon", "beside")[:tile.vectors]:
                 prefetch(f, f.gep(f.args[place], offset, tile.compute))
+        if "far" in f.args:
+            _fetch_ahead(f, tile, k)
         b_row = f.gep(b, offset, tile.compute)
         columns = [f.load(tile.vector, b_row, j * tile.lanes) for j in range(tile.vectors)]
         a_column = f.gep(a, f.mul(k, k_step), tile.compute)
@@ -93,6 +103,16 @@ def _multiply(f: Function, tile: Tile, sums: list, layout: str) -> None:
             factor = f.splat(f.load(tile.compute, a_column, i * row_step), tile.lanes)
             for total, column in zip(row, columns, strict=True):
                 total.set(multiply_add(f, tile, factor, column, total.get()))
+
+
+def _fetch_ahead(f: Function, tile: Tile, k: Value) -> None:
+    """Fetch what the walk meets at step k of the sum."""
+    arg = f.args
+    row = f.and_(k, arg["far_mask"])
+    offset = f.add(f.mul(row, arg["far_row"]), f.mul(f.sub(k, row), arg["far_step"]))
+    place = f.gep(arg["far"], offset, tile.memory)
+    for j in range(tile.vectors):
+        prefetch(f, f.gep(place, j * tile.lanes, tile.memory), near=False)
 
 
 def _store(f: Function, tile: Tile, sums: list, lines: list, mask: Value | None) -> None:
@@ -126,15 +146,38 @@ def _store_scalars(f: Function, tile: Tile, sums: list, lines: list) -> None:
 
 
 # ---------------------------------------------------------------------- operands and result
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """Memory that a register tile fetches into the second-level cache while it multiplies.
+
+    At step k of the sum: as many elements as the tile is wide, from start + (k & mask) * row
+    + (k & ~mask) * step on.
+    """
+
+    start: Value
+    mask: Value | int = 0
+    row: Value | int = 0
+    step: Value | int = 0
+
+    def choose(self, f: Function, condition: Value, other: Walk) -> Walk:
+        """This walk where the condition holds, else the other one."""
+        parts = ((getattr(self, x.name), getattr(other, x.name)) for x in dataclasses.fields(self))
+        return Walk(*(f.select(condition, f.typed(a, "i64"), f.typed(b, "i64")) for a, b in parts))
+
+    def args(self, f: Function) -> list[Value]:
+        return [self.start, *(f.typed(n, "i64") for n in (self.mask, self.row, self.step))]
+
+
 class StridedOperand:
     """A matrix in memory: element (i, k) at base[i * stride + k * step].
 
-    `i` counts along the edge of C (rows of A, columns of B), `k` along the sum.
+    `i` counts along the edge of C (rows of A, columns of B), `k` along the sum; `order` says what
+    is contiguous: "along" the sum, "across" it, or "any".
     """
 
     def __init__(self, tile: Tile, packer: str, base: Value, stride: Value, step: Value,
-                 order: str, whole_blocks: bool = False):
-        self.tile, self.packer, self.whole_blocks = tile, packer, whole_blocks
+                 order: str):
+        self.tile, self.packer, self.order = tile, packer, order
         self.base = base
         self.stride = ONE if order == "across" else stride
         self.step = ONE if order == "along" else step
@@ -144,11 +187,18 @@ class StridedOperand:
                      self.tile.memory)
 
     def pack(self, f: Function, start: Value, count: Value, k: Value, depth: Value,
-             dst: Value, *panel: Value) -> None:
-        """Pack rows start..start+count, k..k+depth to `dst`: one panel, or with `whole_blocks`
-        all of them, `panel` elements apart."""
+             dst: Value) -> None:
+        """Pack rows start..start+count, k..k+depth to `dst`."""
         f.call("void", self.packer, [self.place(f, start, k), dst, depth, count, self.stride,
-                                     self.step, *panel])
+                                     self.step])
+
+    def walk(self, f: Function, start: Value, count: int, k: Value) -> Walk:
+        """Over `count` rows from `start` on, as far along the sum as a tile takes steps."""
+        place = self.place(f, start, k)
+        if self.order == "along":
+            rows = 1 << (count - 1).bit_length()
+            return Walk(place, rows - 1, self.stride, max(1, self.tile.width // rows))
+        return Walk(place, 0, 0, self.step if self.order == "across" else 0)
 
 
 class StridedResult:
@@ -169,13 +219,14 @@ class MacroKernel:
         module: where the register tiles are defined.
         tile: register tile and cache blocks.
         layout: layout of packed A, "rows" or "panels".
+        packs: B is packed (`emit`), or read where it lies (`emit_direct`).
     """
 
-    def __init__(self, module: Module, tile: Tile, layout: str):
+    def __init__(self, module: Module, tile: Tile, layout: str, packs: bool):
         self.tile = tile
-        self.wide = _chooser(module, tile, layout, "wide_tile", tile.rows, False)
-        heights = (tile.rows[0], tile.rows[-1]) if len(tile.rows) > 1 else tile.rows
-        self.slim = _chooser(module, tile.slim(), layout, "slim_tile", heights, True)
+        heights = (tile.rows[0], tile.rows[-1]) if len(tile.rows) > 1 and packs else tile.rows
+        self.wide = _chooser(module, tile, layout, "wide_tile", tile.rows, False, packs)
+        self.slim = _chooser(module, tile.slim(), layout, "slim_tile", heights, True, False)
 
     @staticmethod
     def strip_items(tile: Tile) -> int:
@@ -203,48 +254,52 @@ class MacroKernel:
                 f.loop(0, f.smax(depth, 1), k_step) as k0:
             width = f.smin(f.sub(columns[1], j0), j_step)
             k_count = f.smin(f.sub(depth, k0), k_step)
-            self._pack_panels(f, b, (j0, width), (k0, k_count), packed_b, pitch)
+            k1 = f.add(k0, k_step)
+            more = f.cmp("slt", k1, depth)
+            following = b.walk(f, f.select(more, j0, f.add(j0, j_step)), tile.width,
+                               f.select(more, k1, 0))
             with f.loop(rows[0], rows[1], tile.height) as i:
                 count = f.smin(f.sub(rows[1], i), tile.height)
                 a.pack(f, i, count, k0, k_count, work)
-                self._strip(f, c, (i, count), (j0, width), (work, packed_b, pitch, k_count),
-                            f.cmp("sgt", k0, 0))
+                below = f.add(i, tile.height)
+                last = f.cmp("sge", below, rows[1])
+                walk = following.choose(f, last, a.walk(f, below, tile.height, k0))
+                self._strip(f, b, c, (i, count), (j0, width), (k0, k_count),
+                            (work, packed_b, pitch), f.cmp("eq", i, rows[0]), walk)
                 if finish is not None:
-                    with f.when(f.cmp("sge", f.add(k0, k_count), depth)):
+                    with f.when(f.not_(more)):
                         finish(c, (i, count), (j0, width))
 
-    def _pack_panels(self, f: Function, b: StridedOperand, columns: tuple, depth: tuple,
-                     packed_b: Value, pitch: Value) -> None:
+    def _strip(self, f: Function, b: StridedOperand, c: StridedResult, rows: tuple, columns: tuple,
+               part: tuple, sides: tuple, first: Value, walk: Walk) -> None:
+        """All tiles of a strip. The first strip packs each panel of B just before it is multiplied,
+        and fetches the next one meanwhile; the others fetch what comes after this strip."""
         tile = self.tile
-        (j0, width), (k0, k_count) = columns, depth
-        if b.whole_blocks:
-            b.pack(f, j0, width, k0, k_count, packed_b, pitch)
-            return
+        (i, count), (j0, width), (k0, k_count) = rows, columns, part
+        packed_a, packed_b, pitch = sides
+        step = f.const(tile.width, "i64")
+        idle = Walk(packed_a)
+
+        def tile_at(name: str, j: Value, panel: Value, *more: Value) -> None:
+            soon = f.gep(panel, _AHEAD * tile.width, tile.compute)
+            f.call("void", name, [
+                packed_a, panel, c.place(f, i, f.add(j0, j)), k_count, step, c.stride,
+                f.cmp("sgt", k0, 0), count, soon, f.gep(soon, tile.lanes, tile.compute), *more])
+
         with f.loop(0, width, tile.width) as j:
             panel = f.gep(packed_b, f.mul(f.udiv(j, tile.width), pitch), tile.compute)
-            b.pack(f, f.add(j0, j), f.sub(width, j), k0, k_count, panel)
-
-    def _strip(self, f: Function, c: StridedResult, rows: tuple, columns: tuple, sides: tuple,
-               add_old: Value) -> None:
-        """All tiles of a strip."""
-        tile = self.tile
-        (i, count), (j0, width) = rows, columns
-        packed_a, packed_b, pitch, k_count = sides
-        whole = f.mul(f.udiv(width, tile.width), tile.width)
-        step = f.const(tile.width, "i64")
-
-        def args(j: Value, panel: Value) -> list:
-            far = f.gep(panel, _AHEAD * tile.width, tile.compute)
-            return [packed_a, panel, c.place(f, i, f.add(j0, j)), k_count, step, c.stride, add_old,
-                    count, far, f.gep(far, tile.lanes, tile.compute)]
-
-        with f.loop(0, whole, tile.width) as j:
-            panel = f.gep(packed_b, f.mul(f.udiv(j, tile.width), pitch), tile.compute)
-            f.call("void", self.wide, args(j, panel))
-        panel = f.gep(packed_b, f.mul(f.udiv(whole, tile.width), pitch), tile.compute)
-        with f.loop(whole, width, tile.lanes) as j:
-            part = f.gep(panel, f.sub(j, whole), tile.compute)
-            f.call("void", self.slim, [*args(j, part), f.smin(f.sub(width, j), tile.lanes)])
+            with f.when(first):
+                b.pack(f, f.add(j0, j), f.sub(width, j), k0, k_count, panel)
+            end = f.add(j, tile.width)
+            with f.when_else(f.cmp("sle", end, width)) as otherwise:
+                beside = b.walk(f, f.add(j0, end), tile.width, k0)
+                alone = walk.choose(f, f.cmp("eq", j, 0), idle)
+                beside = beside.choose(f, f.and_(first, f.cmp("slt", end, width)), alone)
+                tile_at(self.wide, j, panel, *beside.args(f))
+                otherwise()
+                with f.loop(j, width, tile.lanes) as at:
+                    tile_at(self.slim, at, f.gep(panel, f.sub(at, j), tile.compute),
+                            f.smin(f.sub(width, at), tile.lanes))
 
     # ------------------------------------------------------------------ direct
     def emit_direct(self, f: Function, a: StridedOperand, b: StridedOperand, c: StridedResult,
@@ -338,12 +393,12 @@ _BUSY = 16  # multiply-adds that must be under way to keep the machine busy
 
 
 def _chooser(module: Module, tile: Tile, layout: str, name: str, heights: tuple[int, ...],
-             masked: bool) -> str:
+             masked: bool, walks: bool) -> str:
     """Define a function that calls the lowest register tile that holds `rows` rows."""
-    tiles = [(rows, micro_kernel(module, tile, rows, layout, masked)) for rows in heights]
+    tiles = [(rows, micro_kernel(module, tile, rows, layout, masked, walks)) for rows in heights]
     if len(tiles) == 1:
         return tiles[0][1]
-    f = module.function(name, [*_TILE_ARGS, *[("i64", "columns")] * masked], internal=True)
+    f = module.function(name, _tile_args(masked, walks), internal=True)
 
     def choose(tiles: list) -> None:
         if len(tiles) == 1:

@@ -99,7 +99,7 @@ class Dots:
 
         def tile_at(i: Value, j: Value, name: str) -> None:
             place = f.gep(c[0], f.add(f.mul(f.add(first, i), c[1]), f.add(start, j)),
-                          self.tile.memory)
+                          self.tile.stored().memory)
             f.call("void", name, [
                 f.gep(a[0], f.mul(f.add(first, i), a[1]), self.tile.memory),
                 f.gep(b[0], f.mul(f.add(start, j), b[1]), self.tile.memory), place, depth, a[1],
@@ -223,13 +223,12 @@ def fold_all(f: Function, tile: Tile, values: list[Value]) -> list[Value]:
 def _store_rows(f: Function, tile: Tile, folded: list, rows: int, columns: int) -> None:
     """A whole tile: some lanes of the sums are a row."""
     lanes = lanes_of(folded[0].type)
-    a = f.args
+    a, few = f.args, tile.stored().with_lanes(columns)
     pieces = []
     for i in range(rows):
         vector, lane = divmod(i * columns, lanes)
         row = f.shuffle(folded[vector], None, range(lane, lane + columns))
-        pieces.append((f.gep(a["c"], f.mul(a["ldc"], i), tile.memory), row))
-    few = tile.with_lanes(columns)
+        pieces.append((f.gep(a["c"], f.mul(a["ldc"], i), few.memory), row))
     with f.when_else(a["add"]) as otherwise:
         for place, row in pieces:
             total = add(f, few, row, load_lanes(f, few, place))
@@ -242,7 +241,7 @@ def _store_rows(f: Function, tile: Tile, folded: list, rows: int, columns: int) 
 def _store_each(f: Function, tile: Tile, folded: list, rows: int, columns: int,
                 whole: Value) -> None:
     """One by one what there is of a tile; adds the end of the sum where there are no masks."""
-    a, one = f.args, tile.with_lanes(1)
+    a, one, result = f.args, tile.with_lanes(1), tile.stored().with_lanes(1)
     buffer = f.array(tile.compute, rows * columns, align=16)
     for index, value in enumerate(folded):
         f.store(value, buffer, index * lanes_of(value.type))
@@ -256,7 +255,7 @@ def _store_each(f: Function, tile: Tile, folded: list, rows: int, columns: int,
                 left, right = (load_scalar(f, tile, f.gep(x, k, tile.memory))
                                for x in (row, column))
                 total.set(multiply_add(f, one, left, right, total.get()))
-        place = f.gep(a["c"], f.add(f.mul(i, a["ldc"]), j), tile.memory)
-        value = add(f, one, total.get(), load_scalar(f, tile, place))
+        place = f.gep(a["c"], f.add(f.mul(i, a["ldc"]), j), result.memory)
+        value = add(f, one, total.get(), load_scalar(f, result, place))
         value = f.select(a["add"], value, total.get())
-        f.store(narrow(f, value, one), place)
+        f.store(narrow(f, value, result), place)

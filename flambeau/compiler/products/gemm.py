@@ -30,7 +30,13 @@ from flambeau.compiler.products.blocks import (
     workspace_items,
 )
 from flambeau.compiler.products.dots import Dots, dots_items
-from flambeau.compiler.products.packing import Tile, pack_block, pack_panel, pack_rows, tile_for
+from flambeau.compiler.products.packing import (
+    Tile,
+    narrow_tile,
+    pack_panel,
+    pack_rows,
+    tile_for,
+)
 from flambeau.compiler.target import Target
 
 __all__ = ["GemmSpec", "GemmPlan", "GEMM_SLOTS", "gemm_kernel", "gemm_plan", "gemm_spec"]
@@ -40,7 +46,7 @@ GEMM_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
               "tiles_m", "tiles_n")
 _POINTERS = ("a", "b", "c", "work")
 _FEW = 4  # rows of the method "few"
-_DIRECT = 32, 192  # most rows of the method "direct", for any B and for one that stays in cache
+_DIRECT = 32, 64  # most rows of the method "direct", for any B and for one that stays in cache
 _SHORT_A, _SHORT_B = 20, 12  # most lines of the short operand of dot products
 
 
@@ -49,7 +55,8 @@ class GemmSpec:
     """What is fixed when a kernel of C = A B is compiled; `gemm_spec` chooses.
 
     Attributes:
-        dtype_llvm: "float", "double", "i8", "i16", "i32" or "i64" (integers wrap).
+        dtype_llvm: "float", "double", "i8", "i16", "i32" or "i64" (integers wrap); as dot products
+            "half" and "bfloat", too, whose C is float.
         a, b: what is contiguous in each operand: "row" (column stride 1), "col" (row stride 1)
             or "any".
         method: "packed", "direct" (b is "row"), "few" (b is "row"), "dots_a" (b is "col"; A is
@@ -65,7 +72,7 @@ class GemmSpec:
 
 def gemm_spec(dtype_llvm: str, a: str, b: str, m: int, n: int, k: int, target: Target) -> GemmSpec:
     """The fastest kernel for an m x n product, sums of k, of operands that lie like this."""
-    tile = tile_for(dtype_llvm, target)
+    tile = _tile_of(dtype_llvm, target)
     cached = 8 * n * k * tile.itemsize <= target.cache
     if a == "row" and n <= _SHORT_B and m > n:
         method = "dots_b"
@@ -88,7 +95,7 @@ def gemm_kernel(spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
     name = f"gemm_{spec.dtype_llvm}_{spec.a}_{spec.b}_{spec.method}"
     if epilogue:
         name += f"_{epilogue.name}"
-    tile = _tile_of(spec, target)
+    tile = _tile_of(spec.dtype_llvm, target, spec.method)
     module = Module(target.attributes)
     emit_cell = (_dots if spec.method.startswith("dots") else _blocks)(module, spec, tile, target)
     if epilogue:
@@ -98,12 +105,13 @@ def gemm_kernel(spec: GemmSpec, target: Target, epilogue: Epilogue | None = None
     work = thread_workspace(f, slot["work"], slot["work_stride"])
     grid = f.mul(slot["tiles_m"], slot["tiles_n"])
     first, last = chunk_range(f, f.mul(slot["batch"], grid))
-    row_unit, column_unit = _units(tile)
+    row_unit, column_unit = _units(tile, spec.method)
     with f.loop(first, last) as task:
         batch, cell = f.udiv(task, grid), f.urem(task, grid)
         row, column = f.udiv(cell, slot["tiles_n"]), f.urem(cell, slot["tiles_n"])
-        bases = {x: f.gep(slot[x], f.mul(batch, slot[f"{x}_batch"]), tile.memory) for x in "abc"}
-        c = StridedResult(tile, bases["c"], slot["c_row"])
+        bases = {x: f.gep(slot[x], f.mul(batch, slot[f"{x}_batch"]), item.memory)
+                 for x, item in (("a", tile), ("b", tile), ("c", tile.stored()))}
+        c = StridedResult(tile.stored(), bases["c"], slot["c_row"])
 
         def finish(c: StridedResult, rows: tuple, columns: tuple, batch=batch) -> None:
             epilogue.call(f, len(GEMM_SLOTS), c.place(f, rows[0], columns[0]), c.stride, batch,
@@ -123,20 +131,14 @@ def _blocks(module: Module, spec: GemmSpec, tile: Tile, target: Target):
         pack_rows(module, "pack_a", tile, spec.a)
     direct = spec.method != "packed"
     b_order = {"row": "across", "col": "along", "any": "any"}[spec.b]
-    if direct:
-        pack_panel(module, "pack_b", tile, b_order, tile.lanes)
-    elif b_order == "across":
-        pack_block(module, "pack_b", tile, tile.width)
-    else:
-        pack_panel(module, "pack_b", tile, b_order, tile.width)
-    macro = MacroKernel(module, tile, "panels" if spec.a == "col" else "rows")
+    pack_panel(module, "pack_b", tile, b_order, tile.lanes if direct else tile.width)
+    macro = MacroKernel(module, tile, "panels" if spec.a == "col" else "rows", not direct)
     a_order = {"row": "along", "col": "across", "any": "any"}[spec.a]
 
     def emit_cell(f: Function, slot: Slots, bases: dict, c: StridedResult, rows: tuple,
                   columns: tuple, work: Value, finish) -> None:
         a = StridedOperand(tile, "pack_a", bases["a"], slot["a_row"], slot["a_col"], a_order)
-        b = StridedOperand(tile, "pack_b", bases["b"], slot["b_col"], slot["b_row"], b_order,
-                           b_order == "across")
+        b = StridedOperand(tile, "pack_b", bases["b"], slot["b_col"], slot["b_row"], b_order)
         if direct:
             strips = f.ceil_div(slot["m"], macro.heights(tile)[-1])
             packed_b = f.gep(work, f.mul(strips, macro.strip_items(tile)), tile.compute)
@@ -172,17 +174,18 @@ def _dots(module: Module, spec: GemmSpec, tile: Tile, target: Target):
     return emit_cell
 
 
-def _tile_of(spec: GemmSpec, target: Target) -> Tile:
-    tile = tile_for(spec.dtype_llvm, target)
-    if spec.method == "few":
+def _tile_of(dtype_llvm: str, target: Target, method: str = "packed") -> Tile:
+    make = narrow_tile if dtype_llvm in ("half", "bfloat") else tile_for
+    tile = make(dtype_llvm, target)
+    if method == "few":
         tile = dataclasses.replace(tile, rows=(4, 2, 1) if target.registers >= 32 else (2, 1),
                                    vectors=4)
     return tile
 
 
-def _units(tile: Tile) -> tuple[int, int]:
+def _units(tile: Tile, method: str) -> tuple[int, int]:
     """Cells begin at multiples of these."""
-    return tile.rows[-1], max(tile.lanes, 4)
+    return tile.rows[-1], tile.width if method == "few" else max(tile.lanes, 4)
 
 
 # ---------------------------------------------------------------------- planning
@@ -212,10 +215,10 @@ _CHUNKS = 4  # for each thread, at most
 def gemm_plan(spec: GemmSpec, target: Target, batch: int, m: int, n: int, k: int,
               threads: int) -> GemmPlan:
     """Cut a product for `threads` threads."""
-    tile = _tile_of(spec, target)
+    tile = _tile_of(spec.dtype_llvm, target, spec.method)
     stride = _work_bytes(spec, tile, m, n, k)
     best, found = math.inf, (1, 1, 1)
-    row_unit, column_unit = _units(tile)
+    row_unit, column_unit = _units(tile, spec.method)
     units_m, units_n = max(1, -(-m // row_unit)), max(1, -(-n // column_unit))
     if spec.method in ("few", "direct", "dots_a"):
         units_m = 1

@@ -25,6 +25,7 @@ from flambeau.compiler import amx
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.epilogue import Epilogue
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.products.gemm import GemmSpec, gemm_spec
 from flambeau.compiler.products.low_packing import (
     Engine,
     Operand,
@@ -37,7 +38,7 @@ from flambeau.compiler.products.packing import transpose
 from flambeau.compiler.target import Target
 
 __all__ = ["GEMM_LOW_SLOTS", "GemmLowPlan", "GemmLowSpec", "gemm_low_kernel", "gemm_low_plan",
-           "is_swapped", "order"]
+           "is_swapped", "order", "short_spec"]
 
 GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
                   "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
@@ -353,6 +354,16 @@ def order(length: int, step: int, lines: int, stride: int) -> str:
     if step == 1 or length <= 1:
         return "along"
     return "across" if stride == 1 or lines <= 1 else "any"
+
+
+def short_spec(memory: str, a: str, b: str, m: int, n: int, k: int, target: Target
+               ) -> GemmSpec | None:
+    """The kernel for a product of 16-bit floats that is too short on one side for packing to pay,
+    where elements are widened anyway; None for others. `a` and `b` as those of `GemmSpec`."""
+    if memory not in ("half", "bfloat") or engine_for(memory, target).kind != "widen":
+        return None
+    spec = gemm_spec(memory, a, b, m, n, k, target)
+    return spec if spec.method in ("dots_a", "dots_b") else None
 
 
 def is_swapped(spec: GemmLowSpec, target: Target, m: int, n: int, k: int) -> bool:

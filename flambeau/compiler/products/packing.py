@@ -16,7 +16,7 @@ import dataclasses
 from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.target import Target
 
-__all__ = ["Tile", "tile_for", "pack_rows", "pack_panel", "pack_block", "transpose",
+__all__ = ["Tile", "tile_for", "narrow_tile", "pack_rows", "pack_panel", "transpose",
            "load_lanes", "load_scalar", "widen", "narrow", "multiply_add", "add", "fold"]
 
 _SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
@@ -94,6 +94,10 @@ class Tile:
         """The tile that is one vector wide."""
         return dataclasses.replace(self, vectors=1)
 
+    def stored(self) -> Tile:
+        """The tile of the result's elements: sums of 16-bit floats are stored as they are."""
+        return dataclasses.replace(self, memory=self.compute) if self.floating else self
+
     @property
     def floating(self) -> bool:
         return self.compute in ("float", "double")
@@ -127,12 +131,28 @@ def tile_for(memory: str, target: Target) -> Tile:
                 fused, block)
 
 
+def narrow_tile(memory: str, target: Target) -> Tile:
+    """The tile of operands of "half" or "bfloat", which are widened when they are loaded; the
+    result is float (`Tile.stored`)."""
+    tile = tile_for("float", target)
+    masked = tile.masked and target.has("avx512bw")
+    return dataclasses.replace(tile, memory=memory, masked=masked)
+
+
 # ---------------------------------------------------------------------- elements
 def widen(f: Function, value: Value, tile: Tile) -> Value:
     """From the type in memory to the type of the arithmetic."""
     if tile.memory == tile.compute:
         return value
-    return f.cast("sext", value, tile.vector if value.type.startswith("<") else tile.compute)
+    lanes = lanes_of(value.type) if value.type.startswith("<") else 1
+    wide = vector(lanes, tile.compute) if lanes > 1 else tile.compute
+    if tile.memory == "half":
+        return f.cast("fpext", value, wide)
+    if tile.memory == "bfloat":  # the upper half of a float
+        narrow_bits, bits = ((vector(lanes, n) if lanes > 1 else n) for n in ("i16", "i32"))
+        units = f.cast("zext", f.cast("bitcast", value, narrow_bits), bits)
+        return f.cast("bitcast", f.shl(units, f.const(16, bits)), wide)
+    return f.cast("sext", value, wide)
 
 
 def narrow(f: Function, value: Value, tile: Tile) -> Value:
@@ -253,37 +273,6 @@ def _pack_across(f: Function, tile: Tile, width: int, masked: bool) -> None:
         dst = f.gep(a["dst"], f.mul(k, width), tile.compute)
         for j, mask in zip(starts, masks, strict=True):
             f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
-
-
-def pack_block(module: Module, name: str, tile: Tile, width: int) -> None:
-    """Define `name`(src, dst, depth, count, stride, step, panel): many panels at once.
-
-    As `pack_panel` with order "across", but `count` may be larger than `width`; panels begin
-    `panel` elements apart. Memory is read in lines as long as the block is wide.
-    """
-    f = module.function(name, (*_PACK_ARGS, ("i64", "panel")), internal=True)
-    a = f.args
-    panels = f.udiv(a["count"], width)
-    whole = f.mul(panels, width)
-    rest, rest_at = f.sub(a["count"], whole), f.mul(panels, a["panel"])
-    starts = range(0, width, tile.lanes)
-    masks = [f.lane_mask(tile.lanes, f.sub(rest, j)) for j in starts] if tile.masked else []
-    with f.loop(0, a["depth"]) as k:
-        line = f.gep(a["src"], f.mul(k, a["step"]), tile.memory)
-        target = f.gep(a["dst"], f.mul(k, width), tile.compute)
-        with f.loop(0, whole, width) as start:
-            src = f.gep(line, start, tile.memory)
-            dst = f.gep(target, f.mul(f.udiv(start, width), a["panel"]), tile.compute)
-            for j in starts:
-                f.store(load_lanes(f, tile, f.gep(src, j, tile.memory)), dst, j)
-        with f.when(f.cmp("sgt", rest, 0)):
-            src = f.gep(line, whole, tile.memory)
-            dst = f.gep(target, rest_at, tile.compute)
-            for j, mask in zip(starts, masks, strict=False):
-                f.store(load_lanes(f, tile, f.gep(src, j, tile.memory), mask), dst, j)
-            if not tile.masked:
-                with f.loop(0, rest) as j:
-                    f.store(load_scalar(f, tile, f.gep(src, j, tile.memory)), dst, j)
 
 
 def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
