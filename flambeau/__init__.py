@@ -95,8 +95,9 @@ _RENAMED = {
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
               "nan": float("nan"), "newaxis": None}
 
-_PACKAGES = ("amp", "autograd", "masked", "nn", "optim", "utils", "serialization", "testing", "linalg",
-             "special", "random", "cpu", "cuda", "backends", "types")
+_PACKAGES = ("amp", "autograd", "compiler", "export", "masked", "nn", "optim", "utils",
+             "serialization", "testing", "linalg", "special", "random", "cpu", "cuda", "backends",
+             "types")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}

@@ -13,39 +13,56 @@ __all__ = ["compile", "CaptureError"]
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,
-            backend: Any = None, mode: Any = None, options: Any = None,
-            disable: bool = False) -> Any:
+            backend: Any = "inductor", mode: str | None = None,
+            options: dict[str, Any] | None = None, disable: bool = False) -> Any:
     """A function (or module) that runs as one native call after it has been captured.
 
     The first calls run eagerly, for real, and are captured; as soon as a run leaves no new state
     behind (an optimizer makes its state in its first step) the program is compiled, and later calls
     with the same layouts replay it. What can change between calls is an input (tensors, learning
-    rates) or guarded (other Python values); a new situation is captured anew.
+    rates, numbers that have been seen to change) or guarded (other Python values); a new situation
+    is captured anew. Without `model` the result is a decorator.
 
     A program cannot hold what happens in Python: reading a value computed inside (`.item()`,
-    `if loss > 1`), stepping a scheduler. A function that does so runs eagerly, with a warning that
-    names the line and a rewrite.
+    `if loss > 1`), stepping a scheduler. A function that does so runs in captured parts, with
+    Python between them.
 
     Args:
-        fullgraph: raise `CaptureError` instead of that warning.
-        options: {"exact": True} stores the result of every operation, so that the program rounds
-            exactly as eager runs do; by default operations are fused.
-        dynamic, backend, mode: accepted; there is one compiler, and kernels serve all sizes.
+        fullgraph: raise `CaptureError`, which names the line and a rewrite, instead.
+        dynamic: as in PyTorch, whether sizes are symbolic; None: once they have changed.
+        backend: "inductor" compiles; "eager" and "aot_eager" run the function as it is.
+        mode: "strict" makes results equal eager runs' bit for bit; PyTorch's modes mean the same
+            one compiler.
+        options: {"exact": True} is the same as mode="strict". By default operations are fused,
+            which rounds less often.
+        disable: return `model` itself.
+
+    Raises:
+        RuntimeError: an unknown mode, option or backend.
+        NotImplementedError: a backend of one's own.
     """
+    from flambeau.compile.choices import choose
     from flambeau.compile.compiled import Compiled
     from flambeau.compile.module import OptimizedModule
     from flambeau.nn.modules.module import Module
 
+    choices = choose(mode, options, backend)
     if model is None:
         def decorate(function: Any) -> Any:
-            return compile(function, fullgraph=fullgraph, options=options, disable=disable)
+            return compile(function, fullgraph=fullgraph, dynamic=dynamic, backend=backend,
+                           mode=mode, options=options, disable=disable)
 
         return decorate
+    if isinstance(model, type) or not callable(model):
+        raise TypeError("torch.compile takes a function, a method or a module, not "
+                        + (f"the class {model.__name__}" if isinstance(model, type)
+                           else type(model).__name__))
     if disable:
         return model
-    exact = bool((options or {}).get("exact"))
-    kind = OptimizedModule if isinstance(model, Module) else Compiled
-    return kind(model, exact, fullgraph)
+    settings = {"exact": choices.exact, "fullgraph": fullgraph, "dynamic": dynamic}
+    if isinstance(model, Module):
+        return OptimizedModule(model, settings if choices.compiled else None)
+    return Compiled(model, **settings) if choices.compiled else model
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from flambeau.autograd.grad_mode import is_recording
 from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
+from flambeau.core.symbolic import hint, key_of
 from flambeau.ir.graph import Value, constant, number_input, tensor_input
 from flambeau.ops.primitives.contraction import random_fill
 from flambeau.ops.primitives.elementwise import (
@@ -136,7 +137,7 @@ class Capture:
 
     @staticmethod
     def _region(tensor: Any) -> tuple:
-        return tensor._ptr, tensor._meta
+        return key_of(tensor._ptr), tensor._meta
 
     def bind(self, leaves: Sequence) -> None:
         """Say which tensors are arguments: the memory of each is known by the argument itself,
@@ -154,9 +155,9 @@ class Capture:
             candidates += [(leaves[i]._base, ("base", i)) for i in group
                            if leaves[i]._base is not None]
             start = min(leaves[i]._ptr for i in group)
-            end = max(leaves[i]._ptr + extent(leaves[i]) for i in group)
+            end = max(leaves[i]._ptr + hint(extent(leaves[i])) for i in group)
             spanning = [(t, spot) for t, spot in candidates if t._meta.contiguous
-                        and t._ptr <= start and end <= t._ptr + t._meta.nbytes]
+                        and t._ptr <= start and end <= t._ptr + hint(t._meta.nbytes)]
             root, spot = (spanning or candidates)[0]
             self.roots[owner] = root
             self.spots.setdefault(id(root), spot)

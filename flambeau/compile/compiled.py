@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
+import sys
 import types
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,12 +16,15 @@ from flambeau.autograd.tape import next_order
 from flambeau.compile.capture import Capture, CaptureError, Forgiving, refuse
 from flambeau.compile.deferral import deferring, possible
 from flambeau.compile.differentiable import trace_backward
-from flambeau.compile.guards import Following, Guard
+from flambeau.compile.dynamic import Cautious, Shapes, SymbolicError
+from flambeau.compile.guards import Following, Guard, Sharing
 from flambeau.compile.reach import Place, Reach
 from flambeau.compile.recording import Gradients, Recording
 from flambeau.compile.replay import Replay
 from flambeau.compile.segments import Segments
+from flambeau.compile.stance import stance
 from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
+from flambeau.core.symbolic import Unfit
 from flambeau.nn.modules._hooks import tables
 from flambeau.tensor import dispatch, launches
 
@@ -39,11 +45,15 @@ class Compiled:
         programs: those for each signature, the latest first.
         eager: signatures under which the function cannot be captured whole.
         segments: runs it in captured parts then.
+        shapes: which sizes of its arguments vary, and the programs for all of them.
         history: what happened, in plain words.
     """
 
-    def __init__(self, function: Any, exact: bool = False, fullgraph: bool = False):
+    def __init__(self, function: Any, exact: bool = False, fullgraph: bool = False,
+                 dynamic: bool | None = None):
         self.function = function
+        self.shapes = Shapes(dynamic)
+        self.dynamic = dynamic
         self.exact = exact
         self.fullgraph = fullgraph
         functools.update_wrapper(self, function, updated=())
@@ -52,6 +62,7 @@ class Compiled:
         self.segments = Segments(exact)
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
+        self._called = False
         self._attempts: dict[Any, int] = {}
         self._moving: set[tuple] = set()  # places whose numbers have been seen to change
         self._loose: dict[Any, set[int]] = {}  # which numbers among the arguments change
@@ -60,10 +71,14 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if dispatch.observers or deferring():  # inside another capture: become part of it
             return self.function(*args, **kwargs)
+        taken = stance()
+        if taken and taken[-1] == "force_eager":
+            return self.function(*args, **kwargs)
         leaves: list = []
         numbers: list = []
         key = flatten((args, kwargs), leaves, numbers)
-        shared = sharing(leaves)
+        owners = [id(Capture._owner(t)) for t in leaves]
+        shared = sharing(leaves, owners)
         word = mode()
         if shared is MIXED or word > 3:  # anomaly mode, hooks on what is saved; see `sharing`
             return self.function(*args, **kwargs)
@@ -74,15 +89,33 @@ class Compiled:
         programs = self.programs.get(signature)
         if programs is not None:
             for program in programs:
-                if program.guard.holds(leaves, numbers):
+                if program.guard.holds(leaves, numbers, owners):
                     return program.run(leaves, numbers)
         if signature in self.eager or len(self.eager) >= LIMIT:
             return self.segments.run(self.function, args, kwargs)
-        return _Run(self, rest, key, leaves, numbers).capture()
+        values = signature[1] if numbers else ()
+        bound = self.shapes.bound(rest, values, leaves, numbers, owners)
+        if bound is not None:
+            self.programs.setdefault(signature, []).insert(0, bound)
+            return bound.run(leaves, numbers)
+        run = _Run(self, rest, key, leaves, numbers)
+        if taken and self._stands(taken[-1], run):
+            return self.function(*args, **kwargs)
+        return run.capture()
+
+    def _stands(self, taken: str, run: _Run) -> bool:
+        """Does the stance of the thread forbid to capture this call?"""
+        if taken == "fail_on_recompile":
+            raise RuntimeError("torch.compile: a call that no program serves, while "
+                               "set_stance(\"fail_on_recompile\") is in force: "
+                               + run.explained_reason())
+        first, self._called = not self._called, True
+        return taken == "eager_on_recompile" or first and taken.endswith("eager_then_compile")
 
     def forget(self) -> None:
         """Drop the programs; the next calls are captured again."""
         self.programs.clear()
+        self.shapes.forget()
         self.segments.forget()
         self.eager.clear()
         self._attempts.clear()
@@ -91,20 +124,33 @@ class Compiled:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    def __deepcopy__(self, memo: dict) -> Compiled:
+        return type(self)(copy.deepcopy(self.function, memo), self.exact, self.fullgraph,
+                          self.dynamic)
+
+    def __copy__(self) -> Compiled:
+        return type(self)(self.function, self.exact, self.fullgraph, self.dynamic)
+
     def __reduce__(self) -> Any:
-        raise TypeError(f"a compiled function ({self.function!r}) cannot be pickled or copied: its "
-                        "programs are native code of this process. Pickle the function itself "
-                        "(`._orig`), and compile it again.")
+        name = getattr(self, "__qualname__", "")
+        if getattr(sys.modules.get(getattr(self, "__module__", "")), name, None) is self:
+            return name  # found under its name, as any function
+        raise TypeError(f"a compiled function ({self.function!r}) cannot be pickled: its programs "
+                        "are native code of this process. Pickle the function itself (`._orig`) "
+                        "and compile it again.")
 
     @property
     def _orig(self) -> Any:
         """The function as it was given."""
         return self.function
 
+    _torchdynamo_orig_callable = _orig  # as third-party code asks for it
+
     def explain(self) -> str:
         """The captured programs, their kernels and memory, in plain words."""
         lines = [f"compile({getattr(self.function, '__qualname__', self.function)})"]
         lines += [f"  call {n}: {event}" for n, event in enumerate(self.history, 1)]
+        lines += self.shapes.explain()
         for programs in self.programs.values():
             for program in programs:
                 lines.append(program.explain())
@@ -120,8 +166,11 @@ class _Run:
         self.owner = owner
         self.rest, self.key, self.leaves, self.numbers = rest, key, leaves, numbers
         self.loose = self._loosen()
-        self.signature = (rest, values_key(numbers, self.loose)) if numbers else rest
+        values = values_key(numbers, self.loose)
+        self.signature = (rest, values) if numbers else rest
         self.following = Following()
+        self.symbols = owner.shapes.begin(rest, values, leaves)
+        self.finished: tuple[Capture, Recording] | None = None
 
     def _loosen(self) -> set[int]:
         """Which numbers among the arguments have changed from call to call: those are followed."""
@@ -136,8 +185,15 @@ class _Run:
 
     def capture(self) -> Any:
         """Run the function for real and keep what it did as a program, if that is possible."""
+        with self.symbols or contextlib.nullcontext():
+            result = self._record()
+        if self.finished is not None:
+            self._keep(*self.finished)
+        return result
+
+    def _record(self) -> Any:
         owner = self.owner
-        self.reason = self._reason()
+        self.reason = self.explained_reason()
         args, kwargs = self._arguments()
         self.reach = Reach(("", owner.function), ("hooks of all modules", tables.any_call),
                            *objects_in(self.key))
@@ -145,7 +201,11 @@ class _Run:
         self._follow()
         capture = Capture(self.following.readings.sources, owner.exact)
         capture.bind(self.leaves)
-        observer = capture if owner.fullgraph else Forgiving(capture)
+        for leaf, grad in self.grads.before.values():
+            if grad is not None:
+                capture.spots.setdefault(id(grad), ("grad", leaf))
+        observer = Cautious(capture) if self.symbols is not None else (
+            capture if owner.fullgraph else Forgiving(capture))
         entered = next_order()
         dispatch.observe(observer)
         try:
@@ -156,6 +216,9 @@ class _Run:
         outputs: list = []
         shape = flatten(result, outputs)
         computed = _computed(shape)
+        if self.symbols is not None:
+            self.symbols.pin(self.reach)
+            result = self.symbols.result(result, shape, outputs)
         if computed:
             result = rebuild(shape, outputs, {text: text.value for text in computed})
         if isinstance(observer, Forgiving) and observer.failure is not None:
@@ -173,7 +236,9 @@ class _Run:
         left = self._state_left(finished, changes)
         if left:
             return self._unsteady(left, result)
-        self._keep(capture, finished)
+        if self.symbols is not None:
+            self.symbols.note(finished)
+        self.finished = capture, finished
         return result
 
     def _arguments(self) -> tuple[tuple, dict]:
@@ -183,15 +248,15 @@ class _Run:
         return rebuild(self.key, self.leaves, numbers)
 
     def _follow(self) -> None:
-        """Put followed numbers in places that are known to change: options of optimizers, and what
-        has changed before."""
+        """Put followed numbers in places that are known to change: learning rates, and what has
+        changed before."""
         moving = self.owner._moving
         groups = {id(group) for _, item in self.reach.objects
                   for group in _groups(item)}
         for place in self.reach.places:
             kind = type(place.before)
             if (place.identity in moving and kind in (int, float) or kind is float
-                    and id(place.owner) in groups) and place.settable:
+                    and place.key == "lr" and id(place.owner) in groups) and place.settable:
                 self.following.substitute(place)
 
     def _refusal(self, capture: Capture, args: tuple, kwargs: dict) -> CaptureError | None:
@@ -235,22 +300,32 @@ class _Run:
         computed = list(dict.fromkeys(map(str, _computed(finished.shape))))
         guard = Guard(following, self.reach.places, [text for _, text in finished.numbers],
                       computed, [(t, spot, t._meta) for _, t, spot in finished.inputs],
-                      self._pinned(), used, held,
+                      self._sharing(), used, held,
                       [t for t in self.reach.tensors if t._rg and t._grad_fn is None])
-        replay = Replay(finished, guard)
+        try:
+            replay = Replay(finished, guard) if self.symbols is None else self.symbols.replay(guard)
+        except Unfit as error:
+            self.symbols.family.refuse(str(error))
+            owner.history.append(f"not kept: {error}")
+            return
+        if self.symbols is not None:
+            self.reason += ", for varying sizes"
         at = {id(leaf): i for i, leaf in enumerate(self.leaves)}
         replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
         owner.programs.setdefault(self.signature, []).insert(0, replay)
         owner.history.append(f"captured ({self.reason}): {capture.operations} operations in "
                              f"{len(replay.plan.steps)} kernels")
 
-    def _pinned(self) -> list[tuple[int, Any, int]]:
-        """Arguments in memory that the function also reaches by itself."""
-        own = {id(Capture._owner(t)) for t in self.reach.tensors}
-        return [(i, leaf._storage, leaf._ptr - leaf._storage.ptr)
-                for i, leaf in enumerate(self.leaves) if id(Capture._owner(leaf)) in own]
+    def _sharing(self) -> Sharing:
+        """Which arguments lie in memory that the function also reaches by itself."""
+        own = {id(owner): owner for owner in map(Capture._owner, self.reach.tensors)}
+        owners = [Capture._owner(leaf) for leaf in self.leaves]
+        pinned = [(i, owner, self.leaves[i]._ptr - owner.ptr)
+                  for i, owner in enumerate(owners) if id(owner) in own]
+        apart = [i for i, owner in enumerate(owners) if id(owner) not in own]
+        return Sharing(list(own.values()), pinned, apart)
 
-    def _reason(self) -> str:
+    def explained_reason(self) -> str:
         """Why no program serves the call."""
         programs = self.owner.programs.get(self.signature, ())
         if not programs:
@@ -265,6 +340,10 @@ class _Run:
         """Run in captured parts from now on for these arguments; eagerly, and say so once, where
         that is not possible."""
         owner = self.owner
+        if isinstance(failure, SymbolicError):
+            self.symbols.family.refuse(str(failure))
+            owner.history.append(f"not kept: {failure}")
+            return result
         owner.eager.add(self.signature)
         owner.history.append(f"runs {'in parts' if possible() else 'eagerly'}: {failure}")
         if owner.fullgraph:
@@ -291,11 +370,10 @@ def _computed(shape: Any) -> list[Computed]:
 MIXED = "mixed"
 
 
-def sharing(leaves: Sequence) -> Any:
+def sharing(leaves: Sequence, owners: Sequence[int]) -> Any:
     """Which arguments lie in the same memory, and where; None if each has its own."""
     pattern = [None if t._meta.contiguous or t._base is None else
                (t._base._meta, t._ptr - t._base._ptr) for t in leaves]
-    owners = [id(Capture._owner(t)) for t in leaves]
     if len(set(owners)) == len(leaves):
         return tuple(pattern) if any(pattern) else None
     for i, leaf in enumerate(leaves):
@@ -303,5 +381,6 @@ def sharing(leaves: Sequence) -> Any:
             return MIXED
         first = leaves[owners.index(owners[i])]
         base = None if leaf._base is None else (leaf._base._meta, leaf._ptr - leaf._base._ptr)
-        pattern[i] = (owners.index(owners[i]), leaf._ptr - first._ptr, base)
+        pattern[i] = (owners.index(owners[i]), leaf._ptr - first._ptr, base,
+                      next(j for j, other in enumerate(leaves) if other is leaf))
     return tuple(pattern)

@@ -11,26 +11,28 @@ at any later time, in their order.
 from __future__ import annotations
 
 import array
+import operator
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flambeau.runtime import launch as launching
 from flambeau.runtime import launch_log, memory, native
-from flambeau.runtime.launch_log import FIRST
+from flambeau.runtime.launch_log import CALLS, FIRST
 from flambeau.tensor import launches
 from flambeau.tensor.launches import late
 
-__all__ = ["Deferral", "deferring", "possible"]
+__all__ = ["Deferral", "Log", "deferring", "possible"]
 
 MOST = 2000  # launches that are put off before they are run
 MOST_BYTES = 256 << 20  # of memory taken meanwhile: what is held back is not reused
 WORDS = 1 << 15  # of a log
 
+_address = operator.attrgetter("ptr")
 _turn = threading.Lock()  # the doors are the process's: one deferral at a time
 
 
@@ -44,6 +46,13 @@ def deferring() -> bool:
     return late.deferred is not None and late.deferred.thread == threading.get_ident()
 
 
+class Log(NamedTuple):
+    """Where launches are written down (runtime/launch_log.py), and its address."""
+
+    words: array.array
+    address: int
+
+
 class Deferral:
     """Launches of one thread, put off.
 
@@ -52,17 +61,20 @@ class Deferral:
         dead: storages that have died since the last settling, still alive.
     """
 
-    def __init__(self, finish: Callable[[array.array, list, str], None]):
+    def __init__(self, finish: Callable[[Log, list, str], None]):
         """`finish(log, dead, why)` runs the calls in `log`."""
         self.finish = finish
         self.thread = threading.get_ident()
         self.lock = threading.RLock()
-        self.spare: list[array.array] = []
+        self.spare: list[Log] = []
         self.dead: list = []
         self.kept: list = []
         self.shared: list = []
+        self.busy = False
         self.native = launching.launcher()
-        self.code = launch_log.code()
+        code = launch_log.code()
+        self.record, self.begin = code.record, code.begin
+        self.hold_back, self.let_go = memory.held_back()
         self.elsewhere = self._elsewhere  # its address is in the logs
         self.log = self._new_log()
 
@@ -70,11 +82,11 @@ class Deferral:
         """Begin; False if somebody else's launches are put off already."""
         if not _turn.acquire(blocking=False):
             return False
-        memory.hold_back(self.dead)
-        self._write_to(self.log)
+        self.hold_back(self.dead)
+        self.begin(self.log.address)
         late.deferred = self
         late.at_once = self.native
-        late.checked, late.launch = self._checked, self.code.record
+        late.checked, late.launch = self._checked, self.record
         return True
 
     def close(self) -> None:
@@ -84,25 +96,18 @@ class Deferral:
         finally:
             late.deferred = None
             late.launch = late.checked = late.at_once = self.native
-            memory.hold_back(None)
+            self.hold_back(None)
             self.dead.clear()
             self.shared.clear()
-            self.code.begin(0)
             _turn.release()
 
-    def _new_log(self) -> array.array:
-        log = launch_log.new_log(WORDS)
-        log[launch_log.THREAD] = self.thread
-        log[launch_log.ELSEWHERE] = id(self.elsewhere)
-        log[launch_log.IN_USE] = memory.in_use_address()
-        log[launch_log.MOST_CALLS] = MOST
-        return log
-
-    def _write_to(self, log: array.array) -> None:
-        log[launch_log.USED], log[launch_log.CALLS] = FIRST, 0
-        log[launch_log.MOST_IN_USE] = memory.in_use() + MOST_BYTES
-        self.log = log
-        self.code.begin(log.buffer_info()[0])
+    def _new_log(self) -> Log:
+        words = launch_log.new_log(WORDS)
+        words[launch_log.THREAD] = self.thread
+        words[launch_log.ELSEWHERE] = id(self.elsewhere)
+        words[launch_log.IN_USE] = memory.in_use_address()
+        words[launch_log.MOST_CALLS], words[launch_log.ALLOWANCE] = MOST, MOST_BYTES
+        return Log(words, words.buffer_info()[0])
 
     # ------------------------------------------------------------------ the doors
     def _elsewhere(self, *call: Any) -> None:
@@ -115,7 +120,7 @@ class Deferral:
         if len(call) + FIRST > WORDS:
             self.native(*call)
         else:
-            self.code.record(*call)
+            self.record(*call)
 
     def _checked(self, *call: Any) -> tuple[int, int] | None:
         """An operation that may fail is run when it is called: the error is the user's line's."""
@@ -128,8 +133,8 @@ class Deferral:
             self.native(*call)
             return
         self.shared.clear()
-        late.launch = self.code.record
-        self.code.record(*call)
+        late.launch = self.record
+        self.record(*call)
 
     # ------------------------------------------------------------------ what others report
     def keep(self, launch: Any) -> None:
@@ -153,29 +158,32 @@ class Deferral:
     def before_fill(self, tensor: Any, given: bool) -> None:
         """A random stream is about to fill `tensor`, after reading another if `given`. Memory that
         no launch knows yet may be filled before those that are put off."""
-        storage, log = tensor._storage, self.log
+        storage, words = tensor._storage, self.log.words
         if given or storage.version or storage.ptr != tensor._ptr or (
-                storage.ptr in log[FIRST:log[launch_log.USED]]):
+                storage.ptr in words[FIRST:words[launch_log.USED]]):
             self.settle("random numbers into a tensor that is in use")
 
     def settle(self, why: str) -> None:
         """Run what has been put off."""
-        if not self.dead and not self.log[launch_log.CALLS]:
+        if not self.dead and not self.log.words[CALLS] and not self.busy:
             return
         with self.lock:
-            dead, self.dead = self.dead, []
-            memory.hold_back(self.dead)
-            log = self.log
-            self._write_to(self.spare.pop() if self.spare else self._new_log())
+            self.busy = True  # before the log changes: other threads wait for what is run here
+            dead, log = self.dead, self.log
+            self.dead = []
+            self.hold_back(self.dead)
+            self.log = self.spare.pop() if self.spare else self._new_log()
+            self.begin(self.log.address)
             try:
-                if log[launch_log.CALLS]:
+                if log.words[CALLS]:
                     self.finish(log, dead, why)
             finally:
-                memory.let_go(dead)
+                dead.sort(key=_address)  # the next call finds the same memory in the same order
+                self.let_go(dead)
                 self.spare.append(log)
-                if not self.log[launch_log.CALLS]:
+                self.busy = False
+                if self.kept and not self.log.words[CALLS]:
                     self.kept.clear()
-                self.log[launch_log.MOST_IN_USE] = memory.in_use() + MOST_BYTES
 
 
 def _forever() -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 from flambeau.autograd import engine
 from flambeau.autograd import saved as saving
 from flambeau.autograd.function import FunctionCtx
-from flambeau.autograd.grad_mode import ANOMALY, RECORD, SAVED_HOOKS, mode, no_grad
+from flambeau.autograd.grad_mode import RECORD, mode, no_grad
 from flambeau.autograd.registry import tensors
 from flambeau.autograd.tape import (
     RELEASED,
@@ -31,7 +31,6 @@ from flambeau.autograd.tape import (
     edge_of,
     next_order,
     node_type,
-    note_stack,
 )
 from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
 from flambeau.compile.partition import to_save, without, zeros
@@ -128,7 +127,9 @@ def trace_backward(observer: Any, capture: Capture, outputs: Sequence, leaves: S
     if not roots:
         return None
     # made while nobody observes: for the capture they are older than the run, which is an input
-    seeds = [tensors.make.ones_like(t, memory_format=None) for t in roots]
+    seeds = [tensors.make.ones_like(t) for t in roots]
+    for seed in seeds:  # where they lie, memory of the run may have died
+        capture.memories.pop(id(capture._owner(seed)), None)
     joint = Joint(roots, [capture.value_of(seed) for seed in seeds])
     walk = _Walk(entered)
     before = {id(m): m.value for m in capture.memories.values()}
@@ -218,13 +219,26 @@ class _Walk:
             if all(g is None for g in grads) and not node.wants_none:
                 results: Sequence = (None,) * len(node.next_edges)
             else:
-                results = node.apply(grads)
+                results = _applied(node, grads)
             for index, edge in enumerate(node.next_edges):
                 if edge is not None:
                     grad = results[index]
                     if grad is not None:
                         grad = engine.validate(node, index, grad, edge[0].output_metas[edge[1]])
                     self.add(*edge, grad, bits)
+
+
+def _applied(node: Node, grads: list) -> Sequence:
+    """The backward of one node, which is still there to run for the user afterwards."""
+    if not isinstance(node, FunctionCtx):
+        return node.apply(grads)
+    kept, own = (node.tape_saved, node.tape_versions), dict(vars(node))
+    try:
+        return node.apply(grads)
+    finally:
+        node.tape_saved, node.tape_versions = kept
+        vars(node).clear()
+        vars(node).update(own)
 
 
 def _settle_ends(joint: Joint, walk: _Walk, capture: Capture, candidates: Sequence) -> None:
@@ -295,7 +309,8 @@ class Backward:
         saved_bytes: what the forward keeps for it.
     """
 
-    def __init__(self, recording: Any):
+    def __init__(self, recording: Any, layouts: Sequence[Meta]):
+        """`layouts` are those of the forward program's results."""
         joint, capture, kept = recording.joint, recording.capture, recording.kept
         read = set(recording.read).difference(kept)
         place = {id(t): i for i, t in enumerate(recording.results)}
@@ -311,7 +326,8 @@ class Backward:
         stand_ins = {v: tensor_input(v.shape, v.dtype) for v in (*kept, *own)}
         self.gradients = substitute(joint.gradients, stand_ins)
         self.saved = [inputs[i] for i in self.inputs]
-        self.saved += [(v, contiguous_meta(v.dtype, v.shape)) for v in stand_ins.values()]
+        metas = [*layouts[len(recording.results):], *[layouts[i] for i in self.outputs]]
+        self.saved += list(zip(stand_ins.values(), metas, strict=True))
         self.numbers = self._numbers_of(recording)
         self.number_values = [recording.numbers[i][0] for i in self.numbers]
         self.programs = launches.LaunchCache()
@@ -351,22 +367,14 @@ class Backward:
         node.tape_numbers = [numbers[i] for i in self.numbers]
         outs = [results[i] for i in self.roots]
         node.output_metas = tuple([out._meta for out in outs])
-        word = mode()
         saved = [inputs[i] for i in self.inputs]
         saved += kept
-        own = [results[i] for i in self.outputs]
-        where = caller_location(4)
+        saved += [tape.alias_of(results[i]) for i in self.outputs]
         for number, out in enumerate(outs):
             out._grad_fn, out._output_nr, out._rg = node, number, True
-        if word & SAVED_HOOKS:
-            saving.save(node, saved + own, len(own), where)
-        else:
-            saved += [tape.alias_of(out) for out in own]
-            node.tape_saved = saved
-            node.tape_versions = [t._storage.version for t in saved]
-            node.tape_where = where
-        if word & ANOMALY:
-            note_stack(node)
+        node.tape_saved = saved
+        node.tape_versions = [t._storage.version for t in saved]
+        node.tape_where = caller_location(4)
 
     # ------------------------------------------------------------------ a backward
     def run(self, node: Any, grads: Sequence, saved: Sequence) -> tuple:
@@ -394,6 +402,9 @@ class Backward:
             raise RuntimeError("the backward of a compiled function has met an index out of range "
                                "or an integer division by zero; run the function without "
                                "torch.compile to see the operation")
+        if launches.late.observers:
+            launches.late.observers[-1].ran(
+                program, (*given, *saved, *node.tape_numbers), results)
         return tuple([None if place is None else results[place] for place in program.produced])
 
     def _compile(self, wanted: tuple | None, grads: Sequence) -> _Program:
@@ -418,12 +429,14 @@ class _Program:
     """A backward, compiled for some layouts.
 
     Attributes:
+        call: what it computes, for those who observe.
         pools: (layout, pool) of each result.
         produced: for each owner, which result is its gradient, or None.
     """
 
     def __init__(self, graph: Graph, given: Sequence[Meta], made: Sequence[Meta],
                  produced: Sequence[int | None]):
+        self.call = _Call(graph)
         numbers = len(graph.inputs) - len(given)
         inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(given)]
         outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
@@ -435,6 +448,19 @@ class _Program:
         self.arena_bytes = planned.arena_bytes
         self.arena = memory.size_class(planned.arena_bytes) if planned.arena_bytes else None
         self.produced = tuple(produced)
+
+
+class _Call:
+    """A program as part of a larger one."""
+
+    name = "compiled_backward"
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def build(self, values: Sequence[Value]) -> list[Value]:
+        """The results for these arguments."""
+        return substitute(self.graph.outputs, dict(zip(self.graph.inputs, values, strict=True)))
 
 
 def _gradient_meta(owner: Any) -> Meta:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.compile.reach import Place, Reach, is_plain, unchanged
 from flambeau.core.followed import Followed, Readings, plain
 from flambeau.core.generated import define
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["Following", "Guard"]
+__all__ = ["Following", "Guard", "Sharing"]
 
 _serial = itertools.count()
 _FAULTS = (KeyError, IndexError, ValueError, AttributeError, TypeError, ArithmeticError)
@@ -113,20 +113,33 @@ class Following:
         return [place for place, _ in self._put]
 
 
+class Sharing(NamedTuple):
+    """How arguments share memory with what a function reaches by itself.
+
+    Attributes:
+        owners: the storages that the function reaches.
+        pinned: (argument, storage, bytes from its start) of arguments in those.
+        apart: the other arguments.
+    """
+
+    owners: list[Any]
+    pinned: list[tuple[int, Any, int]]
+    apart: list[int]
+
+
 class Guard:
     """What must be unchanged for a program to be valid.
 
     Attributes:
-        holds: function of the call's (leaves, numbers): may the program run?
+        holds: function of a call's (leaves, numbers, ids of their storages): may the program run?
         compute: function of the numbers: what the program reads, [...].
         finish: function of the numbers that repeats what the run did to Python state, or None.
     """
 
     def __init__(self, following: Following, places: list[Place], expressions: list[str],
-                 computed: list[str], sources: list, pinned: list, used: set[int],
+                 computed: list[str], sources: list, memory: Sharing, used: set[int],
                  held: list, leaves: list):
-        """`sources`: (tensor, spot, layout) of the program's inputs; `pinned`: (argument, storage,
-        offset) of arguments in memory that the function also reaches otherwise; `used`: ids of the
+        """`sources`: (tensor, spot, layout) of the program's inputs; `used`: ids of the
         tensors whose memory the program touches; `held`: (leaf, had it a gradient?); `leaves`:
         what the function reaches that requires grad."""
         self.sources = sources
@@ -138,7 +151,7 @@ class Guard:
         self.checked = [place for place in places if place.identity not in followed]
         self.conditions = dict(following.readings.conditions)
         self.kinds = [(place, type(place.before)) for place in following.followed]
-        self.pinned = pinned
+        self.memory = memory
         number = next(_serial)
         self.holds = self._define("holds", number, self._checks())
         texts = dict.fromkeys([*expressions, *computed])
@@ -149,7 +162,7 @@ class Guard:
         self.finish = self._finisher(following, number) if following.effects else None
 
     def _define(self, name: str, number: int, body: list[str],
-                arguments: str = "leaves, numbers") -> Callable:
+                arguments: str = "leaves, numbers, owners") -> Callable:
         source = "\n".join([f"def {name}({arguments}):", *body])
         return define(name, source, f"<flambeau {name} {number}>", self.names.space)
 
@@ -169,10 +182,16 @@ class Guard:
         for leaf, had in self.held:
             lines.append(f"        if {self._owner(leaf)}._grad is {'' if had else 'not '}None: "
                          "return False")
-        for position, storage, offset in self.pinned:
-            at = f"leaves[{position}]"
-            lines.append(f"        if {at}._storage is not {self.names.of(storage)} or "
-                         f"{at}._ptr - {at}._storage.ptr != {offset}: return False")
+        for position, owner, offset in self.memory.pinned:
+            name = self.names.of(owner)
+            lines.append(f"        if owners[{position}] != {id(owner)} or "
+                         f"leaves[{position}]._ptr - {name}.ptr != {offset}: return False")
+        if self.memory.apart:
+            self.names.space["own"] = frozenset(map(id, self.memory.owners))
+            self.names.space["kept"] = self.memory.owners  # so that ids stay theirs
+            among = "owners" if not self.memory.pinned else (
+                f"[owners[i] for i in {self.memory.apart}]")
+            lines.append(f"        if not own.isdisjoint({among}): return False")
         for place in self.checked:
             lines.append(self._place_check(place))
         for place, kind in self.kinds:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
+from flambeau.core.symbolic import hint
 from flambeau.ir.graph import INPUT, Value, constant, sort
 from flambeau.ops.primitives.elementwise import neg
 from flambeau.ops.primitives.structure import expand
@@ -64,7 +65,7 @@ def _results_read(read: set[Value]) -> list[Value]:
         if value.prim.name == "boundary" or value.prim is INPUT or value.prim.kind == "random":
             found.append(value)
             continue
-        fresh = [v for v in value.inputs if v not in seen]
+        fresh = set(value.inputs).difference(seen)
         seen.update(fresh)
         stack += fresh
     return sorted(found, key=_serial)
@@ -138,7 +139,7 @@ def _cheapest(values: list[Value], region: _Region, free: Collection[Value]) -> 
     source, sink = 2 * len(values), 2 * len(values) + 1
     flow = _Flow(sink + 1)
     for value, i in number.items():  # node 2i: value wanted; 2i + 1: value there
-        cost = 0 if value in free else value.numel * value.dtype.itemsize + OVERHEAD
+        cost = 0 if value in free else hint(value.numel) * value.dtype.itemsize + OVERHEAD
         flow.edge(2 * i, 2 * i + 1, cost)
         if not _repeatable(value):
             flow.edge(source, 2 * i, ENDLESS)

@@ -141,6 +141,13 @@ _SKIPPED = frozenset((
     "_load_state_dict_post_hooks", "_non_persistent_buffers_set", "_is_full_backward_hook",
     "_compiled_call_impl", "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks",
     "_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks", "defaults"))
+_NEVER = frozenset((  # of a class: what no step calls, or is no state
+    "__init__", "__new__", "__post_init__", "__repr__", "__str__", "__del__", "__reduce__",
+    "__reduce_ex__", "__getstate__", "__setstate__", "__copy__", "__deepcopy__", "__set_name__",
+    "__init_subclass__", "__dict__", "__weakref__", "__doc__", "__module__", "__slots__",
+    "__annotations__", "__parameters__", "__orig_bases__", "__qualname__", "__match_args__",
+    "__dataclass_params__", "__dataclass_fields__", "__abstractmethods__", "_abc_impl",
+    "extra_repr"))
 _ALWAYS = frozenset((
     "training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks",
     "_backward_hooks", "_backward_pre_hooks", "forward", "step", "state", "param_groups"))
@@ -197,6 +204,9 @@ class Reach:
         self.objects.append((path, item))
         if isinstance(item, TensorBase):
             self.tensors.append(item)
+            if item._hooks is not None:
+                self._container(f"the hooks of {path}", item._hooks)
+                self._container(f"the hooks of {path}", item._hooks.post)
         elif isinstance(item, types.FunctionType):
             self._function(path, item)
         elif isinstance(item, types.MethodType):
@@ -259,15 +269,14 @@ class Reach:
             origin = _origin(base.__module__)
             if origin == "foreign" or base.__name__ in ("Module", "ModuleState", "ModuleHooks"):
                 continue
-            for name, value in vars(base).items():
-                function = getattr(value, "__func__", getattr(value, "fget", value))
-                if isinstance(function, types.FunctionType):
-                    if origin == "user":
-                        self._stack.append((f"{path}.{name}", function))
-                    else:
-                        self._learn(_names_in(function.__code__) - _ANY_NAME)
             if origin == "user":
-                self._attributes(base.__name__, vars(base), {}, base)
+                self._attributes(base.__name__, vars(base), _NEVER)
+                self._learn(frozenset(name for name in vars(base) if name.startswith("__"))
+                            - _ANY_NAME)
+                continue
+            for name, value in vars(base).items():
+                if isinstance(value, types.FunctionType) and name not in _NEVER:
+                    self._learn(_names_in(value.__code__) - _ANY_NAME)
 
     # ------------------------------------------------------------------ objects
     def _note(self, kind: str, path: str, owner: Any, key: Any, value: Any = _ABSENT) -> None:
@@ -275,6 +284,10 @@ class Reach:
         if value is _ABSENT:
             value = getattr(owner, key) if kind == "attribute" else owner[key]
         self.places.append(Place(kind, owner, key, path, value))
+        if isinstance(value, (staticmethod, classmethod)):
+            value = value.__func__
+        elif isinstance(value, (property, functools.cached_property)):
+            value = value.fget if isinstance(value, property) else value.func
         if not self._atomic(value):
             self._stack.append((path, value))
 
@@ -282,12 +295,10 @@ class Reach:
         if id(space) not in self.spaces:
             self.spaces[id(space)] = path, space, frozenset(space)
 
-    def _attributes(self, path: str, space: Any, skipped: Any, owner: type | None = None) -> None:
-        """The named values of an object, a class (`owner`) or a module."""
-        for name, value in list(space.items()):
-            if name in skipped or owner is not None and (
-                    name.startswith("__") or isinstance(value, (
-                        types.FunctionType, staticmethod, classmethod, property))):
+    def _attributes(self, path: str, space: Any, skipped: Any) -> None:
+        """The named values of an object, a class or a module."""
+        for name in list(space):
+            if name in skipped:
                 continue
             place = (f"{path}.{name}" if path else name, space, name)
             if self._any_name or name in self._names:

@@ -20,7 +20,7 @@ class Gradients:
     """
 
     def __init__(self, tensors: list):
-        self.before = {id(t): (t, t._grad) for t in tensors if t._rg}
+        self.before = {id(t): (t, t._grad) for t in tensors}
 
     def held(self, capture: Capture, leaves: list) -> list[tuple[Any, bool]]:
         """(leaf, had it a gradient before the run?) for leaves that are no arguments: whether a

@@ -12,12 +12,15 @@ from flambeau.compile.recording import Recording
 from flambeau.compile.trees import rebuild
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
+from flambeau.core.shapes import dense_order
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import launches, tape
-from flambeau.tensor.meta import contiguous_meta
+from flambeau.tensor.meta import Meta, contiguous_meta
 
 __all__ = ["Replay", "found"]
+
+MUCH = 1 << 24  # bytes of temporaries for which freed memory goes back to the system first
 
 
 class Replay:
@@ -27,8 +30,7 @@ class Replay:
         self.guard = guard
         graph = recording.graph
         self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
-        self.metas = [contiguous_meta(t._meta.dtype, tuple(t._meta.shape))
-                      for t in recording.results]
+        self.metas = [_result_layout(t._meta) for t in recording.results]
         self.metas += [contiguous_meta(v.dtype, v.shape) for v in recording.kept]
         position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
         count = len(self.metas)
@@ -45,6 +47,8 @@ class Replay:
         self.program = build_program(self.plan, kinds, len(outputs))
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
         self.locks = [generators[key].lock for key in sorted(generators)]
+        if self.plan.arena_bytes > MUCH:  # the blocks of the run that was captured make room
+            memory.empty_cache()
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.count = len(recording.numbers)
@@ -53,7 +57,7 @@ class Replay:
         self.owners, self.records = recording.owners, recording.records
         self.renewed = recording.renewed  # whose old gradients make room for the new ones
         self.first_gradient, self.first_kept = recording.first_gradient, len(recording.results)
-        self.backward = None if recording.joint is None else Backward(recording)
+        self.backward = None if recording.joint is None else Backward(recording, self.metas)
         recording.capture.kept = []
 
     def _launch(self, argv: list) -> tuple[int, int] | None:
@@ -133,6 +137,13 @@ def found(spot: Any, leaves: list) -> Any:
     kind, of = spot
     tensor = leaves[of] if of.__class__ is int else of
     return tensor._base if kind == "base" else tensor._grad
+
+
+def _result_layout(meta: Meta) -> Meta:
+    """The layout of a result: the one that it had, unless elements share memory or leave gaps."""
+    if dense_order(meta.shape, meta.strides) is not None:
+        return meta
+    return contiguous_meta(meta.dtype, tuple(meta.shape))
 
 
 def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -> Any:

@@ -1,13 +1,14 @@
 """A sequence of launches as one program.
 
 A `Segment` is what equal sequences have in common: which launches, which of their arguments are the
-same address or number, and whose memory has died before anybody looked. Addresses differ from call
-to call; how regions of memory overlap must not, where one of them is written: a `SegmentProgram`
-belongs to one such arrangement. It is built by replaying the launches on values (`capture.py`).
+same address, and whose memory has died before anybody looked. Addresses differ from call to call;
+how regions of memory overlap must not, where one of them is written: a `SegmentProgram` belongs to
+one such arrangement. It is built by replaying the launches on values (`capture.py`).
 """
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -18,13 +19,13 @@ from flambeau.compiler.target import host
 from flambeau.core.shapes import required_span
 from flambeau.ir.graph import Graph, Value, number_input
 from flambeau.ops.primitives.elementwise import boundary, convert
-from flambeau.runtime import memory, pool
+from flambeau.runtime import launch_log, memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import interop
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import Meta, contiguous_meta
 
-__all__ = ["Segment", "SegmentProgram"]
+__all__ = ["Likeness", "Segment", "SegmentProgram"]
 
 
 class Access(NamedTuple):
@@ -37,9 +38,11 @@ class Access(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A launch; `args` has an Access for a tensor, (position, type) for a number."""
+    """A launch, which begins at the word `head`; `args` has an Access for a tensor, (position,
+    type) for a number."""
 
     launch: Launch
+    head: int
     args: list
     outs: list[Access]
 
@@ -52,25 +55,27 @@ class Segment:
         seen: how often it was met.
         failure: why it cannot be a program, or None.
         known: the program by the addresses that it was found fit for.
+        followers: what the segments that have followed it looked like, the latest first.
     """
 
-    def __init__(self, launches: Sequence[Launch | None], pattern: Sequence[int],
-                 dead: Sequence[bool], exact: bool):
+    def __init__(self, launches: Sequence[Launch], pattern: Sequence[int], dead: Sequence[bool],
+                 exact: bool):
         self.exact = exact
         self.seen = 0
         self.failure: str | None = None
         self.dead = dead
+        self.pattern = pattern
         self.size = len(launches)
-        if None in launches:
-            self.failure = "an operation is unknown to dispatch"
-            launches = ()
         self.events = _events(launches, pattern)
+        self.followers: list[Likeness] = []
         self.programs: dict[tuple, SegmentProgram] = {}
         self.known: dict[tuple, SegmentProgram] = {}
         accesses = [a for e in self.events for a in (*e.args, *e.outs) if a.__class__ is Access]
         self.words = sorted({a.word for a in accesses})
         first = {a.word: a.position for a in reversed(accesses)}
-        self.pointers = _getter([first[word] for word in self.words])
+        self.first = [first[word] for word in self.words]
+        self.pointers = _getter(self.first)
+        self.pointers_in = _getter([launch_log.FIRST + position for position in self.first])
         self.extents = dict.fromkeys(self.words, 0)
         for a in accesses:
             reach = required_span(a.meta.shape, a.meta.strides) * a.meta.dtype.itemsize
@@ -95,6 +100,27 @@ class Segment:
                 found = self.programs[arrangement] = SegmentProgram(self, clusters, words)
             self.known[pointers] = found
         return found
+
+    def rules(self, words: Sequence[int]) -> list[int]:
+        """(rule, value) for each word of a log."""
+        rules: list[int] = []
+        first: dict[int, int] = {}
+        numbers = {a[0] for e in self.events for a in e.args if a.__class__ is tuple}
+        heads = {e.head: e.launch.address for e in self.events}
+        memory_at = set(self.first)
+        for position, number in enumerate(self.pattern):
+            if position in heads:
+                rules += (launch_log.EXACT, heads[position])
+            elif position in numbers:
+                rules += (launch_log.ANY, 0)
+            elif position in memory_at:
+                rules += (launch_log.HERE, words[position])
+            elif number in first:
+                rules += (launch_log.SAME, first[number])
+            else:  # scratch memory
+                rules += (launch_log.ANY, 0)
+            first.setdefault(number, position)
+        return rules
 
     def _clusters(self, pointers: Sequence[int]) -> list[tuple]:
         """Words whose memory overlaps, with a write among them: ((word, offset), ...), the offsets
@@ -123,6 +149,7 @@ def _events(launches: Sequence[Launch | None], pattern: Sequence[int]) -> list[E
     """Divide the words of a sequence among its launches."""
     events, at = [], 0
     for launch in launches:
+        head = at
         at += 1  # the program's address
         args: list = []
         for meta in launch.metas:
@@ -133,7 +160,7 @@ def _events(launches: Sequence[Launch | None], pattern: Sequence[int]) -> list[E
             outs.append(Access(at, pattern[at], meta))
             at += 1
         at += launch.arena is not None
-        events.append(Event(launch, args, outs))
+        events.append(Event(launch, head, args, outs))
     return events
 
 
@@ -259,6 +286,19 @@ class _Replayed(Capture):
         return any(self.segment.dead[word] for word, _ in self.clusters[number])
 
 
+class Likeness:
+    """What a log of a segment looked like once: a table for `launch_log`, and the program for just
+    these addresses, or None."""
+
+    def __init__(self, segment: Segment, words: Sequence[int], dead: Sequence,
+                 program: SegmentProgram | None):
+        self.segment, self.program = segment, program
+        places = {word: i for i, word in reversed(list(enumerate(words)))}
+        deaths = [-1 if s.owner is not None else places.get(s.ptr, -1) for s in dead]
+        self.table = array.array("q", [len(words), len(dead), *segment.rules(words), *deaths])
+        self.address = self.table.buffer_info()[0]
+
+
 class SegmentProgram:
     """A segment compiled for one arrangement of its memory: one native call."""
 
@@ -293,18 +333,19 @@ class SegmentProgram:
         positions = [replayed.places[id(t)] for _, t in inputs]
         positions += [n.position for _, n in numbers]
         positions += [replayed.places[id(t)] for t in targets]
-        self.arguments = _getter(positions)
+        self.indices = array.array("q", positions)
+        self.indices_at = self.indices.buffer_info()[0]
         self.counts = len(inputs), len(numbers), len(results), len(updates)
         nbytes = self.plan.arena_bytes
         self.arena = memory.size_class(nbytes) if nbytes else None
 
-    def run(self, launch: Callable, words: Sequence) -> None:
-        """One native call."""
+    def run(self, launch_from: Callable, words_at: int) -> None:
+        """One native call, with the words of a log at this address."""
         if self.arena is None:
-            launch(self.address, *self.arguments(words))
+            launch_from(self.address, words_at, self.indices_at, 0)
             return
         arena = self.arena.new(self.plan.arena_bytes)
-        launch(self.address, *self.arguments(words), arena.ptr)
+        launch_from(self.address, words_at, self.indices_at, arena.ptr)
 
     def explain(self) -> str:
         """What the program consists of."""

@@ -13,6 +13,7 @@ import numpy as np
 from flambeau.core.device import Device
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
+from flambeau.core.symbolic import is_symbolic
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Computed", "flatten", "objects_in", "rebuild", "values_key"]
@@ -83,7 +84,8 @@ def flatten(tree: Any, leaves: list, numbers: list | None = None) -> Any:
         return kind, tuple([flatten(item, leaves, numbers) for item in tree])
     if kind is dict:
         return kind, tuple([(key, flatten(item, leaves, numbers)) for key, item in tree.items()])
-    if isinstance(tree, _CONSTANT) or kind is bool or kind is int or kind is float:
+    if isinstance(tree, _CONSTANT) or kind is bool or kind is int or kind is float or (
+            is_symbolic(tree)):
         return None, kind, tree
     return _flatten_other(tree, kind, leaves, numbers)
 

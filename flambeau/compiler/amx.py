@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from flambeau.compiler.emitter import Function, Module, Value
 
-__all__ = ["permitted", "usable", "configure", "release", "tile_kernel"]
+__all__ = ["TILE_ARGS", "permitted", "usable", "configure", "release", "tile_kernel"]
 
 _ARCH_PRCTL = 158  # the system call
 _ARCH_REQ_XCOMP_PERM = 0x1023
@@ -69,24 +69,33 @@ def release(f: Function) -> None:
     f.intrinsic_call("void", "llvm.x86.tilerelease", [])
 
 
+TILE_ARGS = (("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr", "old"), ("ptr", "c"),
+             ("i64", "depth"), ("i64", "ld_old"), ("i64", "ldc"), ("i1", "add"))
+
+
 def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch: int,
                 width: int) -> str:
-    """Define a block of `shape` tiles, at most 2 x 2: C (+)= A B; returns its name.
+    """Define a block of `shape` tiles, at most 2 x 2: C = A B (+ old, if `add`);
+    returns its name.
 
-    Arguments of the function: a (rows `pitch` units apart), b (`width` units in a row), c, depth
-    (units, taken up to a multiple of 16), ldc (units), add. `instruction` is "tdpbf16ps",
+    Arguments of the function: a (rows `pitch` units apart), b (`width` units in a row), old, c,
+    depth (units, taken up to a multiple of 16), distances of rows of old and c (units), add.
+    `instruction` is "tdpbf16ps",
     "tdpbssd", "tdpbusd" or "tdpbsud".
     """
     rows, columns = shape
     name = f"tiles_{rows}_{columns}"
-    f = module.function(name, [("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"),
-                               ("i64", "depth"), ("i64", "ldc"), ("i1", "add")], internal=True)
-    a, b, c = f.args["a"], f.args["b"], f.args["c"]
-    stride = f.mul(f.args["ldc"], 4)
-    sums = [(2 * i + j, f.gep(c, f.add(f.mul(f.args["ldc"], SIDE * i), SIDE * j), "i32"))
-            for i in range(rows) for j in range(columns)]
+    f = module.function(name, list(TILE_ARGS), internal=True)
+    a, b = f.args["a"], f.args["b"]
+
+    def places(base: str, pitch: str) -> list[tuple[int, Value]]:
+        return [(2 * i + j, f.gep(f.args[base], f.add(f.mul(f.args[pitch], SIDE * i), SIDE * j),
+                                  "i32")) for i in range(rows) for j in range(columns)]
+
+    sums = places("c", "ldc")
     with f.when_else(f.args["add"]) as otherwise:
-        for tile, place in sums:
+        stride = f.mul(f.args["ld_old"], 4)
+        for tile, place in places("old", "ld_old"):
             f.intrinsic_call("void", "llvm.x86.tileloadd64", [_tile(tile), place, stride])
         otherwise()
         for tile, _ in sums:
@@ -102,6 +111,7 @@ def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch:
             for j in range(columns):
                 f.intrinsic_call("void", f"llvm.x86.{instruction}",
                                  [_tile(2 * i + j), _tile(4 + i), _tile(6 + j)])
+    stride = f.mul(f.args["ldc"], 4)
     for tile, place in sums:
         f.intrinsic_call("void", "llvm.x86.tilestored64", [_tile(tile), place, stride])
     return name

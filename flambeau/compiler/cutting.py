@@ -10,7 +10,7 @@ from flambeau.compiler.loops.tiles import TILE_ROWS
 from flambeau.compiler.nest import Loop, Phase, merges, rewrite, split, tile_loop, walk
 from flambeau.compiler.sweeps import FEW, Nest, extent_of
 
-__all__ = ["STRIP", "Temporaries", "cut"]
+__all__ = ["STRIP", "Temporaries", "cut", "buffers_read"]
 
 BLOCK_MAP = 8192  # elements of a block of a long elementwise loop
 BLOCK_SCAN = 1024  # rows that are scanned side by side by one thread
@@ -27,7 +27,7 @@ class Temporaries:
         self.steps, self.temps, self.threads = list(steps), temps, threads
         self.readers: dict[int, set[int]] = {}  # number of a temporary -> positions of steps
         for at, step in enumerate(self.steps):
-            for buffer in _read_by(step):
+            for buffer in buffers_read(step):
                 if buffer.kind == "temp":
                     self.readers.setdefault(buffer.number, set()).add(at)
 
@@ -114,7 +114,8 @@ def _localised(phase: Phase, rows: Sequence[Loop], local: dict[int, Buffer]) -> 
     return made
 
 
-def _read_by(step) -> list[Buffer]:
+def buffers_read(step) -> list[Buffer]:
+    """The buffers that a step reads, some of them several times."""
     if isinstance(step, Nest):
         found = [load.data[0] for phase in step.phases() for load in phase.loads()]
         return found + [p.target for p in step.phases() if p.mode != "set"

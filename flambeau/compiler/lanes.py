@@ -178,9 +178,10 @@ class Lanes:
         top = rule == "max"
         if dtype.kind == "b":
             return f.op("or" if top else "and", a, b)
-        sign = {"f": "imum", "i": "s"}.get(dtype.kind, "u")
-        word = "max" if top else "min"
-        return f.intrinsic(f"llvm.{word}imum" if sign == "imum" else f"llvm.{sign}{word}",
+        if dtype.kind == "f":  # NaN stays; of equal numbers, zeros too, either will do
+            best = f.select(f.cmp("ogt" if top else "olt", a, b), a, b)
+            return f.select(f.cmp("uno", a, a), a, best)
+        return f.intrinsic(f"llvm.{'s' if dtype.kind == 'i' else 'u'}{'max' if top else 'min'}",
                            a.type, a, b)
 
     def scan_step(self, rule: str, dtype: DType, total: Value, x: Value) -> Value:

@@ -110,9 +110,10 @@ def walk(roots: list[Expr]) -> list[Expr]:
 
 
 def rewrite(phase: Phase, move: Callable[[Index], Index],
-            replace: Callable[[Expr], Expr] | None = None) -> Phase:
+            replace: Callable[[Expr], Expr] | None = None,
+            exchange: Mapping[Expr, Expr] | None = None) -> Phase:
     """`phase` with the affine part of every index moved by `move`, and every load then exchanged
-    for what `replace` gives."""
+    for what `replace` gives; `exchange` puts others in the place of whole expressions."""
     made: dict[Expr, Expr] = {}
 
     def moved(index: Index) -> Index:
@@ -124,6 +125,9 @@ def rewrite(phase: Phase, move: Callable[[Index], Index],
 
     for expr in walk(phase.roots()):
         data = expr.data
+        if exchange is not None and expr in exchange:
+            made[expr] = exchange[expr]
+            continue
         if expr.kind == "load":
             data = data[0], moved(data[1]), tuple(made[c] for c in data[2])
         elif expr.kind == "index":

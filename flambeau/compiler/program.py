@@ -27,10 +27,12 @@ from flambeau.compiler.nest import (
     vector_lanes,
     walk,
 )
+from flambeau.compiler.reuse import shared_memory
 from flambeau.compiler.schedule import Schedule, schedule
+from flambeau.compiler.sharing import share
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
-from flambeau.compiler.sweeps import FEW, Nest, Nests, extent_of
+from flambeau.compiler.sweeps import FEW, NARROW, Nest, Nests, extent_of
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
@@ -93,12 +95,16 @@ class _Planner:
                 self._add(step)
             else:
                 self.nests.steps.append(step)
+        for at, step in enumerate(self.nests.steps):
+            if isinstance(step, Nest):
+                self.nests.steps[at] = share(step, self.temps, self._memory)
         planned = Temporaries(self.nests.steps, self.temps, self.threads).settle()
+        shared = shared_memory(planned, self.temps)
         steps: list[tuple[Step, int]] = []
         for step in planned:
             steps += [self._nest(step)] if isinstance(step, Nest) else libraries.steps(
                 step, self.target, self.threads)
-        arena = _Arena(self.temps, [step for step, _ in steps])
+        arena = _Arena(self.temps, [step for step, _ in steps], shared)
         checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                       for step, _ in steps for slot in step.slots)
         return Plan([step for step, _ in steps], arena.size, checked,
@@ -249,7 +255,8 @@ def _cut_of_columns(phase: Phase) -> tuple[Loop, int] | None:
     if count <= FEW_ROWS or count * width <= 2 * BLOCK_REDUCE or (
             strips >= FEW and count <= MANY_ROWS):
         return None
-    most = max(MOST_ROWS, BLOCK_REDUCE // width)  # a block of few columns is not worth its start
+    # a block of few columns is not worth its start; their sums are kept in registers
+    most = BLOCK_REDUCE // width if width <= NARROW else MOST_ROWS
     wanted = min(most, max(8, count // 128 * 8))
     block = max(1, wanted * rows.extent // count)
     return None if rows.extent <= block else (rows, block)
@@ -263,10 +270,12 @@ def _sweep_lanes(sweep: Sequence[Phase]) -> int:
 
 # ---------------------------------------------------------------------- memory
 class _Arena:
-    """Places temporaries and workspaces in one block; what lives at different times may share."""
+    """Places temporaries and workspaces in one block; what lives at different times may share, and
+    what `shared` says takes over the memory of another temporary."""
 
-    def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step]):
+    def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step], shared: Mapping[int, int]):
         self.size = 0
+        self.shared = shared
         lives: dict[tuple[str, int], list[int]] = {}
         for position, step in enumerate(steps):
             for slot in step.slots:
@@ -276,6 +285,9 @@ class _Arena:
         placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
         offsets: dict[tuple[str, int], int] = {}
         sizes = {name: self._bytes(name, temps, steps) for name in lives}
+        for number in shared:
+            root = "temp", self._root(number)
+            sizes[root] = max(sizes[root], self._bytes(("temp", number), temps, steps))
         for name in sorted(lives, key=lambda name: -sizes[name]):
             first, last = lives[name]
             start = 0
@@ -291,9 +303,13 @@ class _Arena:
                     name = self._name(slot, position - step.after)
                     step.slots[at] = Pointer("arena", 0, offsets[name] + slot.offset)
 
-    @staticmethod
-    def _name(slot: Pointer, position: int) -> tuple[str, int]:
-        return slot.kind, slot.number if slot.kind == "temp" else position
+    def _name(self, slot: Pointer, position: int) -> tuple[str, int]:
+        return slot.kind, self._root(slot.number) if slot.kind == "temp" else position
+
+    def _root(self, number: int) -> int:
+        while number in self.shared:
+            number = self.shared[number]
+        return number
 
     @staticmethod
     def _bytes(name: tuple[str, int], temps: Sequence[Buffer], steps: Sequence[Step]) -> int:

@@ -318,8 +318,9 @@ class Nests:
     # ------------------------------------------------------------------ sums over the rows
     def _carrying(self, nest: Nest, phase: Phase, partial: Buffer, blocks: Loop, block: int
                   ) -> Nest | None:
-        if nest.closed:
-            return None
+        if nest.closed or any(loop.clip is not None for other in nest.phases()
+                              for loop in _inside(other)):
+            return None  # rows that are cut once must not be cut again
         if not nest.rows:
             over = self._over(list(phase.reduced), nest.members, phase)
             if over is None:

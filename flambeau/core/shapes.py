@@ -13,7 +13,7 @@ from flambeau.core.symbolic import index_of
 
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
            "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
-           "check_expand"]
+           "check_expand", "same_shape", "slice_bounds"]
 
 
 class Size(tuple):
@@ -45,6 +45,23 @@ class Size(tuple):
 
     def __reduce__(self):
         return Size, (tuple(self),)
+
+
+def same_shape(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Are two shapes equal? (Comparing tuples looks at sizes before it looks at ranks.)"""
+    return len(a) == len(b) and tuple(a) == tuple(b)
+
+
+def slice_bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+    """Where a slice with a positive step begins and ends in a dimension: within 0..size."""
+    def place(bound: int | None, default: int) -> int:
+        if bound is None:
+            return default
+        if bound < 0:
+            bound += size
+        return 0 if bound < 0 else size if bound > size else bound
+
+    return place(start, 0), place(end, size)
 
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
-from flambeau.core.errors import user_location
+from flambeau.core.errors import is_internal
 
-__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "hint", "index_of",
+__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "float_of", "hint",
+           "index_of",
            "key_of", "is_symbolic", "environment"]
 
 SMALLEST = 2  # sizes of 0 and 1 mean something else: nothing, and broadcasting
@@ -116,13 +120,25 @@ class Environment:
         if not self.closed:
             key = (relation, key_of(left), key_of(right))
             if key not in self.guards:
-                self.guards[key] = Guard(left, relation, right, outcome, user_location())
+                self.guards[key] = Guard(left, relation, right, outcome, _asker())
         return outcome
 
     def pin(self, number: Any) -> Any:
         """The plain number, which the program then depends on."""
         self.ask(number, operator.eq, number.hint)
         return number.hint
+
+
+_LIBRARY = os.path.dirname(os.__file__)
+
+
+def _asker() -> str:
+    """The user's line that is running."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and (is_internal[frame.f_code.co_filename] or
+                                        frame.f_code.co_filename.startswith(_LIBRARY)):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 environment: list[Environment] = []
@@ -137,6 +153,13 @@ def hint(number: Any) -> Any:
 def is_symbolic(number: Any) -> bool:
     """Does a number depend on sizes that may vary?"""
     return type(number) in _SYMBOLIC
+
+
+def float_of(number: Any) -> Any:
+    """`float(number)`, but for symbolic integers, which give symbolic floats."""
+    if type(number) is SymFloat:
+        return number
+    return number / 1 if type(number) is SymInt else float(number)
 
 
 def index_of(number: Any) -> Any:
@@ -179,7 +202,7 @@ def _number(env: Environment, terms: dict) -> Any:
 def _low(env: Environment, terms: Iterable) -> int | None:
     """What a polynomial is never below, if that is easily seen."""
     total = 0
-    for atoms, factor in terms:
+    for atoms, factor in _with_quotients_bounded(env, terms):
         for atom in atoms:
             low = env.lows[atom]
             if low is None or low < 0 or factor < 0:
@@ -187,6 +210,22 @@ def _low(env: Environment, terms: Iterable) -> int | None:
             factor *= low
         total += factor
     return total
+
+
+def _with_quotients_bounded(env: Environment, terms: Iterable) -> Iterable:
+    """A polynomial that is nowhere greater: what is taken off for a // b is at most a / b."""
+    terms = list(terms)
+    whole: dict = {}
+    for atoms, factor in terms:
+        top, below = env.atoms[atoms[0]][1] if (
+            factor < 0 and len(atoms) == 1 and env.atoms[atoms[0]][0] is operator.floordiv
+        ) else (None, 0)
+        if type(below) is not int or below <= 0:
+            whole[atoms] = whole.get(atoms, 0) + factor
+            continue
+        for inner, scale in _poly(top).items():
+            whole[inner] = whole.get(inner, 0) + Fraction(factor * scale, below)
+    return whole.items()
 
 
 def _sum(a: Any, b: Any, sign: int = 1) -> Any:
@@ -243,10 +282,26 @@ def _quotient(a: Any, b: Any) -> Any:
     if type(remaining) is not SymInt and type(b) is not SymInt:
         part = remaining // b
     else:
-        low_a = _low(env, rest.items())
-        positive = low_a is not None and (_low(env, divisor.items()) or 0) > 0
-        part = env.apply(operator.floordiv, remaining, b, low=0 if positive else None)
-    return _sum(_number(env, whole), part) if whole else part
+        part = _rest_quotient(env, remaining, b)
+    return _number(env, whole) + part if whole else part
+
+
+def _rest_quotient(env: Environment, a: Any, b: Any) -> Any:
+    """a // b that cannot be taken further apart: known if |a| < b."""
+    if _at_least(env, b, 1):
+        if _at_least(env, a, 0):
+            if _at_least(env, b - a, 1):
+                return 0
+            least = _low(env, _poly(a).items()) // b if type(b) is int else 0
+            return env.apply(operator.floordiv, a, b, low=int(least))
+        if _at_least(env, -a, 1) and _at_least(env, a + b, 0):
+            return -1
+    return env.apply(operator.floordiv, a, b)
+
+
+def _at_least(env: Environment, number: Any, bound: int) -> bool:
+    low = _low(env, _poly(number).items())
+    return low is not None and low >= bound
 
 
 def _divides(divisor: dict, terms: dict) -> bool:
@@ -410,13 +465,13 @@ class SymInt(_Symbolic):
     def __mod__(self, other: Any) -> Any:
         if not _is_int(other):
             return _float_of(operator.mod, self, other)
-        return _sum(self, other * _quotient(self, other), -1)
+        return self - other * _quotient(self, other)
 
     def __rmod__(self, other: Any) -> Any:
         if not _is_int(other):
             return (other % self.env.pin(self) if isinstance(other, str)
                     else _float_of(operator.mod, other, self))
-        return _sum(other, self * _quotient(other, self), -1)
+        return other - self * _quotient(other, self)
 
     def __divmod__(self, other: Any) -> tuple:
         return self // other, self % other

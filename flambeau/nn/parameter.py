@@ -69,7 +69,8 @@ class Parameter(Tensor, metaclass=_FlaggedMeta):
         return "Parameter containing:\n" + super().__repr__()
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        state = dict(getattr(self, "__dict__", {}))
+        # what the tape keeps with a tensor (gradient, hooks, its node) stays behind
+        state = {name: value for name, value in vars(self).items() if not hasattr(Tensor, name)}
         return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict(), state)
 
 

@@ -426,7 +426,8 @@ def softmax(input: Tensor, dim: int, dtype: object = None):
     floats_only("softmax_lastdim_kernel_impl", x)
     dims = normalize_dims(dim, x.ndim)
     exps = p.exp(shifted(x, dims))
-    return p.div(exps, p.unreduce(p.reduce_sum(exps, dims), x.shape, dims))
+    total = p.reduce_sum(exps, dims)  # at least 1: its inverse is a normal number
+    return p.mul(exps, p.unreduce(p.div(e.like(1, total), total), x.shape, dims))
 
 
 @softmax.vjp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import normalize_dim
+from flambeau.core.shapes import normalize_dim, slice_bounds
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops import views as v
@@ -85,7 +85,7 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
                            f"{list(src.shape)}, slice size = {list(shown.shape)}")
     if not src.numel:
         return p.stop_copy(input)
-    first = slice(start, end, step).indices(input.shape[at])[0]
+    first, _ = slice_bounds(start, end, input.shape[at])
     return _placed(input, src, [first if d == at else 0 for d in range(input.ndim)],
                    [step if d == at else 1 for d in range(input.ndim)])
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import normalize_dim, normalize_dims
+from flambeau.core.symbolic import float_of
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
@@ -50,7 +51,7 @@ def count_of(x: Value, dims) -> int:
 
 def size_constant(count: float, like: Value) -> Value:
     """A number that comes from a size: a parameter of the kernel, not part of it."""
-    return p.filled(float(count), like)
+    return p.filled(float_of(count), like)
 
 
 def accumulable(x: Value, dtype) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.core.shapes import infer_size, normalize_dim, normalize_dims
+from flambeau.core.shapes import infer_size, normalize_dim, normalize_dims, slice_bounds
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.record import Tensor, Tensors, op, view_op
@@ -131,7 +131,7 @@ def slice_(input: Tensor, dim: int = 0, start: int | None = None, end: int | Non
     at = normalize_dim(dim, input.ndim)
     if step < 1:
         raise ValueError("step must be greater than zero (negative steps: use flip)")
-    first, last, _ = slice(start, end, step).indices(input.shape[at])
+    first, last = slice_bounds(start, end, input.shape[at])
     return p.slice_dim(input, at, first, step, max(0, -(-(last - first) // step)))
 
 

@@ -4,7 +4,8 @@ A log is an array of 64-bit words that Python owns:
 
     0 words used    2 calls     4 address of a Python function    6 the most bytes of memory in use
     1 words at most 3 thread    5 address of that count           7 the most calls
-    8... for each call the program's address and its arguments, converted as `launch` converts them
+    8 bytes of memory that may be taken while it is written
+    9... for each call the program's address and its arguments, converted as `launch` converts them
 
 `record` hands a call on to the Python function if another thread makes it, or if the log is full,
 or if more memory than that is in use.
@@ -14,8 +15,8 @@ or if more memory than that is in use.
     0 words    1 storages that have died
     2... for each word (rule, value): EXACT this value, SAME as the word at this index, ANY value,
          or HERE: an address, which was this value the last time
-    then for each dead storage (index of the word that is its address, its address the last time);
-         the index is -1 for one that no call mentions
+    then for each dead storage the index of the word that is its address, -1 for one that no call
+         mentions
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import array
 import functools
 import sys
+from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.runtime import launch as launching
@@ -32,12 +34,13 @@ from flambeau.runtime.launch import _Launch
 __all__ = ["ANY", "DIFFERENT", "EXACT", "FIRST", "HERE", "MATCH", "MOVED", "SAME", "LogCode", "code",
            "new_log"]
 
-USED, CAPACITY, CALLS, THREAD, ELSEWHERE, IN_USE, MOST_IN_USE, MOST_CALLS = range(8)
-FIRST = 8  # index of the first call
+(USED, CAPACITY, CALLS, THREAD, ELSEWHERE, IN_USE, MOST_IN_USE, MOST_CALLS,
+ ALLOWANCE) = range(9)
+FIRST = 9  # index of the first call
 EXACT, SAME, ANY, HERE = range(4)
 DIFFERENT, MATCH, MOVED = range(3)  # MOVED: like the table, but at other addresses
 
-_OWNER, _CLASS, _ADDRESS = 4, 5, 8  # words of a Storage (storage_types.py), after the head
+_CLASS, _ADDRESS = 6, 8  # words of a Storage (storage_types.py)
 _ITEMS = 3  # word of a list that points to its items
 _NULL = Value("null", "ptr")
 
@@ -45,7 +48,7 @@ _NULL = Value("null", "ptr")
 class LogCode:
     """The native functions.
 
-    begin(address of a log or 0): where `record` writes.
+    begin(address of a log): where `record` writes; it is emptied.
     record(program's address, *arguments): None
     launch_from(program, address of words, address of indices or 0, arena): launches a program with
         the words at these indices as its arguments (0: one after the other), and the address of
@@ -101,7 +104,12 @@ def _function(module: Module, name: str) -> Function:
 def _emit_begin(module: Module) -> None:
     f = module.function("begin", [("ptr", "self"), ("ptr", "log")], ret="ptr")
     address = f.call("i64", "PyLong_AsUnsignedLongLongMask", [f.args["log"]])
-    f.store(f.cast("inttoptr", address, "ptr"), Value("@log", "ptr"))
+    log = f.cast("inttoptr", address, "ptr")
+    f.store(log, Value("@log", "ptr"))
+    f.store(Value(str(FIRST), "i64"), log, USED)
+    f.store(Value("0", "i64"), log, CALLS)
+    in_use = f.load("i64", f.load("ptr", log, IN_USE))
+    f.store(f.add(in_use, f.load("i64", log, ALLOWANCE)), log, MOST_IN_USE)
     none = Value("@_Py_NoneStruct", "ptr")
     f.call("void", "Py_IncRef", [none])
     f.ret_value(none)
@@ -201,27 +209,25 @@ def _emit_matches(module: Module) -> None:
             with f.when(f.and_(unequal, f.cmp("ne", kind, ANY))):
                 require(f.cmp("ne", kind, EXACT))
                 moved.set(Value("1", "i64"))
-    _match_dead(f, table, words, dead, require, moved)
+    _match_dead(f, table, words, dead, require)
     f.line(f"ret {f.call('ptr', 'PyLong_FromLong', [f.add(moved.get(), MATCH)])}")
     f.at(different)
     f.ret_value(f.call("ptr", "PyLong_FromLong", [Value(str(DIFFERENT), "i64")]))
 
 
-def _match_dead(f: Function, table: Value, words: Value, dead: Value, require, moved) -> None:
-    """Have the same storages died, in the same order? Those that no call mentions must be somebody
-    else's memory, or where they were."""
+def _match_dead(f: Function, table: Value, words: Value, dead: Value, require: Callable) -> None:
+    """Have the same storages died, in the same order?"""
     items = f.load("ptr", dead, _ITEMS)
     count, deaths = f.load("i64", table, 0), f.load("i64", table, 1)
     first = f.add(f.shl(count, 1), 2)
     with f.loop(0, deaths) as i:
-        rule = f.add(first, f.shl(i, 1))
-        index, before = f.load("i64", table, rule), f.load("i64", table, f.add(rule, 1))
+        index = f.load("i64", table, f.add(first, i))
         storage = f.load("ptr", items, i)
         foreign = f.cmp("eq", f.load("ptr", storage, _CLASS), _NULL)
         address = f.load("i64", storage, _ADDRESS)
-        unknown = f.cmp("slt", index, 0)
-        with f.when_else(unknown) as otherwise:
-            require(f.or_(foreign, f.cmp("eq", address, before)))
+        with f.when_else(f.cmp("slt", index, 0)) as otherwise:
+            with f.loop(0, f.select(foreign, Value("0", "i64"), count)) as j:
+                require(f.cmp("ne", address, f.load("i64", words, j)))
             otherwise()
             require(f.cmp("eq", foreign, Value("false", "i1")))
             require(f.cmp("eq", address, f.load("i64", words, index)))

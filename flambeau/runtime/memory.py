@@ -25,7 +25,7 @@ from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
-           "foreign", "hold_back", "in_use", "in_use_address", "let_go", "memory_stats", "reset_peak",
+           "foreign", "held_back", "in_use_address", "memory_stats", "reset_peak",
            "set_cache_limit", "size_class"]
 
 ALIGNMENT = 64
@@ -92,20 +92,15 @@ def exchange(a, b) -> None:
     types.exchange(a, b)
 
 
-def hold_back(dead: list | None) -> bool:
-    """Let storages that die go to `dead`, still alive, until this is called with None: memory that
-    operations yet to run need. False, and nothing done, where storages are not native. The caller
-    keeps the list, and clears it only while nothing is held back."""
+def held_back() -> tuple:
+    """(hold_back, let_go): functions for who still needs memory that dies; only where storages are
+    native.
+
+    hold_back(list) lets storages that die go to the list, still alive, until hold_back(None). The
+    caller keeps the list. let_go(list) empties it: the memory is free now.
+    """
     types = _types()
-    if isinstance(types, type):  # the Python classes
-        return False
-    types.hold_back(dead)
-    return True
-
-
-def let_go(dead: list) -> None:
-    """Empty a list that `hold_back` was given: the memory is free now."""
-    _types().let_go(dead)
+    return types.hold_back, types.let_go
 
 
 def empty_cache() -> int:
@@ -131,13 +126,8 @@ def memory_stats() -> dict[str, int]:
             "cache_limit": _ledger[CAP]}
 
 
-def in_use() -> int:
-    """Bytes in blocks that are in use."""
-    return _ledger[IN_USE]
-
-
 def in_use_address() -> int:
-    """Where native code reads that."""
+    """Where native code reads how many bytes are in use."""
     return ctypes.addressof(_ledger) + 8 * IN_USE
 
 

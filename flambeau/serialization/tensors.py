@@ -110,7 +110,7 @@ class FlambeauTensors:
     def describe(self, tensor: Any) -> TensorRecord:
         if tensor.device.type != "cpu":
             tensor = tensor.detach().cpu()
-        importlib.import_module("flambeau.tensor.launches").settle("saving a tensor")
+        importlib.import_module("flambeau.tensor.launches").look(tensor, "saving a tensor")
         storage, cls = tensor._storage, type(tensor)
         is_parameter = isinstance(tensor, self.parameter_type)
         plain = cls in (self.tensor_type, self.parameter_type)

@@ -301,7 +301,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
         raise RuntimeError("step must be nonzero")
     if not whole and not all(math.isfinite(x) for x in (start, end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) / step < 0:
+    if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype.is_integral and not whole:
         start, end, step = int(start), int(end), int(step)

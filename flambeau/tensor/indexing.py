@@ -8,6 +8,7 @@ import numpy as np
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
+from flambeau.core.symbolic import index_of
 from flambeau.tensor import interop
 from flambeau.tensor.compress import nonzero_columns
 from flambeau.tensor.functions import ops
@@ -121,7 +122,7 @@ def _selected(view: Any, dim: int, index: int, original: Any) -> Any:
 
 
 def _sliced(view: Any, dim: int, item: slice) -> Any:
-    start, end, step = (None if bound is None else bound.__index__()
+    start, end, step = (None if bound is None else index_of(bound)
                         for bound in (item.start, item.stop, item.step))
     if step is not None and step <= 0:
         raise ValueError("step must be greater than zero")
@@ -142,7 +143,7 @@ def _item(item: Any) -> Any:
     if isinstance(item, (list, tuple, range)):
         return _checked_index(interop.from_data(list(item), None if len(item) else dtypes.int64))
     if hasattr(item, "__index__"):
-        return item.__index__()
+        return index_of(item)
     if isinstance(item, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{type(item).__name__}': only integers, slices, "
                         f"`...`, None and tensors are valid indices, not {item!r}")

@@ -35,8 +35,8 @@ class _Memory:
 def array_of(tensor: Any, new: bool = False) -> np.ndarray:
     """The tensor's elements as an array on the same memory (bfloat16 as ml_dtypes.bfloat16).
     `new`: nothing has been computed with it yet."""
-    if launches.late.deferred is not None and not new:
-        launches.late.deferred.settle("an array on the memory of a tensor")
+    if not new:
+        launches.look(tensor, "an array on the memory of a tensor")
     meta: Meta = tensor._meta
     itemsize = meta.dtype.itemsize
     if meta.numel == 0:
@@ -304,7 +304,7 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
 
 def read_bytes(tensor: Any) -> bytes:
     """A contiguous tensor's memory."""
-    launches.settle("the bytes of a tensor")
+    launches.look(tensor, "the bytes of a tensor")
     return ctypes.string_at(tensor._ptr, tensor._meta.nbytes)
 
 

@@ -42,6 +42,14 @@ from flambeau.tensor.meta import (
 __all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install"]
 
 
+def look(tensor: Any, why: str) -> None:
+    """Python is about to see the elements of `tensor`."""
+    if late.observers:
+        late.observers[-1].read(tensor)
+    if late.deferred is not None:
+        late.deferred.settle(why)
+
+
 def share(array: Any) -> None:
     """An array on a tensor's memory (None: an address) goes to the user: while it lives, nothing is
     put off."""

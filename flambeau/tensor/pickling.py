@@ -15,7 +15,7 @@ __all__ = ["reduce_tensor", "shallow_copy", "deep_copy"]
 
 def deep_copy(tensor: Any, memo: dict) -> Any:
     """A copy with its own memory; tensors that share memory still share it in the copy."""
-    launches.settle("a copy of a tensor's memory")
+    launches.look(tensor, "a copy of a tensor's memory")
     storage = tensor._storage
     copied = memo.get(id(storage))
     if copied is None:
@@ -51,7 +51,7 @@ def shallow_copy(tensor: Any) -> Any:
 
 def reduce_tensor(tensor: Any) -> tuple:
     """How `pickle` rebuilds a tensor: from the memory between its first and last element."""
-    launches.settle("pickling a tensor")
+    launches.look(tensor, "pickling a tensor")
     meta = tensor._meta
     span = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
     data = ctypes.string_at(tensor._ptr, span) if span else b""

@@ -58,7 +58,7 @@ def tape_node(call: OpCall) -> type:
 def call_view(function: Any, args: Sequence) -> Any:
     """A view op: shares its first argument's memory, or raises if the layout allows no view."""
     record, base = function.record, args[0]
-    key = (base._meta, *(key_of(args[1:]) if environment else args[1:]))
+    key = (base._meta, *(key_of(tuple(args[1:])) if environment else args[1:]))
     plans = function.cache.get(key)
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)

@@ -175,19 +175,18 @@ def test_results_in_containers():
         assert found["b"][1][0].item() == 2.0
 
 
-def test_forward_that_is_differentiated_later_runs_eagerly_and_says_so():
+def test_module_whose_gradient_is_computed_later():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2))
     compiled = torch.compile(model)
     x = torch.randn(5, 4)
-    with pytest.warns(UserWarning, match="backward\\(\\) inside"):
-        compiled(x)
+    compiled(x)
     model(x).pow(2).sum().backward()
     expected = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     compiled(x).pow(2).sum().backward()
     for p, e in zip(model.parameters(), expected, strict=True):
-        assert torch.equal(p.grad, e)
+        assert torch.allclose(p.grad, e, atol=1e-6)
     with torch.no_grad():
         assert torch.allclose(compiled(x), model(x))
         assert torch.allclose(compiled(x), model(x))

@@ -12,7 +12,8 @@ from flambeau.core.dtypes import by_name
 __all__ = ["emit_columns", "emit_horizontal", "emit_vertical", "in_registers"]
 
 UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
-ROWS_AT_ONCE = 8  # rows that are added to a row of results in one pass over it
+LONG_RUNS = (16384, 1024)  # elements along the lanes that are summed on their own
+GROUP, GROUPS = 8, (64,)  # iterations of the next loop that are summed on their own
 
 
 def _accumulators(sweep: Sweep, result: Result, count: int, lanes: int
@@ -64,80 +65,108 @@ def _absorb(sweep: Sweep, result: Result, accumulator, lanes: int) -> None:
     _accumulate(sweep, result, accumulator, value, spot)
 
 
-def emit_horizontal(sweep: Sweep) -> None:
-    """Lanes run along a reduced loop; one scalar per iteration of the outer loops.
+def _cascade(sweep: Sweep, stop: Value, sizes: tuple[int, ...], levels: list, leaf) -> None:
+    """Run `leaf(start, stop)` over a loop in parts of parts: the error of a sum then grows with the
+    sizes of the parts and their number, not with the whole.
 
-    Each run of the innermost loop is summed on its own and then added: the error grows with the
-    run, not with the whole.
+    `levels`, outermost first, hold for each result a list of accumulators; `leaf` adds to the last.
+    What a part adds up to goes to the accumulators of the level before.
     """
-    if sweep.registers is not None:
-        _emit_short(sweep)
-        return
-    unroll = UNROLL_REDUCE if sweep.has_lane else 1  # for every rule: the tree must not differ
-    totals = [_accumulators(sweep, r, 1, sweep.lanes)[0] for r in sweep.sums]
-    runs = [_accumulators(sweep, r, unroll, sweep.lanes) if sweep.has_lane else []
-            for r in sweep.sums]
+    f = sweep.f
 
-    def body(part: int) -> None:
-        for result, run in zip(sweep.sums, runs, strict=True):
-            _absorb(sweep, result, run[part], sweep.lanes)
-        sweep.store_all(sweep.lanes)
-
-    def descend(depth: int) -> None:
-        saved = dict(sweep.values)
-        sweep.evaluate(sweep.open_places(depth), 1)
-        if depth < len(sweep.scalar_loops()):
-            with sweep.f.loop(0, sweep.extent(depth)) as i:
-                sweep.indices[sweep.outer_count + depth] = i
-                descend(depth + 1)
-        elif sweep.has_lane:
-            for result, run in zip(sweep.sums, runs, strict=True):
-                _reset(sweep, result, run)
-            sweep.lane_loop(body, unroll)
-            for result, run, total in zip(sweep.sums, runs, totals, strict=True):
-                for best, spot in run:
+    def part(depth: int, start: Value, stop: Value) -> None:
+        if depth == len(sizes):
+            leaf(start, stop)
+            return
+        above, below = levels[depth], levels[depth + 1]
+        with f.loop(start, stop, sizes[depth]) as low:
+            for result, each in zip(sweep.sums, below, strict=True):
+                _reset(sweep, result, each)
+            part(depth + 1, low, f.smin(f.add(low, sizes[depth]), stop))
+            for result, totals, each in zip(sweep.sums, above, below, strict=True):
+                if len(totals) < len(each):
+                    each = _folded(sweep, result, each)
+                for total, (best, spot) in zip(totals, each, strict=True):
                     _accumulate(sweep, result, total, best.get(), spot.get() if spot else None)
-        else:
-            for result, total in zip(sweep.sums, totals, strict=True):
-                _absorb(sweep, result, total, 1)
-            sweep.store_all(1)
-        sweep.values = saved
 
-    for result, total in zip(sweep.sums, totals, strict=True):
-        _reset(sweep, result, [total])
-    descend(0)
-    for result, total in zip(sweep.sums, totals, strict=True):
-        best, spot = _across_lanes(sweep, result, total)
-        sweep.store(result, spot if spot is not None else best, 1)
+    part(0, f.const(0, "i64"), stop)
 
 
-def _emit_short(sweep: Sweep) -> None:
-    """The lane loop is a few registers: each has a total of its own, which no run comes between."""
-    totals = [_accumulators(sweep, r, sweep.registers[0], sweep.lanes) for r in sweep.sums]
+def _folded(sweep: Sweep, result: Result, accumulators: list) -> list:
+    """All of them added to the first one, pair by pair."""
+    left = list(accumulators)
+    while len(left) > 1:
+        for first, (best, spot) in zip(left[::2], left[1::2], strict=False):
+            _accumulate(sweep, result, first, best.get(), spot.get() if spot else None)
+        left = left[::2]
+    return left
 
-    def body(part: int) -> None:
-        for result, total in zip(sweep.sums, totals, strict=True):
-            _absorb(sweep, result, total[part], sweep.lanes)
-        sweep.store_all(sweep.lanes)
+
+def _levels(sweep: Sweep, counts: list[int]) -> list:
+    return [[_accumulators(sweep, r, count, sweep.lanes) for r in sweep.sums] for count in counts]
+
+
+def _walk(sweep: Sweep, levels: list, sizes: tuple[int, ...], places, leaf) -> None:
+    """The scalar loops of a reduction, the innermost one in parts of `sizes`; `leaf(level)` adds
+    one iteration. `places(depth)`: the loops that are open below `depth` of them, and lanes."""
+    rows = len(sweep.scalar_loops())
+
+    def several(start: Value, stop: Value) -> None:
+        with sweep.f.loop(start, stop) as i:
+            sweep.indices[sweep.outer_count + rows - 1] = i
+            descend(rows)
 
     def descend(depth: int) -> None:
         saved = dict(sweep.values)
-        sweep.evaluate(sweep.open_places(depth), 1)
-        if depth < len(sweep.scalar_loops()):
+        sweep.evaluate(*places(depth))
+        if depth == rows:
+            leaf(levels[-1] if rows else levels[0])
+        elif depth == rows - 1:
+            _cascade(sweep, sweep.extent(depth), sizes, levels, several)
+        else:
             with sweep.f.loop(0, sweep.extent(depth)) as i:
                 sweep.indices[sweep.outer_count + depth] = i
                 descend(depth + 1)
-        else:
-            sweep.lane_loop(body)
         sweep.values = saved
 
-    for result, total in zip(sweep.sums, totals, strict=True):
-        _reset(sweep, result, total)
     descend(0)
-    for result, (first, *others) in zip(sweep.sums, totals, strict=True):
-        for best, spot in others:
-            _accumulate(sweep, result, first, best.get(), spot.get() if spot else None)
-        best, spot = _across_lanes(sweep, result, first)
+
+
+def emit_horizontal(sweep: Sweep) -> None:
+    """Lanes run along a reduced loop; one scalar per iteration of the outer loops."""
+    def scalar_places(depth: int) -> tuple[set[int], int]:
+        return sweep.open_places(depth), 1
+
+    short = sweep.registers[0] if sweep.registers is not None else 0
+    if short or not sweep.has_lane:
+        levels, sizes = _levels(sweep, [max(1, short)] * 2), (GROUP,)
+    else:
+        levels, sizes = _levels(sweep, [1, 1, UNROLL_REDUCE]), LONG_RUNS
+
+    def leaf(accumulators: list) -> None:
+        def body(part: int) -> None:
+            for result, each in zip(sweep.sums, accumulators, strict=True):
+                _absorb(sweep, result, each[part], sweep.lanes)
+            sweep.store_all(sweep.lanes)
+
+        def run(start: Value, stop: Value) -> None:
+            sweep.lane_loop(body, UNROLL_REDUCE, start, stop)
+
+        if not sweep.has_lane:
+            body(0)
+        elif short:
+            sweep.lane_loop(body)
+        else:
+            _cascade(sweep, sweep.extent(len(sweep.loops) - 1), sizes, levels, run)
+
+    for result, totals in zip(sweep.sums, levels[0], strict=True):
+        _reset(sweep, result, totals)
+    if short or not sweep.has_lane:
+        _walk(sweep, levels, sizes, scalar_places, leaf)
+    else:
+        _walk(sweep, levels[:1], (), scalar_places, lambda _: leaf(levels[-1]))
+    for result, totals in zip(sweep.sums, levels[0], strict=True):
+        best, spot = _across_lanes(sweep, result, *_folded(sweep, result, totals))
         sweep.store(result, spot if spot is not None else best, 1)
 
 
@@ -180,26 +209,21 @@ def in_registers(sweep: Sweep) -> bool:
 def emit_vertical(sweep: Sweep) -> None:
     """Lanes run along a kept loop; the reduced loops run inside, register by register."""
     sweep.evaluate(sweep.open_places(0), 1)
-    totals = [_accumulators(sweep, r, 1, sweep.lanes)[0] for r in sweep.sums]
-    lane_only = sweep.open_places(0) | {sweep.lane_place}
+    sizes = (*GROUPS, GROUP) if sweep.narrow else (GROUP,)
+    levels = _levels(sweep, [1] * (len(sizes) + 1))
 
-    def descend(depth: int, places: set[int]) -> None:
-        saved = dict(sweep.values)
-        sweep.evaluate(places, sweep.lanes)
-        if depth < len(sweep.scalar_loops()):
-            with sweep.f.loop(0, sweep.extent(depth)) as i:
-                sweep.indices[sweep.outer_count + depth] = i
-                descend(depth + 1, places | {sweep.outer_count + depth})
-        else:
-            for result, total in zip(sweep.sums, totals, strict=True):
-                _absorb(sweep, result, total, sweep.lanes)
-        sweep.values = saved
+    def register_places(depth: int) -> tuple[set[int], int]:
+        return sweep.open_places(depth) | {sweep.lane_place}, sweep.lanes
+
+    def leaf(accumulators: list) -> None:
+        for result, (each,) in zip(sweep.sums, accumulators, strict=True):
+            _absorb(sweep, result, each, sweep.lanes)
 
     def body(part: int) -> None:
-        for result, total in zip(sweep.sums, totals, strict=True):
-            _reset(sweep, result, [total])
-        descend(0, lane_only)
-        for result, (best, spot) in zip(sweep.sums, totals, strict=True):
+        for result, totals in zip(sweep.sums, levels[0], strict=True):
+            _reset(sweep, result, totals)
+        _walk(sweep, levels, sizes, register_places, leaf)
+        for result, ((best, spot),) in zip(sweep.sums, levels[0], strict=True):
             sweep.store(result, spot.get() if spot is not None else best.get(), sweep.lanes)
 
     sweep.lane_loop(body)
@@ -233,23 +257,24 @@ def _add_rows(sweep: Sweep, depth: int, rows: int) -> None:
         return
     f, place = sweep.f, sweep.outer_count + depth
     stop = sweep.extent(depth)
-    count = ROWS_AT_ONCE if len(sweep.lines) <= 12 else 2
-    full = f.mul(f.udiv(stop, count), count)
-    for start, end, step in ((0, full, count), (full, stop, 1)):
-        with f.loop(start, end, step) as i:
-            several = []
-            for part in range(step):
-                saved = dict(sweep.values)
-                sweep.indices[place] = f.add(i, part)
-                sweep.evaluate(sweep.open_places(depth + 1), 1)
-                several.append({"index": sweep.indices[place], "values": sweep.values})
-                sweep.values = saved
-            sweep.lane_loop(lambda part, several=several: _add_to_results(sweep, several, place))
+    full = f.mul(f.udiv(stop, GROUP), GROUP)
+    with f.loop(0, full, GROUP) as i:
+        several = []
+        for part in range(GROUP):
+            saved = dict(sweep.values)
+            sweep.indices[place] = f.add(i, part)
+            sweep.evaluate(sweep.open_places(depth + 1), 1)
+            several.append({"index": sweep.indices[place], "values": sweep.values})
+            sweep.values = saved
+        sweep.lane_loop(lambda part: _add_to_results(sweep, several, place))
+    with f.when(f.cmp("ne", full, stop)):
+        (rest,) = _levels(sweep, [1])
+        sweep.lane_loop(lambda part: _add_rest(sweep, rest, place, full, stop))
 
 
 def _add_to_results(sweep: Sweep, several: list[dict], place: int = 0) -> None:
     """Add rows (their index and what is known of each) to a register of each result."""
-    totals = [_load_result(sweep, result) for result in sweep.sums]
+    totals: list[Value | None] = [None] * len(sweep.sums)
     saved = sweep.values
     for row in several:
         if row:
@@ -257,11 +282,32 @@ def _add_to_results(sweep: Sweep, several: list[dict], place: int = 0) -> None:
         sweep.evaluate(sweep.open_places(len(sweep.loops)), sweep.lanes)
         for number, result in enumerate(sweep.sums):
             value = sweep.k.splat(sweep.values[result.value], sweep.lanes)
-            totals[number] = sweep.k.combine(result.reduce, sweep.dtype(result.value),
-                                            totals[number], value)
+            before = totals[number]
+            totals[number] = value if before is None else sweep.k.combine(
+                result.reduce, sweep.dtype(result.value), before, value)
     sweep.values = saved
     for result, total in zip(sweep.sums, totals, strict=True):
-        sweep.store(result, total, sweep.lanes)
+        _add_to_result(sweep, result, total)
+
+
+def _add_rest(sweep: Sweep, rest: list, place: int, start: Value, stop: Value) -> None:
+    """Add the last rows, which are no full group, to a register of each result."""
+    for result, each in zip(sweep.sums, rest, strict=True):
+        _reset(sweep, result, each)
+    with sweep.f.loop(start, stop) as i:
+        saved = dict(sweep.values)
+        sweep.indices[place] = i
+        for result, (each,) in zip(sweep.sums, rest, strict=True):
+            _absorb(sweep, result, each, sweep.lanes)
+        sweep.values = saved
+    for result, ((best, _),) in zip(sweep.sums, rest, strict=True):
+        _add_to_result(sweep, result, best.get())
+
+
+def _add_to_result(sweep: Sweep, result: Result, value: Value) -> None:
+    total = sweep.k.combine(result.reduce, sweep.dtype(result.value), _load_result(sweep, result),
+                            value)
+    sweep.store(result, total, sweep.lanes)
 
 
 def _load_result(sweep: Sweep, result: Result) -> Value:

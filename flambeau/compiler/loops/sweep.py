@@ -20,19 +20,20 @@ class Sweep(Lines):
         left = self.f.sub(self.kernel.slot(total), self.f.mul(self.indices[outer_place], size))
         return self.f.smin(size, left)
 
-    def lane_loop(self, body, unroll: int = 1) -> None:
-        """Run `body(part)` over the lane loop: full registers, then one masked tail. Where few
-        registers hold all of it, they are written out."""
+    def lane_loop(self, body, unroll: int = 1, start: Value | int = 0,
+                  stop: Value | None = None) -> None:
+        """Run `body(part)` over the lane loop, or from `start` to `stop` of it: full registers,
+        then one masked tail. Where few registers hold all of it, they are written out."""
         if self.registers is not None:
             for part in range(self.registers[0]):
                 last = part == self.registers[0] - 1
                 self.lane_body(self.f.const(part * self.lanes, "i64"),
                                self.tail if last else None, body, part)
             return
-        f, stop = self.f, self.extent(len(self.loops) - 1)
-        step = self.lanes * unroll
-        full = f.mul(f.sdiv(stop, step), step)
-        with f.loop(0, full, step) as i:
+        f, step = self.f, self.lanes * unroll
+        stop = self.extent(len(self.loops) - 1) if stop is None else stop
+        full = f.add(start, f.mul(f.sdiv(f.sub(stop, start), step), step))
+        with f.loop(start, full, step) as i:
             for part in range(unroll):
                 self.lane_body(f.add(i, part * self.lanes), None, body, part)
         if self.lanes == 1 and unroll == 1:

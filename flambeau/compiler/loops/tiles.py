@@ -10,8 +10,8 @@ from flambeau.core.dtypes import by_name
 
 __all__ = ["TILE_ROWS", "emit_tiles"]
 
-TILE_ROWS = 32  # rows that are transposed together: pairs of lines of cache are read
-TILE_RUN = 16  # registers of each of them
+TILE_ROWS = 64  # rows that are transposed together: several lines of cache are read in turn
+TILE_RUN = 8  # registers of each of them
 
 
 def emit_tiles(sweep: Sweep, depth: int) -> None:
@@ -25,7 +25,7 @@ def emit_tiles(sweep: Sweep, depth: int) -> None:
              for n, line in enumerate(sweep.lines) if _is_crosswise(sweep, line, place)}
     with f.loop(0, stop, run) as left:
         right = f.smin(f.add(left, run), stop)
-        with f.loop(0, rows, lanes) as low, f.loop(left, right, lanes) as column:
+        with f.loop(left, right, lanes) as column, f.loop(0, rows, lanes) as low:
             # squares at the ends end with the tile, even if they begin before it
             sweep.indices[place] = f.smin(low, f.sub(rows, lanes))
             sweep.indices[sweep.lane_place] = f.smin(column, f.sub(stop, lanes))

@@ -205,10 +205,10 @@ class GemmPlan:
 
 
 # What things cost, in cycles of one core; two multiply-adds of vectors a cycle.
-_PACK_A, _PACK_B = 0.12, {"row": 0.2, "col": 0.4, "any": 1.5}  # an element
+_PACK_A, _PACK_B = 0.3, {"row": 0.5, "col": 0.7, "any": 1.5}  # an element
 _BYTES = 10.0  # that arrive in one cycle from beyond the second-level cache
 _TILE, _CELL, _FORK = 40.0, 400.0, 2500.0
-_UNEVEN = 0.05  # part of a cell for which threads wait for the last one
+_UNEVEN = {True: 0.02, False: 0.05}  # part of a cell for which threads wait; is B packed?
 _CHUNKS = 4  # for each thread, at most
 
 
@@ -235,7 +235,7 @@ def gemm_plan(spec: GemmSpec, target: Target, batch: int, m: int, n: int, k: int
                 chunk = -(-tasks // count) * cell
                 cost = -(-count // threads) * chunk
                 if count > 1:
-                    cost += _FORK + _UNEVEN * chunk
+                    cost += _FORK + _UNEVEN[spec.method == "packed"] * chunk
                 if cost < best:
                     best, found = cost, (tiles_m, tiles_n, count)
     return GemmPlan(*found, stride * threads, stride)

@@ -6,11 +6,12 @@ sums.
         for each strip of rows
           for each 256 units of the sum   pack that part of the strip of A
             for each panel                micro-kernel: sums (+)= A strip x B panel
-                                          finish: that rectangle of C, once it is complete
+            for every second one          finish: that rectangle of C, once it is complete
 
 Sums are kept in the workspace until they are complete: nothing is rounded on the way, and one place
-sees finished rectangles. A unit of the sum is 32 bits (`low_packing.py`). Every sum is
-taken in the same order however the work is cut: equal bits on any number of threads.
+sees finished rectangles, which are small enough for the first-level cache. A unit of the sum is 32
+bits (`low_packing.py`). Every sum is taken in the same order however the work is cut: equal bits on
+any number of threads.
 
 Where B lies along the sum (the weight of a linear layer) and C has few rows, the product is taken
 the other way round, C^T = B^T A^T (`GemmLowSpec.swapped`): B^T needs no transposing to be packed,
@@ -43,7 +44,7 @@ __all__ = ["GEMM_LOW_SLOTS", "GemmLowPlan", "GemmLowSpec", "gemm_low_kernel", "g
 GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
                   "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
                   "tiles_m", "tiles_n", "block_m", "block_n", "block_k",
-                  "pitch", "sums_step", "strip_step", "sums_size")
+                  "pitch", "strip_step", "sums_size")
 _POINTERS = ("a", "b", "c", "work")
 
 
@@ -85,7 +86,6 @@ class GemmLowPlan:
     block_n: int
     block_k: int
     pitch: int
-    sums_step: int
     strip_step: int
     sums_size: int
     nchunks: int
@@ -97,14 +97,14 @@ class GemmLowPlan:
 def _vector_kernel(module: Module, engine: Engine, rows: int) -> str:
     """Define a register tile; arguments as those of `amx.tile_kernel`."""
     name = f"tile_{rows}"
-    f = module.function(name, [("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"),
-                               ("i64", "depth"), ("i64", "ldc"), ("i1", "add")], internal=True)
+    f = module.function(name, list(amx.TILE_ARGS), internal=True)
     sums = vector(engine.lanes, engine.sums)
     starts = range(0, engine.width, engine.lanes)
     totals = [[f.var(sums, 0) for _ in starts] for _ in range(rows)]
     lines = [f.gep(f.args["c"], f.mul(f.args["ldc"], i), "i32") for i in range(rows)]
+    olds = [f.gep(f.args["old"], f.mul(f.args["ld_old"], i), "i32") for i in range(rows)]
     with f.when(f.args["add"]):
-        for line, row in zip(lines, totals, strict=True):
+        for line, row in zip(olds, totals, strict=True):
             for start, total in zip(starts, row, strict=True):
                 total.set(f.load(sums, line, start))
     with f.loop(0, f.args["depth"]) as q:
@@ -245,7 +245,8 @@ class _Kernel:
         f, slot, engine = self.f, self.slot, self.engine
         self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
         self.turned = f.gep(self.packed_a, engine.strip * engine.pitch, "i32")
-        self.sums = f.gep(self.turned, engine.width * engine.strip, "i32")
+        self.finished = f.gep(self.turned, _group(engine) * engine.strip, "i32")
+        self.sums = f.gep(self.finished, _pitch(engine) * engine.strip, "i32")
         self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
         grid = f.mul(slot["tiles_m"], slot["tiles_n"])
         first, last = chunk_range(f, f.mul(slot["batch"], grid))
@@ -308,21 +309,22 @@ class _Kernel:
             panels = f.gep(self.packed_b, self._part(f.sub(k, start)), "i32")
             last = f.cmp("sge", f.add(k, elements), slot["k"])
             with f.loop(0, width, engine.width) as j:
-                place = f.gep(sums, f.mul(j, slot["sums_step"]), "i32")
                 panel = f.gep(panels, f.mul(j, engine.depth), "i32")
-                with f.loop(0, count, engine.rows[0]) as h:
-                    self.tiles.call(f, f.sub(count, h), f.sub(width, j), [
-                        f.gep(self.packed_a, f.mul(h, engine.pitch), "i32"), panel,
-                        f.gep(place, f.mul(h, slot["pitch"]), "i32"), units, slot["pitch"],
-                        f.cmp("sgt", k, 0)])
-                with f.when(last):
-                    here = f.smin(f.sub(width, j), engine.width)
-                    self._finish(batch, rows, (f.add(j0, j), here), place)
+                first = f.and_(j, -_group(engine))
+                old, pitch = f.gep(sums, j, "i32"), slot["pitch"]
+                new = f.select(last, f.gep(self.finished, f.sub(j, first), "i32"), old)
+                new_pitch = f.select(last, f.const(_pitch(engine), "i64"), pitch)
+                self.tiles.call(f, count, f.sub(width, j), [
+                    self.packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)])
+                end = f.smin(f.add(j, engine.width), width)
+                whole = f.or_(f.cmp("eq", end, width), f.cmp("ne", first, j))
+                with f.when(f.and_(last, whole)):
+                    self._finish(batch, rows, (f.add(j0, first), f.sub(end, first)))
 
-    def _finish(self, batch: Value, rows: tuple, columns: tuple, sums: Value) -> None:
+    def _finish(self, batch: Value, rows: tuple, columns: tuple) -> None:
         """The one place where a rectangle of C, rows x columns, is complete."""
-        f, slot = self.f, self.slot
-        pitch = slot["pitch"]
+        f, slot, sums = self.f, self.slot, self.finished
+        pitch = f.const(_pitch(self.engine), "i64")
         if self.spec.swapped:
             f.call("void", "turn", [sums, pitch, self.turned, columns[1]])
             rows, columns = columns, rows
@@ -333,6 +335,17 @@ class _Kernel:
             f.call("void", "store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
         if self.epilogue:
             self.epilogue.call(f, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)
+
+
+def _group(engine: Engine) -> int:
+    """Columns of C that are finished together: as many as loops over a row take at a time, few
+    enough for their sums to stay in the first-level cache."""
+    return 2 * engine.width
+
+
+def _pitch(engine: Engine) -> int:
+    """Units between the rows of a finished rectangle."""
+    return _group(engine) + 16
 
 
 # ---------------------------------------------------------------------- planning
@@ -398,18 +411,20 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     blocks = -(-columns // widest)
     block_n = -(-columns // (blocks * engine.width)) * engine.width
     strips = -(-max(m, 1) // engine.height)
-    short, whole = units <= engine.depth, units <= _LONGEST
-    pitch = (engine.width if short else block_n) + 16  # no power of two
+    whole = units <= _LONGEST
+    pitch = block_n + 16  # no power of two
     block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
     step = 0 if whole else engine.height * pitch
-    sums = (block_m // engine.height - 1) * step + engine.strip * pitch
+    sums = 0
+    if units > engine.depth:
+        sums = (block_m // engine.height - 1) * step + engine.strip * pitch
     packed = -(-block_k // engine.depth) * engine.depth * block_n
-    words = engine.strip * (engine.pitch + engine.width) + sums + packed + engine.lanes
+    words = engine.strip * (engine.pitch + _group(engine) + _pitch(engine)) + sums + packed \
+        + engine.lanes
     stride = -(-4 * words // 64) * 64
-    return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch,
-                       int(not short), step, sums,
-                       max(1, min(batch * tiles_m * tiles_n, 4 * threads)), stride * threads,
-                       stride)
+    chunks = max(1, min(batch * tiles_m * tiles_n, 4 * threads))
+    return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch, step,
+                       sums, chunks, stride * threads, stride)
 
 
 def _grid(engine: Engine, spec: GemmLowSpec, batch: int, m: int, n: int, k: int,
@@ -418,9 +433,7 @@ def _grid(engine: Engine, spec: GemmLowSpec, batch: int, m: int, n: int, k: int,
     units = -(-max(k, 1) // engine.group) / 16
     rows, panels = m / 16 * _ROWS_COST[spec.a] * units, n / 16 * _PANELS_COST[spec.b] * units
     work = (_padded(engine, m, n) * units + rows + panels) * max(batch, 1)
-    want = int(min(2 * threads if threads > 1 else 1, work // _WORTH)) if work > _WORTH else 1
-    if want > threads and work < 8 * threads * _WORTH:
-        want = threads
+    want = max(1, min(threads, int(work // _WORTH)))
     cells = -(-want // max(batch, 1))
     strips, widths = -(-max(m, 1) // engine.height), -(-max(n, 1) // engine.width)
     best = None

@@ -54,8 +54,8 @@ class Engine:
 
     @property
     def height(self) -> int:
-        """Rows of a strip: those that are packed together, and share panels of B in L1."""
-        return self.rows[0] * (2 if self.kind == "amx" else 1)
+        """Rows of a strip: those that are packed together."""
+        return self.rows[0]
 
     @property
     def depth(self) -> int:

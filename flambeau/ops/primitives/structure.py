@@ -9,7 +9,7 @@ a view of the input's memory, or None if it is not a view (eager tensors share m
 from __future__ import annotations
 
 from flambeau.core import dtypes
-from flambeau.core.shapes import check_expand, reshape_strides
+from flambeau.core.shapes import check_expand, reshape_strides, same_shape
 from flambeau.ir.graph import Primitive, Value, constant
 
 
@@ -66,7 +66,7 @@ EXPAND = _movement("expand", _infer_expand, _map_expand, _layout_expand)
 def expand(x: Value, shape) -> Value:
     """Broadcast `x` to `shape`."""
     shape = tuple(shape)
-    if x.shape == shape:
+    if same_shape(x.shape, shape):
         return x
     made = EXPAND(x, attrs=(shape,))
     made.number = False
@@ -81,7 +81,7 @@ def expand_vjp(node, g):
 
 def sum_to_shape(g: Value, shape) -> Value:
     """Undo broadcasting: sum over the dimensions that `expand` made or stretched."""
-    if g.shape == tuple(shape):
+    if same_shape(g.shape, shape):
         return g
     lead = g.ndim - len(shape)
     dims = [d for d in range(g.ndim) if d < lead or shape[d - lead] == 1 and g.shape[d] != 1]
@@ -139,7 +139,7 @@ RESHAPE = _movement("reshape", _infer_reshaped, _map_reshape, _layout_reshape)
 def reshape(x: Value, shape) -> Value:
     """The same elements, in row-major order, as `shape`."""
     shape = tuple(shape)
-    return x if x.shape == shape else RESHAPE(x, attrs=(shape,))
+    return x if same_shape(x.shape, shape) else RESHAPE(x, attrs=(shape,))
 
 
 @RESHAPE.vjp
