@@ -18,11 +18,12 @@ from flambeau.compile.deferral import deferring, possible
 from flambeau.compile.differentiable import trace_backward
 from flambeau.compile.dynamic import Cautious, Shapes, SymbolicError
 from flambeau.compile.guards import Following, Guard, Sharing
-from flambeau.compile.reach import Place, Reach
+from flambeau.compile.reach import Reach
 from flambeau.compile.recording import Gradients, Recording
 from flambeau.compile.replay import Replay
 from flambeau.compile.segments import Segments
 from flambeau.compile.stance import stance
+from flambeau.compile.surroundings import reporting
 from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
 from flambeau.core.symbolic import Unfit
 from flambeau.nn.modules._hooks import tables
@@ -62,8 +63,10 @@ class Compiled:
         self.segments = Segments(exact)
         self.programs: dict[Any, list[Replay]] = {}
         self.history: list[str] = []
+        self.recordings: list[Recording] | None = None  # filled where somebody wants them
         self._called = False
         self._attempts: dict[Any, int] = {}
+        self._counts: dict[Any, int] = {}  # programs for the same layouts
         self._moving: set[tuple] = set()  # places whose numbers have been seen to change
         self._loose: dict[Any, set[int]] = {}  # which numbers among the arguments change
         self._met: dict[Any, tuple] = {}  # the numbers of the latest call, by what else there was
@@ -119,6 +122,7 @@ class Compiled:
         self.segments.forget()
         self.eager.clear()
         self._attempts.clear()
+        self._counts.clear()
         self._met.clear()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -192,11 +196,16 @@ class _Run:
         return result
 
     def _record(self) -> Any:
+        """The function's result; `finished` is set if the run can be kept."""
         owner = self.owner
         self.reason = self.explained_reason()
         args, kwargs = self._arguments()
         self.reach = Reach(("", owner.function), ("hooks of all modules", tables.any_call),
                            *objects_in(self.key))
+        failure = self._hopeless()
+        if failure is not None:
+            self._give_up(failure, None)
+            return owner.segments.run(owner.function, args, kwargs)
         self.grads = Gradients([*self.reach.tensors, *self.leaves])
         self._follow()
         capture = Capture(self.following.readings.sources, owner.exact)
@@ -207,20 +216,7 @@ class _Run:
         observer = Cautious(capture) if self.symbols is not None else (
             capture if owner.fullgraph else Forgiving(capture))
         entered = next_order()
-        dispatch.observe(observer)
-        try:
-            result = owner.function(*args, **kwargs)
-        finally:
-            dispatch.unobserve(observer)
-            self.following.restore()
-        outputs: list = []
-        shape = flatten(result, outputs)
-        computed = _computed(shape)
-        if self.symbols is not None:
-            self.symbols.pin(self.reach)
-            result = self.symbols.result(result, shape, outputs)
-        if computed:
-            result = rebuild(shape, outputs, {text: text.value for text in computed})
+        result, shape, outputs = self._observed(observer, args, kwargs)
         if isinstance(observer, Forgiving) and observer.failure is not None:
             return self._give_up(observer.failure, result)
         failure = self._refusal(capture, args, kwargs)
@@ -240,6 +236,41 @@ class _Run:
             self.symbols.note(finished)
         self.finished = capture, finished
         return result
+
+    def _hopeless(self) -> CaptureError | None:
+        """Why there is no point in a capture, if so."""
+        for path, what in self.reach.unrepeatable:
+            return refuse(f"{what} ({path})", "Do it outside of the compiled function, and pass "
+                          "what it gives as an argument.")
+        if self.owner._counts.get(self.rest, 0) >= LIMIT:
+            return refuse(f"more than {LIMIT} programs for arguments of the same layouts "
+                          f"({self.reason})", "Let fewer Python values change, or make tensors of "
+                          "them.")
+        return None
+
+    def _observed(self, observer: Any, args: tuple, kwargs: dict) -> tuple[Any, Any, list]:
+        """(the function's result, its structure, its tensors)."""
+        dispatch.observe(observer)
+        try:
+            with reporting(self.reach.places):
+                result = self.owner.function(*args, **kwargs)
+        except BaseException:
+            self.following.restore()
+            self.following.settle(self.reach)  # no followed number is left behind
+            raise
+        finally:
+            dispatch.unobserve(observer)
+        self.following.restore()
+        outputs: list = []
+        shape = flatten(result, outputs)
+        computed = _computed(shape)
+        if self.symbols is not None:
+            self.symbols.pin(self.reach)
+            result = self.symbols.result(result, shape, outputs)
+        self.lost = self.following.settle(self.reach)
+        if computed:
+            result = rebuild(shape, outputs, {text: text.value for text in computed})
+        return result, shape, outputs
 
     def _arguments(self) -> tuple[tuple, dict]:
         numbers: list = list(self.numbers)
@@ -275,7 +306,7 @@ class _Run:
     def _state_left(self, finished: Recording, changes: list) -> list[str]:
         """What the run has left behind in Python that a replay would not repeat."""
         left = [f"a tensor of shape {shape}" for shape in finished.escaped()]
-        left += [repr(path) for path in self.following.settle(self.reach)]
+        left += map(repr, self.lost)
         if self.grads.replaced(changes):
             left.append("a gradient that was assigned")
         return left
@@ -313,6 +344,9 @@ class _Run:
         at = {id(leaf): i for i, leaf in enumerate(self.leaves)}
         replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
         owner.programs.setdefault(self.signature, []).insert(0, replay)
+        owner._counts[self.rest] = owner._counts.get(self.rest, 0) + 1
+        if owner.recordings is not None:
+            owner.recordings.append(finished)
         owner.history.append(f"captured ({self.reason}): {capture.operations} operations in "
                              f"{len(replay.plan.steps)} kernels")
 

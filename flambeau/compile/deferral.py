@@ -43,7 +43,8 @@ def possible() -> bool:
 
 def deferring() -> bool:
     """Are the operations of this thread put off at the moment?"""
-    return late.deferred is not None and late.deferred.thread == threading.get_ident()
+    deferral = late.deferred
+    return deferral is not None and deferral.thread == threading.get_ident()
 
 
 class Log(NamedTuple):
@@ -53,11 +54,31 @@ class Log(NamedTuple):
     address: int
 
 
+_spare: list[Log] = []  # they live for ever: a thread may be about to write to one
+
+
+def _new_log() -> Log:
+    words = launch_log.new_log(WORDS)
+    words[launch_log.ELSEWHERE] = id(_elsewhere)
+    words[launch_log.IN_USE] = memory.in_use_address()
+    words[launch_log.MOST_CALLS], words[launch_log.ALLOWANCE] = MOST, MOST_BYTES
+    return Log(words, words.buffer_info()[0])
+
+
+def _elsewhere(*call: Any) -> None:
+    """A call that a log does not take: it is full, or another thread makes the call."""
+    launches.settle("enough operations")
+    if deferring() and len(call) + FIRST < WORDS:
+        late.deferred.record(*call)
+    else:
+        late.at_once(*call)
+
+
 class Deferral:
     """Launches of one thread, put off.
 
     Attributes:
-        log: where they are written; `spare` logs take its place while it is run.
+        log: where they are written; another takes its place while it is run.
         dead: storages that have died since the last settling, still alive.
     """
 
@@ -66,7 +87,6 @@ class Deferral:
         self.finish = finish
         self.thread = threading.get_ident()
         self.lock = threading.RLock()
-        self.spare: list[Log] = []
         self.dead: list = []
         self.kept: list = []
         self.shared: list = []
@@ -75,14 +95,13 @@ class Deferral:
         code = launch_log.code()
         self.record, self.begin = code.record, code.begin
         self.hold_back, self.let_go = memory.held_back()
-        self.elsewhere = self._elsewhere  # its address is in the logs
-        self.log = self._new_log()
 
     def open(self) -> bool:
         """Begin; False if somebody else's launches are put off already."""
         if not _turn.acquire(blocking=False):
             return False
         self.hold_back(self.dead)
+        self.log = self._empty_log()
         self.begin(self.log.address)
         late.deferred = self
         late.at_once = self.native
@@ -91,37 +110,24 @@ class Deferral:
 
     def close(self) -> None:
         """Run what is left, and put nothing off any more."""
-        try:
-            self.settle("the end of the function")
-        finally:
-            late.deferred = None
-            late.launch = late.checked = late.at_once = self.native
-            self.hold_back(None)
-            self.dead.clear()
-            self.shared.clear()
-            _turn.release()
+        with self.lock:
+            try:
+                self.settle("the end of the function")
+            finally:
+                late.deferred = None
+                late.launch = late.checked = late.at_once = self.native
+                self.hold_back(None)
+                _spare.append(self.log)
+                self.dead.clear()
+                self.shared.clear()
+                _turn.release()
 
-    def _new_log(self) -> Log:
-        words = launch_log.new_log(WORDS)
-        words[launch_log.THREAD] = self.thread
-        words[launch_log.ELSEWHERE] = id(self.elsewhere)
-        words[launch_log.IN_USE] = memory.in_use_address()
-        words[launch_log.MOST_CALLS], words[launch_log.ALLOWANCE] = MOST, MOST_BYTES
-        return Log(words, words.buffer_info()[0])
+    def _empty_log(self) -> Log:
+        log = _spare.pop() if _spare else _new_log()
+        log.words[launch_log.THREAD] = self.thread
+        return log
 
     # ------------------------------------------------------------------ the doors
-    def _elsewhere(self, *call: Any) -> None:
-        """A call that the log does not take."""
-        if threading.get_ident() != self.thread:
-            self.settle("another thread")
-            self.native(*call)
-            return
-        self.settle("enough operations")
-        if len(call) + FIRST > WORDS:
-            self.native(*call)
-        else:
-            self.record(*call)
-
     def _checked(self, *call: Any) -> tuple[int, int] | None:
         """An operation that may fail is run when it is called: the error is the user's line's."""
         self.settle("an operation that checks its arguments' values")
@@ -168,11 +174,13 @@ class Deferral:
         if not self.dead and not self.log.words[CALLS] and not self.busy:
             return
         with self.lock:
+            if late.deferred is not self:  # closed, while this thread was waiting
+                return
             self.busy = True  # before the log changes: other threads wait for what is run here
             dead, log = self.dead, self.log
             self.dead = []
             self.hold_back(self.dead)
-            self.log = self.spare.pop() if self.spare else self._new_log()
+            self.log = self._empty_log()
             self.begin(self.log.address)
             try:
                 if log.words[CALLS]:
@@ -180,7 +188,7 @@ class Deferral:
             finally:
                 dead.sort(key=_address)  # the next call finds the same memory in the same order
                 self.let_go(dead)
-                self.spare.append(log)
+                _spare.append(log)
                 self.busy = False
                 if self.kept and not self.log.words[CALLS]:
                     self.kept.clear()

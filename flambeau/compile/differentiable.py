@@ -33,7 +33,7 @@ from flambeau.autograd.tape import (
     node_type,
 )
 from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
-from flambeau.compile.partition import to_save, without, zeros
+from flambeau.compile.partition import shared, to_save, without, zeros
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.errors import caller_location
@@ -97,6 +97,10 @@ class Joint:
         free = {v for v, t in capture.inputs if id(capture._owner(t)) in self.kept
                 and capture.memory_of(t).value is v}
         free |= {capture.value_of(t) for t in results if id(capture._owner(t)) in self.kept}
+        if not capture.exact:
+            forward = [capture.value_of(t) for t in results]
+            forward += [m.value for m in capture.writes()]
+            self.gradients = shared(self.gradients, forward)
         read = to_save(self.gradients, self.given, free, capture.exact)
         return [v for v in read if v not in free], read
 
@@ -153,7 +157,8 @@ def trace_backward(observer: Any, capture: Capture, outputs: Sequence, leaves: S
                                          for m in capture.writes()):
         raise refuse("a backward that draws random numbers or writes to tensors from outside",
                      "Call backward() inside of the compiled function.")
-    _settle_ends(joint, walk, capture, [*leaves, *reached, *(t for _, t in capture.inputs)])
+    own = {id(t) for t in outputs}.difference(map(id, leaves), map(id, reached))
+    _settle_ends(joint, walk, capture, [*leaves, *reached, *(t for _, t in capture.inputs)], own)
     _note_saved(joint, walk.nodes, capture)
     return joint
 
@@ -211,8 +216,7 @@ class _Walk:
     def run(self) -> None:
         while self.heap:
             node, grads, bits = self.waiting.pop(heappop(self.heap))
-            hooks = node.tape_hooks
-            if hooks is not None and (hooks.tensor or hooks.retain or hooks.pre or hooks.post):
+            if _has_hooks(node):
                 raise refuse("a hook (or retain_grad) on a value inside of the function",
                              "Return the value and put the hook on the result.")
             self.nodes.append(node)
@@ -228,6 +232,12 @@ class _Walk:
                     self.add(*edge, grad, bits)
 
 
+def _has_hooks(node: Node) -> bool:
+    hooks = node.tape_hooks
+    return hooks is not None and bool(hooks.tensor or hooks.retain or hooks.pre or hooks.post) or (
+        isinstance(node, FunctionCtx) and getattr(node._function, "calls_hooks", False))
+
+
 def _applied(node: Node, grads: list) -> Sequence:
     """The backward of one node, which is still there to run for the user afterwards."""
     if not isinstance(node, FunctionCtx):
@@ -241,8 +251,10 @@ def _applied(node: Node, grads: list) -> Sequence:
         vars(node).update(own)
 
 
-def _settle_ends(joint: Joint, walk: _Walk, capture: Capture, candidates: Sequence) -> None:
-    """Find the tensors outside of the run that the ends of the pass belong to."""
+def _settle_ends(joint: Joint, walk: _Walk, capture: Capture, candidates: Sequence,
+                 own: set[int]) -> None:
+    """Find the tensors outside of the run that the ends of the pass belong to; `own`: ids of
+    results that are no such."""
     made = {id(t) for ref in capture.made if (t := ref()) is not None}
     known: dict[tuple[int, int], Any] = {}
     for tensor in candidates:
@@ -256,8 +268,8 @@ def _settle_ends(joint: Joint, walk: _Walk, capture: Capture, candidates: Sequen
                 raise refuse(f"the gradient of a tensor (of {node.name()}) that is neither an "
                              "argument nor reached by the function's variables",
                              "Make the tensor an argument.")
-        elif id(node.variable) in made:
-            if node.variable._hooks or any(node.variable is t for t in joint.roots):
+        elif id(node.variable) in made or id(node.variable) in own:
+            if node.variable._hooks or id(node.variable) in own:
                 raise refuse("requires_grad_() inside of the function", "Do it outside.")
             continue  # a leaf of the run: its gradient ends with the run
         else:

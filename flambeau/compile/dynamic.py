@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compile.capture import CaptureError, Forgiving
-from flambeau.compile.replay import Replay
+from flambeau.compile.replay import Replay, result_layout
 from flambeau.compile.trees import rebuild
+from flambeau.compiler.program import Plan, buffer_for
+from flambeau.compiler.target import host
+from flambeau.compiler.template import Template
 from flambeau.core.symbolic import (
     SMALLEST,
     Environment,
@@ -28,6 +31,7 @@ from flambeau.core.symbolic import (
     is_symbolic,
 )
 from flambeau.ir.settle import Settler
+from flambeau.runtime import pool
 from flambeau.tensor import launches
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
 
@@ -355,6 +359,7 @@ class Program:
         self.guard: Any = None
         self.guards = self.environment.guards
         self.unfit: str | None = None
+        self.templates: list[Template] = []
         self.recording = made = copy.copy(recording)
         self.layouts = [tensor._meta for _, tensor, _ in recording.inputs]
         made.inputs = [(value, None if spot is not None else tensor, spot)
@@ -372,6 +377,8 @@ class Program:
         self.roots = [place[id(root)] for root in joint.roots]
         self.owners = [(recording.place.get(id(t)), t, t._meta) for t in joint.owners]
         self.owners = [(at, t if at is None else None, meta) for at, t, meta in self.owners]
+        self.recording.joint = joint = copy.copy(joint)
+        joint.roots, joint.owners = [], []  # they would keep the tape of that run alive
 
     def explain(self) -> str:
         """What the sizes must be."""
@@ -393,7 +400,7 @@ class Program:
             if broken is not None:
                 self.unfit = f"{broken} (asked at {broken.where})"
                 return None
-            return self._replay(Settler(valuation.number))
+            return self._replay(valuation)
         except Unfit as error:
             self.unfit = str(error)
             return None
@@ -413,17 +420,65 @@ class Program:
             sizes.append(found.pop())
         return sizes
 
-    def _replay(self, settler: Settler) -> Replay:
-        self.environment.closed = self.environment.sealed = True
+    def _replay(self, valuation: Valuation) -> Replay:
+        """The program for given sizes; planned by a template, but for the first ones."""
+        env = self.environment
+        planned = None if valuation.sizes == env.sizes and not self.templates else (
+            self._filled(valuation))
+        env.sealed = True
         try:
-            return Replay(self._settled(settler), self.guard)
+            settler = Settler(valuation.number)
+            if planned is None:
+                return Replay(self._settled(settler), self.guard)
+            return Replay(self._settled(settler, self.recording.joint is not None), self.guard,
+                          lambda *_: planned)
         finally:
-            self.environment.sealed = False
+            env.sealed = False
 
-    def _settled(self, settler: Settler) -> Any:
-        """The recording for given sizes."""
+    def _filled(self, valuation: Valuation) -> Plan | None:
+        """The plan for given sizes, from a template if there is one or can be."""
+        for template in self.templates:
+            try:
+                return template.plan(valuation)
+            except Unfit:
+                continue
+        if len(self.templates) >= LIMIT:
+            return None
+        try:
+            self.environment.at(valuation.sizes)
+            made = self._template()
+            planned = made.plan(Valuation(self.environment, valuation.sizes))
+        except Unfit:
+            return None
+        self.templates.append(made)
+        return planned
+
+    def _template(self) -> Template:
+        whole, layouts = self.recording, self.layouts
+        metas = [result_layout(stand._meta) for stand in whole.results]
+        metas += [contiguous_meta(v.dtype, v.shape) for v in whole.kept]
+        position = {value: i for i, (value, _, _) in enumerate(whole.inputs)}
+        updated = [position[memory.initial] for memory in whole.updates]
+        aliases = {len(metas) + i: source for i, source in enumerate(updated)}
+        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(layouts)]
+        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
+                   for i, m in enumerate(metas + [layouts[i] for i in updated])]
+        return Template(self.environment, whole.graph, [*inputs, *[None] * len(whole.numbers)],
+                        outputs, host(), pool.get_num_threads(), aliases, whole.effects)
+
+    def _settled(self, settler: Settler, all_values: bool = True) -> Any:
+        """The recording for given sizes; without `all_values` what only a planner reads stays."""
         whole = self.recording
         made = copy.copy(whole)
+        made.capture = _Values()
+        made.shape = settler.tree(whole.shape)
+        made.returned = [_returned(settler, one) for one in whole.returned]
+        if not all_values:
+            made.inputs = [
+                (value, tensor if spot is None else _Stand(plain_meta(settler, meta)), spot)
+                for (value, tensor, spot), meta in zip(whole.inputs, self.layouts, strict=True)]
+            made.results = [_Stand(plain_meta(settler, stand._meta)) for stand in whole.results]
+            return made
         made.graph = settler.graph(whole.graph)
         made.effects = settler.add(whole.effects)
         made.inputs = [
@@ -433,10 +488,7 @@ class Program:
         made.results = [_Stand(plain_meta(settler, stand._meta), *settler.add([stand.value]))
                         for stand in whole.results]
         made.updates = [_Update(settler.values[memory.initial]) for memory in whole.updates]
-        made.shape = settler.tree(whole.shape)
-        made.returned = [_returned(settler, one) for one in whole.returned]
         made.kept, made.read = settler.add(whole.kept), settler.add(whole.read)
-        made.capture = _Values()
         if whole.joint is not None:
             self._settle_joint(settler, made)
         return made

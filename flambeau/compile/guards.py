@@ -93,6 +93,7 @@ class Following:
         for path, space, name in reach.added():
             space[name] = plain(space[name])
             lost.append(path)
+        lost += reach.used()
         for place in reach.places:
             now = place.now()
             if id(place) in assigned or not place.differs(now):
@@ -192,8 +193,7 @@ class Guard:
             among = "owners" if not self.memory.pinned else (
                 f"[owners[i] for i in {self.memory.apart}]")
             lines.append(f"        if not own.isdisjoint({among}): return False")
-        for place in self.checked:
-            lines.append(self._place_check(place))
+        lines += map(self._place_check, self.checked)
         for place, kind in self.kinds:
             lines.append(f"        if {self.names.reader(place)}.__class__ is not "
                          f"{kind.__name__}: return False")

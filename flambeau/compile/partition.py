@@ -12,16 +12,52 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
-from flambeau.core.symbolic import hint
-from flambeau.ir.graph import INPUT, Value, constant, sort
+from flambeau.core.symbolic import hint, key_of
+from flambeau.ir.graph import CONSTANT, INPUT, NUMBER, Value, constant, sort
 from flambeau.ops.primitives.elementwise import neg
 from flambeau.ops.primitives.structure import expand
 
-__all__ = ["dependents", "to_save", "without", "zeros"]
+__all__ = ["dependents", "shared", "to_save", "without", "zeros"]
 
 REPEATABLE = ("elementwise", "movement")
 OVERHEAD = 256  # bytes that keeping one more tensor is worth
 ENDLESS = 1 << 62
+
+
+def shared(gradients: Sequence[Value], forward: Sequence[Value]) -> list[Value]:
+    """`gradients`, with what `forward` computes too taken from there.
+
+    The rule of an operation often begins with what the operation has computed itself: statistics
+    of a normalisation, the branch of a `where`.
+    """
+    known: dict[tuple, Value] = {}
+    done: dict[Value, Value] = {}
+    for value in sort(forward):
+        done[value] = value if not _repeats(value) else known.setdefault(_key(value, done), value)
+    for value in sort(gradients):
+        if value in done:
+            continue
+        if not _repeats(value):
+            done[value] = value
+            continue
+        key = _key(value, done)
+        if key not in known:
+            inputs = [done[v] for v in value.inputs]
+            same = all(a is b for a, b in zip(inputs, value.inputs, strict=True))
+            known[key] = value if same else _like(value, inputs)
+        done[value] = known[key]
+    return [done[v] for v in gradients]
+
+
+def _repeats(value: Value) -> bool:
+    """Is a second value with the same inputs and attributes the same?"""
+    return value.prim not in (INPUT, NUMBER) and value.prim.kind != "random"
+
+
+def _key(value: Value, done: dict[Value, Value]) -> tuple:
+    constants = repr(value.attrs) if value.prim is CONSTANT else key_of(value.attrs)
+    return (value.prim, constants, value.dtype, key_of(value.shape), value.number,
+            *[done[v] for v in value.inputs])
 
 
 def dependents(outputs: Sequence[Value], given: Collection[Value]) -> set[Value]:

@@ -12,13 +12,14 @@ import array
 import collections
 import enum
 import functools
-import sys
+import os
 import types
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from flambeau.compile.surroundings import origin_of, unrepeatable
 from flambeau.core.device import Device
 from flambeau.core.dtypes import DType
 from flambeau.tensor.meta import TensorBase
@@ -101,6 +102,8 @@ def snapshot(value: Any) -> Any:
     """What of a container without named places can be compared later."""
     if isinstance(value, np.ndarray):
         return value.dtype, value.shape, value.tobytes()
+    if isinstance(value, os._Environ):
+        return dict(value._data)
     return tuple(value) if isinstance(value, (list, collections.deque)) else type(value)(value)
 
 
@@ -131,9 +134,6 @@ def _names_in(code: types.CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
-_FOREIGN = frozenset(sys.stdlib_module_names) | {
-    "numpy", "scipy", "ml_dtypes", "llvmlite", "pytest", "_pytest", "tqdm", "matplotlib",
-    "pandas", "sklearn", "PIL", "rich", "wandb", "tensorboard"}
 _STATEFUL = ("nn", "optim", "amp", "cli")  # packages of ours whose objects are the user's state
 _ANY_NAME = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "__getattribute__"))
 _SKIPPED = frozenset((
@@ -153,14 +153,6 @@ _ALWAYS = frozenset((
     "_backward_hooks", "_backward_pre_hooks", "forward", "step", "state", "param_groups"))
 
 
-def _origin(module: str | None) -> str:
-    """"ours", "foreign" (holds no state of the user's program) or "user"."""
-    parts = (module or "").split(".")
-    if parts[0] == "flambeau":
-        return "user" if parts[1:2] == ["cli"] else "ours"
-    return "foreign" if parts[0] in _FOREIGN and parts[0] != "__main__" else "user"
-
-
 class Reach:
     """One walk.
 
@@ -169,6 +161,8 @@ class Reach:
         objects: (path, object) of everything visited.
         tensors: the tensors among them.
         classes: the user's classes among the types of the objects.
+        unrepeatable: (path, what using it is) of objects that a replay would not use.
+        watched: (path, object, its plain attributes) of objects of other packages.
         spaces: (path, dict of an object's attributes or a function's globals, names in it).
     """
 
@@ -177,6 +171,8 @@ class Reach:
         self.objects: list[tuple[str, Any]] = []
         self.tensors: list[Any] = []
         self.classes: set[type] = set()
+        self.unrepeatable: list[tuple[str, str]] = []
+        self.watched: list[tuple[str, Any, dict]] = []
         self.spaces: dict[int, tuple[str, dict, frozenset]] = {}
         self._names: set[str] = set(_ALWAYS)
         self._waiting: dict[str, list[tuple[str, Any, Any]]] = {}
@@ -196,12 +192,22 @@ class Reach:
                 for name in [name for name in space if name not in names]:
                     yield f"{path}.{name}" if path else name, space, name
 
+    def used(self) -> Iterator[str]:
+        """Paths of objects of other packages that are not what they were."""
+        for path, item, before in self.watched:
+            if _plain_attributes(item) != before:
+                yield path
+
     @staticmethod
     def _atomic(item: Any) -> bool:
         return isinstance(item, (*PLAIN, *_ATOMS))
 
     def _visit(self, path: str, item: Any) -> None:
         self.objects.append((path, item))
+        what = unrepeatable(item, self._names)
+        if what is not None:
+            self.unrepeatable.append((path, what))
+            return
         if isinstance(item, TensorBase):
             self.tensors.append(item)
             if item._hooks is not None:
@@ -241,7 +247,7 @@ class Reach:
             return
         wrapped = getattr(item, "__wrapped__", None)
         generated = item.__code__.co_filename.startswith("<flambeau")
-        origin = "ours" if generated else _origin(item.__globals__.get("__name__"))
+        origin = "ours" if generated else origin_of(item.__globals__.get("__name__"))
         if origin != "user" and wrapped is None:
             return
         code = item.__code__
@@ -261,12 +267,14 @@ class Reach:
         self._note("attribute", f"{path or item.__name__}.__kwdefaults__", item, "__kwdefaults__")
 
     def _module(self, path: str, item: types.ModuleType) -> None:
-        if _origin(item.__name__) == "user":
+        if item is os and "environ" in self._names:
+            self._instance("os.environ", os.environ)
+        if origin_of(item.__name__) == "user":
             self._attributes(path, vars(item), {})
 
     def _class(self, path: str, item: type) -> None:
         for base in item.__mro__:
-            origin = _origin(base.__module__)
+            origin = origin_of(base.__module__)
             if origin == "foreign" or base.__name__ in ("Module", "ModuleState", "ModuleHooks"):
                 continue
             if origin == "user":
@@ -312,13 +320,15 @@ class Reach:
             self._container(path, item)
             if kind in (list, dict, tuple, collections.OrderedDict, collections.defaultdict):
                 return
-        elif isinstance(item, (np.ndarray, *_VALUES)):
+        elif isinstance(item, (np.ndarray, os._Environ, *_VALUES)):
             self.places.append(Place("content", item, None, path, snapshot(item)))
             return
         if kind.__name__ in ("Compiled", "Disabled") and kind.__module__.startswith("flambeau."):
             self._stack.append((path, item.function))
             return
-        origin = _origin(kind.__module__)
+        origin = origin_of(kind.__module__)
+        if origin == "foreign" and hasattr(item, "__dict__"):
+            self.watched.append((path, item, _plain_attributes(item)))
         if origin == "foreign" or origin == "ours" and (
                 kind.__module__.split(".")[1] not in _STATEFUL):
             return
@@ -356,6 +366,10 @@ class Reach:
         else:
             for i, value in enumerate(item):
                 self._note("item", f"{path}[{i}]", item, i, value)
+
+
+def _plain_attributes(item: Any) -> dict:
+    return {name: value for name, value in vars(item).items() if type(value) in PLAIN}
 
 
 def _slots(kind: type) -> Iterator[str]:

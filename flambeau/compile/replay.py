@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
@@ -10,7 +11,7 @@ from flambeau.compile.differentiable import Backward
 from flambeau.compile.guards import Guard
 from flambeau.compile.recording import Recording
 from flambeau.compile.trees import rebuild
-from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.program import Plan, buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.shapes import dense_order
 from flambeau.runtime import memory, pool
@@ -18,7 +19,7 @@ from flambeau.runtime.executable import build_program
 from flambeau.tensor import launches, tape
 from flambeau.tensor.meta import Meta, contiguous_meta
 
-__all__ = ["Replay", "found"]
+__all__ = ["Replay", "found", "result_layout"]
 
 MUCH = 1 << 24  # bytes of temporaries for which freed memory goes back to the system first
 
@@ -26,11 +27,11 @@ MUCH = 1 << 24  # bytes of temporaries for which freed memory goes back to the s
 class Replay:
     """A compiled program, ready to run again."""
 
-    def __init__(self, recording: Recording, guard: Guard):
+    def __init__(self, recording: Recording, guard: Guard, planner: Callable[..., Plan] = plan):
         self.guard = guard
         graph = recording.graph
         self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
-        self.metas = [_result_layout(t._meta) for t in recording.results]
+        self.metas = [result_layout(t._meta) for t in recording.results]
         self.metas += [contiguous_meta(v.dtype, v.shape) for v in recording.kept]
         position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
         count = len(self.metas)
@@ -41,7 +42,7 @@ class Replay:
         layouts = self.metas + [self.sources[i][2] for i in self.updated]
         outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
                    for i, m in enumerate(layouts)]
-        self.plan = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
+        self.plan = planner(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
                          recording.effects)
         kinds = [None] * len(self.sources) + [float] * len(recording.numbers)
         self.program = build_program(self.plan, kinds, len(outputs))
@@ -139,7 +140,7 @@ def found(spot: Any, leaves: list) -> Any:
     return tensor._base if kind == "base" else tensor._grad
 
 
-def _result_layout(meta: Meta) -> Meta:
+def result_layout(meta: Meta) -> Meta:
     """The layout of a result: the one that it had, unless elements share memory or leave gaps."""
     if dense_order(meta.shape, meta.strides) is not None:
         return meta

@@ -221,7 +221,7 @@ class _Replayed(Capture):
             storage = self.storages.get(shared)
             if storage is None:
                 low, high = self.bounds[number]
-                storage = self.storages[shared] = memory.foreign(low, high - low, None)
+                storage = self.storages[shared] = memory.foreign(low, high - low, self.segment)
             found = self.tensors[key] = interop.new_view(storage, self.at[access.word], access.meta)
             self.places[id(found)] = access.position
             if written and number not in self.new and id(storage) not in self.roots:
@@ -350,6 +350,6 @@ class SegmentProgram:
     def explain(self) -> str:
         """What the program consists of."""
         tensors, numbers, results, updates = self.counts
-        return (f"  part: {self.operations} operations in {len(self.plan.steps)} kernels; {tensors} "
-                f"tensors and {numbers} numbers in, {results} results, {updates} tensors updated "
-                f"in place, {self.plan.arena_bytes / 1e6:.1f} MB of temporaries")
+        return (f"  part: {self.operations} operations in {len(self.plan.steps)} kernels; "
+                f"{tensors} tensors and {numbers} numbers in, {results} results, {updates} "
+                f"tensors updated in place, {self.plan.arena_bytes / 1e6:.1f} MB of temporaries")

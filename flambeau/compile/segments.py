@@ -18,7 +18,7 @@ from flambeau.compile.deferral import Deferral, Log, possible
 from flambeau.compile.segment_programs import Likeness, Segment, SegmentProgram
 from flambeau.core.errors import user_location
 from flambeau.runtime import launch_log
-from flambeau.runtime.launch_log import CALLS, DIFFERENT, FIRST, MATCH, MOVED, USED
+from flambeau.runtime.launch_log import CALLS, DIFFERENT, FIRST, MATCH, USED
 from flambeau.tensor import launches
 from flambeau.tensor.launches import Launch
 

@@ -9,6 +9,7 @@ from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.loops.tiles import TILE_ROWS
 from flambeau.compiler.nest import Loop, Phase, merges, rewrite, split, tile_loop, walk
 from flambeau.compiler.sweeps import FEW, Nest, extent_of
+from flambeau.core.symbolic import choice
 
 __all__ = ["STRIP", "Temporaries", "cut", "buffers_read"]
 
@@ -146,7 +147,7 @@ def cut(nest: Nest, fresh: Callable[[], int]) -> Nest:
     if phase.inner and (phase.mode != "set" or phase.where.dynamic):
         # what is scattered in order: columns are independent
         block = SCATTERED * -(-lane.extent // (SCATTERED * FEW))
-    if lane.extent <= 2 * block or not columns and extent_of(nest.rows) >= FEW:
+    if not _worth_cutting(nest, lane, block, columns):
         return nest
     var = fresh()
     made = []
@@ -155,6 +156,11 @@ def cut(nest: Nest, fresh: Callable[[], int]) -> Nest:
         phase.lane, phase.outer = rest, [*phase.outer, blocks]
         made.append(phase)
     return dataclasses.replace(nest, rows=[*nest.rows, blocks], sweeps=[made])
+
+
+@choice
+def _worth_cutting(nest: Nest, lane: Loop, block: int, columns: bool) -> bool:
+    return lane.extent > 2 * block and (columns or extent_of(nest.rows) < FEW)
 
 
 def _tiled(nest: Nest, fresh: Callable[[], int]) -> Nest:

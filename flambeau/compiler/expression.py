@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
+from flambeau.core.symbolic import is_symbolic
 
 __all__ = ["Index", "Expr", "Buffer", "loop_index"]
 
@@ -125,7 +126,7 @@ class Expr:
     def __new__(cls, kind: str, dtype: DType, args: tuple[Expr, ...] = (),
                 data: object = None) -> Expr:
         # 0.0 == -0.0 and 1 == True: constants are told apart by how they are written
-        key = (kind, dtype, args, repr(data) if kind == "const" else data)
+        key = (kind, dtype, args, _spelled(data) if kind == "const" else data)
         known = _expressions.get(key)
         if known is not None:
             return known
@@ -151,6 +152,10 @@ class Expr:
         for index in self.indices():
             below = below + tuple(expr for expr, _ in index.dynamic)
         return below
+
+
+def _spelled(constant: object) -> object:
+    return constant if is_symbolic(constant) else repr(constant)
 
 
 _expressions: weakref.WeakValueDictionary[tuple, Expr] = weakref.WeakValueDictionary()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from flambeau.compiler.convolution.matrix import image_matrix
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.nest import Loop, Phase, walk
 from flambeau.compiler.schedule import LibraryStep
@@ -33,7 +34,17 @@ def _dot_sizes(step: LibraryStep) -> tuple[int, int, int]:
     return count, rows, columns
 
 
-FUSING: dict[str, Callable[[LibraryStep], tuple[int, int, int] | None]] = {"dot": _dot_sizes}
+def _conv_sizes(step: LibraryStep) -> tuple[int, int, int] | None:
+    return image_matrix(step.target.shape, step.target.strides)
+
+
+def _gradient_sizes(step: LibraryStep) -> tuple[int, int, int] | None:
+    stride = step.attrs[0]
+    return _conv_sizes(step) if max(stride) == 1 else None
+
+
+FUSING: dict[str, Callable[[LibraryStep], tuple[int, int, int] | None]] = {
+    "dot": _dot_sizes, "conv": _conv_sizes, "conv_grad_input": _gradient_sizes}
 """Kinds of steps that can run an epilogue; (batch, rows, columns) of the result in memory order, or
 None where this step cannot."""
 

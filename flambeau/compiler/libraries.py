@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.geometry import Convolution, Operand
 from flambeau.compiler.convolution.gradient_plan import gradient_steps
 from flambeau.compiler.convolution.grouped import grouped_steps
+from flambeau.compiler.convolution.matrix import is_by_pixel
+from flambeau.compiler.convolution.patches import patch_steps
 from flambeau.compiler.convolution.plan import direct_steps
 from flambeau.compiler.convolution.pointwise import pointwise_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
@@ -19,8 +22,9 @@ from flambeau.compiler.products import low as gemm_low
 from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
+from flambeau.core.symbolic import environment, pinned
 
-__all__ = ["steps"]
+__all__ = ["epilogue", "steps"]
 
 
 def steps(library, target: Target, threads: int) -> list[tuple[Step, int]]:
@@ -60,8 +64,8 @@ def _plain_dot(library, spec: gemm.GemmSpec, target: Target, threads: int):
     a, b = library.sources
     batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
-    epilogue, more = _epilogue(library, target)
-    name, text = gemm.gemm_kernel(spec, target, epilogue)
+    follows, more = epilogue(library, target)
+    name, text = gemm.gemm_kernel(spec, target, follows)
     values = {
         "a": _pointer(a), "b": _pointer(b), "c": _pointer(library.target),
         "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
@@ -91,8 +95,8 @@ def _narrow_dot(library, target: Target, threads: int):
     if gemm_low.is_swapped(spec, target, m, n, k):
         spec, a, b, m, n = spec.transposed(), _turned(b), _turned(a), n, m
     cut = gemm_low.gemm_low_plan(spec, target, batch, m, n, k, threads)
-    epilogue, more = _epilogue(library, target)
-    name, text = gemm_low.gemm_low_kernel(spec, target, epilogue)
+    follows, more = epilogue(library, target)
+    name, text = gemm_low.gemm_low_kernel(spec, target, follows)
     values |= dataclasses.asdict(cut) | {
         "a": _pointer(a), "b": _pointer(b), "work": Pointer("work", cut.work_bytes),
         "batch": batch, "m": m, "n": n, "k": k,
@@ -111,11 +115,15 @@ def _turned(buffer: Buffer) -> Buffer:
                                strides=(*strides, column, row))
 
 
-def _epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
+def epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
     """(what follows the product in its kernel, the contents of its slots)."""
+    if library.ready is not None:
+        return library.ready
     if not library.epilogue:
         return None, []
-    return epilogue_of(library.epilogue, min(vector_lanes(p, target) for p in library.epilogue))
+    follows, slots = epilogue_of(library.epilogue, min(
+        vector_lanes(p, target) for p in library.epilogue))
+    return dataclasses.replace(follows, key=pinned(follows.key)) if environment else follows, slots
 
 
 def _random(library, target: Target, threads: int):
@@ -152,12 +160,15 @@ def _conv(library, target: Target, threads: int):
     problem = Convolution(kind, part["input"], part["weight"], part["output"], bias,
                           *library.attrs[:4])
     kernel_type = library.target.dtype.llvm
-    found = grouped_steps(problem, kernel_type, target, threads)
-    if found is None:
-        found = pointwise_steps(problem, kernel_type, target, threads)
-    if found is None:
-        make = gradient_steps if kind == "grad_weight" else direct_steps
-        found = make(problem, kernel_type, target, threads)
+    common = kernel_type, target, threads
+    if kind == "grad_weight":
+        found = grouped_steps(problem, *common) or gradient_steps(problem, *common)
+    else:
+        epilogue, more = _epilogue(library, target)
+        by_pixel = is_by_pixel(library.target.shape, library.target.strides)
+        finish = Finish(epilogue, more, by_pixel) if epilogue else None
+        found = next(steps for make in (grouped_steps, pointwise_steps, patch_steps, direct_steps)
+                     if (steps := make(problem, *common, finish)) is not None)
     return [(step, int(problem.flops) // 8) for step in found]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.target import Target
+from flambeau.core.symbolic import choice, float_of, is_symbolic
 
 __all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "tidy",
            "renamed", "rewrite", "merges", "tile_loop", "vector_lanes", "walk"]
@@ -190,9 +191,8 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase, rows: Sequenc
         candidates = [loop for loop in candidates if phase.where.terms.get(loop.var) == 1]
     lane = None
     if candidates:
-        lane = candidates[0] if len(candidates) == 1 else min(candidates, key=lambda loop: (
-            loop.var != phase.pinned,
-            _lane_cost(loop, kept, reduced, exprs, phase.where), -loop.extent))
+        lane = candidates[0] if len(candidates) == 1 else _best_lane(
+            candidates, phase, kept, reduced, exprs)
     phase.lane = lane
     phase.lane_reduced = lane in reduced
     free = [loop for loop in kept if loop is not lane and loop.var not in bound]
@@ -202,6 +202,14 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase, rows: Sequenc
     if rows and phase.reduce is None:
         phase.outer, phase.inner = list(rows), free + phase.inner
     return phase
+
+
+@choice
+def _best_lane(candidates: Sequence[Loop], phase: Phase, kept: Sequence[Loop],
+               reduced: Sequence[Loop], exprs: Sequence[Expr]) -> Loop:
+    return min(candidates, key=lambda loop: (
+        loop.var != phase.pinned, _lane_cost(loop, kept, reduced, exprs, phase.where),
+        -loop.extent))
 
 
 def tidy(phase: Phase, more: Iterable[int] = ()) -> Phase:
@@ -416,6 +424,8 @@ def _registers(sweep: Sequence[Phase], lanes: int) -> tuple[int, bool] | None:
     for loop in [*sums[0].kept, *sums[0].reduced] if sums else sweep[0].loops():
         others *= loop.extent
     others //= max(1, lane.extent)
+    if is_symbolic(count) and not count.env.exact:
+        return None  # one that varies is no part of a kernel
     if count > MOST_REGISTERS or others < OFTEN:
         return None
     if not sums:
@@ -492,6 +502,8 @@ def _canonical_data(expr: Expr, slots: _Slots, numbered: dict, index_key, pointe
         checked = data.name in ("idiv", "irem")
         return data.name, slots.shared(Pointer("status", 0)) if checked else None
     if kind == "const":
+        if is_symbolic(data):
+            return "slot", slots.shared(Float(float_of(data)) if expr.dtype.kind == "f" else data)
         # one type per dtype: keys that are equal (1 == True == 1.0) must be spelled alike, too
         content = {"f": float, "b": bool}.get(expr.dtype.kind, int)(data)
         if expr.dtype.kind == "b" or content in LITERALS and repr(content) != "-0.0":

@@ -1,8 +1,9 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, schedule, fuse epilogues into products, cut long
-sums (into blocks that can run in parallel and round alike on any number of threads), gather phases
-in nests and sweeps, shrink temporaries, cut long loops, canonicalise, plan memory.
+The passes, in order: take complex numbers apart, simplify, schedule, fuse epilogues into products,
+cut long sums (into blocks that can run in parallel and round alike on any number of threads),
+gather phases in nests and sweeps, shrink temporaries, find results that take over memory, cut long
+loops, canonicalise, place everything in one block.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from flambeau.compiler.nest import (
 from flambeau.compiler.reuse import shared_memory
 from flambeau.compiler.schedule import Schedule, schedule
 from flambeau.compiler.sharing import share
+from flambeau.compiler.simplify import simplify
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
 from flambeau.compiler.sweeps import FEW, NARROW, Nest, Nests, extent_of
@@ -37,9 +39,10 @@ from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
+from flambeau.core.symbolic import choice, environment, evaluated, fixed, pinned
 from flambeau.ir.graph import Graph, Value
 
-__all__ = ["Step", "Plan", "plan"]
+__all__ = ["Plan", "Planner", "Step", "assembled", "plan"]
 
 BLOCK_LONG_SCAN = 16384  # elements of a block of a long row that is scanned
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
@@ -59,12 +62,22 @@ class Plan:
         arena_bytes: scratch memory that the caller provides for the duration of a run.
         checked: whether a kernel may report an error.
         work: rough amount of work, to decide whether to let other Python threads run meanwhile.
+        values: what each argument or temporary holds, by (kind, number): for those who explain.
+        places: the arena's parts, (kind, number, offset, bytes, first step, last step).
     """
 
     steps: list[Step]
     arena_bytes: int
     checked: bool
     work: int
+    values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
+    places: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
+
+    def forget_sources(self) -> None:
+        """Keep what runs, not what tells how it came about."""
+        self.values = {}
+        for step in self.steps:
+            step.source = None
 
 
 def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
@@ -74,11 +87,14 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
     if has_complex(graph):
         graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
                                                                  aliases or {}, effects)
+    graph, effects = simplify(graph, effects)
     scheduled = schedule(graph, inputs, outputs, aliases, effects)
-    return _Planner(scheduled, target, threads, aliases or {}).run()
+    return Planner(scheduled, target, threads, aliases or {}).run()
 
 
-class _Planner:
+class Planner:
+    """The passes after scheduling."""
+
     def __init__(self, scheduled: Schedule, target: Target, threads: int,
                  aliases: Mapping[int, int]):
         self.scheduled = scheduled
@@ -90,6 +106,15 @@ class _Planner:
         self.nests = Nests(self._memory, self._lanes)
 
     def run(self) -> Plan:
+        planned, shared = self.settled()
+        steps: list[tuple[Step, int]] = []
+        for step in planned:
+            steps += [self.nest(step)] if isinstance(step, Nest) else libraries.steps(
+                step, self.target, self.threads)
+        return assembled(steps, self.temps, shared)
+
+    def settled(self) -> tuple[list, Mapping[int, int]]:
+        """(nests and library steps, which temporary takes over whose memory)."""
         for step in fuse(self.scheduled.steps, self._memory, self._var):
             if isinstance(step, Phase):
                 self._add(step)
@@ -102,13 +127,16 @@ class _Planner:
         shared = shared_memory(planned, self.temps)
         steps: list[tuple[Step, int]] = []
         for step in planned:
-            steps += [self._nest(step)] if isinstance(step, Nest) else libraries.steps(
+            made = [self._nest(step)] if isinstance(step, Nest) else libraries.steps(
                 step, self.target, self.threads)
+            for each, _ in made:
+                each.source = step
+            steps += made
         arena = _Arena(self.temps, [step for step, _ in steps], shared)
         checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                       for step, _ in steps for slot in step.slots)
         return Plan([step for step, _ in steps], arena.size, checked,
-                    sum(work for _, work in steps))
+                    sum(work for _, work in steps), self.scheduled.values, arena.places)
 
     def _lanes(self, phase: Phase) -> int:
         return vector_lanes(phase, self.target)
@@ -123,16 +151,19 @@ class _Planner:
         return self.next_var
 
     # ------------------------------------------------------------------ nests
-    def _nest(self, nest: Nest) -> tuple[Step, int]:
+    def nest(self, nest: Nest) -> tuple[Step, int]:
+        """The kernel call of a nest, and its amount of work."""
         nest = cut(nest, self._var)
         lanes = [_sweep_lanes(sweep) for sweep in nest.sweeps]
         carried = nest.rows[-1] if nest.block else None
         key, slots = canonical(nest.sweeps, lanes, carried, whole=True)
+        if environment:
+            key = pinned(key)
         work = sum(extent_of(sweep[0].loops()) * len(walk([r for p in sweep for r in p.roots()]))
                    for sweep in nest.sweeps)
         iterations = extent_of(nest.rows[:-1] if nest.block else nest.rows)
         sequential = any(p.mode not in ("set",) and not p.outer for p in nest.phases())
-        nchunks = 1 if sequential else self._chunks(work, iterations)
+        nchunks = 1 if sequential else evaluated(_chunks, self.threads, work, iterations)
         return Step(nest_name(key), lambda: emit_nest(key, self.target), slots, nchunks), work
 
     def _chunks(self, work: int, iterations: int) -> int:
@@ -220,6 +251,7 @@ class _Planner:
             last, outer=[*phase.outer, blocks], lane=rest,
             carry=load(Index(rows | {var: 1}))))
 
+    @choice
     def _cut_of(self, phase: Phase) -> tuple[Loop, int] | None:
         """(the loop to cut, into blocks of how many), or None."""
         if phase.reduce is None or phase.scans or phase.position is not None \
@@ -237,7 +269,16 @@ class _Planner:
         block = max(1, BLOCK_REDUCE * longest.extent // count)
         if longest is phase.lane:
             block = max(block, 256)
-        return None if longest.extent <= block else (longest, block)
+        return None if longest.extent <= block else (longest, fixed(block))
+
+
+def _chunks(threads: int, work: int, iterations: int) -> int:
+    """Into how many chunks a kernel goes: a few for each thread, more where each of them would
+    still take long."""
+    if threads == 1:
+        return 1
+    wanted = max(CHUNKS_EACH * threads, work // LARGE_GRAIN)
+    return max(1, min(iterations, work // GRAIN, wanted, MAX_CHUNKS))
 
 
 def _sums_columns(phase: Phase) -> bool:
@@ -259,7 +300,7 @@ def _cut_of_columns(phase: Phase) -> tuple[Loop, int] | None:
     most = BLOCK_REDUCE // width if width <= NARROW else MOST_ROWS
     wanted = min(most, max(8, count // 128 * 8))
     block = max(1, wanted * rows.extent // count)
-    return None if rows.extent <= block else (rows, block)
+    return None if rows.extent <= block else (rows, fixed(block))
 
 
 def _sweep_lanes(sweep: Sequence[Phase]) -> int:
@@ -269,6 +310,15 @@ def _sweep_lanes(sweep: Sequence[Phase]) -> int:
 
 
 # ---------------------------------------------------------------------- memory
+def assembled(steps: Sequence[tuple[Step, int]], temps: Sequence[Buffer],
+              shared: Mapping[int, int]) -> Plan:
+    """The plan of these kernel calls, each with its amount of work."""
+    arena = _Arena(temps, [step for step, _ in steps], shared)
+    checked = any(isinstance(slot, Pointer) and slot.kind == "status"
+                  for step, _ in steps for slot in step.slots)
+    return Plan([step for step, _ in steps], arena.size, checked, sum(work for _, work in steps))
+
+
 class _Arena:
     """Places temporaries and workspaces in one block; what lives at different times may share, and
     what `shared` says takes over the memory of another temporary."""
@@ -284,6 +334,7 @@ class _Arena:
                     lives.setdefault(name, [position, position])[1] = position
         placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
         offsets: dict[tuple[str, int], int] = {}
+        self.places: list[tuple[str, int, int, int, int, int]] = []
         sizes = {name: self._bytes(name, temps, steps) for name in lives}
         for number in shared:
             root = "temp", self._root(number)
@@ -296,6 +347,7 @@ class _Arena:
                     start = high
             bisect.insort(placed, (start, start + sizes[name], first, last))
             offsets[name] = start
+            self.places.append((*name, start, sizes[name], first, last))
             self.size = max(self.size, start + sizes[name])
         for position, step in enumerate(steps):
             for at, slot in enumerate(step.slots):

@@ -29,7 +29,7 @@ def shared_memory(steps: Sequence, temps: Sequence[Buffer]) -> dict[int, int]:
                 writers[target.number] = writers.get(target.number, 0) + 1
     found: dict[int, int] = {}
     for at, step in enumerate(steps):
-        if isinstance(step, Nest) and (not step.block or len(step.sweeps) == 1):
+        if isinstance(step, Nest):
             taken: set[int] = set()
             for place, phase in _writers_in(step):
                 number = phase.target.number
@@ -100,7 +100,7 @@ def _read_in_time(nest: Nest, place: int, writer: Phase, number: int) -> bool:
 
 def _within_row(rows: Sequence[Loop], index: Index, reader: Phase, writer: Phase) -> bool:
     """Does the reader, in each iteration of the rows, read only what the writer stores in it?"""
-    if not rows or index.dynamic or index.const != writer.where.const:
+    if not rows or index.const != writer.where.const:
         return False
     strides = []
     for row in rows:
@@ -126,4 +126,8 @@ def _reach(index: Index, phase: Phase, rows: Sequence[Loop]) -> float:
             if factor < 0:
                 return float("inf")
             last += factor * (loop.extent - 1)
+    for expr, factor in index.dynamic:
+        if expr.kind != "wrap" or factor < 0:  # a user's index lies between 0 and its size
+            return float("inf")
+        last += factor * (expr.data - 1)
     return last + 1

@@ -19,6 +19,7 @@ from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
 from flambeau.core import dtypes
 from flambeau.core.shapes import contiguous_strides, dense_order
+from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import coordinates, expand
 
@@ -41,6 +42,7 @@ class LibraryStep:
         epilogue: elementwise phases that run on each finished part of the result (`fusing.py`).
         private: whether only the epilogue reads the result: it need not be stored at all.
         results: of a joint primitive: all results by number, None for those that nobody wants.
+        ready: the epilogue as a kernel takes it, with its slots, if that is known.
     """
 
     kind: str
@@ -50,14 +52,16 @@ class LibraryStep:
     epilogue: tuple[Phase, ...] = ()
     private: bool = False
     results: tuple[Buffer | None, ...] = ()
+    ready: tuple | None = None
 
 
 @dataclasses.dataclass
 class Schedule:
-    """Steps in order, and the temporaries they need."""
+    """Steps in order, the temporaries they need, and what buffers hold, by (kind, number)."""
 
     steps: list[Phase | LibraryStep]
     temps: list[Buffer]
+    values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
 
 
 def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
@@ -179,7 +183,9 @@ class _Scheduler:
             if self.final.get(value) is not buffer:
                 self._emit_map(value, buffer)  # an input, or one result in two places
         self._store_late([(*pairs[number], source) for number, source in aliases.items()])
-        return Schedule(self.steps, self.temps)
+        values = {(b.kind, b.number): value for value, b in self.placed.items()}
+        values |= {("out", buffer.number): value for value, buffer in pairs}
+        return Schedule(self.steps, self.temps, values)
 
     def _store_late(self, updates: list[tuple[Value, Buffer, int]]) -> None:
         """Overwrite inputs, after everything else.
@@ -674,6 +680,7 @@ def _residues(kernel: int, stride: int, dilation: int) -> list[_Residue]:
     return result
 
 
+@choice
 def _repeated_along_lanes(value: Value, channels_last: set[tuple[int, ...]]) -> Value | None:
     """What `value` repeats along outer dimensions many times over, its elements being neighbours
     in each: lanes would compute it again in every row. `channels_last`: shapes of such images."""

@@ -13,6 +13,8 @@ class Step:
     """One kernel call: `slots` holds Pointer, Number, Float and int entries.
 
     `after` counts the steps since the one whose workspace this one goes on with; 0: it has its own.
+    `address` is that of the kernel once it is loaded.
+    `source` is the nest or library step that it does, or is a part of.
     """
 
     name: str
@@ -20,3 +22,5 @@ class Step:
     slots: list
     nchunks: int
     after: int = 0
+    address: int = 0
+    source: object = None

@@ -89,6 +89,7 @@ class Nests:
                 grown = self._grown(self.steps[at], phase)
                 if grown is not None:
                     self.steps[at] = grown
+                    self._join(at, phase)
                     return
             rows = _natural_rows(phase)
             alone = self._settled(phase, rows)
@@ -140,6 +141,34 @@ class Nests:
         return taken, made
 
     # ------------------------------------------------------------------ joining
+    def _join(self, at: int, phase: Phase) -> None:
+        """Put the nest at `at` and the one before it together, now that `phase` reads what the
+        latter makes: it may have shown that both walk the same rows."""
+        first, second = self.steps[at - 1] if at else None, self.steps[at]
+        if not isinstance(first, Nest) or first.closed or first.block or second.block:
+            return
+        made = {self.memory(other.target) for other in first.phases()}
+        if not any(self.memory(load.data[0]) in made for load in phase.loads()) or any(
+                self.memory(other.target)[0] == "in" for other in second.members):
+            return  # not to be reordered: what is read before it is overwritten
+        members = list(second.members)
+        grown: Nest | None = first
+        for member in self._linked(members, phase):
+            grown = self._grown(grown, member)
+            if grown is None:
+                return
+        self.steps[at - 1:at + 1] = [grown]
+
+    def _linked(self, members: list[Phase], link: Phase) -> list[Phase]:
+        """`members` in an order that keeps their dependences, `link` as early as these allow."""
+        needed, reads = [], {self.memory(load.data[0]) for load in link.loads()}
+        for member in reversed(members):
+            if member is not link and self.memory(member.target) in reads:
+                needed.insert(0, member)
+                reads |= {self.memory(load.data[0]) for load in member.loads()}
+        first = {id(member) for member in [*needed, link]}
+        return [*needed, link, *(m for m in members if id(m) not in first)]
+
     def _grown(self, nest: Nest, phase: Phase) -> Nest | None:
         """`nest` with `phase` in it; over fewer rows if need be."""
         if nest.closed:

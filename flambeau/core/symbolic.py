@@ -14,6 +14,7 @@ sizes being 2 or more needs none either: 0 and 1 are never symbolic.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import os
@@ -24,8 +25,9 @@ from typing import Any
 
 from flambeau.core.errors import is_internal
 
-__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "float_of", "hint",
-           "index_of",
+__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "choice", "evaluated",
+           "fixed", "float_of", "hint", "index_of",
+           "pinned",
            "key_of", "is_symbolic", "environment"]
 
 SMALLEST = 2  # sizes of 0 and 1 mean something else: nothing, and broadcasting
@@ -82,6 +84,9 @@ class Environment:
         self.undo: list[tuple[dict, Any]] = []
         self.metas: dict[tuple, Any] = {}
         self._known: dict[tuple, int] = {}
+        self.planning = False  # numbers are hashed by their expressions
+        self.choosing = 0  # answers are only choices: no guard
+        self.exact = False  # which programs may not make: rounding depends on them
         self.closed = False  # no more guards: the capture is over
         self.sealed = False  # nobody may ask: another program is being made from what was captured
 
@@ -91,8 +96,7 @@ class Environment:
             raise ValueError(f"a size of {value} is never symbolic")
         self.sizes.append(value)
         self.names.append(name)
-        return SymInt(self, (((self._atom(None, (len(self.sizes) - 1,), value, SMALLEST),), 1),),
-                      value)
+        return SymInt(self, (((self._atom(None, (len(self.sizes) - 1,), value, SMALLEST),), 1),))
 
     def _atom(self, function: Callable | None, args: tuple, value: Any, low: int | None) -> int:
         key = (function, key_of(args), tuple(map(type, args)))  # 2 and 2.0 are equal keys
@@ -109,19 +113,29 @@ class Environment:
         value = function(*[hint(arg) for arg in args])
         atom = self._atom(function, args, value, low)
         if isinstance(value, float):
-            return SymFloat(self, atom, value)
-        return SymInt(self, (((atom,), 1),), value)
+            return SymFloat(self, atom)
+        return SymInt(self, (((atom,), 1),))
 
     def ask(self, left: Any, relation: Callable, right: Any) -> bool:
         """The answer for the hints, noted as a guard."""
         outcome = relation(hint(left), hint(right))
         if self.sealed:
             raise Unfit("a symbolic size has outlived its capture")
-        if not self.closed:
+        if not self.closed and (not self.choosing or self.exact):
             key = (relation, key_of(left), key_of(right))
             if key not in self.guards:
                 self.guards[key] = Guard(left, relation, right, outcome, _asker())
         return outcome
+
+    def at(self, sizes: Sequence[int]) -> None:
+        """Let the hints be those of other sizes.
+
+        Raises:
+            Unfit: an expression has no value for them.
+        """
+        valuation = Valuation(self, sizes)
+        self.hints = [valuation.atom(atom) for atom in range(len(self.atoms))]
+        self.sizes = list(sizes)
 
     def pin(self, number: Any) -> Any:
         """The plain number, which the program then depends on."""
@@ -143,6 +157,42 @@ def _asker() -> str:
 
 environment: list[Environment] = []
 """The environment of the capture that is going on, if one has symbols."""
+
+
+def choice(function: Callable) -> Callable:
+    """Decorator: whatever the function answers, what follows is right. What it compares is no guard
+    (but for exact programs, whose rounding must be that of their sizes)."""
+
+    @functools.wraps(function)
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        if not environment:
+            return function(*args, **kwargs)
+        env = environment[-1]
+        env.choosing += 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            env.choosing -= 1
+
+    return choose
+
+
+def fixed(number: Any) -> Any:
+    """A number that was chosen: a plain one, but in exact programs."""
+    return number.hint if type(number) is SymInt and not number.env.exact else number
+
+
+def pinned(item: Any) -> Any:
+    """Nested tuples with plain numbers: what is made of them depends on each."""
+    if type(item) is tuple:
+        return tuple([pinned(each) for each in item])
+    return item.env.pin(item) if type(item) in _SYMBOLIC else item
+
+
+def evaluated(function: Callable, *args: Any) -> Any:
+    """`function(*args)`, computed anew for other sizes if any argument is symbolic."""
+    env = next((arg.env for arg in args if type(arg) in _SYMBOLIC), None)
+    return function(*args) if env is None else env.apply(function, *args, low=0)
 
 
 def hint(number: Any) -> Any:
@@ -191,12 +241,7 @@ def _number(env: Environment, terms: dict) -> Any:
         return 0
     if len(found) == 1 and not found[0][0]:
         return found[0][1]
-    value = 0
-    for atoms, factor in found:
-        for atom in atoms:
-            factor *= env.hints[atom]
-        value += factor
-    return SymInt(env, found, value)
+    return SymInt(env, found)
 
 
 def _low(env: Environment, terms: Iterable) -> int | None:
@@ -353,7 +398,7 @@ class _Symbolic:
         return format(self.env.pin(self), spec)
 
     def __hash__(self) -> int:
-        return hash(self.env.pin(self))
+        return hash(self.key) if self.env.planning else hash(self.env.pin(self))
 
     def __bool__(self) -> bool:
         return self != 0
@@ -417,10 +462,20 @@ def _float_of(function: Callable, a: Any, b: Any) -> Any:
 class SymInt(_Symbolic):
     """An integer that follows from sizes which may vary. Serves wherever an int does."""
 
-    __slots__ = ("env", "terms", "hint")
+    __slots__ = ("env", "terms")
 
-    def __init__(self, env: Environment, terms: Terms, value: int):
-        self.env, self.terms, self.hint = env, terms, value
+    def __init__(self, env: Environment, terms: Terms):
+        self.env, self.terms = env, terms
+
+    @property
+    def hint(self) -> int:
+        """The value in this run."""
+        total, hints = 0, self.env.hints
+        for atoms, factor in self.terms:
+            for atom in atoms:
+                factor *= hints[atom]
+            total += factor
+        return total
 
     __class__ = property(lambda self: int)  # isinstance(size, int) is what callers ask
 
@@ -547,10 +602,15 @@ def _bits(function: Callable, a: SymInt, b: Any) -> Any:
 class SymFloat(_Symbolic):
     """A float that follows from sizes which may vary."""
 
-    __slots__ = ("env", "atom", "hint")
+    __slots__ = ("env", "atom")
 
-    def __init__(self, env: Environment, atom: int, value: float):
-        self.env, self.atom, self.hint = env, atom, value
+    def __init__(self, env: Environment, atom: int):
+        self.env, self.atom = env, atom
+
+    @property
+    def hint(self) -> float:
+        """The value in this run."""
+        return self.env.hints[self.atom]
 
     __class__ = property(lambda self: float)
 
@@ -563,7 +623,9 @@ class SymFloat(_Symbolic):
     def __eq__(self, other: Any) -> bool:
         if not isinstance(other, (int, float, complex)):
             return NotImplemented
-        return self is other or self.env.ask(self, operator.eq, other)
+        if type(other) is SymFloat and other.env is self.env and other.atom == self.atom:
+            return True
+        return self.env.ask(self, operator.eq, other)
 
     def __lt__(self, other: Any) -> bool:
         return self.env.ask(self, operator.lt, other)
@@ -618,17 +680,18 @@ class Valuation:
         """The plain number that `number` comes to."""
         kind = type(number)
         if kind is SymFloat:
-            return self._atom(number.atom)
+            return self.atom(number.atom)
         if kind is not SymInt:
             return number
         total = 0
         for atoms, factor in number.terms:
             for atom in atoms:
-                factor *= self._atom(atom)
+                factor *= self.atom(atom)
             total += factor
         return total
 
-    def _atom(self, atom: int) -> Any:
+    def atom(self, atom: int) -> Any:
+        """The value of an atom."""
         found = self.atoms[atom]
         if found is None:
             function, args = self.env.atoms[atom]

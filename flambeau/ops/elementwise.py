@@ -200,6 +200,9 @@ def fmod(input: Tensor, other: Operand):
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
 
 
+SMALL_POWERS = (0.5, 2, 3, -0.5, -1)  # as PyTorch: roots, products and inverses
+
+
 def _some_power(a: Value, b: Value) -> None:
     if lift(a).number and lift(b).number:
         raise TypeError("pow() needs a Tensor: both base and exponent are numbers")
@@ -212,25 +215,31 @@ def _negative_power(index: int, call, args) -> Exception:
 
 @op(promote="match", inplace=True, refuses="b", grad=_by_other("PowBackward"),
     samples=binary(0.5, 2.0, number=3), oracle=np.power, index_error=_negative_power,
-    check=_some_power)
+    check=_some_power, fixed={"exponent": SMALL_POWERS})
 def pow(input: Operand, exponent: Operand):
     """input ** exponent."""
     number = exponent if isinstance(exponent, Value) else lift(exponent)
+    while number.prim.name == "cast":
+        (number,) = number.inputs
     fixed = number.attrs[0] if number.prim.name == "constant" else None
     if input.dtype.kind in "iub":
+        if fixed in (2, 3) and input.dtype.kind != "b":
+            return _small_power(input, fixed)
+        if input.dtype.kind != "b" and fixed is not None and fixed < 0:
+            raise _negative_power(0, None, None)
         if input.dtype.kind == "i" and exponent.inputs and exponent.inputs[0].number:
             exponent = _not_negative(exponent, input)
         return _integer_power(*broadcast(input, exponent))
-    if fixed in (0.5, 1, 2, 3, -1):
+    if fixed in SMALL_POWERS and (input.dtype.kind == "f" or fixed % 1 == 0):
         return _small_power(input, fixed)
     return elementwise(p.pow_, input, exponent)
 
 
 def _small_power(x: Value, exponent: float) -> Value:
+    if exponent < 0:
+        return p.div(like(1, x), _small_power(x, -exponent))
     if exponent == 0.5:
         return p.sqrt(x)
-    if exponent == -1:
-        return p.div(like(1, x), x)
     result = x
     for _ in range(int(exponent) - 1):
         result = p.mul(result, x)

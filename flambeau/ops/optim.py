@@ -196,3 +196,20 @@ def rmsprop_momentum_step(param: Tensor, grad: Tensor, square_avg: Tensor,
                                                 weight_decay, maximize)
     buffer = p.add(_times(momentum_buffer, _double(momentum)), p.div(grad, root))
     return following, square, buffer, p.add(param, _times(buffer, p.neg(_double(lr))))
+
+
+@_update_op(("step", "state_sum", "param"), 1, lr=0.1, eps=1e-8)
+def adagrad_step(param: Tensor, grad: Tensor, state_sum: Tensor, step: Tensor, *, lr: Number,
+                 lr_decay: Number = 0, eps: Number, weight_decay: Number = 0,
+                 maximize: bool = False):
+    """s += g^2; p -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)."""
+    following, count = _counted(step)
+    grad = _decayed(param, grad, weight_decay, maximize)
+    rate = _double(lr)
+    if not _is(lr_decay, 0):
+        before = p.sub(count, p.filled(1, count))
+        rate = p.div(rate, p.add(p.filled(1, count), p.mul(before, _double(lr_decay))))
+    total = p.add(state_sum, p.mul(grad, grad))
+    root = p.sqrt(total)
+    root = p.add(root, p.expand(convert(_double(eps), root.dtype), root.shape))
+    return following, total, p.add(param, p.div(_times(grad, p.neg(rate)), root))

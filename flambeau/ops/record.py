@@ -50,7 +50,7 @@ REGISTRY: dict[str, Op] = {}
 class Param:
     """One parameter of an op: its role decides how dispatch passes it."""
 
-    __slots__ = ("name", "role", "default", "keyword_only", "annotation")
+    __slots__ = ("name", "role", "default", "keyword_only", "annotation", "fixed")
 
     def __init__(self, parameter: inspect.Parameter):
         self.name = parameter.name
@@ -58,6 +58,11 @@ class Param:
         self.role = _ROLES.get(self.annotation, "static")
         self.default = parameter.default
         self.keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        self.fixed: dict = {}  # numbers (by themselves) that have kernels of their own
+
+    def fixes(self, arg: object) -> bool:
+        """Is `arg` a number that is part of the kernel?"""
+        return arg.__class__ in (int, float) and arg in self.fixed
 
     @property
     def required(self) -> bool:
@@ -75,6 +80,7 @@ class Op:
         promote: None; "match": tensors and operands meet in one dtype; "float": the same, and
             integers become the default floating dtype; or a function of the arguments that says
             which.
+        fixed: for names of operands the numbers that get kernels of their own, as statics do.
         check: a function of the arguments before promotion, which raises if they do not go
             together.
         exact_numbers: a number beside 16-bit floats is not rounded to 16 bits before it is used.
@@ -103,6 +109,8 @@ class Op:
         self.doc = inspect.getdoc(body) or ""
         signature = inspect.signature(body)
         self.params = [Param(parameter) for parameter in signature.parameters.values()]
+        for name, numbers in options.pop("fixed", {}).items():
+            next(p for p in self.params if p.name == name).fixed = {n: n for n in numbers}
         self.kind = options.pop("kind", "compute")
         self.promote = options.pop("promote", None)
         self.refuses = options.pop("refuses", "")

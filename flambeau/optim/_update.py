@@ -84,12 +84,8 @@ def _descent(param: Tensor, grad: Tensor, weight_decay: float, maximize: bool) -
 def adagrad_step_(param: Tensor, grad: Tensor, state_sum: Tensor, step: Tensor, *, lr: float,
                   lr_decay: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """s += g^2; p -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)."""
-    step.add_(1)
-    grad = _descent(param, grad, weight_decay, maximize)
-    rate = lr / (1 + (step.item() - 1) * lr_decay)
-    state_sum.addcmul_(grad, grad, value=1)
-    root = state_sum.sqrt().add_(eps)
-    param.addcdiv_(grad, root, value=-rate)
+    ops.adagrad_step_(param, grad, state_sum, step, lr=lr, lr_decay=lr_decay, eps=eps,
+                      weight_decay=weight_decay, maximize=maximize)
 
 
 def adadelta_step_(param: Tensor, grad: Tensor, square_avg: Tensor, acc_delta: Tensor,

@@ -41,5 +41,6 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
                 template.append(struct.unpack("<q", struct.pack("<d", slot.value))[0])
             else:
                 template.append(int(slot))
-        steps.append((load_kernel(step.name, step.text()), first, step.nchunks))
+        step.address = step.address or load_kernel(step.name, step.text())
+        steps.append((step.address, first, step.nchunks))
     return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING)

@@ -31,8 +31,8 @@ from flambeau.runtime import launch as launching
 from flambeau.runtime import loader, native
 from flambeau.runtime.launch import _Launch
 
-__all__ = ["ANY", "DIFFERENT", "EXACT", "FIRST", "HERE", "MATCH", "MOVED", "SAME", "LogCode", "code",
-           "new_log"]
+__all__ = ["ANY", "CALLS", "DIFFERENT", "EXACT", "FIRST", "HERE", "MATCH", "MOVED", "SAME", "USED",
+           "LogCode", "code", "new_log"]
 
 (USED, CAPACITY, CALLS, THREAD, ELSEWHERE, IN_USE, MOST_IN_USE, MOST_CALLS,
  ALLOWANCE) = range(9)
@@ -135,7 +135,8 @@ class _Record(_Launch):
         f.branch_if(away, hand_on, write)
         f.at(hand_on)
         callee = f.load("ptr", log, ELSEWHERE)
-        f.line(f"ret {f.call('ptr', 'PyObject_Vectorcall', [callee, self.argv, self.count, _NULL])}")
+        made = f.call("ptr", "PyObject_Vectorcall", [callee, self.argv, self.count, _NULL])
+        f.line(f"ret {made}")
         f.at(write)
         self.take_program()
         stored = f.gep(log, used, "i64")

@@ -34,7 +34,8 @@ _IN_USE, _PEAK, _CACHED, _CAP = range(4)  # words of memory.py's ledger
 _NULL = Value("null", "ptr")
 _API = ("_Py_NoneStruct", "Py_IncRef", "Py_DecRef", "PyObject_Malloc", "PyObject_Free",
         "PyObject_Init", "PyErr_NoMemory", "PyErr_Occurred", "PyObject_CallFunctionObjArgs",
-        "PyLong_AsUnsignedLongLongMask", "PyLong_FromLong", "PyList_Append", "PyList_SetSlice", "PyList_Size")
+        "PyLong_AsUnsignedLongLongMask", "PyLong_FromLong", "PyList_Append", "PyList_SetSlice",
+        "PyList_Size")
 
 
 class NativeTypes:

@@ -227,6 +227,8 @@ def key_of(record: Op, args: Sequence) -> tuple:
             key.append(None)
         elif arg.__class__ is complex:  # a constant of the program, signs of zeros included
             key.append(repr(arg))
+        elif param.fixed:
+            key.append((param.fixed.get(arg), arg.__class__))
         else:
             key.append(arg.__class__)
     return tuple(key)
@@ -242,7 +244,8 @@ def flatten(record: Op, args: Sequence) -> tuple[list, list]:
         elif param.role == "tensors":
             structure.append(("inputs", tuple(range(len(flat), len(flat) + len(arg)))))
             flat += arg
-        elif arg.__class__ is complex or not isinstance(arg, TensorBase) and arg is param.default:
+        elif arg.__class__ is complex or param.fixes(arg) or (
+                not isinstance(arg, TensorBase) and arg is param.default):
             structure.append(("static", arg))
         else:
             structure.append(("input", len(flat)))

@@ -100,8 +100,7 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Generator | None,
     target = tensor if meta is tensor._meta else launches.fresh(meta)
     if tensor._meta.numel:
         program = _program(kind, hinted(target._meta), params, bool(given))
-        if late.deferred is not None:  # a stream is drawn from at once
-            late.deferred.before_fill(target, bool(given))
+        launches.before_fill(target, bool(given))
         with generator.lock:
             failure = late.at_once(program.address, generator.address, target._ptr, given)
         if failure is not None:
@@ -144,7 +143,7 @@ def renew(key: tuple, generator: Generator | None, given: int = 0) -> Tensor | N
     elif generator.__class__ is not Generator:
         return None
     if given and late.deferred is not None:  # new memory itself is nobody else's
-        late.deferred.settle("random numbers with tensors of parameters")
+        launches.settle("random numbers with tensors of parameters")
     made = _new(Tensor)
     made._storage = storage = ready.pool.new(ready.nbytes)
     made._ptr = pointer = storage.ptr
@@ -176,8 +175,7 @@ def refill(tensor: Any, key: tuple, generator: Generator | None) -> bool:
         generator = default_generator
     elif generator.__class__ is not Generator:
         return False
-    if late.deferred is not None:
-        late.deferred.before_fill(tensor, False)
+    launches.before_fill(tensor, False)
     lock = generator.lock
     lock.acquire()  # `with` costs twice as much
     try:

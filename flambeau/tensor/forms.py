@@ -58,7 +58,7 @@ def make_function(record: Op) -> Callable:
     space = {"function": function, "cache": function.cache, "call_op": call_op,
              "call_renamed": call_renamed, "MISSING": MISSING,
              "call_out": call_out, "outs": function.outs, "ACTIVE": ACTIVE,
-             "TENSORS": TENSOR_CLASSES,
+             "TENSORS": TENSOR_CLASSES, **_fixed(record),
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
     made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
@@ -110,7 +110,7 @@ def make_inplace(record: Op) -> Callable:
               f"            return {first}\n"
               f"    return call_inplace(function, ({everything},))\n")
     space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
-             "warm": function.warm, "TENSORS": TENSOR_CLASSES}
+             "warm": function.warm, "TENSORS": TENSOR_CLASSES, **_fixed(record)}
     return _derived(record, short, source, space)
 
 
@@ -145,6 +145,11 @@ def _parameter(param: Any, lenient: bool = False) -> str:
     return f"{param.name}=_default_{param.name}"
 
 
+def _fixed(record: Op) -> dict:
+    """The numbers with kernels of their own, by the names that keys have for them."""
+    return {f"_fixed_{p.name}": p.fixed for p in record.params if p.fixed}
+
+
 def _key_source(record: Op) -> str:
     parts = []
     for param in record.params:
@@ -158,7 +163,10 @@ def _key_source(record: Op) -> str:
             parts.append(f"({absent}{name}.__class__)")
         else:
             optional = f"None if {name} is None else " if not param.required else ""
-            if param.role == "operand":
+            if param.fixed:
+                parts.append(f"({name}._meta if {name}.__class__ in TENSORS else "
+                             f"(_fixed_{name}.get({name}), {name}.__class__))")
+            elif param.role == "operand":
                 parts.append(f"({optional}{name}._meta if {name}.__class__ in TENSORS "
                              f"else {name}.__class__)")
             else:

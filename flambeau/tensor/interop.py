@@ -294,7 +294,7 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
         raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar "
                            f"(its shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
     if launches.late.deferred is not None:
-        launches.late.deferred.settle("the value of a tensor")
+        launches.settle("the value of a tensor")
     kind = _CTYPES.get(meta.dtype.name)
     if kind is not None:
         return kind.from_address(tensor._ptr).value

@@ -46,15 +46,23 @@ def look(tensor: Any, why: str) -> None:
     """Python is about to see the elements of `tensor`."""
     if late.observers:
         late.observers[-1].read(tensor)
-    if late.deferred is not None:
-        late.deferred.settle(why)
+    settle(why)
+
+
+def before_fill(tensor: Any, given: bool) -> None:
+    """A random stream, which is drawn from at once, is about to fill `tensor`, after reading
+    another tensor if `given`."""
+    deferred = late.deferred
+    if deferred is not None:
+        deferred.before_fill(tensor, given)
 
 
 def share(array: Any) -> None:
     """An array on a tensor's memory (None: an address) goes to the user: while it lives, nothing is
     put off."""
-    if late.deferred is not None:
-        late.deferred.share(array)
+    deferred = late.deferred
+    if deferred is not None:
+        deferred.share(array)
 
 
 class LaunchCache(dict):
@@ -99,8 +107,9 @@ late = _Late()
 def settle(why: str = "") -> None:
     """Run what has been put off: memory is about to be looked at, or changed, otherwise than by
     launches. `why` says so to the user."""
-    if late.deferred is not None:
-        late.deferred.settle(why)
+    deferred = late.deferred  # another thread may end it
+    if deferred is not None:
+        deferred.settle(why)
 
 
 def install(tensor: type, op_node: type) -> None:
@@ -183,8 +192,9 @@ class Launch:
         self.program = program
         self.address = program.address
         by_address[self.address] = self
-        if late.deferred is not None:
-            late.deferred.keep(self)
+        deferred = late.deferred
+        if deferred is not None:
+            deferred.keep(self)
         self.outs = [(meta, memory.size_class(meta.nbytes)) for meta in out_metas]
         self.arena = memory.size_class(arena_bytes) if arena_bytes else None
         self.arena_bytes = arena_bytes

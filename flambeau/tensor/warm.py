@@ -36,7 +36,7 @@ def _letter(param: Any, arg: Any) -> str:
         return "L"
     if isinstance(arg, TensorBase):
         return "T"
-    return "-" if arg is param.default else "N"
+    return "-" if arg is param.default or param.fixes(arg) else "N"
 
 
 def go_for(record: Op, args: Sequence, launch: Launch) -> Callable | None:

@@ -251,7 +251,7 @@ def test_disabled_functions_run_as_python():
         for count in range(1, 5):
             assert torch.equal(compiled(X), (X * 2 + 1) * 3)
             assert len(calls) == count
-    with pytest.raises(CaptureError, match="torch.compiler.disable"):
+    with pytest.raises(CaptureError, match=r"torch\.compiler\.disable"):
         torch.compile(step, fullgraph=True)(X)
     compiled = torch.compile(double)
     with torch.compiler.disable():
@@ -288,7 +288,7 @@ def test_stances():
         return torch.compile(double)(x)
 
     assert torch.equal(outer(X), X * 2)
-    with pytest.raises(RuntimeError, match="invalid torch.compile stance"):
+    with pytest.raises(RuntimeError, match=r"invalid torch\.compile stance"):
         torch.compiler.set_stance("upright")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import warnings
 import weakref
 
+import numpy as np
 import pytest
+from op_cases import RECORDS, cases, function_of, leaves, private, tensors, to_array
 
 import flambeau as torch
 from flambeau import nn
@@ -479,14 +482,31 @@ def test_16_bit_and_complex_values():
     check(lambda x: torch.complex(x, x * 2).exp().abs(), wanted(4))
 
 
+def test_sizes_that_vary():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 2))
+    run = compiled_of(model)
+    for size in (4, 5, 6, 9, 4, 7):
+        x = torch.randn(size, 6)
+        grads = []
+        for call in (model, run):
+            model.zero_grad()
+            call(x).pow(2).sum().backward()
+            grads.append([p.grad.clone() for p in model.parameters()])
+        for a, b in zip(*grads, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+    assert run.explain().count("operations in") == 2
+
+
 def test_nothing_of_the_first_run_is_kept_alive():
     layer = nn.Linear(64, 64)
     run = compiled_of(lambda x: layer(x).tanh().sum())
-    out = run(torch.randn(10, 64))
-    gone = weakref.ref(out.grad_fn)
-    del out
-    gc.collect()
-    assert gone() is None
+    for size in (10, 11, 12):  # the second is captured for all sizes
+        out = run(torch.randn(size, 64))
+        gone = weakref.ref(out.grad_fn)
+        del out
+        gc.collect()
+        assert gone() is None
 
 
 def test_learning_rate_style_numbers_belong_to_their_call():
@@ -568,3 +588,99 @@ def test_activations_that_the_user_keeps_are_state():
             run(torch.randn(2, 3)).backward()
     assert len(stash) == 6
     assert len({t.data_ptr() for t in stash}) == 6
+
+
+def test_backward_hooks_of_modules_act_once():
+    model, seen = mlp(), []
+    model[0].register_full_backward_hook(lambda module, given, wanted: seen.append(1))
+    run = torch.compile(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for x in data_for((8, 6), 5):
+            run(x.requires_grad_()).sum().backward()
+    assert len(seen) == 5
+
+
+def test_leaf_of_the_function_that_is_returned():
+    def function(x):
+        y = x.detach().requires_grad_()
+        return y, (y * y).sum()
+
+    run = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(4):
+            y, loss = run(torch.ones(2) * 3)
+            loss.backward()
+            assert y.grad.tolist() == [6.0, 6.0]
+
+
+def test_adversarial_training_equals_eager():
+    def train(wrap):
+        torch.manual_seed(0)
+        generator = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        critic = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+        make, judge = wrap(generator), wrap(critic)
+        first = torch.optim.Adam(generator.parameters(), 1e-2)
+        second = torch.optim.Adam(critic.parameters(), 1e-2)
+        losses = []
+        for _ in range(6):
+            fake = make(torch.randn(8, 4))
+            second.zero_grad()
+            loss = (judge(torch.randn(8, 2)) - 1).pow(2).mean() + judge(fake.detach()).pow(2).mean()
+            loss.backward()
+            second.step()
+            first.zero_grad()
+            other = (judge(fake) - 1).pow(2).mean()
+            other.backward()
+            first.step()
+            losses += [loss.item(), other.item()]
+        return losses
+
+    assert train(lambda model: compiled_of(model, exact=True)) == train(lambda model: model)
+
+
+def test_autocast_region():
+    model = mlp().eval()
+    run = compiled_of(model, exact=True)
+    x = torch.randn(4, 6)
+    grads = []
+    for call in (model, run, run, run):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = call(x)
+        out.float().sum().backward()
+        grads.append([p.grad.tolist() for p in model.parameters()])
+    assert grads[0] == grads[1] == grads[2] == grads[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in sorted(RECORDS)
+                                  if RECORDS[name].differentiable and not private(RECORDS[name])])
+def test_every_operation(name):
+    """Bit for bit, with the gradient computed later."""
+    function = function_of(RECORDS[name])
+    for case in itertools.islice(cases(RECORDS[name]), 2):
+        def gradients(call, case=case):
+            args, kwargs = tensors(torch, case.args), tensors(torch, case.kwargs)
+            given = [t for t, floating in zip(leaves((args, kwargs)), case.floating, strict=True)
+                     if floating]
+            for tensor in given:
+                tensor.requires_grad_()
+            torch.manual_seed(3)
+            outs = [t for t in leaves(call(args, kwargs)) if isinstance(t, torch.Tensor)]
+            roots = [t for t in outs if t.requires_grad]
+            if roots:
+                sum(((t * t) if not t.is_complex() else t.abs()).sum() for t in roots).backward()
+            return [None if t is None else to_array(torch, t.detach())
+                    for t in (*outs, *(t.grad for t in given))]
+
+        def call(args, kwargs):
+            return function(*args, **kwargs)
+
+        expected = gradients(call)
+        compiled = torch.compile(call, options={"exact": True})
+        for _ in range(3):
+            for a, b in zip(gradients(compiled), expected, strict=True):
+                assert (a is None) == (b is None), case.label
+                assert a is None or np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"), case.label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 
@@ -15,7 +16,7 @@ EXACT = {"exact": True}
 
 def mlp(*sizes: int) -> nn.Module:
     layers: list = []
-    for a, b in zip(sizes, sizes[1:]):  # noqa: B905
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 

@@ -635,9 +635,8 @@ def test_two_threads_call_compiled_functions():
     wrong = []
 
     def work(k):
-        for _ in range(30):
-            if not torch.equal(compiled(torch.ones(50) * k), expected[k]):
-                wrong.append(k)
+        found = [compiled(torch.ones(50) * k) for _ in range(30)]
+        wrong.extend(k for x in found if not torch.equal(x, expected[k]))
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -656,7 +655,7 @@ def test_generators_and_recursion():
             return depth(x * 2 + 1)
 
         def function(x):
-            return depth(x), list(y.sum().item() for y in (x + k for k in range(3)))
+            return depth(x), [y.sum().item() for y in (x + k for k in range(3))]
 
         return function
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau.compiler import amx, target
+from flambeau.compiler.products.low_packing import engine_for
 
 SHAPES = ((1, 1, 1), (1, 70, 33), (5, 3, 130), (17, 33, 65), (64, 64, 64), (100, 130, 257),
           (3, 200, 512), (130, 7, 40))
@@ -60,3 +62,11 @@ def test_bits_do_not_depend_on_threads(dtype):
     finally:
         torch.set_num_threads(before)
     assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_tiles_that_the_system_refuses_are_not_used(monkeypatch):
+    monkeypatch.setattr(amx, "permitted", lambda: False)
+    machine = target.host.__wrapped__()
+    assert not machine.has("amx-tile") and engine_for("bfloat", machine).kind != "amx"
+    features = {"amx-tile": True, "amx-int8": True, "avx2": True}
+    assert amx.usable(features) == {"amx-tile": False, "amx-int8": False, "avx2": True}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from flambeau.compiler.convolution.window import Frame
+from flambeau.compiler.convolution.window import GROUPED_SLOTS, Frame
 from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range
 from flambeau.compiler.products.packing import add, load_scalar, multiply_add
@@ -186,6 +186,19 @@ def emit(frame: Frame) -> None:
             _rows_outside(f, frame, slot, base, y, rows)
             _result_rows(f, frame, slot, result, y, bottom, outs)
             f.call("void", "results", [f.args["args"], rows, outs, packed, zeros, dummy, count])
+            if frame.finish:
+                _finish(f, frame, slot, image, result, (y, bottom), (channel, count))
+
+
+def _finish(f: Function, frame: Frame, slot, image: Value, result: Value, rows: tuple,
+            channels: tuple) -> None:
+    """The epilogue of a row of tiles: whole lines, or what is left of the band."""
+    y, bottom = rows
+    width = slot["out_x"]
+    place = f.gep(result, f.mul(y, slot["result_y"]), frame.tile.memory)
+    count = f.mul(f.smin(f.sub(bottom, y), frame.rows), width)
+    frame.finish.call(f, len(GROUPED_SLOTS), place, slot["channels"], image,
+                      f.mul(slot["out_y"], width), (f.mul(y, width), count), channels)
 
 
 def _workspace(f: Function, frame: Frame, slot, work: Value) -> tuple[Value, Value, Value]:

@@ -8,7 +8,7 @@ into even and odd pixels. What lies outside of a row is masked off, rows outside
 
 from __future__ import annotations
 
-from flambeau.compiler.convolution.window import Frame
+from flambeau.compiler.convolution.window import GROUPED_SLOTS, Frame
 from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range
 from flambeau.compiler.products.packing import add, fold, load_scalar, multiply_add
@@ -159,6 +159,10 @@ def _define_planes(frame: Frame, kept: bool) -> None:
             factors, start = None, None
         with f.loop(0, slot["out_y"], frame.rows) as y:
             _emit_row(f, frame, slot, source, target, y, factors, start)
+        if frame.finish:
+            area = f.mul(slot["out_y"], slot["out_x"])
+            frame.finish.call(f, len(GROUPED_SLOTS), target, slot["result_c"], image, area,
+                              (0, area), (channel, count))
 
 
 def _emit_row(f: Function, frame: Frame, slot: dict, source: Value, target: Value, y: Value,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.image import PIECE, Layout, pack_image, turn_block
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
@@ -263,14 +264,18 @@ def _pack_bias(f: Function, tile: Tile, slot: Slots, group: Value, lane: Value, 
 
 
 # ---------------------------------------------------------------------- convolving
-def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
-    """(name, LLVM IR) of the kernel that convolves; slots `DIRECT_SLOTS`, then the phases."""
+def direct_kernel(spec: DirectSpec, target: Target, finish: Finish | None = None
+                  ) -> tuple[str, str]:
+    """(name, LLVM IR) of the kernel that convolves; slots `DIRECT_SLOTS`, then the phases. With
+    `finish` there is one phase, and the epilogue's slots follow."""
     tile = dataclasses.replace(tile_for(spec.dtype_llvm, target), vectors=spec.vectors)
     flags = "".join(word for word, on in (("_from_last", spec.source_last),
                                           ("_to_last", spec.result_last),
                                           ("_bias", spec.bias)) if on)
     name = (f"conv_direct_{spec.dtype_llvm}_{spec.lines}x{spec.rows}x{spec.vectors}"
             f"_step{spec.step}{flags}")
+    if finish:
+        name += f"_{finish.epilogue.name}"
     module = Module(target.attributes)
     layout = image_layout(tile, spec.source_last)
     pack_image(module, "pack_image", tile, layout, spec.source_last)
@@ -279,7 +284,9 @@ def direct_kernel(spec: DirectSpec, target: Target) -> tuple[str, str]:
         _store_pixels(module, tile)
     else:
         store_planes(module, tile, spec.rows)
-    _sweep(module, tile, spec, layout)
+    if finish:
+        finish.epilogue.define(module)
+    _sweep(module, tile, spec, layout, finish)
 
     f = kernel_function(module, name)
     slot = Slots(f, DIRECT_SLOTS, _DIRECT_POINTERS)
@@ -372,7 +379,8 @@ def prefetch(f: Function, pointer: Value, write: bool = False) -> None:
     f.line(f"call void @llvm.prefetch.p0({pointer}, i32 {int(write)}, i32 3, i32 1)")
 
 
-def _sweep(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) -> None:
+def _sweep(module: Module, tile: Tile, spec: DirectSpec, layout: Layout,
+           finish: Finish | None) -> None:
     """Define sweep(args, image, group, image0, images, start0, start2, phase, panel): all pixels
     of a piece with one panel of weights."""
     f = module.function("sweep", [
@@ -432,6 +440,26 @@ def _sweep(module: Module, tile: Tile, spec: DirectSpec, layout: Layout) -> None
                     with f.when(f.cmp("slt", f.add(row, g), total)):
                         f.call("void", "store", [corners[g], place, step, channel_step, count,
                                                  columns])
+    if finish:
+        _finish(f, tile, slot, finish, phase, result, (height, width), (channel, columns))
+
+
+def _finish(f: Function, tile: Tile, slot: Slots, finish: Finish, phase: dict, result: Value,
+            sizes: tuple, channels: tuple) -> None:
+    """The epilogue of what `sweep` has stored: whole lines are one run of pixels."""
+    height, width = sizes
+    lines, line = f.mul(height, phase["grid1"]), phase["grid2"]
+    whole = f.cmp("eq", width, line)
+    count = f.select(whole, f.mul(lines, line), width)
+    first = f.add(f.mul(f.mul(f.args["start0"], phase["grid1"]), line), f.args["start2"])
+    area = f.mul(f.mul(phase["grid0"], phase["grid1"]), line)
+    pitch = f.mul(slot["groups"], slot["lanes"]) if finish.by_pixel else slot["result_c"]
+    with f.loop(0, f.args["images"]) as i, f.loop(0, f.select(whole, 1, lines)) as number:
+        ahead = f.mul(number, line)
+        step = f.mul(ahead, pitch) if finish.by_pixel else ahead
+        place = f.gep(result, f.add(f.mul(i, slot["result_n"]), step), tile.memory)
+        finish.call(f, len(DIRECT_SLOTS) + len(PHASE), place, pitch,
+                    f.add(f.args["image0"], i), area, (f.add(first, ahead), count), channels)
 
 
 def _line(f: Function, tile: Tile, row: Value, grid1: Value, height: Value, steps: dict,

@@ -18,6 +18,7 @@ import functools
 import math
 
 from flambeau.compiler.convolution import channel_lanes, column_lanes
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.geometry import Convolution, Operand
 from flambeau.compiler.convolution.window import (
     GROUPED_SLOTS,
@@ -25,6 +26,7 @@ from flambeau.compiler.convolution.window import (
     Frame,
     GroupedSpec,
     grouped_tile,
+    kernel_name,
     tile_height,
 )
 from flambeau.compiler.emitter import Module
@@ -36,18 +38,21 @@ from flambeau.compiler.target import Target
 __all__ = ["grouped_kernel", "grouped_steps"]
 
 
-def grouped_kernel(spec: GroupedSpec, target: Target) -> tuple[str, str]:
-    """The kernel of `spec` as (name, LLVM IR); slots are `GROUPED_SLOTS`."""
+def grouped_kernel(spec: GroupedSpec, target: Target, finish: Finish | None = None
+                   ) -> tuple[str, str]:
+    """The kernel of `spec` as (name, LLVM IR); slots are `GROUPED_SLOTS`, then `finish`'s."""
     tile = tile_for(spec.dtype_llvm, target)
     module = Module(target.attributes)
     rows, columns = grouped_tile(spec, target)
-    frame = Frame(module, tile, spec, rows, columns, target)
+    frame = Frame(module, tile, spec, rows, columns, target, finish)
+    if finish:
+        finish.epilogue.define(module)
     family = channel_lanes if spec.lanes == "channels" else column_lanes
     if spec.weights:
         family.emit_weights(frame)
     else:
         family.emit(frame)
-    return spec.name, module.text()
+    return kernel_name(spec, finish), module.text()
 
 
 # ---------------------------------------------------------------------- planning
@@ -58,8 +63,8 @@ _SMALLEST_CHUNK = 1e5  # multiply-adds below which a second thread costs more th
 _LARGEST_WORKSPACE = 1 << 22  # bytes a thread
 
 
-def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
-                  ) -> list[Step] | None:
+def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int,
+                  finish: Finish | None = None) -> list[Step] | None:
     """The steps of a convolution or gradient; None where these kernels do not apply."""
     if len(c.stride) > 2 or dtype_llvm not in ("float", "double") or c.groups == 1:
         return None
@@ -75,7 +80,7 @@ def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
     inner, outer = per_group[::-1] if backward else per_group
     tile = tile_for(dtype_llvm, target)
     lanes = _lanes(source, result, tile, axes, inner, outer)
-    if lanes is None:
+    if lanes is None or finish and finish.by_pixel != (lanes == "channels"):
         return None
     spec = GroupedSpec(dtype_llvm, lanes, c.kind == "grad_weight", *axes, inner, outer,
                        c.bias is not None, lanes == "channels" and result.shape[1] < tile.lanes)
@@ -91,12 +96,13 @@ def grouped_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
                "bias": c.bias.slot if c.bias else 0,
                "bias_stride": c.bias.strides[0] if c.bias else 0,
                "work": Pointer("work", size * threads), "work_stride": size}
-    text = functools.partial(_text, spec, target)
-    return [Step(spec.name, text, [values[name] for name in GROUPED_SLOTS], nchunks)]
+    text = functools.partial(_text, spec, target, finish)
+    slots = [values[name] for name in GROUPED_SLOTS] + (finish.slots if finish else [])
+    return [Step(kernel_name(spec, finish), text, slots, nchunks)]
 
 
-def _text(spec: GroupedSpec, target: Target) -> str:
-    return grouped_kernel(spec, target)[1]
+def _text(spec: GroupedSpec, target: Target, finish: Finish | None) -> str:
+    return grouped_kernel(spec, target, finish)[1]
 
 
 def _lanes(source: Operand, result: Operand, tile: Tile, axes: list[Axis], inner: int, outer: int

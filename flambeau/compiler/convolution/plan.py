@@ -15,6 +15,7 @@ from flambeau.compiler.convolution.direct import (
     image_layout,
     prepare_kernel,
 )
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.geometry import Convolution, Correlation, correlation, merged
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.products.packing import Tile, tile_for
@@ -29,8 +30,10 @@ _SMALLEST_TASK = 1e6  # operations below which a task of its own costs more than
 _TASKS = 6  # wanted for each thread, so that one that is held up does not hold up the others
 
 
-def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int) -> list[Step]:
-    """The steps of a forward convolution or of a gradient with respect to the input."""
+def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int,
+                 finish: Finish | None = None) -> list[Step]:
+    """The steps of a forward convolution or of a gradient with respect to the input; with `finish`
+    one whose stride is 1."""
     c = merged(c)
     problem = correlation(c)
     tile = tile_for(dtype_llvm, target)
@@ -45,8 +48,9 @@ def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int) 
     steps = [Step(name, lambda: text, plan.prepare_slots(), plan.prepare_chunks(order))]
     spec = DirectSpec(dtype_llvm, rows, lines, vectors, problem.move[2],
                       problem.source.channels_last, problem.result.channels_last, bias)
-    main_name, main_text = direct_kernel(spec, target)
-    steps.append(Step(main_name, lambda: main_text, plan.direct_slots(), plan.chunks, after=1))
+    main_name, main_text = direct_kernel(spec, target, finish)
+    slots = plan.direct_slots() + (finish.slots if finish else [])
+    steps.append(Step(main_name, lambda: main_text, slots, plan.chunks, after=1))
     return steps
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.geometry import Convolution, correlation, merged
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.products.gemm import GEMM_SLOTS, gemm_kernel, gemm_plan, gemm_spec
@@ -15,8 +16,8 @@ from flambeau.compiler.target import Target
 __all__ = ["pointwise_steps"]
 
 
-def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
-                    ) -> list[Step] | None:
+def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int,
+                    finish: Finish | None = None) -> list[Step] | None:
     """The step of a forward convolution or a gradient with respect to the input; None where it is
     no plain product."""
     if c.groups > 1 or c.bias is not None or c.taps > 1 or c.kind == "grad_weight":
@@ -29,7 +30,8 @@ def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: in
     (batch, _, pixels), depth, lanes = source.shape, problem.channels, problem.lanes
     images = source.strides[1:], (problem.lane_step, problem.channel_step)
     (channel, pixel), (lane, k) = images
-    if result.strides[1] == 1 or lanes == 1 and result.strides[2] != 1:
+    by_pixel = result.strides[1] == 1 or lanes == 1 and result.strides[2] != 1
+    if by_pixel:
         m, n, row = pixels, lanes, result.strides[2]
         a, b = (source.slot, source.strides[0], pixel, channel), (c.w.slot, 0, k, lane)
     elif result.strides[2] == 1 or pixels == 1:
@@ -37,10 +39,12 @@ def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: in
         a, b = (c.w.slot, 0, lane, k), (source.slot, source.strides[0], channel, pixel)
     else:
         return None
+    if finish and (finish.by_pixel != by_pixel or by_pixel and batch > 1):
+        return None
     spec = gemm_spec(dtype_llvm, _order(m, depth, *a[2:]), _order(depth, n, *b[2:]), m, n, depth,
                      target)
     cut = gemm_plan(spec, target, batch, m, n, depth, threads)
-    name, text = gemm_kernel(spec, target)
+    name, text = gemm_kernel(spec, target, finish.epilogue if finish else None)
     values = {
         "c": result.slot, "c_batch": result.strides[0], "c_row": row,
         "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
@@ -48,7 +52,8 @@ def pointwise_steps(c: Convolution, dtype_llvm: str, target: Target, threads: in
         "tiles_m": cut.tiles_m, "tiles_n": cut.tiles_n}
     for word, operand in (("a", a), ("b", b)):
         values |= zip((word, f"{word}_batch", f"{word}_row", f"{word}_col"), operand, strict=True)
-    return [Step(name, lambda: text, [values[slot] for slot in GEMM_SLOTS], cut.nchunks)]
+    slots = [values[slot] for slot in GEMM_SLOTS] + (finish.slots if finish else [])
+    return [Step(name, lambda: text, slots, cut.nchunks)]
 
 
 def _order(rows: int, columns: int, row_step: int, column_step: int) -> str:

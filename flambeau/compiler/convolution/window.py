@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.emitter import Function, Module, Value, Var
 from flambeau.compiler.frame import Slots, kernel_function, thread_workspace
 from flambeau.compiler.products.packing import Tile
 from flambeau.compiler.target import Target
 
 __all__ = ["Axis", "Frame", "GROUPED_SLOTS", "GroupedSpec", "Pattern", "grouped_tile",
-           "tile_height"]
+           "kernel_name", "tile_height"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,11 @@ class GroupedSpec:
                 + "_narrow" * self.narrow + f"_{self.height}")
 
 
+def kernel_name(spec: GroupedSpec, finish: Finish | None) -> str:
+    """The kernel's name; `finish` is what it does with its results."""
+    return spec.name if finish is None else f"{spec.name}_{finish.epilogue.name}"
+
+
 def grouped_tile(spec: GroupedSpec, target: Target) -> tuple[int, int]:
     """(rows, columns or vectors of columns) of the tile of results in registers."""
     wide = target.registers >= 32
@@ -162,7 +168,8 @@ class Frame:
     """What the functions of one kernel have in common: module, sizes of the tile, its reads."""
 
     def __init__(self, module: Module, tile: Tile, spec: GroupedSpec, rows: int, columns: int,
-                 target: Target):
+                 target: Target, finish: Finish | None = None):
+        self.finish = finish
         self.module, self.tile, self.spec, self.target = module, tile, spec, target
         self.rows, self.columns = rows, columns
         self.y, self.x = spec.rows.pattern(rows), spec.columns.pattern(columns)
@@ -170,7 +177,7 @@ class Frame:
 
     def kernel(self) -> tuple[Function, Slots, Value]:
         """Open the kernel: (function, slots, this thread's workspace)."""
-        f = kernel_function(self.module, self.spec.name)
+        f = kernel_function(self.module, kernel_name(self.spec, self.finish))
         slot = Slots(f, GROUPED_SLOTS, _POINTERS)
         return f, slot, thread_workspace(f, slot["work"], slot["work_stride"])
 

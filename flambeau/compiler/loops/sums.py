@@ -13,6 +13,7 @@ __all__ = ["emit_columns", "emit_horizontal", "emit_vertical", "in_registers"]
 
 UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
 LONG_RUNS = (16384, 1024)  # elements along the lanes that are summed on their own
+FEW_ITERATIONS = 64  # of the loops around the lanes, that one sum takes in order
 GROUP, GROUPS = 8, (64,)  # iterations of the next loop that are summed on their own
 
 
@@ -65,7 +66,28 @@ def _absorb(sweep: Sweep, result: Result, accumulator, lanes: int) -> None:
     _accumulate(sweep, result, accumulator, value, spot)
 
 
-def _cascade(sweep: Sweep, stop: Value, sizes: tuple[int, ...], levels: list, leaf) -> None:
+def _few(sweep: Sweep) -> Value:
+    """Are the scalar loops so short that one sum takes all of their iterations, in order? Then it
+    does not matter which of them were merged."""
+    count: Value | int = 1
+    for extent, _ in (sweep.loops[loop] for loop in sweep.scalar_loops()):
+        count = sweep.f.mul(count, sweep.kernel.slot(extent))
+    return sweep.f.cmp("sle", sweep.f.typed(count, "i64"), FEW_ITERATIONS)
+
+
+def _first(sweep: Sweep, result: Result, few: Value, total: Value) -> Value:
+    """What a part of a sum begins with: nothing, or all that comes before it."""
+    return sweep.f.select(few, total, sweep.k.identity(result.reduce, sweep.dtype(result.value)))
+
+
+def _last(sweep: Sweep, result: Result, few: Value, total: Value, part: Value) -> Value:
+    """The sum after a part of it."""
+    whole = sweep.k.combine(result.reduce, sweep.dtype(result.value), total, part)
+    return sweep.f.select(few, part, whole)
+
+
+def _cascade(sweep: Sweep, stop: Value, sizes: tuple[int, ...], levels: list, leaf,
+             few: Value | None = None) -> None:
     """Run `leaf(start, stop)` over a loop in parts of parts: the error of a sum then grows with the
     sizes of the parts and their number, not with the whole.
 
@@ -80,14 +102,20 @@ def _cascade(sweep: Sweep, stop: Value, sizes: tuple[int, ...], levels: list, le
             return
         above, below = levels[depth], levels[depth + 1]
         with f.loop(start, stop, sizes[depth]) as low:
-            for result, each in zip(sweep.sums, below, strict=True):
+            for result, totals, each in zip(sweep.sums, above, below, strict=True):
                 _reset(sweep, result, each)
+                if few is not None:
+                    for (total, _), (best, _) in zip(totals, each, strict=True):
+                        best.set(_first(sweep, result, few, total.get()))
             part(depth + 1, low, f.smin(f.add(low, sizes[depth]), stop))
             for result, totals, each in zip(sweep.sums, above, below, strict=True):
                 if len(totals) < len(each):
                     each = _folded(sweep, result, each)
                 for total, (best, spot) in zip(totals, each, strict=True):
-                    _accumulate(sweep, result, total, best.get(), spot.get() if spot else None)
+                    if few is None or spot is not None:
+                        _accumulate(sweep, result, total, best.get(), spot.get() if spot else None)
+                    else:
+                        total[0].set(_last(sweep, result, few, total[0].get(), best.get()))
 
     part(0, f.const(0, "i64"), stop)
 
@@ -122,7 +150,7 @@ def _walk(sweep: Sweep, levels: list, sizes: tuple[int, ...], places, leaf) -> N
         if depth == rows:
             leaf(levels[-1] if rows else levels[0])
         elif depth == rows - 1:
-            _cascade(sweep, sweep.extent(depth), sizes, levels, several)
+            _cascade(sweep, sweep.extent(depth), sizes, levels, several, _few(sweep))
         else:
             with sweep.f.loop(0, sweep.extent(depth)) as i:
                 sweep.indices[sweep.outer_count + depth] = i
@@ -274,40 +302,36 @@ def _add_rows(sweep: Sweep, depth: int, rows: int) -> None:
 
 def _add_to_results(sweep: Sweep, several: list[dict], place: int = 0) -> None:
     """Add rows (their index and what is known of each) to a register of each result."""
-    totals: list[Value | None] = [None] * len(sweep.sums)
-    saved = sweep.values
+    before = [_load_result(sweep, result) for result in sweep.sums]
+    few, saved = _few(sweep), sweep.values
+    totals = [_first(sweep, r, few, total) for r, total in zip(sweep.sums, before, strict=True)]
     for row in several:
         if row:
             sweep.indices[place], sweep.values = row["index"], dict(row["values"])
         sweep.evaluate(sweep.open_places(len(sweep.loops)), sweep.lanes)
         for number, result in enumerate(sweep.sums):
             value = sweep.k.splat(sweep.values[result.value], sweep.lanes)
-            before = totals[number]
-            totals[number] = value if before is None else sweep.k.combine(
-                result.reduce, sweep.dtype(result.value), before, value)
+            totals[number] = sweep.k.combine(result.reduce, sweep.dtype(result.value),
+                                             totals[number], value)
     sweep.values = saved
-    for result, total in zip(sweep.sums, totals, strict=True):
-        _add_to_result(sweep, result, total)
+    for result, old, part in zip(sweep.sums, before, totals, strict=True):
+        sweep.store(result, _last(sweep, result, few, old, part), sweep.lanes)
 
 
 def _add_rest(sweep: Sweep, rest: list, place: int, start: Value, stop: Value) -> None:
     """Add the last rows, which are no full group, to a register of each result."""
-    for result, each in zip(sweep.sums, rest, strict=True):
-        _reset(sweep, result, each)
+    few = _few(sweep)
+    before = [_load_result(sweep, result) for result in sweep.sums]
+    for result, ((best, _),), total in zip(sweep.sums, rest, before, strict=True):
+        best.set(_first(sweep, result, few, total))
     with sweep.f.loop(start, stop) as i:
         saved = dict(sweep.values)
         sweep.indices[place] = i
         for result, (each,) in zip(sweep.sums, rest, strict=True):
             _absorb(sweep, result, each, sweep.lanes)
         sweep.values = saved
-    for result, ((best, _),) in zip(sweep.sums, rest, strict=True):
-        _add_to_result(sweep, result, best.get())
-
-
-def _add_to_result(sweep: Sweep, result: Result, value: Value) -> None:
-    total = sweep.k.combine(result.reduce, sweep.dtype(result.value), _load_result(sweep, result),
-                            value)
-    sweep.store(result, total, sweep.lanes)
+    for result, ((best, _),), old in zip(sweep.sums, rest, before, strict=True):
+        sweep.store(result, _last(sweep, result, few, old, best.get()), sweep.lanes)
 
 
 def _load_result(sweep: Sweep, result: Result) -> Value:

@@ -21,6 +21,7 @@ and strips of C^T are transposed when they are finished.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler import amx
 from flambeau.compiler.emitter import Function, Module, Value, vector
@@ -210,6 +211,7 @@ def _define_turn(module: Module, engine: Engine) -> None:
 
 
 # ---------------------------------------------------------------------- the kernel
+@functools.lru_cache(maxsize=256)
 def gemm_low_kernel(spec: GemmLowSpec, target: Target, epilogue: Epilogue | None = None
                     ) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `GEMM_LOW_SLOTS`, then the epilogue's."""

@@ -20,7 +20,7 @@ __all__ = ["Tile", "tile_for", "narrow_tile", "pack_rows", "pack_panel", "transp
            "load_lanes", "load_scalar", "widen", "narrow", "multiply_add", "add", "fold"]
 
 _SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
-_ROW_PADDING = 16  # elements between packed rows, so that rows do not share cache sets
+_ROW_PADDING = 32  # elements between packed rows, so that rows do not share cache sets
 
 
 @dataclasses.dataclass(frozen=True)

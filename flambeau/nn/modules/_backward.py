@@ -31,6 +31,8 @@ def _identity_function() -> type:
     class GradientGate(Function):
         """Identity forward; backward hands the gradients to `receive` and returns its answer."""
 
+        calls_hooks = True  # so a pass that nobody shall see must not run it
+
         @staticmethod
         def forward(ctx: Any, receive: Callable, fill: bool, *tensors: Tensor) -> tuple:
             ctx.receive = receive
