@@ -165,8 +165,9 @@ def main() -> int:
     print(f"{'case':58} {'ours':>13} {'torch':>13} {'ratio':>6} [quartiles]")
     results: list[Result] = []
     for family in args.families or FAMILIES:
-        ratios = []
-        for case in importlib.import_module(f"kernel_cases.{family}").cases(args.full):
+        ratios, before = [], len(results)
+        cases = importlib.import_module(f"kernel_cases.{family}")
+        for case in cases.cases(args.full):
             if args.only and not any(word in case.name for word in args.only.split(",")):
                 continue
             try:
@@ -179,7 +180,10 @@ def main() -> int:
             ratios.append(min(r.ratio for r in found))
             results += found
         print(f"{family}: geometric mean {geometric_mean(ratios):.2f}, "
-              f"largest {max(ratios, default=math.nan):.2f}, {len(ratios)} cases\n")
+              f"largest {max(ratios, default=math.nan):.2f}, {len(ratios)} cases")
+        for text in cases.totals(results[before:]) if hasattr(cases, "totals") else ():
+            print(text)
+        print()
     if args.json:
         Path(args.json).write_text(json.dumps([dataclasses.asdict(r) for r in results], indent=1))
     return 1 if any(r.error for r in results) else 0

@@ -7,7 +7,7 @@ import functools
 
 from kernel_cases import Case, normal
 
-__all__ = ["LAYERS", "Layer", "cases", "layer_cases"]
+__all__ = ["LAYERS", "Layer", "cases", "layer_cases", "totals"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,28 @@ def layer_cases(family: str, prefix: str, layer: Layer, batch: int, dtype: str, 
                    functools.partial(build, layer, batch, way, dtype),
                    ("nchw", "channels_last"), flops=flops,
                    tolerance=1e-4 if dtype == "float32" else 2e-2)
+
+
+def totals(results: list) -> list[str]:
+    """A table of each network's sum of layers, by batch and direction: ours, in the memory format
+    that is faster for the sum, over the peer's best."""
+    sums: dict[tuple, dict[str, list[float]]] = {}
+    for result in results:
+        network, rest = result.name.split(" ", 1)
+        batch, way = next((word, rest.split(word, 1)[1].strip()) for word in (" b1 ", " b8 ")
+                          if word in rest)
+        pair = sums.setdefault((network, batch.strip(), way), {}).setdefault(
+            result.variant, [0.0, 0.0])
+        pair[0] += result.ours
+        pair[1] += result.theirs
+    lines = []
+    for (network, batch, way), formats in sums.items():
+        text = "  ".join(f"{name} {ours / theirs:.2f}" for name, (ours, theirs) in formats.items())
+        _, theirs = next(iter(formats.values()))
+        ours = min(pair[0] for pair in formats.values())
+        lines.append(f"sum of {network:10} {batch} {way:12} {ours * 1e3:9.2f} ms "
+                     f"{theirs * 1e3:9.2f} ms  {text}")
+    return lines
 
 
 def cases(full: bool):

@@ -14,10 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import is_recording
+from flambeau.autograd.tape import next_order
+from flambeau.compile.origins import Origins
+from flambeau.compiler.simplify import simplify
 from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
 from flambeau.core.symbolic import hint, key_of
-from flambeau.ir.graph import Value, constant, number_input, tensor_input
+from flambeau.ir.graph import Graph, Value, constant, number_input, tensor_input
 from flambeau.ops.primitives.contraction import random_fill
 from flambeau.ops.primitives.elementwise import (
     add,
@@ -126,6 +129,7 @@ class Capture:
         self.kept: list = []  # what is known by its id, and might die
         self.made: list[weakref.ref] = []  # tensors of the run, to see which of them outlive it
         self.operations = 0
+        self.origins = Origins()
 
     # ------------------------------------------------------------------ regions
     @staticmethod
@@ -279,6 +283,7 @@ class Capture:
             memory.value = value
             memory.recorded, memory.unrecorded = wanted and is_recording(), wanted and (
                 not is_recording())
+        self.origins.note(launch.call.name, next_order())
 
     def _has_history(self, args: Sequence) -> bool:
         """Is something computed of tensors that require grad?"""
@@ -294,10 +299,15 @@ class Capture:
             self.assign(tensor, value)
             if not is_recording() and self._has_history(args):
                 self.memory_of(tensor).unrecorded = True
+        self.origins.note(launch.call.name, next_order())
 
     def _results(self, launch: Any, args: Sequence) -> Sequence[Value]:
-        values = launch.call.build(self._arguments(args))
-        return [boundary(v) for v in values] if self.exact else values
+        given = self._arguments(args)
+        values = launch.call.build(given)
+        if not self.exact:
+            return values
+        graph, _ = simplify(Graph(tuple(given), values), ())
+        return [boundary(value) for value in graph.outputs]
 
     def viewed(self, launch: Any, base: Any, view: Any) -> None:
         """A view was made: its value is read from the memory when it is needed."""
@@ -319,6 +329,7 @@ class Capture:
         self.randoms[id(generator)] = value
         self.kept.append(generator)
         self.assign(target, value)
+        self.origins.note(f"random {kind}", next_order())
 
     def forgot(self, tensor: Any) -> None:
         """A gradient was dropped: whether there was one before the run is of no account."""
@@ -332,7 +343,9 @@ class Capture:
 
     def read(self, tensor: Any) -> None:
         """Python wants to see elements."""
-        raise refuse("reading a tensor's value in Python (.item(), print, bool, numpy)",
+        meta = tensor._meta
+        raise refuse(f"reading a tensor's value in Python (.item(), print, bool, numpy), here of "
+                     f"shape {list(meta.shape)} and dtype {meta.dtype!r},",
                      "Return the tensor and read it outside of the compiled function; choose by "
                      "value with torch.where.")
 

@@ -27,14 +27,14 @@ from flambeau.compile.surroundings import reporting
 from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
 from flambeau.core.symbolic import Unfit
 from flambeau.nn.modules._hooks import tables
-from flambeau.tensor import dispatch, launches
+from flambeau.tensor import autocast, dispatch, launches
 
 __all__ = ["AMBIENT", "Compiled"]
 
 ATTEMPTS = 4  # runs that may leave new state behind before a function is taken to be unsteady
 LIMIT = 8  # programs for arguments of the same layouts; more would be compiled for ever
 
-AMBIENT: list[Callable[[], Any]] = []
+AMBIENT: list[Callable[[], Any]] = [autocast.setting]
 """Functions that tell hashable state of the thread which decides what operations do."""
 
 
@@ -53,7 +53,7 @@ class Compiled:
     def __init__(self, function: Any, exact: bool = False, fullgraph: bool = False,
                  dynamic: bool | None = None):
         self.function = function
-        self.shapes = Shapes(dynamic)
+        self.shapes = Shapes(dynamic, exact)
         self.dynamic = dynamic
         self.exact = exact
         self.fullgraph = fullgraph
@@ -99,7 +99,7 @@ class Compiled:
         values = signature[1] if numbers else ()
         bound = self.shapes.bound(rest, values, leaves, numbers, owners)
         if bound is not None:
-            self.programs.setdefault(signature, []).insert(0, bound)
+            self.shapes.remember(self.programs, signature, bound)
             return bound.run(leaves, numbers)
         run = _Run(self, rest, key, leaves, numbers)
         if taken and self._stands(taken[-1], run):
@@ -150,17 +150,23 @@ class Compiled:
 
     _torchdynamo_orig_callable = _orig  # as third-party code asks for it
 
-    def explain(self) -> str:
-        """The captured programs, their kernels and memory, in plain words."""
-        lines = [f"compile({getattr(self.function, '__qualname__', self.function)})"]
-        lines += [f"  call {n}: {event}" for n, event in enumerate(self.history, 1)]
-        lines += self.shapes.explain()
-        for programs in self.programs.values():
-            for program in programs:
-                lines.append(program.explain())
-        if self.segments.cuts:
-            lines += self.segments.explain()
-        return "\n".join(lines)
+    def explain(self, times: bool = True) -> str:
+        """What became of the calls, and of what kernels and memory the programs consist, in plain
+        words.
+
+        Args:
+            times: run each kernel by itself, on memory of its own, and say how long it takes.
+        """
+        from flambeau.compile.explain import explain
+
+        return explain(self, times)
+
+    def graph_html(self, path: Any = None, times: bool = True) -> str:
+        """The programs as one self-contained HTML page: kernels in order and what flows between
+        them, coloured by time. It is also written to `path`, if given."""
+        from flambeau.compile.page import page
+
+        return page(self, path, times)
 
 
 class _Run:
@@ -252,7 +258,7 @@ class _Run:
         """(the function's result, its structure, its tensors)."""
         dispatch.observe(observer)
         try:
-            with reporting(self.reach.places):
+            with reporting(self.reach.places), autocast.own_casts():
                 result = self.owner.function(*args, **kwargs)
         except BaseException:
             self.following.restore()
@@ -343,6 +349,8 @@ class _Run:
             self.reason += ", for varying sizes"
         at = {id(leaf): i for i, leaf in enumerate(self.leaves)}
         replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
+        if self.symbols is None:
+            replay.prepare()
         owner.programs.setdefault(self.signature, []).insert(0, replay)
         owner._counts[self.rest] = owner._counts.get(self.rest, 0) + 1
         if owner.recordings is not None:

@@ -11,6 +11,7 @@ at any later time, in their order.
 from __future__ import annotations
 
 import array
+import ctypes
 import operator
 import os
 import threading
@@ -29,7 +30,7 @@ from flambeau.tensor.launches import late
 __all__ = ["Deferral", "Log", "deferring", "possible"]
 
 MOST = 2000  # launches that are put off before they are run
-MOST_BYTES = 256 << 20  # of memory taken meanwhile: what is held back is not reused
+MOST_BYTES = 64 << 20  # of memory taken meanwhile: what is held back is not reused
 WORDS = 1 << 15  # of a log
 
 _address = operator.attrgetter("ptr")
@@ -95,6 +96,7 @@ class Deferral:
         code = launch_log.code()
         self.record, self.begin = code.record, code.begin
         self.hold_back, self.let_go = memory.held_back()
+        self.in_use = ctypes.c_int64.from_address(memory.in_use_address())
 
     def open(self) -> bool:
         """Begin; False if somebody else's launches are put off already."""
@@ -188,6 +190,7 @@ class Deferral:
             finally:
                 dead.sort(key=_address)  # the next call finds the same memory in the same order
                 self.let_go(dead)
+                self.log.words[launch_log.MOST_IN_USE] = self.in_use.value + MOST_BYTES
                 _spare.append(log)
                 self.busy = False
                 if self.kept and not self.log.words[CALLS]:

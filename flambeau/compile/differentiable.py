@@ -33,7 +33,7 @@ from flambeau.autograd.tape import (
     node_type,
 )
 from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
-from flambeau.compile.partition import shared, to_save, without, zeros
+from flambeau.compile.partition import numbered, shared, to_save, without, zeros
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.errors import caller_location
@@ -335,14 +335,15 @@ class Backward:
         read.difference_update(v for v, _ in inputs)
         own = {v: i for i, t in enumerate(recording.results) if (v := capture.value_of(t)) in read}
         self.outputs = list(own.values())
-        stand_ins = {v: tensor_input(v.shape, v.dtype) for v in (*kept, *own)}
-        self.gradients = substitute(joint.gradients, stand_ins)
+        stand_ins = {v: numbered(tensor_input(v.shape, v.dtype), v) for v in (*kept, *own)}
+        self.gradients = substitute(joint.gradients, stand_ins, numbered=True)
         self.saved = [inputs[i] for i in self.inputs]
         metas = [*layouts[len(recording.results):], *[layouts[i] for i in self.outputs]]
         self.saved += list(zip(stand_ins.values(), metas, strict=True))
         self.numbers = self._numbers_of(recording)
         self.number_values = [recording.numbers[i][0] for i in self.numbers]
         self.programs = launches.LaunchCache()
+        self.origins = recording.origins
         launches.resettable.add(self)
 
     def _numbers_of(self, recording: Any) -> list[int]:
@@ -455,6 +456,7 @@ class _Program:
         planned = plan(graph, inputs + [None] * numbers, outputs, host(), pool.get_num_threads())
         kinds = [None] * len(given) + [float] * numbers
         self.native = build_program(planned, kinds, len(outputs))
+        self.plan, self.layouts = planned, (given, made)
         self.address, self.kernels = self.native.address, len(planned.steps)
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in made]
         self.arena_bytes = planned.arena_bytes

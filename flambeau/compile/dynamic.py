@@ -1,17 +1,19 @@
 """Programs for sizes that vary: which sizes do, how they are captured, and bound to given ones.
 
-The first call with some layouts is captured for these sizes alone. When a call comes whose arguments
-differ from known ones in sizes only, it is captured with those sizes as symbols (see
+The first call with some layouts is captured for these sizes alone. When a call comes whose
+arguments differ from known ones in sizes only, it is captured with those sizes as symbols (see
 `core/symbolic.py`): arguments get layouts with symbolic sizes for as long as the function runs, so
 everything that the function, the tensor layer and the operations do with sizes gives expressions or
 guards. What comes out serves all sizes for which the guards hold: the program is *bound* to given
-sizes by evaluating the expressions, without running the function.
+sizes by evaluating the expressions, without running the function. Its plan is filled in likewise
+(`compiler/template.py`).
 """
 
 from __future__ import annotations
 
 import copy
 import gc
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,6 +40,7 @@ from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
 __all__ = ["Cautious", "Shapes", "Symbols", "mark_dynamic", "mark_static"]
 
 LIMIT = 8  # programs for varying sizes after which a function is taken to depend on each size
+MOST_BOUND = 256  # sizes that a program stays bound to
 TOLD = 8  # conditions that are told of a program
 
 Shape = tuple[tuple[int, ...], ...]
@@ -96,15 +99,18 @@ class Shapes:
     Args:
         dynamic: as `torch.compile` has it: None finds out which sizes vary, True takes all to vary
             from the first call on, False none.
+        exact: programs must round as eager runs do.
     """
 
-    def __init__(self, dynamic: bool | None = None):
-        self.dynamic = dynamic
+    def __init__(self, dynamic: bool | None = None, exact: bool = False):
+        self.dynamic, self.exact = dynamic, exact
         self.families: dict[Any, Family] = {}
+        self.latest: deque[tuple[Any, Replay]] = deque()
 
     def forget(self) -> None:
         """Drop the programs."""
         self.families.clear()
+        self.latest.clear()
 
     def explain(self) -> list[str]:
         """What programs for varying sizes depend on, and why there are no more."""
@@ -118,8 +124,8 @@ class Shapes:
 
     def _family(self, call: tuple, values: Any, leaves: Sequence) -> Family | None:
         word, tree, kinds, shared, *more = call
-        if self.dynamic is False or shared is not None or not leaves or not all(
-                [leaf._meta.contiguous for leaf in leaves]):
+        fit = all(leaf._meta.contiguous for leaf in leaves)
+        if self.dynamic is False or shared is not None or not leaves or not fit:
             return None
         kinds = tuple([(leaf._meta.dtype, leaf._meta.ndim, *flags)
                        for leaf, (_, *flags) in zip(leaves, kinds, strict=True)])
@@ -148,6 +154,16 @@ class Shapes:
                     return found
         return None
 
+    def remember(self, programs: dict, signature: Any, replay: Replay) -> None:
+        """Put a bound program among the `programs`, where it is found at once, and let go of one
+        that was bound long ago if there are many."""
+        programs.setdefault(signature, []).insert(0, replay)
+        self.latest.append((signature, replay))
+        if len(self.latest) > MOST_BOUND:
+            known, old = self.latest.popleft()
+            if old in programs.get(known, ()):
+                programs[known].remove(old)
+
     def begin(self, call: tuple, values: Any, leaves: Sequence) -> Symbols | None:
         """The symbols with which a call shall be captured; None: for its sizes alone."""
         family = self._family(call, values, leaves)
@@ -164,7 +180,7 @@ class Shapes:
             family.seen.append(shapes)
             return None
         family.captures += 1
-        return Symbols(family, leaves, varying)
+        return Symbols(family, leaves, varying, self.exact)
 
     def _varying(self, family: Family, leaves: Sequence, shapes: Shape) -> dict:
         """{(argument, dimension): what else has the same symbol} of the sizes that vary."""
@@ -221,11 +237,11 @@ class SymbolicError(CaptureError):
 class Symbols:
     """A capture with symbolic sizes: a context within which the arguments have them."""
 
-    def __init__(self, family: Family, leaves: Sequence, varying: dict):
+    def __init__(self, family: Family, leaves: Sequence, varying: dict, exact: bool):
         self.family = family
         self.leaves = leaves
         self.shapes = _shapes(leaves)
-        self.environment = Environment()
+        self.environment = Environment(exact)
         self.places: list[list[tuple[int, int]]] = []  # of each symbol
         self.symbols = self._symbols(varying)
         self.program: Program | None = None

@@ -8,6 +8,8 @@ linecache.
 from __future__ import annotations
 
 import itertools
+import linecache
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -165,7 +167,9 @@ class Guard:
     def _define(self, name: str, number: int, body: list[str],
                 arguments: str = "leaves, numbers, owners") -> Callable:
         source = "\n".join([f"def {name}({arguments}):", *body])
-        return define(name, source, f"<flambeau {name} {number}>", self.names.space)
+        filename = f"<flambeau {name} {number}>"
+        weakref.finalize(self, linecache.cache.pop, filename, None)  # a program's text goes with it
+        return define(name, source, filename, self.names.space)
 
     def _checks(self) -> list[str]:
         lines = ["    try:"]

@@ -35,10 +35,17 @@ class OptimizedModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.__dict__["_compiled"](*args, **kwargs)
 
-    def explain(self) -> str:
-        """The captured programs, in plain words."""
+    def explain(self, times: bool = True) -> str:
+        """The captured programs, in plain words; see `Compiled.explain`."""
         compiled = self.__dict__["_compiled"]
-        return compiled.explain() if isinstance(compiled, Compiled) else "runs as it is"
+        return compiled.explain(times) if isinstance(compiled, Compiled) else "runs as it is"
+
+    def graph_html(self, path: Any = None, times: bool = True) -> str:
+        """The captured programs as an HTML page; see `Compiled.graph_html`."""
+        compiled = self.__dict__["_compiled"]
+        if not isinstance(compiled, Compiled):
+            raise RuntimeError("graph_html: the module runs as it is; there is no program")
+        return compiled.graph_html(path, times)
 
     @property
     def training(self) -> bool:  # type: ignore[override]

@@ -17,7 +17,7 @@ from flambeau.ir.graph import CONSTANT, INPUT, NUMBER, Value, constant, sort
 from flambeau.ops.primitives.elementwise import neg
 from flambeau.ops.primitives.structure import expand
 
-__all__ = ["dependents", "shared", "to_save", "without", "zeros"]
+__all__ = ["dependents", "numbered", "shared", "to_save", "without", "zeros"]
 
 REPEATABLE = ("elementwise", "movement")
 OVERHEAD = 256  # bytes that keeping one more tensor is worth
@@ -32,9 +32,9 @@ def shared(gradients: Sequence[Value], forward: Sequence[Value]) -> list[Value]:
     """
     known: dict[tuple, Value] = {}
     done: dict[Value, Value] = {}
-    for value in sort(forward):
+    for value in sorted(sort(forward), key=_serial):
         done[value] = value if not _repeats(value) else known.setdefault(_key(value, done), value)
-    for value in sort(gradients):
+    for value in sorted(sort(gradients), key=_serial):
         if value in done:
             continue
         if not _repeats(value):
@@ -282,7 +282,7 @@ def without(outputs: Sequence[Value], missing: Collection[Value]) -> list[Value 
         elif name in ("add", "sub"):
             first, second = inputs
             done[value] = first if second is None else (
-                neg(second) if name == "sub" else second)
+                numbered(neg(second), value) if name == "sub" else second)
         elif (name in _ZERO_OF_ANY or value.prim.kind in ("movement", "spread", "fold")
               or name == "div" and inputs[0] is None):
             done[value] = None
@@ -293,9 +293,17 @@ def without(outputs: Sequence[Value], missing: Collection[Value]) -> list[Value 
 
 
 def _like(value: Value, inputs: Sequence[Value]) -> Value:
-    return Value(value.prim, tuple(inputs), value.attrs, value.shape, value.dtype, value.number)
+    made = Value(value.prim, tuple(inputs), value.attrs, value.shape, value.dtype, value.number)
+    return numbered(made, value)
+
+
+def numbered(made: Value, old: Value) -> Value:
+    """`made` in the place of `old`: programs are compiled in the order they were written down."""
+    made.serial = old.serial
+    return made
 
 
 def zeros(like: Value) -> Value:
     """Zeros with the shape and dtype of `like`."""
-    return expand(constant(0, like.dtype, number=False), like.shape)
+    zero = numbered(constant(0, like.dtype, number=False), like)
+    return numbered(expand(zero, like.shape), like)

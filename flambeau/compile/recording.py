@@ -58,7 +58,7 @@ class Recording:
 
     def __init__(self, capture: Capture, leaves: list, outputs: list, shape: Any,
                  gradients: list[tuple[Any, Any]], joint: Joint | None = None):
-        self.capture = capture
+        self.capture, self.origins = capture, capture.origins
         self.joint = joint
         self.shape = shape
         self.gradients = gradients

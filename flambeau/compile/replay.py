@@ -9,6 +9,7 @@ from typing import Any
 from flambeau.autograd.grad_mode import mode
 from flambeau.compile.differentiable import Backward
 from flambeau.compile.guards import Guard
+from flambeau.compile.quick import quick
 from flambeau.compile.recording import Recording
 from flambeau.compile.trees import rebuild
 from flambeau.compiler.program import Plan, buffer_for, plan
@@ -44,6 +45,7 @@ class Replay:
                    for i, m in enumerate(layouts)]
         self.plan = planner(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
                          recording.effects)
+        self.layouts = [m for _, _, m in self.sources], layouts
         kinds = [None] * len(self.sources) + [float] * len(recording.numbers)
         self.program = build_program(self.plan, kinds, len(outputs))
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
@@ -59,7 +61,13 @@ class Replay:
         self.renewed = recording.renewed  # whose old gradients make room for the new ones
         self.first_gradient, self.first_kept = recording.first_gradient, len(recording.results)
         self.backward = None if recording.joint is None else Backward(recording, self.metas)
+        self.origins, self.kept = recording.origins, recording.kept
+        self.quick: Callable | None = None
         recording.capture.kept = []
+
+    def prepare(self) -> None:
+        """Generate the function that runs this program, if it is of the plain kind."""
+        self.quick = quick(self, raise_compiled, view_of)
 
     def _launch(self, argv: list) -> tuple[int, int] | None:
         launches.settle("a compiled function")
@@ -72,6 +80,8 @@ class Replay:
 
     def run(self, leaves: list, numbers: list) -> Any:
         """One native call."""
+        if self.quick is not None:
+            return self.quick(leaves, numbers)
         inputs = [tensor if spot is None else found(spot, leaves)
                   for tensor, spot, _ in self.sources]
         guard = self.guard

@@ -336,6 +336,7 @@ class SegmentProgram:
         self.indices = array.array("q", positions)
         self.indices_at = self.indices.buffer_info()[0]
         self.counts = len(inputs), len(numbers), len(results), len(updates)
+        self.layouts = [t._meta for t in (*[t for _, t in inputs], *targets)]
         nbytes = self.plan.arena_bytes
         self.arena = memory.size_class(nbytes) if nbytes else None
 

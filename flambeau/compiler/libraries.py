@@ -24,7 +24,7 @@ from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 from flambeau.core.symbolic import environment, pinned
 
-__all__ = ["epilogue", "steps"]
+__all__ = ["epilogue_with_slots", "steps"]
 
 
 def steps(library, target: Target, threads: int) -> list[tuple[Step, int]]:
@@ -64,7 +64,7 @@ def _plain_dot(library, spec: gemm.GemmSpec, target: Target, threads: int):
     a, b = library.sources
     batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
     cut = gemm.gemm_plan(spec, target, batch, m, n, k, threads)
-    follows, more = epilogue(library, target)
+    follows, more = epilogue_with_slots(library, target)
     name, text = gemm.gemm_kernel(spec, target, follows)
     values = {
         "a": _pointer(a), "b": _pointer(b), "c": _pointer(library.target),
@@ -95,7 +95,7 @@ def _narrow_dot(library, target: Target, threads: int):
     if gemm_low.is_swapped(spec, target, m, n, k):
         spec, a, b, m, n = spec.transposed(), _turned(b), _turned(a), n, m
     cut = gemm_low.gemm_low_plan(spec, target, batch, m, n, k, threads)
-    follows, more = epilogue(library, target)
+    follows, more = epilogue_with_slots(library, target)
     name, text = gemm_low.gemm_low_kernel(spec, target, follows)
     values |= dataclasses.asdict(cut) | {
         "a": _pointer(a), "b": _pointer(b), "work": Pointer("work", cut.work_bytes),
@@ -115,7 +115,7 @@ def _turned(buffer: Buffer) -> Buffer:
                                strides=(*strides, column, row))
 
 
-def epilogue(library, target: Target) -> tuple[Epilogue | None, list]:
+def epilogue_with_slots(library, target: Target) -> tuple[Epilogue | None, list]:
     """(what follows the product in its kernel, the contents of its slots)."""
     if library.ready is not None:
         return library.ready
@@ -164,9 +164,9 @@ def _conv(library, target: Target, threads: int):
     if kind == "grad_weight":
         found = grouped_steps(problem, *common) or gradient_steps(problem, *common)
     else:
-        epilogue, more = _epilogue(library, target)
+        follows, more = epilogue_with_slots(library, target)
         by_pixel = is_by_pixel(library.target.shape, library.target.strides)
-        finish = Finish(epilogue, more, by_pixel) if epilogue else None
+        finish = Finish(follows, more, by_pixel) if follows else None
         found = next(steps for make in (grouped_steps, pointwise_steps, patch_steps, direct_steps)
                      if (steps := make(problem, *common, finish)) is not None)
     return [(step, int(problem.flops) // 8) for step in found]

@@ -24,7 +24,13 @@ def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[
         known: strides of those that lie in memory already.
     """
     found: set[Value] = set()
+    known = dict(known)
     for value in order:
+        if value not in known and value.prim.kind == "movement" and value.inputs[0] in known:
+            base = value.inputs[0]
+            view = value.prim.layout(base.shape, known[base], 0, value.attrs, value.shape)
+            if view is not None:
+                known[value] = tuple(view[0])
         if value.ndim != 4:
             continue
         if value in known:

@@ -409,6 +409,7 @@ def canonical(sweeps: Sequence[Sequence[Phase]], lanes: Sequence[int], carried: 
     return key, slots.contents
 
 
+@choice
 def _registers(sweep: Sequence[Phase], lanes: int) -> tuple[int, bool] | None:
     """(how many registers a short lane loop takes, whether the last one is not full), where it is
     run often enough to be written out; None: it stays a loop.

@@ -109,9 +109,12 @@ class Planner:
         planned, shared = self.settled()
         steps: list[tuple[Step, int]] = []
         for step in planned:
-            steps += [self.nest(step)] if isinstance(step, Nest) else libraries.steps(
+            made = [self.nest(step)] if isinstance(step, Nest) else libraries.steps(
                 step, self.target, self.threads)
-        return assembled(steps, self.temps, shared)
+            for each, _ in made:
+                each.source = step
+            steps += made
+        return assembled(steps, self.temps, shared, self.scheduled.values)
 
     def settled(self) -> tuple[list, Mapping[int, int]]:
         """(nests and library steps, which temporary takes over whose memory)."""
@@ -124,19 +127,7 @@ class Planner:
             if isinstance(step, Nest):
                 self.nests.steps[at] = share(step, self.temps, self._memory)
         planned = Temporaries(self.nests.steps, self.temps, self.threads).settle()
-        shared = shared_memory(planned, self.temps)
-        steps: list[tuple[Step, int]] = []
-        for step in planned:
-            made = [self._nest(step)] if isinstance(step, Nest) else libraries.steps(
-                step, self.target, self.threads)
-            for each, _ in made:
-                each.source = step
-            steps += made
-        arena = _Arena(self.temps, [step for step, _ in steps], shared)
-        checked = any(isinstance(slot, Pointer) and slot.kind == "status"
-                      for step, _ in steps for slot in step.slots)
-        return Plan([step for step, _ in steps], arena.size, checked,
-                    sum(work for _, work in steps), self.scheduled.values, arena.places)
+        return planned, shared_memory(planned, self.temps)
 
     def _lanes(self, phase: Phase) -> int:
         return vector_lanes(phase, self.target)
@@ -311,12 +302,13 @@ def _sweep_lanes(sweep: Sequence[Phase]) -> int:
 
 # ---------------------------------------------------------------------- memory
 def assembled(steps: Sequence[tuple[Step, int]], temps: Sequence[Buffer],
-              shared: Mapping[int, int]) -> Plan:
+              shared: Mapping[int, int], values: dict[tuple[str, int], Value]) -> Plan:
     """The plan of these kernel calls, each with its amount of work."""
     arena = _Arena(temps, [step for step, _ in steps], shared)
     checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                   for step, _ in steps for slot in step.slots)
-    return Plan([step for step, _ in steps], arena.size, checked, sum(work for _, work in steps))
+    return Plan([step for step, _ in steps], arena.size, checked,
+                sum(work for _, work in steps), values, arena.places)
 
 
 class _Arena:

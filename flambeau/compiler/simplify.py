@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from flambeau.core.dtypes import DType
+from flambeau.core.shapes import same_shape
+from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.ir.graph import Graph, Value, constant, sort
 
 __all__ = ["simplify"]
@@ -26,8 +28,15 @@ _FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true
 
 
 def simplify(graph: Graph, effects: Sequence[Value]) -> tuple[Graph, list[Value]]:
-    """The same program, with fewer values, and the values of `effects` in it."""
-    return _Simplifier().run(graph, effects)
+    """The same program, with fewer values, and the values of `effects` in it.
+
+    A program whose operations are kept apart stays as it is: its operations have been simplified
+    one by one, as eager ones are, so that they round alike.
+    """
+    order = sorted(sort([*graph.outputs, *effects], graph.inputs), key=_serial)
+    if any(value.prim.name == "boundary" for value in order):
+        return graph, list(effects)
+    return _Simplifier(graph.inputs).run(order, graph, effects)
 
 
 class _Simplifier:
@@ -36,13 +45,16 @@ class _Simplifier:
         number: equal for values that are equal, though they may be two.
     """
 
-    def __init__(self) -> None:
-        self.made: dict[Value, Value] = {}
+    def __init__(self, inputs: Sequence[Value]) -> None:
+        self.made: dict[Value, Value] = {value: value for value in inputs}
         self.number: dict[Value, int] = {}
         self.known: dict[Any, tuple[int, Value]] = {}
+        for value in inputs:
+            self.number[value] = len(self.known)
+            self.known[value] = len(self.known), value
 
-    def run(self, graph: Graph, effects: Sequence[Value]) -> tuple[Graph, list[Value]]:
-        order = sorted(sort([*graph.outputs, *effects]), key=_serial)
+    def run(self, order: Sequence[Value], graph: Graph, effects: Sequence[Value]
+            ) -> tuple[Graph, list[Value]]:
         for value in order:
             self.made[value] = self._simplified(value)
         outputs = [self.made[value] for value in graph.outputs]
@@ -54,10 +66,11 @@ class _Simplifier:
         if kept is not None:
             return kept
         folded = _folded(value, inputs)
+        place = value.serial  # what is made anew stays where the program was written down
         if folded is not None:
+            folded.serial = place
             return self._known(folded)
         if inputs != value.inputs:
-            place = value.serial  # in the order in which the program was written down
             value = Value(value.prim, inputs, value.attrs, value.shape, value.dtype, value.number)
             value.serial = place
         return self._known(value)
@@ -69,7 +82,7 @@ class _Simplifier:
         if found is None:
             found = self.known[key] = len(self.known), value
         self.number[value] = found[0]
-        own_loops = value.prim.kind == "elementwise" and value.numel > SMALL
+        own_loops = value.prim.kind == "elementwise" and hint(value.numel) > SMALL
         return value if own_loops else found[1]
 
     def _key(self, value: Value) -> Any:
@@ -88,7 +101,7 @@ def _spelled(attrs: Any) -> Any:
     """Attributes as a key that tells 1, 1.0 and True, and 0.0 and -0.0 apart."""
     if isinstance(attrs, tuple):
         return tuple([_spelled(item) for item in attrs])
-    if isinstance(attrs, (bool, float, complex)):
+    if type(attrs) in (bool, float, complex):
         return type(attrs), repr(attrs)
     return attrs
 
@@ -99,7 +112,7 @@ def _unchanged(value: Value, inputs: Sequence[Value]) -> Value | None:
     name = value.prim.name
     if name == "stop_gradient":
         return inputs[0]
-    if not inputs or inputs[0].shape != value.shape or value.number != inputs[0].number:
+    if not inputs or not same_shape(inputs[0].shape, value.shape) or value.number != inputs[0].number:
         return None
     if name == "cast":
         return _cast_back(value, inputs[0])
@@ -130,13 +143,14 @@ def _is(value: Value, number: int) -> bool:
     if value.prim.name != "constant" or value.dtype.kind not in "fiu":
         return False
     found = value.attrs[0]
-    return found == number and math.copysign(1, found) == 1
+    return not is_symbolic(found) and found == number and math.copysign(1, found) == 1
 
 
 def _folded(value: Value, inputs: Sequence[Value]) -> Value | None:
     """The constant that a scalar computation on constants gives."""
     if value.prim.kind != "elementwise" or value.shape or not inputs or value.number or any(
-            operand.prim.name != "constant" for operand in inputs):
+            operand.prim.name != "constant" or is_symbolic(operand.attrs[0])
+            for operand in inputs):
         return None
     name = value.prim.name
     if name == "cast":

@@ -3,7 +3,9 @@
 Each element becomes one unsigned word, (order-preserving key) << bits | position, so that all words
 differ and comparing them is all there is to do. Short rows are sorted by merging runs, long rows by
 digits of 8 bits, the least significant first; digits in which all keys agree are skipped. If only
-the first few of a long row are wanted, others are sieved out by the leading bits beforehand.
+the first part of a long row is wanted, others are sieved out by the leading bits beforehand; if
+only the first few are, the row is read once, in full registers, and only what comes before the
+last of them so far is looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 
 from flambeau.compiler.codegen import KERNEL_ARGS
-from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
@@ -23,6 +25,7 @@ RUN = 16  # elements that are sorted by counting who is smaller
 RADIX_FROM = {4: 600, 8: 1500}  # row length, by bytes of the key, from which digits beat merging
 SIEVE_BITS = 12  # leading bits of (key - smallest key) by which candidates are chosen
 SIEVE_FROM = 2048  # row length from which that pays if no more than a quarter is wanted
+SELECT_FROM, SELECT_MOST, SELECT_PART = 256, 256, 8  # row length, and what is wanted, for "select"
 GRAIN = 2000  # elements below which a chunk is not worth another thread
 MAX_CHUNKS = 64
 
@@ -32,7 +35,7 @@ class SortPlan:
     """How a sort is cut up.
 
     Attributes:
-        method: "merge", "radix" or "sieve".
+        method: "merge", "radix", "sieve" or "select".
         work_stride, work_bytes: scratch memory of a thread, and of all.
     """
 
@@ -53,6 +56,8 @@ def sort_plan(dtype: DType, rows: int, n: int, limit: int, threads: int) -> Sort
     method = "radix" if n >= RADIX_FROM[_key_bytes(dtype)] else "merge"
     if n >= SIEVE_FROM and limit <= n // 4:
         method = "sieve"
+    if n >= SELECT_FROM and limit <= min(SELECT_MOST, n // SELECT_PART):
+        method = "select"
     return SortPlan(method, stride, stride * threads, nchunks)
 
 
@@ -61,15 +66,15 @@ def sort_kernel(dtype: DType, descending: bool, method: str, target: Target) -> 
     name = f"sort_{dtype.name}_{'down' if descending else 'up'}_{method}"
     module = Module(target.attributes)
     f = module.function(name, KERNEL_ARGS)
-    _Sort(f, dtype, descending).emit(method)
+    _Sort(f, dtype, descending, target.lanes(_key_bytes(dtype))).emit(method)
     return name, module.text()
 
 
 class _Sort:
     """Emits the body. Words have twice the bits of a key; the position is in the lower half."""
 
-    def __init__(self, f: Function, dtype: DType, descending: bool):
-        self.f, self.dtype, self.descending = f, dtype, descending
+    def __init__(self, f: Function, dtype: DType, descending: bool, lanes: int):
+        self.f, self.dtype, self.descending, self.lanes = f, dtype, descending, lanes
         self.bits = 8 * _key_bytes(dtype)
         self.key, self.word = f"i{self.bits}", f"i{2 * self.bits}"
         slots = {name: f.load("ptr" if name in ("x", "out", "work") else "i64",
@@ -88,7 +93,8 @@ class _Sort:
         self.counts = f.array("i64", 256 * (self.bits // 8))
         self.bins = f.array("i64", 1 << SIEVE_BITS) if method == "sieve" else None
         source, target = f.var("ptr"), f.var("ptr")
-        row_of = {"merge": self._by_merging, "radix": self._by_digits, "sieve": self._by_sieve}
+        row_of = {"merge": self._by_merging, "radix": self._by_digits, "sieve": self._by_sieve,
+                  "select": self._by_selection}
         with f.loop(f.udiv(f.mul(self.rows, chunk), count),
                     f.udiv(f.mul(self.rows, f.add(chunk, 1)), count)) as row:
             start = f.mul(row, self.n)
@@ -109,15 +115,18 @@ class _Sort:
     # ------------------------------------------------------------------ keys
     def _key(self, place: Value) -> Value:
         """The element at `place` as an unsigned number in the wanted order."""
+        return self._ordered(self.f.load(f"i{8 * self.dtype.itemsize}", self.x, place))
+
+    def _ordered(self, raw: Value) -> Value:
+        """The bits of an element, or of several, as unsigned numbers in the wanted order."""
         f, dtype = self.f, self.dtype
-        raw = f.load(f"i{8 * dtype.itemsize}", self.x, place)
         if dtype.kind == "f":
             raw = self._float_key(raw)
         elif dtype.kind == "i":
             raw = f.xor(raw, -(1 << (8 * dtype.itemsize - 1)))
         if self.descending:
             raw = f.not_(raw)
-        return f.cast("zext", raw, self.key)
+        return f.cast("zext", raw, vector(lanes_of(raw.type), self.key))
 
     def _float_key(self, bits: Value) -> Value:
         f, dtype = self.f, self.dtype
@@ -288,3 +297,55 @@ class _Sort:
         zeros = f.intrinsic_call(self.key, f"llvm.ctlz.{self.key}",
                                  [f.sub(high.get(), lowest), f.const(False, "i1")])
         return lowest, f.smax(f.sub(f.const(self.bits - SIEVE_BITS, self.key), zeros), 0)
+
+    # ------------------------------------------------------------------ the first few of a row
+    def _by_selection(self, start: Value, source, target) -> None:
+        """Read the row once. Words that may be among those wanted gather in a buffer; when it is
+        full, all but the best go, and the last of these is what later keys must come before."""
+        f, lanes = self.f, self.lanes
+        room = f.add(f.mul(self.limit, 2), 2 * max(lanes, RUN))
+        count, bound, open_ = f.var("i64"), f.var(self.key), f.var("i1")
+        count.set(f.const(0, "i64"))
+        bound.set(f.const(0, self.key))
+        open_.set(f.const(True, "i1"))
+        ending = f.mul(f.udiv(self.n, lanes), lanes)  # of the last step, full or not
+        with f.loop(0, f.add(ending, 1), lanes) as low:
+            inside = f.lane_mask(lanes, f.sub(self.n, low))
+            found = self._before(f.add(start, low), inside, bound.get(), open_.get())
+            with f.when(f.cmp("ne", found, 0)):
+                self._gather(found, start, low, count)
+            full = f.cmp("sgt", count.get(), f.sub(room, lanes))
+            with f.when(f.or_(full, f.cmp("eq", low, ending))):
+                source.set(self.front)
+                target.set(self.back)
+                self._merge_words(count.get(), source, target)
+                kept = f.smin(count.get(), self.limit)
+                with f.loop(0, kept) as i:
+                    f.store(f.load(self.word, source.get(), i), self.front, i)
+                last = f.load(self.word, self.front, f.sub(kept, 1))
+                bound.set(f.cast("trunc", f.lshr(last, self.bits), self.key))
+                count.set(kept)
+                open_.set(f.cmp("slt", kept, self.limit))
+        source.set(self.front)
+
+    def _before(self, place: Value, inside: Value, bound: Value, all_: Value) -> Value:
+        """The lanes, as bits of an i64, of keys that come before `bound`, or of `all_`."""
+        f, lanes = self.f, self.lanes
+        type_ = vector(lanes, f"i{8 * self.dtype.itemsize}")
+        raw = f.masked_load(type_, self.x, inside, 0, place)
+        earlier = f.cmp("ult", self._ordered(raw), f.splat(bound, lanes))
+        found = f.and_(inside, f.or_(earlier, f.splat(all_, lanes)))
+        return f.cast("zext", f.cast("bitcast", found, f"i{lanes}"), "i64")
+
+    def _gather(self, found: Value, start: Value, low: Value, count) -> None:
+        """Append the words of the lanes whose bits are set."""
+        f = self.f
+        rest = f.var("i64")
+        rest.set(found)
+        with f.loop(0, f.intrinsic("llvm.ctpop", "i64", found)):
+            bits = rest.get()
+            lane = f.intrinsic_call("i64", "llvm.cttz.i64", [bits, f.const(True, "i1")])
+            rest.set(f.and_(bits, f.sub(bits, 1)))
+            i = f.add(low, lane)
+            f.store(self._word(self._key(f.add(start, i)), i), self.front, count.get())
+            count.set(f.add(count.get(), 1))

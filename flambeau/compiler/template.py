@@ -15,6 +15,7 @@ from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Float, Pointer
 from flambeau.compiler.program import Plan, Planner, assembled
 from flambeau.compiler.schedule import LibraryStep, schedule
+from flambeau.compiler.simplify import simplify
 from flambeau.compiler.split_complex import has_complex
 from flambeau.compiler.step import Step
 from flambeau.compiler.sweeps import Nest
@@ -52,6 +53,7 @@ class Template:
         env.closed, env.planning = False, True
         environment.append(env)
         try:
+            graph, effects = simplify(graph, effects)
             planner = Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads,
                               aliases)
             planned, self.shared = planner.settled()
@@ -76,7 +78,8 @@ class Template:
             raise Unfit(str(broken))
         settler = Settler(valuation.number)
         steps = [step for part in self.parts for step in part.steps(settler)]
-        return assembled(steps, [settler.tree(temp) for temp in self.temps], self.shared)
+        return assembled(steps, [settler.tree(temp) for temp in self.temps], self.shared,
+                         {})
 
 
 class _Kernel:
@@ -113,7 +116,7 @@ class _Library:
 
     def __init__(self, step: LibraryStep, target: Target, threads: int):
         self.target, self.threads = target, threads
-        self.ready = libraries.epilogue(step, target) if step.epilogue else None
+        self.ready = libraries.epilogue_with_slots(step, target) if step.epilogue else None
         self.step = dataclasses.replace(step, epilogue=())
         self.known: dict[str, Step] = {}
 

@@ -25,10 +25,9 @@ from typing import Any
 
 from flambeau.core.errors import is_internal
 
-__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "choice", "evaluated",
-           "fixed", "float_of", "hint", "index_of",
-           "pinned",
-           "key_of", "is_symbolic", "environment"]
+__all__ = ["Environment", "Guard", "SymInt", "SymFloat", "Unfit", "Valuation", "choice",
+           "environment", "evaluated", "fixed", "float_of", "hint", "index_of", "is_symbolic",
+           "key_of", "pinned"]
 
 SMALLEST = 2  # sizes of 0 and 1 mean something else: nothing, and broadcasting
 MOST_TERMS = 32  # a product with more is an atom of its own
@@ -74,7 +73,7 @@ class Environment:
         metas: layouts with symbolic sizes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool = False) -> None:
         self.sizes: list[int] = []
         self.names: list[str] = []
         self.atoms: list[tuple[Callable | None, tuple]] = []
@@ -86,7 +85,7 @@ class Environment:
         self._known: dict[tuple, int] = {}
         self.planning = False  # numbers are hashed by their expressions
         self.choosing = 0  # answers are only choices: no guard
-        self.exact = False  # which programs may not make: rounding depends on them
+        self.exact = exact  # then none is: rounding depends on them
         self.closed = False  # no more guards: the capture is over
         self.sealed = False  # nobody may ask: another program is being made from what was captured
 

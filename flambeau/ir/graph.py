@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
-__all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "sort"]
+__all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "mark", "sort"]
 
 _serial = itertools.count()
+mark = _serial.__next__
+"""A number between those of the values made before and after: values are numbered in order."""
 
 
 class Value:

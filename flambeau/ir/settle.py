@@ -43,7 +43,9 @@ class Settler:
         shape, attrs = self.tree(value.shape), self.tree(value.attrs)
         if inputs == value.inputs and shape is value.shape and attrs is value.attrs:
             return value
-        return Value(value.prim, inputs, attrs, shape, value.dtype, value.number)
+        made = Value(value.prim, inputs, attrs, shape, value.dtype, value.number)
+        made.serial = value.serial  # the same place in the order
+        return made
 
     def tree(self, item: Any) -> Any:
         """Attributes with plain numbers; the same object if there is nothing to settle."""

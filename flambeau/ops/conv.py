@@ -129,8 +129,19 @@ def _convolve(rank: int, input, weight, bias, stride, padding, dilation, groups)
                            f"({' x '.join(map(str, padded))}). Kernel size: "
                            f"({' x '.join(map(str, reach))}). Kernel size can't be greater than "
                            "actual input size")
-    return call.finish(p.conv(call.x, weight, call.stride, call.padding, call.dilation, groups,
-                              bias))
+    if bias is None or not _is_product(call, kernel, groups):
+        return call.finish(p.conv(call.x, weight, call.stride, call.padding, call.dilation, groups,
+                                  bias))
+    y = p.conv(call.x, weight, call.stride, call.padding, call.dilation, groups)
+    each = p.reshape(bias, (bias.shape[0],) + (1,) * rank)
+    return call.finish(p.add(y, p.expand(each, y.shape)))
+
+
+def _is_product(call: _Call, kernel: tuple[int, ...], groups: int) -> bool:
+    """Is it a product of channels and weights, pixel by pixel? Such kernels take the bias in as
+    they take in whatever else follows."""
+    return (groups == 1 and max((*kernel, *call.stride)) == 1 and max(call.padding) == 0
+            and call.x.dtype.is_floating_point)
 
 
 def _convolve_transposed(rank: int, input, weight, bias, stride, padding, output_padding, groups,

@@ -232,8 +232,10 @@ def _aval(value: Value) -> Aval:
     return value.shape, value.dtype
 
 
-def substitute(outputs: Sequence[Value], mapping: dict[Value, Value]) -> list[Value]:
-    """`outputs` with values replaced as `mapping` says; untouched parts are shared."""
+def substitute(outputs: Sequence[Value], mapping: dict[Value, Value], numbered: bool = False
+               ) -> list[Value]:
+    """`outputs` with values replaced as `mapping` says; untouched parts are shared. If `numbered`,
+    new values keep the numbers of the old ones, which they are to be used instead of."""
     done = dict(mapping)
     for value in sort(outputs, stop=mapping):
         if value in done:
@@ -242,8 +244,10 @@ def substitute(outputs: Sequence[Value], mapping: dict[Value, Value]) -> list[Va
         if inputs == value.inputs:
             done[value] = value
         else:
-            done[value] = Value(value.prim, inputs, value.attrs, value.shape, value.dtype,
-                                value.number)
+            done[value] = made = Value(value.prim, inputs, value.attrs, value.shape, value.dtype,
+                                       value.number)
+            if numbered:
+                made.serial = value.serial
     return [done[o] for o in outputs]
 
 

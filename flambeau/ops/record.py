@@ -62,7 +62,7 @@ class Param:
 
     def fixes(self, arg: object) -> bool:
         """Is `arg` a number that is part of the kernel?"""
-        return arg.__class__ in (int, float) and arg in self.fixed
+        return type(arg) in (int, float) and arg in self.fixed
 
     @property
     def required(self) -> bool:

@@ -18,7 +18,7 @@ def _samples():
 
 
 @op(returns=("grad", "found_inf"), mutates=("grad", "found_inf"), method=False, public=(),
-    out=False, refuses="bui", differentiable=False, samples=_samples)
+    out=False, refuses="bui", opmath=False, differentiable=False, samples=_samples)
 def unscale_step(grad: Tensor, found_inf: Tensor, inverse_scale: Tensor):
     """grad * inverse_scale, and 1 in `found_inf` if an element of grad is not finite."""
     wide = convert(grad, dtypes.float32) if grad.dtype.itemsize < 4 else grad

@@ -8,7 +8,8 @@ outermost region ends, or until the weight is written to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from flambeau.tensor import launches
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["DEVICES", "State", "cast", "clear_cache", "current", "eligible", "enter", "leave",
-           "replace"]
+           "own_casts", "replace", "setting"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -82,6 +83,22 @@ def leave(before: State, active: list) -> None:
 def clear_cache() -> None:
     """Forget the casts of weights."""
     _KEPT.set(None)
+
+
+@contextlib.contextmanager
+def own_casts() -> Iterator[None]:
+    """Casts of weights that are made inside serve inside only, as a capture needs it."""
+    token = _KEPT.set(None)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def setting() -> tuple:
+    """What of the state decides about casts; () outside of regions."""
+    state = current()
+    return (state.enabled, state.lower) if state.enabled else ()
 
 
 def cast(record: Op, bound: Sequence) -> Sequence:

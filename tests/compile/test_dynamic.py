@@ -142,8 +142,8 @@ def test_last_small_batch():
 @pytest.mark.parametrize("fused", [True, False])
 def test_lengths_transformer(fused):
     lengths = [9, 9, *range(4, 24)]
-    trained(lambda: Transformer(fused), [(torch.randint(0, 20, (2, n)), torch.randint(0, 20, (2, n)))
-                                         for n in lengths], most=3)
+    batches = [(torch.randint(0, 20, (2, n)), torch.randint(0, 20, (2, n))) for n in lengths]
+    trained(lambda: Transformer(fused), batches)
 
 
 def test_lengths_recurrent():
@@ -300,6 +300,27 @@ def test_random_sizes():
         got = compiled(x)
         torch.manual_seed(n)
         torch.testing.assert_close(got, function(x))
+    assert kept(compiled) == 2
+
+
+def test_exact_programs_round_as_those_of_one_size():
+    def function(x):
+        return (F.layer_norm(x, (64,)).exp().sum(0) / x.shape[0]).tanh() @ x.mean(0)
+
+    single, varying = (torch.compile(function, options={"exact": True}, dynamic=dynamic)
+                       for dynamic in (False, None))
+    for n in (40, 33, 700, 50, 36, 35, 1400, 37):
+        x = torch.randn(n, 64)
+        single(x), varying(x)  # the first call with a size may run eagerly
+        assert torch.equal(single(x), varying(x)), n
+    assert kept(varying) == 2
+
+
+def test_many_sizes_are_let_go():
+    compiled = torch.compile(lambda x: x.sum(0) * 2)
+    for n in range(2, 300):
+        compiled(torch.randn(n, 3))
+    assert sum(map(len, compiled.programs.values())) <= 258
     assert kept(compiled) == 2
 
 

@@ -298,6 +298,22 @@ def test_grad_mode():
             assert compiled(torch.ones(2))[0] is False
 
 
+def test_autocast():
+    model = nn.Linear(4, 4)
+    compiled = torch.compile(lambda x: model(x))
+    x = torch.ones(2, 4)
+    with torch.no_grad():
+        for _ in range(3):
+            assert compiled(x).dtype is torch.float32
+            with torch.autocast("cpu"):
+                assert compiled(x).dtype is torch.bfloat16
+                model.weight.mul_(2)
+                assert torch.equal(compiled(x), model(x))
+            with torch.autocast("cpu", dtype=torch.float16):
+                assert compiled(x).dtype is torch.float16
+    assert programs(compiled) == 3
+
+
 # ---------------------------------------------------------------------- modules
 def test_training_flag_of_a_part():
     torch.manual_seed(0)

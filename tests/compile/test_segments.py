@@ -693,6 +693,7 @@ def test_full_graph_is_refused_with_line_value_and_rewrite():
     text = str(caught.value)
     assert "test_segments.py:" in text
     assert "y.item() > 1" in text
+    assert "shape [] and dtype torch.float32" in text
     assert "torch.where" in text
 
 

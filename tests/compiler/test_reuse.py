@@ -33,7 +33,7 @@ def test_gradient_of_cross_entropy_lies_where_the_logits_were():
     compiled, loss = run(loss_step, x, weight, target)
     grad = weight.grad
     eager = loss_step(x, weight, target)
-    assert arena(compiled) < 1.5 * N * 3000 * 4
+    assert arena(compiled) < 2 * N * 3000 * 4  # logits, and what products pack
     torch.testing.assert_close(loss, eager)
     torch.testing.assert_close(grad, weight.grad)
 

@@ -108,6 +108,22 @@ def test_the_first_of_long_rows(dtype: str, spread: int) -> None:
     np.testing.assert_array_equal(torch.kthvalue(x, 40).indices.numpy(), order(array, 1)[:, 39])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize("size", [256, 259, 1030])
+def test_the_first_few_of_a_row(dtype: str, size: int) -> None:
+    """Rows in any order, sorted both ways, of equal keys, and of special values."""
+    rng = np.random.default_rng(size)
+    rows = [rng.integers(-100, 100, size), np.arange(size), np.arange(size)[::-1], np.zeros(size)]
+    if dtype.startswith("float"):
+        rows += [rng.choice(SPECIAL, size), np.full(size, np.nan)]
+    array = np.stack(rows).astype(dtype)
+    for k in (1, 2, size // 8):
+        for largest in (True, False):
+            found = torch.topk(torch.tensor(array), k, 1, largest)
+            expected = order(array, 1, largest)[:, :k]
+            np.testing.assert_array_equal(found.indices.numpy(), expected)
+
+
 def test_medians_and_nan() -> None:
     array = values("float64", 4, 9)
     array[1, 3] = array[2, :] = np.nan

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["AXES", "Convolution", "Correlation", "Operand", "Phase", "correlation", "merged", "three"]
+__all__ = ["AXES", "Convolution", "Correlation", "Operand", "Phase", "correlation", "merged",
+           "three"]
 
 AXES = range(3)
 

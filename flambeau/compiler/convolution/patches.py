@@ -3,8 +3,9 @@
     result[o, pixel] = sum over k of weight[o, k] * patches[k, pixel],    k = (channel, tap)
 
 Packing the weights would cost as much as multiplying with them. Here they are read where they lie,
-once; the small patch matrix is written out, its rows in the order that k has in the weights' memory.
-Three kernels: patches, product, and for results with channels innermost a third that turns them.
+once; the small patch matrix is written out, its rows in the order that k has in the weights'
+memory. Three kernels: patches, product, and for results with channels innermost a third that turns
+them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ["emit_columns", "emit_horizontal", "emit_vertical", "in_registers"]
 
 UNROLL_REDUCE = 4  # independent accumulators, to hide the latency of the addition
 LONG_RUNS = (16384, 1024)  # elements along the lanes that are summed on their own
-FEW_ITERATIONS = 64  # of the loops around the lanes, that one sum takes in order
+FEW_ITERATIONS = 16  # of the loops around the lanes, that one sum takes in order
 GROUP, GROUPS = 8, (64,)  # iterations of the next loop that are summed on their own
 
 

@@ -1,0 +1,132 @@
+"""Where the operations of a capture come from: the user's line, the module, the pass.
+
+A capture notes one entry for each operation. Values are numbered as they are written down, so the
+entry of a value is found by its number: nothing hangs on the values themselves.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import os
+import sys
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from flambeau.core.errors import Location, describe, is_internal
+from flambeau.ir.graph import Value, mark
+
+__all__ = ["Origin", "Origins"]
+
+_OPTIM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "optim") + os.sep
+
+
+class Origin(NamedTuple):
+    """One operation that a program was captured from.
+
+    Attributes:
+        name: of the operation.
+        location: the user's line that asked for it; of a gradient, for the operation that it
+            belongs to.
+        module: dotted path of the innermost module that ran, below the class of the outermost;
+            "SGD.step" in an optimizer; empty outside of both.
+        stage: "forward", "backward" or "optimizer".
+    """
+
+    name: str
+    location: Location
+    module: str
+    stage: str
+
+    def line(self) -> str:
+        """The user's line, as file name, number and text."""
+        where = describe(self.location)
+        text = f"{os.path.basename(where.filename)}:{where.lineno}"
+        return f"{text}: {where.source}" if where.source else text
+
+
+class Origins:
+    """The operations of one capture, in order."""
+
+    def __init__(self) -> None:
+        self.first = mark()
+        self.ends: list[int] = []
+        self.entries: list[Origin] = []
+        self.orders: list[int] = []  # of the tape, negated: they rise
+        self._forward: list[Origin] = []
+        self._paths: dict[int, dict[int, str]] = {}
+        self._known: dict[tuple, str] = {}
+
+    def note(self, name: str, order: int, skip: int = 2) -> None:
+        """An operation has been written down; nodes of the tape that are made for it come after
+        `order`. `skip` frames belong to the capture."""
+        origin = self._origin(name, sys._getframe(skip))
+        self.ends.append(mark())
+        self.entries.append(origin)
+        if origin.stage != "backward":
+            self.orders.append(-order)
+            self._forward.append(origin)
+
+    def of(self, value: Value) -> Origin | None:
+        """The operation that a value was written down for; None if it was not captured."""
+        if value.serial < self.first:
+            return None
+        at = bisect.bisect_left(self.ends, value.serial)
+        return self.entries[at] if at < len(self.entries) else None
+
+    def _origin(self, name: str, frame: FrameType | None) -> Origin:
+        module_call, passes, end = _codes()
+        location: Location | None = None
+        modules: list[Any] = []
+        group = ""
+        while frame is not None:
+            code = frame.f_code
+            if code is module_call:
+                modules.append(frame.f_locals["self"])
+            elif code in passes:
+                found = self._of_node(frame.f_locals.get("node"))
+                if found is not None:
+                    return found._replace(stage="backward")
+            elif code is end:
+                break
+            elif not group and code.co_name == "step" and code.co_filename.startswith(_OPTIM):
+                group = f"{type(frame.f_locals.get('self')).__name__}.step"
+            if location is None and not is_internal[code.co_filename]:
+                location = code, frame.f_lasti
+            frame = frame.f_back
+        where = location or (end, 0)
+        if group:
+            return Origin(name, where, group, "optimizer")
+        return Origin(name, where, self._path(modules[-1], modules[0]) if modules else "",
+                      "forward")
+
+    def _of_node(self, node: Any) -> Origin | None:
+        """The operation that a node of the tape is the gradient of."""
+        order = getattr(node, "tape_order", None)
+        if order is None:
+            return None
+        at = bisect.bisect_left(self.orders, -order) - 1
+        return self._forward[at] if at >= 0 else None
+
+    def _path(self, root: Any, module: Any) -> str:
+        key = id(root), id(module)
+        if key not in self._known:
+            if id(root) not in self._paths:
+                self._paths[id(root)] = {id(m): name for name, m in root.named_modules()}
+            below = self._paths[id(root)].get(id(module), type(module).__name__)
+            self._known[key] = f"{type(root).__name__}.{below}" if below else type(root).__name__
+        return self._known[key]
+
+
+@functools.cache
+def _codes() -> tuple[CodeType, frozenset[CodeType], CodeType]:
+    """(the call of a module, what runs the tape backwards, where a capture begins)."""
+    from flambeau.autograd import engine
+    from flambeau.compile.compiled import _Run
+    from flambeau.compile.differentiable import _Walk
+    from flambeau.nn.modules.module import Module
+
+    passes = [getattr(holder, "run", None) for holder in vars(engine).values()
+              if isinstance(holder, type) and holder.__module__ == engine.__name__]
+    codes = [run.__code__ for run in (*passes, _Walk.run) if run is not None]
+    return Module.__call__.__code__, frozenset(codes), _Run._observed.__code__
