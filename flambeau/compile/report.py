@@ -185,15 +185,16 @@ class _Reader:
     def _part(self, kind: str, number: int, nbytes: int) -> Part:
         if kind == "work":
             return Part(nbytes, "", "", "workspace of kernels (packed operands)")
-        return self.part_of(self.plan.values.get((kind, number)), nbytes)
+        value = self.plan.values.get((kind, number))
+        return self.part_of(value, nbytes, () if value is None else value.shape)
 
-    def part_of(self, value: Value | None, nbytes: int) -> Part:
+    def part_of(self, value: Value | None, nbytes: int, shape: Sequence[int]) -> Part:
         """Who some memory is needed for."""
         origin = None if value is None else self.origin(value)
         if origin is None:
             return Part(nbytes, "", "", "intermediate results")
         return Part(nbytes, origin.module, origin.line(),
-                    f"{_spoken(origin)} {shape_text(value.shape)}")
+                    f"{_spoken(origin)} {shape_text(shape)}")
 
 
 def _spoken(origin: Origin) -> str:
@@ -309,7 +310,7 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
              "results": sum(m.nbytes for m in replay.metas[:first]),
              "kept for the backward": sum(m.nbytes for m in replay.metas[first:]),
              "temporaries": replay.plan.arena_bytes}
-    saved = [reader.part_of(value, meta.nbytes)
+    saved = [reader.part_of(value, meta.nbytes, meta.shape)
              for value, meta in zip(kept, replay.metas[first:], strict=True)]
     return Report(title, ", ".join(map(_layout, arguments)), kernels, sizes,
                   _at(kernels, fullest), parts, sorted(saved, key=lambda part: -part.nbytes))

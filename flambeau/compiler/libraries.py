@@ -175,15 +175,15 @@ def _conv(library, target: Target, threads: int):
 def _argsort(library, target: Target, threads: int):
     from flambeau.compiler.sorting import SORT_SLOTS, sort_kernel, sort_plan
 
-    (x,), (descending, limit) = library.sources, library.attrs
+    (x,), (descending, limit, first) = library.sources, library.attrs
     n, rows = x.shape[-1], 1
     for size in x.shape[:-1]:
         rows *= size
-    cut = sort_plan(x.dtype, rows, n, limit, threads)
+    cut = sort_plan(x.dtype, rows, n, limit, threads, first)
     name, text = sort_kernel(x.dtype, descending, cut.method, target)
     values = {"x": _pointer(x), "out": _pointer(library.target),
               "work": Pointer("work", cut.work_bytes), "work_stride": cut.work_stride,
-              "rows": rows, "n": n, "limit": limit}
+              "rows": rows, "n": n, "limit": limit, "first": first}
     slots = [values[slot] for slot in SORT_SLOTS]
     return Step(name, lambda: text, slots, cut.nchunks), 30 * rows * n
 

@@ -3,7 +3,7 @@
 Each element becomes one unsigned word, (order-preserving key) << bits | position, so that all words
 differ and comparing them is all there is to do. Short rows are sorted by merging runs, long rows by
 digits of 8 bits, the least significant first; digits in which all keys agree are skipped. If only
-the first part of a long row is wanted, others are sieved out by the leading bits beforehand; if
+a part of a long row's order is wanted, others are sieved out by the leading bits beforehand; if
 only the first few are, the row is read once, in full registers, and only what comes before the
 last of them so far is looked at.
 """
@@ -20,7 +20,7 @@ from flambeau.core.dtypes import DType
 
 __all__ = ["SORT_SLOTS", "SortPlan", "sort_kernel", "sort_plan"]
 
-SORT_SLOTS = ("x", "out", "work", "work_stride", "rows", "n", "limit")
+SORT_SLOTS = ("x", "out", "work", "work_stride", "rows", "n", "limit", "first")
 RUN = 16  # elements that are sorted by counting who is smaller
 RADIX_FROM = {4: 600, 8: 1500}  # row length, by bytes of the key, from which digits beat merging
 SIEVE_BITS = 12  # leading bits of (key - smallest key) by which candidates are chosen
@@ -49,12 +49,14 @@ def _key_bytes(dtype: DType) -> int:
     return 8 if dtype.itemsize == 8 else 4
 
 
-def sort_plan(dtype: DType, rows: int, n: int, limit: int, threads: int) -> SortPlan:
-    """The plan for `rows` rows of `n` elements of which the first `limit` in order are wanted."""
+def sort_plan(dtype: DType, rows: int, n: int, limit: int, threads: int, first: int = 0
+              ) -> SortPlan:
+    """The plan for `rows` rows of `n` elements of which those from place `first` in order up to
+    place `limit` are wanted."""
     stride = (2 * n * 2 * _key_bytes(dtype) + 63) & -64
     nchunks = 1 if threads == 1 else max(1, min(rows, rows * n // GRAIN, MAX_CHUNKS))
     method = "radix" if n >= RADIX_FROM[_key_bytes(dtype)] else "merge"
-    if n >= SIEVE_FROM and limit <= n // 4:
+    if n >= SIEVE_FROM and limit - first <= n // 4:
         method = "sieve"
     if n >= SELECT_FROM and limit <= min(SELECT_MOST, n // SELECT_PART):
         method = "select"
@@ -62,7 +64,8 @@ def sort_plan(dtype: DType, rows: int, n: int, limit: int, threads: int) -> Sort
 
 
 def sort_kernel(dtype: DType, descending: bool, method: str, target: Target) -> tuple[str, str]:
-    """(name, LLVM IR) of the kernel: out[row, k] = position of the k-th element of row in order."""
+    """(name, LLVM IR) of the kernel: out[row, k] = position of the element of row that comes
+    at place first + k in order."""
     name = f"sort_{dtype.name}_{'down' if descending else 'up'}_{method}"
     module = Module(target.attributes)
     f = module.function(name, KERNEL_ARGS)
@@ -82,6 +85,7 @@ class _Sort:
                  for place, name in enumerate(SORT_SLOTS)}
         self.x, self.out = slots["x"], slots["out"]
         self.rows, self.n, self.limit = slots["rows"], slots["n"], slots["limit"]
+        self.first = slots["first"]
         thread = f.cast("zext", f.args["thread"], "i64")
         self.front = f.gep(slots["work"], f.mul(thread, slots["work_stride"]), "i8")
         self.back = f.gep(self.front, self.n, self.word)
@@ -93,6 +97,7 @@ class _Sort:
         self.counts = f.array("i64", 256 * (self.bits // 8))
         self.bins = f.array("i64", 1 << SIEVE_BITS) if method == "sieve" else None
         source, target = f.var("ptr"), f.var("ptr")
+        self.below = f.var("i64", 0)  # how many come before the words that are sorted
         row_of = {"merge": self._by_merging, "radix": self._by_digits, "sieve": self._by_sieve,
                   "select": self._by_selection}
         with f.loop(f.udiv(f.mul(self.rows, chunk), count),
@@ -101,9 +106,10 @@ class _Sort:
             source.set(self.front)
             target.set(self.back)
             row_of[method](start, source, target)
-            done, results = source.get(), f.mul(row, self.limit)
-            with f.loop(0, self.limit) as i:
-                word = f.load(self.word, done, i)
+            count = f.sub(self.limit, self.first)
+            results, skipped = f.mul(row, count), f.sub(self.first, self.below.get())
+            with f.loop(0, count) as i:
+                word = f.load(self.word, source.get(), f.add(skipped, i))
                 place = f.cast("trunc", f.and_(word, (1 << self.bits) - 1), "i64")
                 f.store(place, self.out, f.add(results, i))
 
@@ -248,7 +254,8 @@ class _Sort:
 
     # ------------------------------------------------------------------ the first of a long row
     def _by_sieve(self, start: Value, source, target) -> None:
-        """Keep what is no larger, by its leading bits, than the last one wanted; sort that."""
+        """Keep what lies, by its leading bits, between the first and the last one wanted; sort
+        that."""
         f = self.f
         lowest, shift = self._range(start)
 
@@ -259,19 +266,22 @@ class _Sort:
         with f.loop(0, self.n) as i:
             value = bin_of(self._key(f.add(start, i)))
             f.store(f.add(f.load("i64", self.bins, value), 1), self.bins, value)
-        total, bound, kept = f.var("i64"), f.var("i64"), f.var("i64")
-        total.set(0)
-        bound.set(0)
-        kept.set(0)
+        total, low, bound, kept = (f.var("i64") for _ in range(4))
+        for var in (total, low, bound, kept):
+            var.set(0)
         with f.loop(0, 1 << SIEVE_BITS) as value:
+            early = f.cmp("sle", total.get(), self.first)
+            low.set(f.select(early, value, low.get()))
+            self.below.set(f.select(early, total.get(), self.below.get()))
             bound.set(f.select(f.cmp("slt", total.get(), self.limit), value, bound.get()))
             total.set(f.add(total.get(), f.load("i64", self.bins, value)))
-        last = bound.get()
+        start_bin, last = low.get(), bound.get()
         with f.loop(0, self.n) as i:
             key = self._key(f.add(start, i))
             value = bin_of(key)
             f.store(self._word(key, i), self.front, kept.get())
-            inside = f.cast("zext", f.cmp("sle", value, last), "i64")
+            inside = f.and_(f.cmp("sge", value, start_bin), f.cmp("sle", value, last))
+            inside = f.cast("zext", inside, "i64")
             kept.set(f.add(kept.get(), inside))
         n = kept.get()
         with f.when_else(f.cmp("slt", n, RADIX_FROM[self.bits // 8])) as otherwise:

@@ -9,6 +9,7 @@ lent to a tensor is not counted.
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,3 +118,9 @@ def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
     """The statistics as a small table, in MiB."""
     rows = [f"{name:36}{value / 2**20:12.1f} MiB" for name, value in memory_stats().items()]
     return "\n".join(["memory of CPU tensors", *rows])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return importlib.import_module("flambeau.cpu.amp")
+    raise AttributeError(f"module 'flambeau.cpu' has no attribute {name!r}", name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from flambeau.core.device import unavailable
@@ -54,6 +55,8 @@ def _missing(name: str) -> Any:
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    if name == "amp":
+        return importlib.import_module("flambeau.cuda.amp")
     if name in _FUNCTIONS:
         return _raiser(name)
     raise AttributeError(f"module 'flambeau.cuda' has no attribute {name!r}: Flambeau runs on the "

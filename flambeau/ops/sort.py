@@ -32,12 +32,13 @@ def _from_last(x: Value, at: int) -> Value:
     return p.permute(x, [*order[:at], x.ndim - 1, *order[at:]])
 
 
-def _order(name: str, x: Value, at: int, descending: bool, limit: int | None = None) -> Value:
-    """The positions along dimension `at` in order, or the first `limit` of them."""
+def _order(name: str, x: Value, at: int, descending: bool, limit: int | None = None,
+           first: int = 0) -> Value:
+    """The positions along dimension `at` in order, or those from `first` up to `limit`."""
     if x.dtype.is_complex:
         raise RuntimeError(f" {name.capitalize()} does not support complex dtypes on CPU")
     plain = convert(x, dtypes.uint8) if x.dtype.kind == "b" else x
-    return _from_last(p.argsort(_to_last(plain, at), descending, limit), at)
+    return _from_last(p.argsort(_to_last(plain, at), descending, limit, first), at)
 
 
 def _at(x: Value, at: int, index: Value) -> Value:
@@ -106,7 +107,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {at}")
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()
-    index = p.slice_dim(_order("kthvalue", input, at, False, k), at, k - 1, 1, 1)
+    index = _order("kthvalue", input, at, False, k, k - 1)
     return _kept(at, keepdim, _at(input, at, index), index)
 
 
@@ -115,19 +116,20 @@ def _middle(name: str, x: Value, at: int, ignore_nan: bool) -> Value:
     """Where along `at` the lower median is; the first NaN, unless those do not count."""
     if not x.shape[at]:
         raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
-    order, size = _order(name, x, at, False), x.shape[at]
+    size = x.shape[at]
+    half = (size - 1) // 2
     if x.dtype.is_integral:
-        return p.slice_dim(order, at, (size - 1) // 2, 1, 1)
+        return _order(name, x, at, False, half + 1, half)
+    if not ignore_nan:
+        middle = _order(name, x, at, False, half + 1, half)
+        largest = p.reshape(p.reduce_arg(x, (at,), True), middle.shape)  # the first NaN, if any
+        value = _at(x, at, largest)
+        return p.where(p.ne(value, value), largest, middle)
     missing = _nan_count(x, at)
-    whole = p.filled(size, missing)
-    known = p.sub(whole, missing)
-    if ignore_nan:
-        one = p.filled(1, known)
-        rank = p.shift_right(p.maximum(p.sub(known, one), p.zero_like(known)), one)
-    else:
-        none = p.eq(missing, p.zero_like(missing))
-        rank = p.where(none, p.filled((size - 1) // 2, missing), known)
-    return _at(order, at, rank)
+    known = p.sub(p.filled(size, missing), missing)
+    one = p.filled(1, known)
+    rank = p.shift_right(p.maximum(p.sub(known, one), p.zero_like(known)), one)
+    return _at(_order(name, x, at, False, half + 1), at, rank)
 
 
 def _median(name: str, x: Value, dim: int, keepdim: bool, ignore_nan: bool):

@@ -42,7 +42,8 @@ class State(NamedTuple):
     depth: int = 0
 
 
-_STATE: ContextVar[State] = ContextVar("flambeau_autocast", default=State())
+_OFF = State()
+_STATE: ContextVar[State] = ContextVar("flambeau_autocast", default=_OFF)
 current: Callable[[], State] = _STATE.get
 """The state of this thread."""
 

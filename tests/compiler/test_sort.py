@@ -124,6 +124,27 @@ def test_the_first_few_of_a_row(dtype: str, size: int) -> None:
             np.testing.assert_array_equal(found.indices.numpy(), expected)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "int64", "float16", "float32"])
+@pytest.mark.parametrize("size", [255, 2048, 9001])
+def test_one_place_of_long_rows(dtype: str, size: int) -> None:
+    """kthvalue and the medians look for one place in the order, not for the whole of it."""
+    rng = np.random.default_rng(size)
+    rows = [rng.integers(-100, 100, size), rng.standard_normal(size) * 1000, np.zeros(size),
+            np.arange(size)[::-1]]
+    if dtype.startswith("float"):
+        rows += [rng.choice(SPECIAL, size), np.full(size, np.nan)]
+    array = np.stack(rows).astype(dtype)
+    x, whole = torch.tensor(array), order(array, 1)
+    for k in (1, size // 4, (size + 1) // 2, size):
+        np.testing.assert_array_equal(torch.kthvalue(x, k, 1).indices.numpy(), whole[:, k - 1])
+    missing = np.isnan(array)
+    middle = np.where(missing.any(1), missing.argmax(1), whole[:, (size - 1) // 2])
+    np.testing.assert_array_equal(torch.median(x, 1).indices.numpy(), middle)
+    rank = np.maximum((~missing).sum(1) - 1, 0) // 2
+    np.testing.assert_array_equal(torch.nanmedian(x, 1).indices.numpy(),
+                                  whole[np.arange(len(rows)), rank])
+
+
 def test_medians_and_nan() -> None:
     array = values("float64", 4, 9)
     array[1, 3] = array[2, :] = np.nan

@@ -9,14 +9,15 @@ __all__ = ["ARGSORT", "argsort"]
 
 
 def _infer_position(inputs, attrs):
-    return inputs[0].shape[:-1] + (attrs[1],), dtypes.int64
+    return inputs[0].shape[:-1] + (attrs[1] - attrs[2],), dtypes.int64
 
 
 ARGSORT = Primitive("argsort", "sort", _infer_position)
 ARGSORT.differentiable = False
 
 
-def argsort(x: Value, descending: bool, limit: int | None = None) -> Value:
+def argsort(x: Value, descending: bool, limit: int | None = None, first: int = 0) -> Value:
     """For every row (the last dimension) the positions of its elements in order. Equal elements
-    keep theirs; NaN is larger than everything. Of each row only the first `limit` are found."""
-    return ARGSORT(x, attrs=(descending, x.shape[-1] if limit is None else limit))
+    keep theirs; NaN is larger than everything. Of each row only those from the place `first` up to
+    the place `limit` in order are found."""
+    return ARGSORT(x, attrs=(descending, x.shape[-1] if limit is None else limit, first))
