@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["compile", "CaptureError"]
+__all__ = ["CaptureError", "compile", "mark_dynamic", "mark_static"]
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,
@@ -72,4 +72,8 @@ def __getattr__(name: str) -> Any:
         from flambeau.compile.capture import CaptureError
 
         return CaptureError
+    if name in ("mark_dynamic", "mark_static"):
+        from flambeau.compile import dynamic
+
+        return getattr(dynamic, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import sys
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
@@ -18,6 +19,7 @@ from flambeau.compile.deferral import deferring, possible
 from flambeau.compile.differentiable import trace_backward
 from flambeau.compile.dynamic import Cautious, Shapes, SymbolicError
 from flambeau.compile.guards import Following, Guard, Sharing
+from flambeau.compile.origins import BEGINS
 from flambeau.compile.reach import Reach
 from flambeau.compile.recording import Gradients, Recording
 from flambeau.compile.replay import Replay
@@ -198,7 +200,8 @@ class _Run:
         with self.symbols or contextlib.nullcontext():
             result = self._record()
         if self.finished is not None:
-            self._keep(*self.finished)
+            with collector_paused():
+                self._keep(*self.finished)
         return result
 
     def _record(self) -> Any:
@@ -397,6 +400,9 @@ class _Run:
         return result
 
 
+BEGINS.add(_Run._observed.__code__)
+
+
 def _groups(item: Any) -> list:
     groups = getattr(item, "param_groups", None) if not isinstance(item, type) else None
     return groups if isinstance(groups, list) else []
@@ -410,6 +416,19 @@ def _computed(shape: Any) -> list[Computed]:
 
 
 MIXED = "mixed"
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for cycles meanwhile: planning makes very many objects and no garbage in cycles,
+    and a quarter of its time would go into looking for some."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def sharing(leaves: Sequence, owners: Sequence[int]) -> Any:

@@ -14,12 +14,13 @@ from flambeau.compile import compile
 from flambeau.compile.choices import BACKENDS
 from flambeau.compile.compiled import Compiled
 from flambeau.compile.deferral import deferring
+from flambeau.compile.planning import plan
 from flambeau.compile.stance import STANCES, current, enter, leave
 from flambeau.tensor import dispatch, launches
 
 __all__ = ["allow_in_graph", "assume_constant_result", "compile", "cudagraph_mark_step_begin",
            "disable", "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends",
-           "nested_compile_region", "reset", "set_stance", "substitute_in_graph"]
+           "nested_compile_region", "plan", "reset", "set_stance", "substitute_in_graph"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

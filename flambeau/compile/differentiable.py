@@ -33,6 +33,7 @@ from flambeau.autograd.tape import (
     node_type,
 )
 from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
+from flambeau.compile.origins import WALKS
 from flambeau.compile.partition import numbered, shared, to_save, without, zeros
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
@@ -230,6 +231,9 @@ class _Walk:
                     if grad is not None:
                         grad = engine.validate(node, index, grad, edge[0].output_metas[edge[1]])
                     self.add(*edge, grad, bits)
+
+
+WALKS.add(_Walk.run.__code__)
 
 
 def _has_hooks(node: Node) -> bool:

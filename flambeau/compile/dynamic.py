@@ -47,10 +47,14 @@ Shape = tuple[tuple[int, ...], ...]
 """The shapes of all arguments."""
 
 
-def mark_dynamic(tensor: Any, index: int | Sequence[int], *, hint_override: int | None = None,
-                 min: int | None = None, max: int | None = None,
-                 specialize_on: Sequence | None = None) -> None:
+def mark_dynamic(tensor: Any, index: int | Sequence[int], *, min: int | None = None,
+                 max: int | None = None) -> None:
     """Say that dimensions of an argument will vary: the first capture is made for all sizes.
+
+    Args:
+        index: the dimension, or several.
+        min, max: accepted as in PyTorch; which sizes a program serves is found out from what the
+            function does with them.
 
     Raises:
         IndexError: there is no such dimension.

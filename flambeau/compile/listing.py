@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.compiler.fusing import fuse
 from flambeau.compiler.nest import Loop, Phase
-from flambeau.compiler.schedule import LibraryStep
+from flambeau.compiler.program import Planner, buffer_for
+from flambeau.compiler.schedule import LibraryStep, schedule
+from flambeau.compiler.simplify import simplify
 from flambeau.compiler.sweeps import Nest
+from flambeau.compiler.target import host
+from flambeau.runtime.pool import get_num_threads
 
-__all__ = ["buffer_name", "listed", "shape_text"]
+__all__ = ["buffer_name", "listed", "passes", "shape_text"]
 
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">",
           "ge": ">=", "eq": "==", "ne": "!="}
@@ -44,12 +49,13 @@ def _nest(nest: Nest) -> list[str]:
     lines = []
     if len(nest.sweeps) > 1 and nest.rows:
         lines.append("for each row " + names.loops(nest.rows) + ":")
+    rows = {row.var for row in nest.rows} if lines else set()
     margin = "  " if lines else ""
     for sweep in nest.sweeps:
         if len(sweep) > 1:
             lines.append(f"{margin}in one loop:")
         indent = margin + ("  " if len(sweep) > 1 else "")
-        lines += [indent + names.phase(phase) for phase in sweep]
+        lines += [indent + names.phase(phase, rows) for phase in sweep]
     return lines
 
 
@@ -88,8 +94,9 @@ class _Names:
     def loops(self, loops: Sequence[Loop]) -> str:
         return ", ".join(f"{self.of(loop.var)} < {loop.extent}" for loop in loops)
 
-    def phase(self, phase: Phase) -> str:
-        loops = self.loops(phase.loops())
+    def phase(self, phase: Phase, rows: Collection[int] = ()) -> str:
+        """A line for a phase; `rows` are loops that were told already."""
+        loops = self.loops([loop for loop in phase.loops() if loop.var not in rows])
         target = f"{buffer_name(phase.target)}[{self.index(phase.where)}]"
         value = self.text(phase.value)
         if len(value) > LONGEST:
@@ -139,3 +146,40 @@ class _Names:
         if kind == "quotient":
             return f"({self.index(expr.data[0])}) / {expr.data[1]}"
         return f"{kind}({', '.join(args)})"
+
+
+def passes(recording: Any, program: Any) -> dict[str, str]:
+    """What each pass of the compiler makes of a captured program, as text.
+
+    Args:
+        recording: of the list `compiled.recordings`, which is filled if it is set to a list before
+            the first call.
+        program: the program that was made of it.
+
+    The passes: "capture", "simplify", "schedule", "fuse", "nests", "reuse".
+    """
+    told = {"capture": str(recording.graph)}
+    graph, effects = simplify(recording.graph, recording.effects)
+    told["simplify"] = str(graph)
+    given, made = program.layouts
+    count = len(program.metas)
+    aliases = {count + i: source for i, source in enumerate(program.updated)}
+    inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(given)]
+    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
+
+    def planner() -> Planner:
+        scheduled = schedule(graph, [*inputs, *[None] * program.count], outputs, aliases, effects)
+        return Planner(scheduled, host(), get_num_threads(), aliases)
+
+    told["schedule"] = _lines(planner().scheduled.steps)
+    first = planner()
+    told["fuse"] = _lines(fuse(first.scheduled.steps, first._memory, first._var))
+    steps, shared = planner().settled()
+    told["nests"] = _lines(steps)
+    told["reuse"] = "\n".join(f"temp{new} takes the memory of temp{old}"
+                              for new, old in shared.items())
+    return told
+
+
+def _lines(steps: Sequence[Any]) -> str:
+    return "\n".join(line for step in steps for line in listed(step))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from flambeau.core.errors import Location, describe, is_internal
 from flambeau.ir.graph import Value, mark
 
-__all__ = ["Origin", "Origins"]
+__all__ = ["BEGINS", "Origin", "Origins", "WALKS", "passes"]
 
 _OPTIM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "optim") + os.sep
 
@@ -75,7 +75,8 @@ class Origins:
         return self.entries[at] if at < len(self.entries) else None
 
     def _origin(self, name: str, frame: FrameType | None) -> Origin:
-        module_call, passes, end = _codes()
+        module_call, backwards = _module_call(), passes()
+        last = frame.f_code
         location: Location | None = None
         modules: list[Any] = []
         group = ""
@@ -83,18 +84,18 @@ class Origins:
             code = frame.f_code
             if code is module_call:
                 modules.append(frame.f_locals["self"])
-            elif code in passes:
+            elif code in backwards:
                 found = self._of_node(frame.f_locals.get("node"))
                 if found is not None:
                     return found._replace(stage="backward")
-            elif code is end:
+            elif code in BEGINS:
                 break
             elif not group and code.co_name == "step" and code.co_filename.startswith(_OPTIM):
                 group = f"{type(frame.f_locals.get('self')).__name__}.step"
             if location is None and not is_internal[code.co_filename]:
                 location = code, frame.f_lasti
             frame = frame.f_back
-        where = location or (end, 0)
+        where = location or (last, 0)
         if group:
             return Origin(name, where, group, "optimizer")
         return Origin(name, where, self._path(modules[-1], modules[0]) if modules else "",
@@ -118,15 +119,25 @@ class Origins:
         return self._known[key]
 
 
+WALKS: set[CodeType] = set()
+"""Functions that run a tape backwards, besides the engine; `node` is what they are at."""
+
+BEGINS: set[CodeType] = set()
+"""Functions that call what is captured."""
+
+
 @functools.cache
-def _codes() -> tuple[CodeType, frozenset[CodeType], CodeType]:
-    """(the call of a module, what runs the tape backwards, where a capture begins)."""
+def passes() -> frozenset[CodeType]:
+    """All functions that run a tape backwards."""
     from flambeau.autograd import engine
-    from flambeau.compile.compiled import _Run
-    from flambeau.compile.differentiable import _Walk
+
+    runs = [getattr(holder, "run", None) for holder in vars(engine).values()
+            if isinstance(holder, type) and holder.__module__ == engine.__name__]
+    return frozenset([run.__code__ for run in runs if run is not None]) | WALKS
+
+
+@functools.cache
+def _module_call() -> CodeType:
     from flambeau.nn.modules.module import Module
 
-    passes = [getattr(holder, "run", None) for holder in vars(engine).values()
-              if isinstance(holder, type) and holder.__module__ == engine.__name__]
-    codes = [run.__code__ for run in (*passes, _Walk.run) if run is not None]
-    return Module.__call__.__code__, frozenset(codes), _Run._observed.__code__
+    return Module.__call__.__code__

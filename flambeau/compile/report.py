@@ -329,7 +329,7 @@ def backward_reports(replay: Any, title: str, times: bool) -> list[Report]:
 
 def segment_report(program: Any, title: str, times: bool) -> Report:
     """Of a captured part."""
-    tensors, numbers, results, updates = program.counts
+    tensors, numbers, *_ = program.counts
     layouts = program.layouts
     return _plain_report(program.plan, program.program, None, layouts[:tensors],
                          layouts[tensors:], numbers, title, times and not numbers)

@@ -7,6 +7,7 @@ copy of their state.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import time
 from collections.abc import Sequence
@@ -107,10 +108,10 @@ def _singles(program: Program, arguments: Sequence[int | float], exchanged: dict
             slots[slot] = int(np.float64(arguments[argument]).view(np.int64))
         else:
             slots[slot] = arguments[argument] + offset
-    starts = sorted({first for _, first, _ in program.steps} | {len(slots)})
-    following = dict(zip(starts, starts[1:], strict=False))
+    starts = sorted({first for _, first, _ in program.members} | {len(slots)})
+    following = dict(itertools.pairwise(starts))
     singles = []
-    for kernel, first, nchunks in program.steps:
+    for kernel, first, nchunks in program.members:
         end = following.get(first, first)
         patches = [(2 + slot - first, STATUS, 0) for slot in range(first, end) if slot in status]
         singles.append(Program.build([(kernel, 2, nchunks)], patches, [],

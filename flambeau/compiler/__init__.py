@@ -16,7 +16,7 @@ __all__: list[str] = []
 _USERS = frozenset((
     "allow_in_graph", "assume_constant_result", "compile", "cudagraph_mark_step_begin", "disable",
     "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends",
-    "load_cache_artifacts", "nested_compile_region", "reset", "save_cache_artifacts",
+    "load_cache_artifacts", "nested_compile_region", "plan", "reset", "save_cache_artifacts",
     "set_stance", "substitute_in_graph", "wrap_numpy"))
 
 

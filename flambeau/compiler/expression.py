@@ -116,7 +116,7 @@ class Expr:
     large they are and however often they use their parts.
     """
 
-    __slots__ = ("__weakref__", "kind", "dtype", "args", "data")
+    __slots__ = ("__weakref__", "_loads", "_order", "args", "data", "dtype", "kind")
 
     kind: str
     dtype: DType
@@ -132,6 +132,7 @@ class Expr:
             return known
         made = super().__new__(cls)
         made.kind, made.dtype, made.args, made.data = kind, dtype, args, data
+        made._order = made._loads = None
         return _expressions.setdefault(key, made)
 
     def indices(self) -> list[Index]:
@@ -153,9 +154,37 @@ class Expr:
             below = below + tuple(expr for expr, _ in index.dynamic)
         return below
 
+    def order(self) -> tuple[Expr, ...]:
+        """This expression and all under it, children first, each once."""
+        if self._order is None:
+            self._order = _children_first(self)
+        return self._order
+
+    def loads(self) -> tuple[Expr, ...]:
+        """The loads among those."""
+        if self._loads is None:
+            self._loads = tuple([expr for expr in self.order() if expr.kind == "load"])
+        return self._loads
+
 
 def _spelled(constant: object) -> object:
     return constant if is_symbolic(constant) else repr(constant)
+
+
+def _children_first(root: Expr) -> tuple[Expr, ...]:
+    order: list[Expr] = []
+    seen: set[Expr] = set()
+    stack = [(root, False)]
+    while stack:
+        expr, ready = stack.pop()
+        if ready:
+            order.append(expr)
+        elif expr not in seen:
+            seen.add(expr)
+            stack.append((expr, True))
+            stack.extend((child, False) for child in reversed(expr.children())
+                         if child not in seen)
+    return tuple(order)
 
 
 _expressions: weakref.WeakValueDictionary[tuple, Expr] = weakref.WeakValueDictionary()

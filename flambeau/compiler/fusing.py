@@ -10,7 +10,7 @@ result, it gets no memory of its own where it can live in that of the last phase
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flambeau.compiler.convolution.matrix import image_matrix
 from flambeau.compiler.expression import Buffer, Expr, Index
@@ -49,6 +49,9 @@ FUSING: dict[str, Callable[[LibraryStep], tuple[int, int, int] | None]] = {
 None where this step cannot."""
 
 
+AHEAD = 64  # steps among which more phases are looked for that read what has been taken in
+
+
 def fuse(steps: Sequence[Phase | LibraryStep], memory: Memory, var: Callable[[], int]
          ) -> list[Phase | LibraryStep]:
     """Move elementwise phases into the products that they follow.
@@ -59,7 +62,7 @@ def fuse(steps: Sequence[Phase | LibraryStep], memory: Memory, var: Callable[[],
         var: gives fresh loop variables.
     """
     steps = list(steps)
-    access = _Access(memory)
+    access = _Access(memory, steps)
     position = 0
     while position < len(steps):
         step = steps[position]
@@ -74,17 +77,35 @@ def fuse(steps: Sequence[Phase | LibraryStep], memory: Memory, var: Callable[[],
 
 
 class _Access:
-    """What each step reads and writes, looked up once."""
+    """What each step reads and writes, looked up once, and where in the list the last readers are,
+    so that nobody looks further."""
 
-    def __init__(self, memory: Memory):
+    def __init__(self, memory: Memory, steps: Sequence[Phase | LibraryStep]):
         self.memory = memory
         self._known: dict[int, tuple[object, set, set]] = {}
+        self._place: dict[int, int] = {}
+        self._last: dict[object, int] = {}
+        for place, step in enumerate(steps):
+            self._place[id(step)] = place
+            for name in self.reads(step):
+                self._last[name] = place
 
     def reads(self, step: Phase | LibraryStep) -> set:
         return self._find(step)[1]
 
     def writes(self, step: Phase | LibraryStep) -> set:
         return self._find(step)[2]
+
+    def beyond(self, step: Phase | LibraryStep, names: Iterable) -> bool:
+        """Does no step from this one on read any of `names`?"""
+        return self._place[id(step)] > max((self._last.get(name, -1) for name in names),
+                                           default=-1)
+
+    def replaced(self, step: LibraryStep, other: Phase) -> None:
+        """`step` takes the place of `other`."""
+        place = self._place[id(step)] = self._place[id(other)]
+        for name in self.reads(step):
+            self._last[name] = max(place, self._last.get(name, -1))
 
     def _find(self, step: Phase | LibraryStep) -> tuple[object, set, set]:
         if id(step) not in self._known:
@@ -106,11 +127,9 @@ class _Candidate:
 
     def run(self) -> bool:
         """Whether the step moved down, past others, in the list."""
-        readers = [at for at in range(self.position + 1, len(self.steps))
-                   if self.own in self.access.reads(self.steps[at])]
-        if not readers or not isinstance(self.steps[readers[0]], Phase):
+        place = self._next_reader(self.position + 1)
+        if place is None or not isinstance(self.steps[place], Phase):
             return False
-        place = readers[0]
         if not self._may_sink(place):
             return False
         first = self._accepts(self.steps[place])
@@ -118,11 +137,22 @@ class _Candidate:
             return False
         self.taken.append(first)
         self._take_more(place + 1)
-        needed = any(self.own in self.access.reads(other) for other in self.steps[place + 1:])
+        needed = self._next_reader(place + 1) is not None
         step = dataclasses.replace(self.step, epilogue=tuple(self.taken))
-        self.steps[place] = step if needed else self._without_own_memory(step)
+        step = step if needed else self._without_own_memory(step)
+        self.access.replaced(step, self.steps[place])
+        self.steps[place] = step
         del self.steps[self.position]
         return place > self.position + 1
+
+    def _next_reader(self, start: int) -> int | None:
+        """The first step from `start` on that reads the product's result."""
+        for at in range(start, len(self.steps)):
+            if self.access.beyond(self.steps[at], (self.own,)):
+                return None
+            if self.own in self.access.reads(self.steps[at]):
+                return at
+        return None
 
     def _may_sink(self, place: int) -> bool:
         """Nothing between here and `place` writes what the product reads, or its result."""
@@ -136,8 +166,10 @@ class _Candidate:
         passed_reads: set = set()
         passed_writes: set = set()
         at = start
-        while at < len(self.steps):
+        while at < min(len(self.steps), start + AHEAD):
             step = self.steps[at]
+            if self.access.beyond(step, mine):
+                return
             reads, writes = self.access.reads(step), self.access.writes(step)
             found = None
             if isinstance(step, Phase) and reads & mine and not (

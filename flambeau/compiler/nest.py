@@ -9,6 +9,7 @@ identity, and the slots' contents are the launch's arguments.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index
@@ -86,28 +87,22 @@ class Phase:
         return [*self.outer, *self.inner, *([self.lane] if self.lane else [])]
 
     def loads(self) -> list[Expr]:
-        return [expr for expr in walk(self.roots()) if expr.kind == "load"]
+        """The loads under `roots`, each once."""
+        roots = self.roots()
+        if len(roots) == 1:
+            return list(roots[0].loads())
+        return list(dict.fromkeys(load for root in roots for load in root.loads()))
 
     def roots(self) -> list[Expr]:
         roots = [self.value] + [expr for expr in (self.position, self.carry) if expr]
         return roots + [expr for expr, _ in self.where.dynamic]
 
 
-def walk(roots: list[Expr]) -> list[Expr]:
+def walk(roots: Sequence[Expr]) -> list[Expr]:
     """Every expression under `roots`, children first, each once."""
-    order: list[Expr] = []
-    seen: set[Expr] = set()
-    stack = [(root, False) for root in reversed(roots)]
-    while stack:
-        expr, ready = stack.pop()
-        if ready:
-            order.append(expr)
-        elif expr not in seen:
-            seen.add(expr)
-            stack.append((expr, True))
-            stack.extend((child, False) for child in reversed(expr.children())
-                         if child not in seen)
-    return order
+    if len(roots) == 1:
+        return list(roots[0].order())
+    return list(dict.fromkeys(itertools.chain.from_iterable(root.order() for root in roots)))
 
 
 def rewrite(phase: Phase, move: Callable[[Index], Index],

@@ -2,8 +2,8 @@
 
 The passes, in order: take complex numbers apart, simplify, schedule, fuse epilogues into products,
 cut long sums (into blocks that can run in parallel and round alike on any number of threads),
-gather phases in nests and sweeps, shrink temporaries, find results that take over memory, cut long
-loops, canonicalise, place everything in one block.
+gather phases in nests and sweeps, shrink temporaries, find results that take over memory, find
+steps that may run at the same time, cut long loops, canonicalise, place everything in one block.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.cutting import STRIP, Temporaries, cut
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.fusing import fuse
+from flambeau.compiler.horizontal import Batch, batches, independent
 from flambeau.compiler.nest import (
     Loop,
     Phase,
@@ -64,6 +65,7 @@ class Plan:
         work: rough amount of work, to decide whether to let other Python threads run meanwhile.
         values: what each argument or temporary holds, by (kind, number): for those who explain.
         places: the arena's parts, (kind, number, offset, bytes, first step, last step).
+        batches: which steps run as one job, in order.
     """
 
     steps: list[Step]
@@ -72,6 +74,7 @@ class Plan:
     work: int
     values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
     places: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
+    batches: list[Batch] = dataclasses.field(default_factory=list)
 
     def forget_sources(self) -> None:
         """Keep what runs, not what tells how it came about."""
@@ -82,14 +85,17 @@ class Plan:
 
 def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
          threads: int, aliases: Mapping[int, int] | None = None,
-         effects: Sequence[Value] = ()) -> Plan:
-    """Compile `graph` for these argument layouts; `aliases` and `effects`: see `schedule`."""
+         effects: Sequence[Value] = (), together: bool = True) -> Plan:
+    """Compile `graph` for these argument layouts; `aliases` and `effects`: see `schedule`.
+
+    `together`: steps that do not depend on one another may run at the same time. Arguments that are
+    written must then overlap no others, but for what `aliases` says."""
     if has_complex(graph):
         graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
                                                                  aliases or {}, effects)
     graph, effects = simplify(graph, effects)
     scheduled = schedule(graph, inputs, outputs, aliases, effects)
-    return Planner(scheduled, target, threads, aliases or {}).run()
+    return Planner(scheduled, target, threads, aliases or {}).run(together)
 
 
 class Planner:
@@ -105,16 +111,25 @@ class Planner:
         self.next_var = 1 << 30
         self.nests = Nests(self._memory, self._lanes)
 
-    def run(self) -> Plan:
+    def run(self, together: bool) -> Plan:
         planned, shared = self.settled()
+        groups = self.independent(planned, shared) if together else [0] * len(planned)
         steps: list[tuple[Step, int]] = []
-        for step in planned:
+        for step, group in zip(planned, groups, strict=True):
             made = [self.nest(step)] if isinstance(step, Nest) else libraries.steps(
                 step, self.target, self.threads)
             for each, _ in made:
-                each.source = step
+                each.source, each.group = step, group if len(made) == 1 else 0
             steps += made
-        return assembled(steps, self.temps, shared, self.scheduled.values)
+        return assembled(steps, self.temps, shared, self.scheduled.values, self.threads)
+
+    def independent(self, planned: Sequence, shared: Mapping[int, int]) -> list[int]:
+        """For each nest or library step the number of its set of independent ones."""
+        def memory(buffer: Buffer) -> tuple[str, int]:
+            kind, number = self._memory(buffer)
+            return kind, root_of(number, shared) if kind == "temp" else number
+
+        return independent(planned, memory)
 
     def settled(self) -> tuple[list, Mapping[int, int]]:
         """(nests and library steps, which temporary takes over whose memory)."""
@@ -302,34 +317,50 @@ def _sweep_lanes(sweep: Sequence[Phase]) -> int:
 
 # ---------------------------------------------------------------------- memory
 def assembled(steps: Sequence[tuple[Step, int]], temps: Sequence[Buffer],
-              shared: Mapping[int, int], values: dict[tuple[str, int], Value]) -> Plan:
+              shared: Mapping[int, int], values: dict[tuple[str, int], Value],
+              threads: int) -> Plan:
     """The plan of these kernel calls, each with its amount of work."""
-    arena = _Arena(temps, [step for step, _ in steps], shared)
+    joined = batches(steps, threads, GRAIN)
+    arena = _Arena(temps, [step for step, _ in steps], shared, joined)
     checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                   for step, _ in steps for slot in step.slots)
     return Plan([step for step, _ in steps], arena.size, checked,
-                sum(work for _, work in steps), values, arena.places)
+                sum(work for _, work in steps), values, arena.places, joined)
+
+
+def root_of(number: int, shared: Mapping[int, int]) -> int:
+    """The temporary whose memory a temporary has in the end."""
+    while number in shared:
+        number = shared[number]
+    return number
 
 
 class _Arena:
     """Places temporaries and workspaces in one block; what lives at different times may share, and
-    what `shared` says takes over the memory of another temporary."""
+    what `shared` says takes over the memory of another temporary. The steps of a batch run at one
+    time."""
 
-    def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step], shared: Mapping[int, int]):
+    def __init__(self, temps: Sequence[Buffer], steps: Sequence[Step], shared: Mapping[int, int],
+                 joined: Sequence[Batch]):
         self.size = 0
         self.shared = shared
+        spans = [(position, position) for position in range(len(steps))]
+        for batch in joined:
+            whole = batch.first, batch.last
+            spans[batch.first:batch.last + 1] = [whole] * (batch.last + 1 - batch.first)
         lives: dict[tuple[str, int], list[int]] = {}
         for position, step in enumerate(steps):
+            begin, end = spans[position]
             for slot in step.slots:
                 if isinstance(slot, Pointer) and slot.kind in ("temp", "work"):
                     name = self._name(slot, position - step.after)
-                    lives.setdefault(name, [position, position])[1] = position
+                    lives.setdefault(name, [begin, end])[1] = end
         placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
         offsets: dict[tuple[str, int], int] = {}
         self.places: list[tuple[str, int, int, int, int, int]] = []
         sizes = {name: self._bytes(name, temps, steps) for name in lives}
         for number in shared:
-            root = "temp", self._root(number)
+            root = "temp", root_of(number, shared)
             sizes[root] = max(sizes[root], self._bytes(("temp", number), temps, steps))
         for name in sorted(lives, key=lambda name: -sizes[name]):
             first, last = lives[name]
@@ -348,12 +379,8 @@ class _Arena:
                     step.slots[at] = Pointer("arena", 0, offsets[name] + slot.offset)
 
     def _name(self, slot: Pointer, position: int) -> tuple[str, int]:
-        return slot.kind, self._root(slot.number) if slot.kind == "temp" else position
-
-    def _root(self, number: int) -> int:
-        while number in self.shared:
-            number = self.shared[number]
-        return number
+        number = root_of(slot.number, self.shared) if slot.kind == "temp" else position
+        return slot.kind, number
 
     @staticmethod
     def _bytes(name: tuple[str, int], temps: Sequence[Buffer], steps: Sequence[Step]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import same_shape
-from flambeau.core.symbolic import hint, is_symbolic
+from flambeau.core.symbolic import hint, is_symbolic, key_of
 from flambeau.ir.graph import Graph, Value, constant, sort
 
 __all__ = ["simplify"]
@@ -90,7 +90,8 @@ class _Simplifier:
         if kind == "random" or kind == "source" and name not in ("constant", "iota"):
             return value
         return (value.prim, tuple([self.number[operand] for operand in value.inputs]),
-                _spelled(value.attrs), tuple(value.shape), value.dtype, value.number)
+                _spelled(key_of(value.attrs)), key_of(tuple(value.shape)), value.dtype,
+                value.number)
 
 
 def _serial(value: Value) -> int:
@@ -112,7 +113,8 @@ def _unchanged(value: Value, inputs: Sequence[Value]) -> Value | None:
     name = value.prim.name
     if name == "stop_gradient":
         return inputs[0]
-    if not inputs or not same_shape(inputs[0].shape, value.shape) or value.number != inputs[0].number:
+    if not inputs or value.number != inputs[0].number or not same_shape(
+            inputs[0].shape, value.shape):
         return None
     if name == "cast":
         return _cast_back(value, inputs[0])

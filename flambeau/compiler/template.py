@@ -57,13 +57,14 @@ class Template:
             planner = Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads,
                               aliases)
             planned, self.shared = planner.settled()
+            self.groups = planner.independent(planned, self.shared)
             self.parts = [_Kernel(*planner.nest(step)) if isinstance(step, Nest)
                           else _Library(step, target, threads) for step in planned]
         finally:
             environment.remove(env)
             env.closed, env.planning = True, False
             made, env.guards = env.guards, known
-        self.temps = planner.temps
+        self.temps, self.threads = planner.temps, threads
         self.guards: dict[tuple, Guard] = {
             key: guard for key, guard in made.items() if key not in known}
 
@@ -77,9 +78,14 @@ class Template:
         if broken is not None:
             raise Unfit(str(broken))
         settler = Settler(valuation.number)
-        steps = [step for part in self.parts for step in part.steps(settler)]
+        steps = []
+        for part, group in zip(self.parts, self.groups, strict=True):
+            made = part.steps(settler)
+            if len(made) == 1:
+                made[0][0].group = group
+            steps += made
         return assembled(steps, [settler.tree(temp) for temp in self.temps], self.shared,
-                         {})
+                         {}, self.threads)
 
 
 class _Kernel:

@@ -397,7 +397,9 @@ class _Symbolic:
         return format(self.env.pin(self), spec)
 
     def __hash__(self) -> int:
-        return hash(self.key) if self.env.planning else hash(self.env.pin(self))
+        if self.env.planning or self.env.closed:  # what was planned is let go of later
+            return hash(self.key)
+        return hash(self.env.pin(self))
 
     def __bool__(self) -> bool:
         return self != 0

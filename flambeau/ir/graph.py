@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
-__all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "mark", "sort"]
+__all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "mark",
+           "sort"]
 
 _serial = itertools.count()
 mark = _serial.__next__

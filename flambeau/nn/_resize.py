@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core.arguments import need_tensor
+from flambeau.core.symbolic import float_of
 from flambeau.tensor import Tensor, functions
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
@@ -40,7 +41,7 @@ def _sizes(input: Tensor, size: Any, scale_factor: Any, recompute: bool | None, 
     if scale_factor is None:
         raise ValueError("either size or scale_factor should be defined")
     factors = tuple(float(f) for f in _per_dimension(scale_factor, rank, "scale_factor", input))
-    out = tuple(math.floor(float(s) * f) for s, f in zip(input.shape[2:], factors, strict=True))
+    out = tuple(math.floor(float_of(s) * f) for s, f in zip(input.shape[2:], factors, strict=True))
     return out, None if recompute or mode == "area" else factors
 
 

@@ -202,7 +202,8 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
         if wanted < 0 or (wanted == 0 and size):
             raise RuntimeError("split expects split_size be non-negative, but got "
                                f"split_size={wanted}")
-        wanted = [min(wanted, size - s) for s in range(0, size, wanted)] if size else [0]
+        count = -(-size // wanted) if size else 1
+        wanted = [*[wanted] * (count - 1), size - (count - 1) * wanted] if size else [0]
     elif sum(wanted) != size:
         raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {size} (input "
                            f"tensor's size at dimension {at}), but got split_sizes={list(wanted)}")

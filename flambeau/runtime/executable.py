@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from flambeau.compiler.horizontal import table, together_kernel
 from flambeau.compiler.nest import Float, Number, Pointer
 from flambeau.compiler.program import Plan
 from flambeau.runtime.launch import FLOAT, INTEGER, NUMBER, STATUS, Program
@@ -25,7 +26,7 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
     if plan.arena_bytes:
         kinds.append(INTEGER)
     template: list[int] = [0, 0]
-    steps, patches = [], []
+    members, patches = [], []
     for step in plan.steps:
         first = len(template)
         for slot in step.slots:
@@ -42,5 +43,19 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
             else:
                 template.append(int(slot))
         step.address = step.address or load_kernel(step.name, step.text())
-        steps.append((step.address, first, step.nchunks))
-    return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING)
+        members.append((step.address, first, step.nchunks))
+    steps = _joined(plan, members, template)
+    return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING, members)
+
+
+def _joined(plan: Plan, members: list, template: list[int]) -> list[tuple[int, int, int]]:
+    """The kernel calls, those of each batch as one; its table is added to the template."""
+    steps, at = [], 0
+    places = [first for _, first, _ in members]
+    for batch in plan.batches:
+        steps += members[at:batch.first]
+        kernel = load_kernel(*together_kernel())
+        steps.append((kernel, len(template), batch.nchunks))
+        template += table(batch, plan.steps, places, len(template))
+        at = batch.last + 1
+    return steps + members[at:]

@@ -58,23 +58,26 @@ class Program:
     point to, alive meanwhile.
     """
 
-    __slots__ = ("__weakref__", "_memory", "address", "kinds", "patches", "release_gil", "steps",
-                 "template")
+    __slots__ = ("__weakref__", "_memory", "address", "kinds", "members", "patches", "release_gil",
+                 "steps", "template")
 
     @classmethod
     def build(cls, steps: Sequence[tuple[int, int, int]], patches: Sequence[tuple[int, int, int]],
-              kinds: Sequence[int], template: Sequence[int], release_gil: bool = False) -> Program:
+              kinds: Sequence[int], template: Sequence[int], release_gil: bool = False,
+              members: Sequence[tuple[int, int, int]] | None = None) -> Program:
         """Lay a program out in memory.
 
         steps: (address of the kernel, index of its first slot, number of chunks).
         patches: (index of the slot, index of the argument or STATUS, bytes to add).
         kinds: INTEGER or FLOAT for each argument.
         template: every slot's value, 64-bit integers (floats as their bits); [0] and [1] are 0.
+        members: the steps apart where some of `steps` run several; kept for those who ask.
         Raises ValueError for indices out of range.
         """
         _check(steps, patches, kinds, template)
         self = cls.__new__(cls)
         self.steps, self.patches = tuple(steps), tuple(patches)
+        self.members = self.steps if members is None else tuple(members)
         self.kinds, self.template = tuple(kinds), tuple(template)
         self.release_gil = release_gil
         words = [0] * _HEADER_WORDS

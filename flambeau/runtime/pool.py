@@ -3,21 +3,26 @@
 It is native code made here (`run(kernel, args, nchunks)`), so a launch without the GIL needs no
 Python. Its threads are started by the first job that has more than one chunk.
 
-How a job is handed out. `work` is one atomic word, count << 32 | next: adding 1 to it claims chunk
-`next` of a job of `count` chunks, or, when next >= count, tells that nothing is left. A claim and
-the knowledge of which job it belongs to come from the same atomic operation, therefore
-- a thread that wakes late finds the word exhausted and goes back to sleep: nobody waits for it;
-- a thread cannot take a chunk of a finished job: a job finishes when `done` reaches `count`, that
-  is, after every claimed chunk has run; from then until the next job is published the word is
-  exhausted, and an addition that comes before the publishing store is overwritten by it;
-- kernel, args and `done` are written before the word is (release) and read after a claim
-  (acquire); they cannot change while a claimed chunk runs, since its job is not finished.
-`next` cannot overflow into `count`: a thread adds in vain at most twice for each job it notices.
+How a job is handed out. Its chunks are cut into *parts*, one for each thread: neighbours in memory
+and, as a program's kernels are cut alike, what the thread's core has in its cache since the last
+kernel. A part is one atomic word, end << 32 | next. Its thread claims `next` from the front; a
+thread whose own part is empty goes round the others and claims from their ends, so that it takes
+what their owners would come to last. Each claim exchanges the whole word, and is the only proof
+that there is a job:
+- a thread that wakes late finds every part empty and goes back to sleep: nobody waits for it;
+- a thread cannot take a chunk of a finished job: a job finishes when `done` reaches its number of
+  chunks, that is, after every claimed chunk has run; from then on all parts are empty until the
+  next job is published, whose chunk a late claim gets, rightly;
+- kernel, args, count and `done` are written before the parts are (release) and read after a claim
+  (acquire); they cannot change between a thread's claim and its report of it to `done`, since the
+  job is not finished before.
+A thread reports once for all chunks of a part, before it looks for more elsewhere.
 
 How threads sleep. They poll `generation`, which every job changes, `spin` times; then they announce
 themselves in `sleeping` and wait on it by futex. The publisher stores `generation`, then reads
 `sleeping` (both sequentially consistent): one of the two sees the other. The caller waits for the
-last chunks in the same way, on `done`, with `waiting` as its announcement.
+last chunks in the same way, on `done`, with `waiting` as its announcement. With more threads than
+processors they yield between polls: else they would keep from running what they wait for.
 
 A second caller (another Python thread, or a kernel) finds `busy` taken and runs its chunks itself,
 as thread 0: so a workspace that is picked by thread number must belong to one launch alone.
@@ -41,11 +46,15 @@ from flambeau.runtime import loader
 
 __all__ = ["get_num_threads", "handle", "run", "set_num_threads", "started_threads", "stop"]
 
-# Byte offsets in the pool's state. Words that different threads write lie in different cache lines.
-_WORK, _DONE, _WAITING, _KERNEL, _ARGS = 0, 64, 128, 192, 200
+# Byte offsets in the pool's state. Words that different threads write lie in different cache lines;
+# those of the parts two lines apart, since processors fetch lines in pairs.
+_DONE, _WAITING, _KERNEL, _ARGS, _COUNT, _PARTS = 64, 128, 192, 200, 208, 212
 _SLEEPING, _GENERATION, _BUSY, _ENTERED, _LEFT = 256, 320, 384, 448, 452
-_LIMIT, _STARTED, _SPIN = 512, 516, 520
-_BYTES = 1024
+_LIMIT, _STARTED, _SPIN, _CROWDED = 512, 516, 520, 524
+_PART, _STRIDE = 1024, 128
+_MOST_PARTS = 64  # with more threads, some begin in the same part
+_YIELD = 10  # pauses that a system call which yields takes as long as, about
+_BYTES = _PART + _MOST_PARTS * _STRIDE
 
 # Numbers of the futex system call.
 _FUTEX = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98, "loongarch64": 98,
@@ -82,6 +91,7 @@ define void @run(ptr %pool, ptr %kernel, ptr %args, i32 %n) nounwind {
 
 _THREADED = _SERIAL + """
 declare i64 @syscall(i64, ...)
+declare i32 @sched_yield()
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
@@ -98,38 +108,156 @@ define internal void @wake(ptr %word, i32 %n) nounwind {
   ret void
 }
 
-; Run chunks until none is left.
-define internal void @drain(ptr %pool, i32 %thread) nounwind {
+; What is done between polls: nothing, or what another thread of this processor has to do.
+define internal void @rest(i32 %crowded) nounwind alwaysinline {
+entry:
+  %shared = icmp ne i32 %crowded, 0
+  br i1 %shared, label %yield, label %pause
+yield:
+  %r = call i32 @sched_yield()
+  br label %out
+pause:
+  {pause}
+  br label %out
+out:
+  ret void
+}
+
+; The word of a part.
+define internal ptr @part(ptr %pool, i32 %index) nounwind alwaysinline {
+  %wide = zext i32 %index to i64
+  %distance = mul i64 %wide, {STRIDE}
+  %offset = add i64 %distance, {PART}
+  %word = getelementptr i8, ptr %pool, i64 %offset
+  ret ptr %word
+}
+
+; Take a chunk from the front or the end of a part; -1 when it is empty.
+define internal i32 @claim(ptr %word, i1 %end) nounwind alwaysinline {
+entry:
+  %first = load atomic i64, ptr %word monotonic, align 8
+  br label %look
+look:
+  %seen = phi i64 [ %first, %entry ], [ %now, %take ]
+  %next = trunc i64 %seen to i32
+  %high = lshr i64 %seen, 32
+  %stop = trunc i64 %high to i32
+  %some = icmp slt i32 %next, %stop
+  br i1 %some, label %take, label %none
+take:
+  %change = select i1 %end, i64 -4294967296, i64 1
+  %rest = add i64 %seen, %change
+  %pair = cmpxchg ptr %word, i64 %seen, i64 %rest acq_rel monotonic, align 8
+  %now = extractvalue { i64, i1 } %pair, 0
+  %got = extractvalue { i64, i1 } %pair, 1
+  br i1 %got, label %mine, label %look
+mine:
+  %last = sub i32 %stop, 1
+  %chunk = select i1 %end, i32 %last, i32 %next
+  ret i32 %chunk
+none:
+  ret i32 -1
+}
+
+; Run chunks of a part until it is empty and report them; whether that finished the job.
+define internal i1 @drain_part(ptr %pool, ptr %word, i1 %end, i32 %thread) nounwind {
 entry:
   %kernelp = getelementptr i8, ptr %pool, i64 {KERNEL}
   %argsp = getelementptr i8, ptr %pool, i64 {ARGS}
+  %countp = getelementptr i8, ptr %pool, i64 {COUNT}
   %donep = getelementptr i8, ptr %pool, i64 {DONE}
   %waitingp = getelementptr i8, ptr %pool, i64 {WAITING}
-  br label %claim
-claim:
-  %word = atomicrmw add ptr %pool, i64 1 acq_rel, align 8
-  %chunk = trunc i64 %word to i32
-  %high = lshr i64 %word, 32
-  %count = trunc i64 %high to i32
-  %mine = icmp ult i32 %chunk, %count
-  br i1 %mine, label %execute, label %out
+  br label %next
+next:
+  %ran = phi i32 [ 0, %entry ], [ %ran1, %execute ]
+  %chunk = call i32 @claim(ptr %word, i1 %end)
+  %empty = icmp slt i32 %chunk, 0
+  br i1 %empty, label %report, label %execute
 execute:
   %kernel = load ptr, ptr %kernelp
   %args = load ptr, ptr %argsp
-  call void %kernel(ptr %args, i32 %chunk, i32 %count, i32 %thread)
-  %before = atomicrmw add ptr %donep, i32 1 seq_cst, align 4
-  %now = add i32 %before, 1
-  %last = icmp eq i32 %now, %count
-  br i1 %last, label %finished, label %claim
+  %chunks = load i32, ptr %countp
+  call void %kernel(ptr %args, i32 %chunk, i32 %chunks, i32 %thread)
+  %ran1 = add i32 %ran, 1
+  br label %next
+report:
+  %idle = icmp eq i32 %ran, 0
+  br i1 %idle, label %unfinished, label %tell
+tell:
+  ; The count is read first: after the report it may be the next job's.
+  %count = load i32, ptr %countp
+  %before = atomicrmw add ptr %donep, i32 %ran seq_cst, align 4
+  %sum = add i32 %before, %ran
+  %all = icmp eq i32 %sum, %count
+  br i1 %all, label %finished, label %unfinished
 finished:
   ; The caller may be gone by now: a wake too many is harmless, the state is never freed.
   %waiting = load atomic i32, ptr %waitingp seq_cst, align 4
   %asleep = icmp ne i32 %waiting, 0
-  br i1 %asleep, label %wake, label %out
+  br i1 %asleep, label %wake, label %over
 wake:
   call void @wake(ptr %donep, i32 1)
-  br label %out
+  br label %over
+over:
+  ret i1 true
+unfinished:
+  ret i1 false
+}
+
+; Run chunks until none is left: the thread's own part, then what the others have not come to.
+define internal void @drain(ptr %pool, i32 %thread) nounwind {
+entry:
+  %partsp = getelementptr i8, ptr %pool, i64 {PARTS}
+  %parts = load atomic i32, ptr %partsp acquire, align 4
+  %none = icmp eq i32 %parts, 0
+  br i1 %none, label %out, label %begin
+begin:
+  ; A thread beyond the parts has none of its own: it takes from their ends from the start.
+  %own = urem i32 %thread, %parts
+  %guest = icmp uge i32 %thread, %parts
+  br label %part
+part:
+  %i = phi i32 [ 0, %begin ], [ %i1, %onwards ]
+  %end = phi i1 [ %guest, %begin ], [ true, %onwards ]
+  %sum = add i32 %own, %i
+  %index = urem i32 %sum, %parts
+  %word = call ptr @part(ptr %pool, i32 %index)
+  %finished = call i1 @drain_part(ptr %pool, ptr %word, i1 %end, i32 %thread)
+  br i1 %finished, label %out, label %onwards
+onwards:
+  %i1 = add i32 %i, 1
+  %more = icmp ult i32 %i1, %parts
+  br i1 %more, label %part, label %out
 out:
+  ret void
+}
+
+; Cut a job's chunks into parts, one for each thread, and lay them out for claims.
+define internal void @publish(ptr %pool, i32 %n, i32 %threads) nounwind {
+entry:
+  %partsp = getelementptr i8, ptr %pool, i64 {PARTS}
+  %fewer = icmp slt i32 %n, %threads
+  %wanted = select i1 %fewer, i32 %n, i32 %threads
+  %many = icmp sgt i32 %wanted, {MOST_PARTS}
+  %parts = select i1 %many, i32 {MOST_PARTS}, i32 %wanted
+  %divisor = zext i32 %parts to i64
+  %chunks = zext i32 %n to i64
+  br label %cut
+cut:
+  %i = phi i32 [ 0, %entry ], [ %i1, %cut ]
+  %start = phi i64 [ 0, %entry ], [ %stop, %cut ]
+  %total = phi i64 [ %chunks, %entry ], [ %total1, %cut ]
+  %stop = udiv i64 %total, %divisor
+  %high = shl i64 %stop, 32
+  %range = or i64 %high, %start
+  %word = call ptr @part(ptr %pool, i32 %i)
+  store atomic i64 %range, ptr %word release, align 8
+  %total1 = add i64 %total, %chunks
+  %i1 = add i32 %i, 1
+  %more = icmp slt i32 %i1, %parts
+  br i1 %more, label %cut, label %out
+out:
+  store atomic i32 %parts, ptr %partsp release, align 4
   ret void
 }
 
@@ -142,11 +270,12 @@ entry:
   %sleepingp = getelementptr i8, ptr %pool, i64 {SLEEPING}
   %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
   %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
+  %crowdedp = getelementptr i8, ptr %pool, i64 {CROWDED}
   %place = atomicrmw add ptr %enteredp, i32 1 seq_cst, align 4
   %thread = add i32 %place, 1
   br label %work
 work:
-  ; The generation is read before the work word: a job that comes in between is noticed later.
+  ; The generation is read before the parts: a job that comes in between is noticed later.
   %seen = load atomic i32, ptr %generationp seq_cst, align 4
   %limit = load atomic i32, ptr %limitp seq_cst, align 4
   %stay = icmp ne i32 %limit, 0
@@ -154,6 +283,7 @@ work:
 drain:
   call void @drain(ptr %pool, i32 %thread)
   %spin = load i32, ptr %spinp
+  %crowded = load i32, ptr %crowdedp
   br label %poll
 poll:
   %i = phi i32 [ 0, %drain ], [ %i1, %again ]
@@ -161,7 +291,7 @@ poll:
   %same = icmp eq i32 %g, %seen
   br i1 %same, label %again, label %work
 again:
-  {pause}
+  call void @rest(i32 %crowded)
   %i1 = add i32 %i, 1
   %more = icmp slt i32 %i1, %spin
   br i1 %more, label %poll, label %announce
@@ -222,6 +352,7 @@ define void @run(ptr %pool, ptr %kernel, ptr %args, i32 %n) nounwind {
 entry:
   %kernelp = getelementptr i8, ptr %pool, i64 {KERNEL}
   %argsp = getelementptr i8, ptr %pool, i64 {ARGS}
+  %countp = getelementptr i8, ptr %pool, i64 {COUNT}
   %donep = getelementptr i8, ptr %pool, i64 {DONE}
   %waitingp = getelementptr i8, ptr %pool, i64 {WAITING}
   %sleepingp = getelementptr i8, ptr %pool, i64 {SLEEPING}
@@ -230,6 +361,7 @@ entry:
   %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
   %startedp = getelementptr i8, ptr %pool, i64 {STARTED}
   %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
+  %crowdedp = getelementptr i8, ptr %pool, i64 {CROWDED}
   %limit = load atomic i32, ptr %limitp seq_cst, align 4
   %alone = icmp slt i32 %limit, 2
   %tiny = icmp slt i32 %n, 2
@@ -253,10 +385,9 @@ start:
 publish:
   store ptr %kernel, ptr %kernelp
   store ptr %args, ptr %argsp
+  store i32 %n, ptr %countp
   store atomic i32 0, ptr %donep monotonic, align 4
-  %wide = zext i32 %n to i64
-  %word = shl i64 %wide, 32
-  store atomic i64 %word, ptr %pool release, align 8
+  call void @publish(ptr %pool, i32 %n, i32 %limit)
   %old = atomicrmw add ptr %generationp, i32 1 seq_cst, align 4
   %sleeping = load atomic i32, ptr %sleepingp seq_cst, align 4
   %some = icmp sgt i32 %sleeping, 0
@@ -268,6 +399,7 @@ wake:
 help:
   call void @drain(ptr %pool, i32 0)
   %spin = load i32, ptr %spinp
+  %crowded = load i32, ptr %crowdedp
   br label %poll
 poll:
   %i = phi i32 [ 0, %help ], [ %i1, %again ]
@@ -275,7 +407,7 @@ poll:
   %all = icmp eq i32 %d, %n
   br i1 %all, label %finish, label %again
 again:
-  {pause}
+  call void @rest(i32 %crowded)
   %i1 = add i32 %i, 1
   %more = icmp slt i32 %i1, %spin
   br i1 %more, label %poll, label %announce
@@ -383,8 +515,7 @@ class _Pool:
             self._dismiss = ctypes.CFUNCTYPE(None, pointer)(functions["dismiss"])
         self.limit = get_num_threads()
         self._resizing = threading.Lock()
-        self.word(_LIMIT).value = self.limit
-        self.word(_SPIN).value = config.settings().spin
+        self._allow(self.limit)
 
     def word(self, offset: int) -> ctypes.c_int32:
         return ctypes.c_int32.from_address(self.address + offset)
@@ -393,8 +524,16 @@ class _Pool:
         with self._resizing:
             if self.threaded and (restart or count <= self.word(_STARTED).value):
                 self._end_threads()
-            self.limit = count
-            self.word(_LIMIT).value = count
+            self._allow(count)
+
+    def _allow(self, count: int) -> None:
+        """Let jobs have `count` threads."""
+        crowded = count > config.available_threads()
+        self.limit = count
+        spin = config.settings().spin
+        self.word(_CROWDED).value = crowded
+        self.word(_SPIN).value = spin // _YIELD if crowded else spin
+        self.word(_LIMIT).value = count
 
     def _end_threads(self) -> None:
         """A limit of 0 tells the threads to leave; jobs run in their callers meanwhile."""
@@ -410,10 +549,8 @@ class _Pool:
 
     def forget_threads(self) -> None:
         """In the child of a fork there are none, whatever the state says."""
-        spin = self.word(_SPIN).value
         ctypes.memset(self.address, 0, _BYTES)
-        self.word(_LIMIT).value = self.limit
-        self.word(_SPIN).value = spin
+        self._allow(self.limit)
         self._resizing = threading.Lock()
 
 
@@ -430,9 +567,11 @@ def pool_ir() -> str:
     machine = platform.machine()
     declare, pause = _PAUSE.get(machine, ("", ""))
     words = {"futex": _FUTEX[machine], "setmask": _SIG_SETMASK, "declare_pause": declare,
-             "pause": pause, "KERNEL": _KERNEL, "ARGS": _ARGS, "DONE": _DONE, "WAITING": _WAITING,
-             "SLEEPING": _SLEEPING, "GENERATION": _GENERATION, "BUSY": _BUSY, "ENTERED": _ENTERED,
-             "LEFT": _LEFT, "LIMIT": _LIMIT, "STARTED": _STARTED, "SPIN": _SPIN}
+             "pause": pause, "DONE": _DONE, "WAITING": _WAITING, "KERNEL": _KERNEL, "ARGS": _ARGS,
+             "COUNT": _COUNT, "PARTS": _PARTS, "PART": _PART, "STRIDE": _STRIDE,
+             "MOST_PARTS": _MOST_PARTS, "SLEEPING": _SLEEPING, "GENERATION": _GENERATION,
+             "BUSY": _BUSY, "ENTERED": _ENTERED, "LEFT": _LEFT, "LIMIT": _LIMIT,
+             "STARTED": _STARTED, "SPIN": _SPIN, "CROWDED": _CROWDED}
     return re.sub(r"\{(\w+)\}", lambda found: str(words[found[1]]), _THREADED)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -328,7 +327,7 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Te
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
              layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included."""
-    steps = operator.index(steps)
+    steps = index_of(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)

@@ -412,7 +412,8 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
               for i, m in enumerate(given)]
     outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
-    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases)
+    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
+                   together=into is None)  # what is written into may overlap operands
     kinds = [m if isinstance(m, type) else None for m in metas]
     program = build_program(planned, kinds, len(outputs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)

@@ -176,6 +176,29 @@ def test_python_arithmetic(function):
     agree(function, rows(7, 5, 12, 9, 5, 20))
 
 
+KINDS = {
+    "resize": lambda x: F.interpolate(x[None, None], scale_factor=2.0, mode="bilinear"),
+    "chunks": lambda x: torch.cat([part * 2 for part in x.chunk(2)]),
+    "linspace": lambda x: torch.linspace(0, 1, x.shape[0])[:, None] * x,
+    "rolled": lambda x: torch.roll(x, 2, 0) + torch.flip(x, (0,)),
+    "repeated": lambda x: x.repeat(2, 3) + x.tile(2, 3),
+    "unfolded": lambda x: x.unfold(0, 3, 1).sum(-1),
+    "identity": lambda x: torch.eye(x.shape[0]) @ x + torch.triu(x, 1),
+    "attention": lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None]),
+    "normalised": lambda x: F.layer_norm(x, x.shape[1:]) + F.group_norm(x.t()[None], 2)[0].t(),
+    "low": lambda x: (x.bfloat16() @ x.bfloat16().t()).float(),
+    "complex": lambda x: torch.view_as_complex(x.reshape(-1, 2)).abs().sum(),
+    "chosen": lambda x: torch.where(x > 0, x, x.mean()).topk(2, dim=0).values,
+    "scattered": lambda x: torch.zeros(3, 6).index_add(0, torch.arange(x.shape[0]) % 3, x),
+    "equation": lambda x: torch.einsum("ij,kj->ik", x, x * 2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_operations(kind):
+    agree(KINDS[kind], rows(8, 5, 6, 12, 20, 33, 64, 3, 100), most=4, close=1e-4)
+
+
 def test_branches_are_guarded():
     def branching(x):
         return x * 2 if x.shape[0] > 8 else x + 1

@@ -41,6 +41,23 @@ define void @slow_count(ptr %args, i32 %chunk, i32 %chunks, i32 %thread) nounwin
   ret void
 }
 
+; slots: counters, threads, microseconds for each chunk. Sleeps unless that is 0, then counts.
+define void @uneven_count(ptr %args, i32 %chunk, i32 %chunks, i32 %thread) nounwind {
+  %third = getelementptr i64, ptr %args, i64 2
+  %pauses = load ptr, ptr %third
+  %at = sext i32 %chunk to i64
+  %pausep = getelementptr i32, ptr %pauses, i64 %at
+  %pause = load i32, ptr %pausep
+  %some = icmp ne i32 %pause, 0
+  br i1 %some, label %sleep, label %tell
+sleep:
+  %r = call i32 @usleep(i32 %pause)
+  br label %tell
+tell:
+  call void @count(ptr %args, i32 %chunk, i32 %chunks, i32 %thread)
+  ret void
+}
+
 ; slots: out, value. *out = value + chunk
 define void @write(ptr %args, i32 %chunk, i32 %chunks, i32 %thread) nounwind {
   %out = load ptr, ptr %args

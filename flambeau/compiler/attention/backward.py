@@ -16,6 +16,7 @@ any number of threads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler.attention.forward import (
     AttentionSpec,
@@ -189,6 +190,7 @@ def _store_rows(module: Module, blocks: Blocks) -> None:
 
 
 # ---------------------------------------------------------------------- the kernel
+@functools.lru_cache(maxsize=64)
 def attention_backward_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `BACKWARD_SLOTS`.
 

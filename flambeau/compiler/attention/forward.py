@@ -16,6 +16,7 @@ Dao (arXiv:2307.08691).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler import vectormath
 from flambeau.compiler.attention.tiles import (
@@ -290,6 +291,7 @@ def store_row(f: Function, blocks: Blocks, sums: Value, i: Value, width: Value, 
 
 
 # ---------------------------------------------------------------------- the kernel
+@functools.lru_cache(maxsize=64)
 def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `ATTENTION_SLOTS`.
 

@@ -32,7 +32,8 @@ from flambeau.compiler.products.packing import (
 from flambeau.compiler.target import Target
 
 __all__ = ["DIRECT_SLOTS", "MOST_TAPS", "PHASE", "PREPARE_SLOTS", "TAP", "DirectSpec",
-           "PrepareSpec", "direct_kernel", "image_layout", "prepare_kernel", "store_planes"]
+           "PrepareSpec", "direct_kernel", "image_layout", "prepare_kernel", "store_pixels",
+           "store_planes"]
 
 AXES = range(3)
 
@@ -281,7 +282,7 @@ def direct_kernel(spec: DirectSpec, target: Target, finish: Finish | None = None
     pack_image(module, "pack_image", tile, layout, spec.source_last)
     _micro_kernel(module, tile, spec, layout)
     if spec.result_last:
-        _store_pixels(module, tile)
+        store_pixels(module, tile)
     else:
         store_planes(module, tile, spec.rows)
     if finish:
@@ -478,7 +479,7 @@ _STORE_ARGS = (("ptr noalias", "tile"), ("ptr noalias", "result"), ("i64", "step
                ("i64", "channel_step"), ("i64", "count"), ("i64", "columns"))
 
 
-def _store_pixels(module: Module, tile: Tile) -> None:
+def store_pixels(module: Module, tile: Tile) -> None:
     """Define store(tile, result, step, channel_step, count, columns): the part of a line of a tile
     that lies in the result, whose channels are contiguous."""
     f = module.function("store", _STORE_ARGS, internal=True)

@@ -22,7 +22,7 @@ from flambeau.compiler.products.packing import Tile, tile_for
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
-__all__ = ["direct_steps", "odd_pitch", "register_tile"]
+__all__ = ["direct_steps", "odd_pitch", "register_tile", "weight_order"]
 
 AXES = range(3)
 _PIECE = 256 << 10  # bytes of an image's copy that share the second-level cache with weights
@@ -42,7 +42,7 @@ def direct_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int,
         problem.grid[2])
     plan = _Plan(c, problem, dataclasses.replace(tile, vectors=vectors), lines, rows, threads)
     bias = c.bias is not None
-    order = _weight_order(c, problem, tile)
+    order = weight_order(c, problem, tile)
     prepare = PrepareSpec(dtype_llvm, order, vectors, plan.layout.block, bias)
     name, text = prepare_kernel(prepare, target)
     steps = [Step(name, lambda: text, plan.prepare_slots(), plan.prepare_chunks(order))]
@@ -81,7 +81,7 @@ def odd_pitch(items: int) -> int:
     return (-(-items // 16) | 1) * 16
 
 
-def _weight_order(c: Convolution, problem: Correlation, tile: Tile) -> str:
+def weight_order(c: Convolution, problem: Correlation, tile: Tile) -> str:
     """What `PrepareSpec.order` suits the weights best."""
     dense, step = True, 1
     for size, stride in zip(reversed(c.w.shape[2:]), reversed(c.w.strides[2:]), strict=True):

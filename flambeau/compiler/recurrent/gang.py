@@ -70,6 +70,7 @@ class Gang:
                     patience.set(0)  # the others are not there
                 otherwise()
                 with f.when(stolen):
+                    self._yield()  # they are there, but perhaps not running
                     patience.set(_PATIENCE)
                     waited.set(0)
             f.branch(check)
@@ -105,3 +106,8 @@ class Gang:
             self.f.call("void", "llvm.x86.sse2.pause", [])
         elif self.triple.startswith("aarch64"):
             self.f.call("void", "llvm.aarch64.hint", [self.f.const(1, "i32")])
+
+    def _yield(self) -> None:
+        """Let another thread have the processor, where kernels run on several threads."""
+        if "linux" in self.triple:
+            self.f.call("i32", "sched_yield", [])
