@@ -46,3 +46,23 @@ def fixed_seed() -> Iterator[None]:
     if flambeau is not None and hasattr(flambeau, "manual_seed"):
         flambeau.manual_seed(0)
     yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def verified_programs() -> Iterator[None]:
+    """Every program that is compiled is verified as it comes and after it was simplified."""
+    from flambeau.compiler import program
+    from flambeau.ir.graph import Graph
+    from flambeau.ir.verify import verify
+
+    simplify = program.simplify
+
+    def verified(graph: Graph, effects: object) -> tuple:
+        verify(graph)
+        simplified, kept = simplify(graph, effects)
+        verify(simplified, "simplifying")
+        return simplified, kept
+
+    program.simplify = verified
+    yield
+    program.simplify = simplify

@@ -256,9 +256,9 @@ class Capture:
         """The elements of an operand; a detached one gives its memory's owner no gradient."""
         value = self.value_of(tensor)
         apart = not tensor._rg or tensor._inherits and tensor._grad_fn is None
-        if apart and value.dtype.kind in "fc" and is_recording():
-            if self.memory_of(tensor).has_history:
-                return stop_gradient(value)
+        if apart and value.dtype.kind in "fc" and is_recording() \
+                and self.memory_of(tensor).has_history:
+            return stop_gradient(value)
         return value
 
     def _number(self, number: Any) -> Value:
@@ -370,6 +370,7 @@ class Forgiving:
 
     def __init__(self, capture: Capture):
         self.capture = capture
+        self.exact = capture.exact
         self.failure: CaptureError | None = None
 
 

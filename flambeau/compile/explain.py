@@ -22,6 +22,8 @@ from flambeau.compile.report import (
 __all__ = ["explain", "reports"]
 
 SHOWN = 12  # rows of a table of memory
+FEW = 20  # kernels from which on a summary helps
+DEEP = 3  # names of a module's path by which a summary groups
 
 
 def reports(compiled: Any, times: bool) -> list[Report]:
@@ -63,6 +65,7 @@ def _program(report: Report) -> list[str]:
     if report.seconds is not None:
         lines.append(f"    {_time(report.seconds)} in kernels"
                      + (": " + ", ".join(_stages(report)) if len(_stages(report)) > 1 else ""))
+    lines += _summary(report)
     lines += _table(report)
     sizes = [f"{name} {_size(nbytes)}" for name, nbytes in report.sizes.items() if nbytes]
     lines.append(f"    memory: {', '.join(sizes) or 'none'}; together "
@@ -118,17 +121,56 @@ def _runs(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
     return runs
 
 
-def _memory(parts: Sequence[Part]) -> list[str]:
-    """By module, line and operation, the largest first."""
-    groups: dict[tuple[str, str, str], int] = {}
-    for part in parts:
-        key = part.module, part.what, part.line
-        groups[key] = groups.get(key, 0) + part.nbytes
-    order = sorted(groups.items(), key=lambda item: -item[1])
+def _summary(report: Report) -> list[str]:
+    """Which kinds of kernels and which modules take the time."""
+    total = report.seconds
+    if not total or len(report.kernels) < FEW:
+        return []
     lines = []
-    for (module, what, line), nbytes in order[:SHOWN]:
-        where = ", ".join(filter(None, (module, line)))
-        lines.append(f"      {_size(nbytes):>9}  {what}" + (f"  ({where})" if where else ""))
+    for title, key in (("by kind", _family), ("by module", _module)):
+        groups: dict[str, float] = {}
+        for kernel in report.kernels:
+            groups[key(kernel)] = groups.get(key(kernel), 0) + (kernel.seconds or 0)
+        order = sorted(groups.items(), key=lambda item: -item[1])[:SHOWN]
+        shares = [f"{name} {100 * taken / total:.0f} %" for name, taken in order
+                  if taken >= 0.005 * total]
+        lines.append(f"    {title}: {', '.join(shares)}")
+    return lines
+
+
+def _family(kernel: Kernel) -> str:
+    return kernel.family.split(":")[0].split(",")[0].split(" and ")[0]
+
+
+def _module(kernel: Kernel | Part) -> str:
+    return ".".join(kernel.module.split(".")[:DEEP]) or "outside of modules"
+
+
+def _memory(parts: Sequence[Part]) -> list[str]:
+    """By module, then by line and operation, the largest first."""
+    if len(parts) <= SHOWN:
+        return _largest(_grouped(parts, True))
+    modules: dict[str, int] = {}
+    for part in parts:
+        if part.module:
+            modules[_module(part)] = modules.get(_module(part), 0) + part.nbytes
+    return ["      by module", *_largest(modules), "      by operation and line",
+            *_largest(_grouped(parts, False))]
+
+
+def _grouped(parts: Sequence[Part], modules: bool) -> dict[str, int]:
+    """Bytes by operation and line, and by module if wanted."""
+    found: dict[str, int] = {}
+    for part in parts:
+        where = ", ".join(filter(None, (part.module if modules else "", part.line)))
+        name = part.what + (f"  ({where})" if where else "")
+        found[name] = found.get(name, 0) + part.nbytes
+    return found
+
+
+def _largest(groups: dict[str, int]) -> list[str]:
+    order = sorted(groups.items(), key=lambda item: -item[1])
+    lines = [f"      {_size(nbytes):>9}  {name}" for name, nbytes in order[:SHOWN]]
     if len(order) > SHOWN:
         rest = sum(nbytes for _, nbytes in order[SHOWN:])
         lines.append(f"      {_size(rest):>9}  {len(order) - SHOWN} more")

@@ -168,7 +168,8 @@ def passes(recording: Any, program: Any) -> dict[str, str]:
     outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
 
     def planner() -> Planner:
-        scheduled = schedule(graph, [*inputs, *[None] * program.count], outputs, aliases, effects)
+        scheduled = schedule(graph, [*inputs, *[None] * program.count], outputs, aliases, effects,
+                             host())
         return Planner(scheduled, host(), get_num_threads(), aliases)
 
     told["schedule"] = _lines(planner().scheduled.steps)

@@ -18,6 +18,7 @@ from flambeau.ir.graph import Value, mark
 
 __all__ = ["BEGINS", "Origin", "Origins", "WALKS", "passes"]
 
+LONGEST = 70  # characters of a line that are shown
 _OPTIM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "optim") + os.sep
 
 
@@ -34,21 +35,32 @@ class Origin(NamedTuple):
     """
 
     name: str
-    location: Location
+    location: Location | None
     module: str
     stage: str
 
     def line(self) -> str:
         """The user's line, as file name, number and text."""
+        if self.location is None:
+            return ""
         where = describe(self.location)
         text = f"{os.path.basename(where.filename)}:{where.lineno}"
-        return f"{text}: {where.source}" if where.source else text
+        source = where.source
+        if len(source) > LONGEST:
+            source = source[:LONGEST - 3] + "..."
+        return f"{text}: {source}" if source else text
 
 
 class Origins:
-    """The operations of one capture, in order."""
+    """The operations of one capture, in order.
 
-    def __init__(self) -> None:
+    Args:
+        located: note lines and modules too; not where operations are written down later than the
+            user's lines run.
+    """
+
+    def __init__(self, located: bool = True) -> None:
+        self.located = located
         self.first = mark()
         self.ends: list[int] = []
         self.entries: list[Origin] = []
@@ -60,7 +72,8 @@ class Origins:
     def note(self, name: str, order: int, skip: int = 2) -> None:
         """An operation has been written down; nodes of the tape that are made for it come after
         `order`. `skip` frames belong to the capture."""
-        origin = self._origin(name, sys._getframe(skip))
+        origin = self._origin(name, sys._getframe(skip)) if self.located else (
+            Origin(name, None, "", "forward"))
         self.ends.append(mark())
         self.entries.append(origin)
         if origin.stage != "backward":

@@ -32,9 +32,9 @@ def shared(gradients: Sequence[Value], forward: Sequence[Value]) -> list[Value]:
     """
     known: dict[tuple, Value] = {}
     done: dict[Value, Value] = {}
-    for value in sorted(sort(forward), key=_serial):
+    for value in sort(forward):
         done[value] = value if not _repeats(value) else known.setdefault(_key(value, done), value)
-    for value in sorted(sort(gradients), key=_serial):
+    for value in sort(gradients):
         if value in done:
             continue
         if not _repeats(value):

@@ -135,7 +135,7 @@ class _Reader:
         main = max(own or origins, key=lambda o: STAGES.index(o.stage), default=None)
         read, written = traffic(source)
         names = dict.fromkeys(_spoken(o) for o in origins)
-        lines = dict.fromkeys(o.line() for o in [*own, *origins])
+        lines = dict.fromkeys(line for o in [*own, *origins] if (line := o.line()))
         family, title = _named(source)
         return Kernel(
             number, family, title, list(names), main.module if main else "",
@@ -198,7 +198,8 @@ class _Reader:
 
 
 def _spoken(origin: Origin) -> str:
-    return f"gradient of {origin.name}" if origin.stage == "backward" else origin.name
+    name = origin.name.lstrip("_")
+    return f"gradient of {name}" if origin.stage == "backward" else name
 
 
 # ---------------------------------------------------------------------- one step
@@ -323,26 +324,27 @@ def backward_reports(replay: Any, title: str, times: bool) -> list[Report]:
     for program in [] if backward is None else backward.programs.values():
         given, made = program.layouts
         found.append(_plain_report(program.plan, program.native, backward.origins, given, made,
-                                   len(backward.numbers), title, times))
+                                   [float] * len(backward.numbers), title, times))
     return found
 
 
 def segment_report(program: Any, title: str, times: bool) -> Report:
     """Of a captured part."""
-    tensors, numbers, *_ = program.counts
-    layouts = program.layouts
-    return _plain_report(program.plan, program.program, None, layouts[:tensors],
-                         layouts[tensors:], numbers, title, times and not numbers)
+    tensors, layouts = program.counts[0], program.layouts
+    return _plain_report(program.plan, program.program, program.origins, layouts[:tensors],
+                         layouts[tensors:], program.number_kinds, title, times)
 
 
 def _plain_report(plan: Plan, native: Any, origins: Origins | None, given: Sequence[Meta],
-                  made: Sequence[Meta], numbers: int, title: str, times: bool) -> Report:
+                  made: Sequence[Meta], numbers: Sequence[type], title: str, times: bool
+                  ) -> Report:
     reader = _Reader(plan, origins)
     kernels = reader.kernels()
     if times and plan.steps:
         memory = Memory()
         arguments: list[int | float] = [memory.invented(meta) for meta in given]
-        arguments += [0.5] * numbers + [memory.block(span(meta)) for meta in made]
+        arguments += [1 if kind is int else 0.5 for kind in numbers]
+        arguments += [memory.block(span(meta)) for meta in made]
         _measure(kernels, plan, native, arguments, memory)
     fullest, parts = reader.parts()
     sizes = {"arguments and state": sum(span(m) for m in given),

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from flambeau.compile.capture import Capture
+from flambeau.compile.origins import Origins
 from flambeau.compiler.program import buffer_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.shapes import required_span
@@ -188,6 +189,7 @@ class _Replayed(Capture):
 
     def __init__(self, segment: Segment, clusters: Sequence[tuple], words: Sequence):
         super().__init__({}, segment.exact)
+        self.origins = Origins(located=False)
         self.segment = segment
         self.at: dict[int, int] = {}  # word -> address
         self.cluster_of: dict[int, int] = {}
@@ -337,6 +339,7 @@ class SegmentProgram:
         self.indices_at = self.indices.buffer_info()[0]
         self.counts = len(inputs), len(numbers), len(results), len(updates)
         self.layouts = [t._meta for t in (*[t for _, t in inputs], *targets)]
+        self.origins, self.number_kinds = replayed.origins, [n.kind for _, n in numbers]
         nbytes = self.plan.arena_bytes
         self.arena = memory.size_class(nbytes) if nbytes else None
 

@@ -107,6 +107,10 @@ class _Access:
         for name in self.reads(step):
             self._last[name] = max(place, self._last.get(name, -1))
 
+    def moved(self, step: LibraryStep, other: Phase | LibraryStep) -> None:
+        """`step` now comes right before `other`."""
+        self._place[id(step)] = self._place[id(other)]
+
     def _find(self, step: Phase | LibraryStep) -> tuple[object, set, set]:
         if id(step) not in self._known:
             self._known[id(step)] = (step, _reads(step, self.memory), _writes(step, self.memory))
@@ -143,7 +147,20 @@ class _Candidate:
         self.access.replaced(step, self.steps[place])
         self.steps[place] = step
         del self.steps[self.position]
-        return place > self.position + 1
+        return self._raise(step, place - 1) > self.position
+
+    def _raise(self, step: LibraryStep, place: int) -> int:
+        """Move the step at `place` up as far as it may, but not above where the product was: what
+        it reads can go the sooner. The place where it ends."""
+        access, reads, writes = self.access, self.access.reads(step), self.access.writes(step)
+        while place > self.position:
+            other = self.steps[place - 1]
+            if access.writes(other) & (reads | writes) or access.reads(other) & writes:
+                break
+            self.steps[place - 1:place + 1] = step, other
+            access.moved(step, other)
+            place -= 1
+        return place
 
     def _next_reader(self, start: int) -> int | None:
         """The first step from `start` on that reads the product's result."""

@@ -9,10 +9,13 @@ from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.geometry import Convolution, Operand
 from flambeau.compiler.convolution.gradient_plan import gradient_steps
 from flambeau.compiler.convolution.grouped import grouped_steps
+from flambeau.compiler.convolution.low_gradient_plan import low_gradient_steps
+from flambeau.compiler.convolution.low_plan import low_direct_steps
 from flambeau.compiler.convolution.matrix import is_by_pixel
 from flambeau.compiler.convolution.patches import patch_steps
 from flambeau.compiler.convolution.plan import direct_steps
 from flambeau.compiler.convolution.pointwise import pointwise_steps
+from flambeau.compiler.convolution.winograd_plan import winograd_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.joint_steps import JOINT_RULES
@@ -161,15 +164,27 @@ def _conv(library, target: Target, threads: int):
                           *library.attrs[:4])
     kernel_type = library.target.dtype.llvm
     common = kernel_type, target, threads
-    if kind == "grad_weight":
+    if buffers[0].dtype.itemsize == 2 and kernel_type == "float":
+        found = _low_conv(library, problem, target, threads)
+    elif kind == "grad_weight":
         found = grouped_steps(problem, *common) or gradient_steps(problem, *common)
     else:
         follows, more = epilogue_with_slots(library, target)
         by_pixel = is_by_pixel(library.target.shape, library.target.strides)
         finish = Finish(follows, more, by_pixel) if follows else None
-        found = next(steps for make in (grouped_steps, pointwise_steps, patch_steps, direct_steps)
+        rules = grouped_steps, pointwise_steps, patch_steps, winograd_steps, direct_steps
+        found = next(steps for make in rules
                      if (steps := make(problem, *common, finish)) is not None)
     return [(step, int(problem.flops) // 8) for step in found]
+
+
+def _low_conv(library, problem: Convolution, target: Target, threads: int) -> list[Step]:
+    """A convolution of bfloat16 images with float32 sums."""
+    if problem.kind == "grad_weight":
+        return low_gradient_steps(problem, target, threads)
+    follows, more = epilogue_with_slots(library, target)
+    finish = Finish(follows, more, True) if follows else None
+    return low_direct_steps(problem, target, threads, finish, not library.private)
 
 
 def _argsort(library, target: Target, threads: int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flambeau.core import dtypes
 from flambeau.ir.graph import Value
 
-__all__ = ["narrow_operands"]
+__all__ = ["narrow_images", "narrow_operands"]
 
 _BYTES = (dtypes.int8, dtypes.uint8)
 
@@ -25,6 +25,17 @@ def narrow_operands(product: Value) -> tuple[Value, ...] | None:
     if product.dtype is dtypes.int32 and a.dtype in _BYTES and b.dtype is dtypes.int8:
         return a, b
     return None
+
+
+def narrow_images(value: Value) -> tuple[Value, ...] | None:
+    """The operands of a convolution or one of its gradients, the two images or weights before they
+    were widened from bfloat16; or None. A bias stays wide: sums start from it."""
+    if value.dtype is not dtypes.float32 or value.attrs[3] > 1 or not value.numel:
+        return None
+    found = [_before_widening(operand) for operand in value.inputs[:2]]
+    if any(v is None or v.dtype is not dtypes.bfloat16 or not v.numel for v in found):
+        return None
+    return *found, *value.inputs[2:]
 
 
 def _before_widening(value: Value) -> Value | None:

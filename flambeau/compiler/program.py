@@ -94,7 +94,7 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
         graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
                                                                  aliases or {}, effects)
     graph, effects = simplify(graph, effects)
-    scheduled = schedule(graph, inputs, outputs, aliases, effects)
+    scheduled = schedule(graph, inputs, outputs, aliases, effects, target)
     return Planner(scheduled, target, threads, aliases or {}).run(together)
 
 

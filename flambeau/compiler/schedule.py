@@ -12,12 +12,16 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
+from flambeau.compiler.convolution.low import dot_engine
+from flambeau.compiler.convolution.matrix import fits_low, pixel_strides
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
-from flambeau.compiler.narrow import narrow_operands
+from flambeau.compiler.narrow import narrow_images, narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
+from flambeau.compiler.target import Target
 from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
@@ -65,27 +69,26 @@ class Schedule:
 
 
 def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
-             aliases: Mapping[int, int] | None = None, effects: Sequence[Value] = ()) -> Schedule:
+             aliases: Mapping[int, int] | None = None, effects: Sequence[Value] = (),
+             target: Target | None = None) -> Schedule:
     """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results.
 
     `aliases` maps the number of an output to that of the input whose memory it overwrites. Such
     outputs are stored last, and through a temporary where something still has to read the input.
     `effects` are values that must be computed even if nobody reads them (random streams move on).
+    `target` tells whether there are instructions for bfloat16; without it there are none.
     """
-    return _Scheduler(graph, inputs, effects).run(outputs, aliases or {})
-
-
-def _serial(value: Value) -> int:
-    return value.serial
+    return _Scheduler(graph, inputs, effects, target).run(outputs, aliases or {})
 
 
 class _Scheduler:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None],
-                 effects: Sequence[Value] = ()):
+                 effects: Sequence[Value] = (), target: Target | None = None):
         self.graph = graph
+        self.dots = target is not None and dot_engine(target) is not None
         # as the program was written down: a gradient's products follow what they are computed from,
         # so that little is alive at any time
-        self.order = sorted(sort([*graph.outputs, *effects]), key=_serial)
+        self.order = sort([*graph.outputs, *effects])
         self.placed: dict[Value, Buffer] = {}
         self.numbers: dict[Value, int] = {}
         for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):
@@ -252,7 +255,8 @@ class _Scheduler:
         """The buffer that holds `value`, computing it if need be."""
         if value in self.placed:
             return self.placed[value]
-        buffer = self.final.get(value) or self.temporary(value, value in self.channels_last)
+        last = value in self.channels_last or self._is_low(value) and value.ndim == 4
+        buffer = self.final.get(value) or self.temporary(value, last)
         rule = getattr(self, f"_place_{value.prim.kind}", self._place_map)
         rule(value, buffer)
         self.placed[value] = buffer
@@ -427,10 +431,30 @@ class _Scheduler:
         operands = narrow_operands(value) or value.inputs
         self._library(value, tuple(self._matrix(operand) for operand in operands), buffer)
 
-    def _place_conv(self, value: Value, buffer: Buffer) -> None:
+    def _place_random(self, value: Value, buffer: Buffer) -> None:
         self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
 
-    _place_random = _place_conv
+    def _place_conv(self, value: Value, buffer: Buffer) -> None:
+        if not self._is_low(value):
+            self._place_random(value, buffer)
+            return
+        sources = [self.view(operand) for operand in narrow_images(value)]
+        weights = value.prim.name == "conv_grad_weight"
+        for number, source in enumerate(sources[:2]):
+            if not fits_low(source.shape, source.strides, number == 1 and not weights):
+                sources[number] = self._ordered(value.inputs[number], pixel_strides(source.shape),
+                                                source.dtype)
+                self._copy(source, sources[number])
+        target = buffer
+        if not fits_low(buffer.shape, buffer.strides, False):
+            target = self._ordered(value, pixel_strides(value.shape))
+        self._library(value, tuple(sources), target)
+        if target is not buffer:
+            self._copy(target, buffer)
+
+    def _is_low(self, value: Value) -> bool:
+        """Is it a convolution whose kernel reads bfloat16 itself?"""
+        return self.dots and value.prim.kind == "conv" and narrow_images(value) is not None
 
     def _place_sort(self, value: Value, buffer: Buffer) -> None:
         source = self.view(value.inputs[0])
@@ -507,8 +531,8 @@ class _Scheduler:
             return value.inputs[0]
         return value
 
-    def _ordered(self, value: Value, strides: Sequence[int]) -> Buffer:
-        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape, tuple(strides))
+    def _ordered(self, value: Value, strides: Sequence[int], dtype: DType | None = None) -> Buffer:
+        buffer = Buffer("temp", len(self.temps), dtype or value.dtype, value.shape, tuple(strides))
         self.temps.append(buffer)
         return buffer
 

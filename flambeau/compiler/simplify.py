@@ -33,7 +33,7 @@ def simplify(graph: Graph, effects: Sequence[Value]) -> tuple[Graph, list[Value]
     A program whose operations are kept apart stays as it is: its operations have been simplified
     one by one, as eager ones are, so that they round alike.
     """
-    order = sorted(sort([*graph.outputs, *effects], graph.inputs), key=_serial)
+    order = sort([*graph.outputs, *effects], graph.inputs)
     if any(value.prim.name == "boundary" for value in order):
         return graph, list(effects)
     return _Simplifier(graph.inputs).run(order, graph, effects)
@@ -92,10 +92,6 @@ class _Simplifier:
         return (value.prim, tuple([self.number[operand] for operand in value.inputs]),
                 _spelled(key_of(value.attrs)), key_of(tuple(value.shape)), value.dtype,
                 value.number)
-
-
-def _serial(value: Value) -> int:
-    return value.serial
 
 
 def _spelled(attrs: Any) -> Any:

@@ -54,8 +54,8 @@ class Template:
         environment.append(env)
         try:
             graph, effects = simplify(graph, effects)
-            planner = Planner(schedule(graph, inputs, outputs, aliases, effects), target, threads,
-                              aliases)
+            planner = Planner(schedule(graph, inputs, outputs, aliases, effects, target), target,
+                              threads, aliases)
             planned, self.shared = planner.settled()
             self.groups = planner.independent(planned, self.shared)
             self.parts = [_Kernel(*planner.nest(step)) if isinstance(step, Nest)

@@ -8,6 +8,7 @@ of its kernels, so that one compiled kernel serves all sizes.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 from flambeau.core import dtypes
@@ -30,6 +31,7 @@ class Value:
         attrs: static attributes, a tuple whose meaning belongs to the primitive.
         shape, dtype: of the result.
         number: True if it stands for a Python number, which yields to tensors in type promotion.
+        serial: its place in the program; greater than those of its inputs.
     """
 
     __slots__ = ("prim", "inputs", "attrs", "shape", "dtype", "number", "serial")
@@ -142,24 +144,22 @@ def constant(value: bool | int | float, dtype: DType | None = None, number: bool
 
 
 def sort(outputs: Iterable[Value], stop: Iterable[Value] = ()) -> list[Value]:
-    """All values that `outputs` need, each after its inputs; `stop` is not looked into."""
+    """All values that `outputs` need, in the order in which the program was written down (so each
+    after its inputs); `stop` is not looked into."""
     seen: set[Value] = set(stop)
     order: list[Value] = []
-    for output in outputs:
-        stack = [(output, 0)]
-        while stack:
-            value, position = stack.pop()
-            if position == 0 and value in seen:
-                continue
-            if position < len(value.inputs):
-                if position == 0:
-                    seen.add(value)
-                stack.append((value, position + 1))
-                stack.append((value.inputs[position], 0))
-            else:
-                seen.add(value)
-                order.append(value)
+    pending = list(outputs)
+    while pending:
+        value = pending.pop()
+        if value not in seen:
+            seen.add(value)
+            order.append(value)
+            pending += value.inputs
+    order.sort(key=_serial_of)
     return order
+
+
+_serial_of = operator.attrgetter("serial")
 
 
 class Graph:

@@ -12,7 +12,7 @@ class VerifyError(AssertionError):
 
 
 def verify(graph: Graph, after: str = "tracing") -> None:
-    """Check types and that every placeholder is declared.
+    """Check types and order, and that every placeholder is declared.
 
     Raises:
         VerifyError: names the value, the pass, and prints the program.
@@ -20,7 +20,10 @@ def verify(graph: Graph, after: str = "tracing") -> None:
     declared = set(graph.inputs)
     for value in graph.order():
         problem = None
-        if value.prim.kind == "source":
+        late = [operand for operand in value.inputs if operand.serial >= value.serial]
+        if late:
+            problem = f"comes before its input {late[0]!r}"
+        elif value.prim.kind == "source":
             if value.prim.name in ("input", "number") and value not in declared:
                 problem = "is a placeholder that the program does not declare"
         else:

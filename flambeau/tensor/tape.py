@@ -37,9 +37,12 @@ class OpNode(Node):
         if mode() & 3 == RECORD:
             kept = self._with_history(plan, kept)
             results = apply_call(plan.call, [*grads, *kept])
-        elif plan.moves and not launches.late.observers and (
+        elif plan.moves and (not launches.late.observers or launches.late.observers[-1].exact) and (
                 views := plan.views_of(grads[0]._meta)) is not None:
             results = [_moved(grads[0], meta, offset) for meta, offset in views]
+            if launches.late.observers:  # a layout decides how a product rounds
+                for view in results:
+                    launches.late.observers[-1].aliased(grads[0], view)
         else:
             key = grads[0]._meta if len(grads) == 1 else tuple(g._meta for g in grads)
             launch = plan.launches.get(key)

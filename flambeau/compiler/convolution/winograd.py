@@ -1,4 +1,4 @@
-"""Winograd's algorithm for kernels of 3 x 3 pixels: 4 x 4 results from 6 x 6 pixels, by 36 products.
+"""Winograd's algorithm for kernels of 3 x 3: 4 x 4 results from 6 x 6 pixels, by 36 products.
 
     result = Aᵀ [sum over channels of (G w Gᵀ) * (Bᵀ x B)] A                     (* by element)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flambeau.ir.graph import Primitive, Value
-from flambeau.ops.primitives.structure import permute, reduce_sum, slice_
+from flambeau.ops.primitives.structure import PERMUTE, permute, reduce_sum, slice_
 
 
 def _infer_dot(inputs, attrs):
@@ -31,7 +31,20 @@ def dot_vjp(node, g):
     from flambeau.ops.primitives.elementwise import conj
 
     a, b = node.inputs
-    return dot(g, transpose(conj(b))), dot(transpose(conj(a)), g)
+    turned = transpose(g)
+    if _is_transposed(a):  # the gradient of what was transposed, in its own layout
+        to_a = transpose(dot(conj(b), turned))
+    else:
+        to_a = dot(g, transpose(conj(b)))
+    if _is_transposed(b):
+        return to_a, transpose(dot(turned, conj(a)))
+    return to_a, dot(transpose(conj(a)), g)
+
+
+def _is_transposed(x: Value) -> bool:
+    order = list(range(x.ndim))
+    order[-2:] = order[-1], order[-2]
+    return x.prim is PERMUTE and x.attrs[0] == tuple(order)
 
 
 def _infer_conv(inputs, attrs):

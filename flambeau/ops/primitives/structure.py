@@ -110,6 +110,8 @@ PERMUTE = _movement("permute", _infer_permute, _map_permute, _layout_permute)
 def permute(x: Value, dims) -> Value:
     """`x` with dimension `dims[d]` in place d."""
     dims = tuple(dims)
+    if x.prim is PERMUTE:
+        dims, x = tuple([x.attrs[0][d] for d in dims]), x.inputs[0]
     return x if dims == tuple(range(x.ndim)) else PERMUTE(x, attrs=(dims,))
 
 
