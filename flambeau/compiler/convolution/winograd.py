@@ -114,10 +114,26 @@ class _Algebra:
         return made
 
 
-def _both(rule, rows: list[list[Value]]) -> list[list[Value]]:
-    """A transform along both axes: columns, then rows."""
-    turned = [rule(list(column)) for column in zip(*rows, strict=True)]
-    return [rule(list(line)) for line in zip(*turned, strict=True)]
+def _both(f: Function, tile: Tile, rule, shape: tuple[int, int], load, store) -> None:
+    """A transform along both axes: columns, then lines. In loops, whose values LLVM has to keep
+    apart for much less time than those of a whole tile.
+
+    Args:
+        rule: the transform of one column or line; `shape`: its (inputs, results).
+        load, store: (f, line, column), (f, line, column, value); the one looped over is a Value.
+    """
+    inputs, results = shape
+    scratch = f.array(tile.vector, results * inputs)
+    with f.loop(0, inputs) as x:
+        made = rule([load(y, x) for y in range(inputs)])
+        place = f.gep(scratch, f.mul(x, tile.lanes), tile.compute)
+        for y, value in enumerate(made):
+            f.store(value, place, y * inputs * tile.lanes, align=tile.lanes * tile.itemsize)
+    with f.loop(0, results) as y:
+        line = f.gep(scratch, f.mul(y, inputs * tile.lanes), tile.compute)
+        for x, value in enumerate(rule([f.load(tile.vector, line, x * tile.lanes)
+                                        for x in range(inputs)])):
+            store(y, x, value)
 
 
 # ---------------------------------------------------------------------- weights
@@ -149,17 +165,20 @@ def _spread(module: Module, tile: Tile) -> None:
     step = f.mul(f.args["step"], tile.width)
     with f.loop(0, tile.width, tile.lanes) as j:
         src, dst = (f.gep(f.args[word], j, tile.compute) for word in ("src", "dst"))
-        rows = [[f.load(tile.vector, src, f.mul(step, row * TAPS + column))
-                 for column in range(TAPS)] for row in range(TAPS)]
-        _store_factors(f, tile, _both(_Algebra(f, tile).weights, rows), dst, f.args["pitch"])
+
+        def load(y: int, x: Value) -> Value:
+            return f.load(tile.vector, src, f.mul(step, f.add(x, y * TAPS)))
+
+        _both(f, tile, _Algebra(f, tile).weights, (TAPS, EDGE), load,
+              _factor_store(f, tile, dst, f.args["pitch"]))
 
 
-def _store_factors(f: Function, tile: Tile, rows: list[list[Value]], place: Value, pitch: Value
-                   ) -> None:
-    for row in rows:
-        for value in row:
-            f.store(value, place)
-            place = f.gep(place, pitch, tile.compute)
+def _factor_store(f: Function, tile: Tile, place: Value, pitch: Value):
+    """The rule that stores a factor; they lie `pitch` apart."""
+    def store(y: Value, x: int, value: Value) -> None:
+        f.store(value, f.gep(place, f.mul(f.add(f.mul(y, EDGE), x), pitch), tile.compute))
+
+    return store
 
 
 # ---------------------------------------------------------------------- the convolution
@@ -246,13 +265,14 @@ def _turn_tiles(module: Module, tile: Tile) -> None:
                                        ("i64", "row"), ("i64", "pitch"), ("i64", "count")],
                         internal=True)
     with f.loop(0, f.args["count"]) as number:
-        line = f.gep(f.args["src"], f.mul(number, OUT * tile.lanes), tile.compute)
-        rows = []
-        for _ in range(EDGE):
-            rows.append([f.load(tile.vector, line, x * tile.lanes) for x in range(EDGE)])
-            line = f.gep(line, f.args["row"], tile.compute)
-        place = f.gep(f.args["dst"], f.mul(number, tile.lanes), tile.compute)
-        _store_factors(f, tile, _both(_Algebra(f, tile).pixels, rows), place, f.args["pitch"])
+        src = f.gep(f.args["src"], f.mul(number, OUT * tile.lanes), tile.compute)
+        dst = f.gep(f.args["dst"], f.mul(number, tile.lanes), tile.compute)
+
+        def load(y: int, x: Value, src: Value = src) -> Value:
+            return f.load(tile.vector, src, f.add(f.mul(f.args["row"], y), f.mul(x, tile.lanes)))
+
+        _both(f, tile, _Algebra(f, tile).pixels, (EDGE, EDGE), load,
+              _factor_store(f, tile, dst, f.args["pitch"]))
 
 
 def _register_tile(module: Module, tile: Tile, rows: int) -> None:
@@ -289,19 +309,18 @@ def _inverse(module: Module, tile: Tile, bias: bool) -> None:
                                     ("ptr noalias", "bias")], internal=True)
     a = f.args
     with f.loop(0, tile.width, tile.lanes) as j:
-        place, factors = f.gep(a["sums"], j, tile.compute), []
-        for _ in range(FACTORS):
-            factors.append(f.load(tile.vector, place))
-            place = f.gep(place, a["pitch"], tile.compute)
-        rows = [factors[k:k + EDGE] for k in range(0, FACTORS, EDGE)]
-        line = f.gep(a["dst"], j, tile.compute)
+        sums, dst = (f.gep(a[word], j, tile.compute) for word in ("sums", "dst"))
         more = f.load(tile.vector, a["bias"], j) if bias else None
-        for row in _both(_Algebra(f, tile).results, rows):
-            pixel = line
-            for value in row:
-                f.store(value if more is None else f.fadd(value, more), pixel)
-                pixel = f.gep(pixel, a["pixel"], tile.compute)
-            line = f.gep(line, a["row"], tile.compute)
+
+        def load(y: int, x: Value, sums: Value = sums) -> Value:
+            factor = f.add(x, y * EDGE)
+            return f.load(tile.vector, sums, f.mul(factor, a["pitch"]))
+
+        def store(y: Value, x: int, value: Value, dst: Value = dst, more=more) -> None:
+            place = f.add(f.mul(y, a["row"]), f.mul(a["pixel"], x))
+            f.store(value if more is None else f.fadd(value, more), dst, place)
+
+        _both(f, tile, _Algebra(f, tile).results, (EDGE, OUT), load, store)
 
 
 def _results(module: Module, tile: Tile, spec: WinogradSpec) -> None:
