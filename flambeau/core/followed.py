@@ -56,7 +56,7 @@ class Followed:
         self.value, self.text, self.readings = value, text, readings
         self.kind = type(value)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # type: ignore[override]
         return self.kind
 
@@ -145,7 +145,7 @@ def _comparison(name: str, symbol: str) -> None:
 
 
 def _unary(name: str, form: str) -> None:
-    compute = {"pos": operator.pos, "neg": operator.neg, "abs": abs}[name]
+    compute: Callable[[Any], Any] = getattr(operator, name)
 
     def apply(self: Followed) -> Any:
         return _result(compute(self.value), form.format(self.text), self)

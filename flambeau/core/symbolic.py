@@ -336,7 +336,8 @@ def _rest_quotient(env: Environment, a: Any, b: Any) -> Any:
         if _at_least(env, a, 0):
             if _at_least(env, b - a, 1):
                 return 0
-            least = _low(env, _poly(a).items()) // b if type(b) is int else 0
+            low = _low(env, _poly(a).items())
+            least = low // b if low is not None and type(b) is int else 0
             return env.apply(operator.floordiv, a, b, low=int(least))
         if _at_least(env, -a, 1) and _at_least(env, a + b, 0):
             return -1
@@ -402,7 +403,7 @@ class _Symbolic:
         return hash(self.env.pin(self))
 
     def __bool__(self) -> bool:
-        return self != 0
+        return bool(self.__ne__(0))
 
     def __float__(self) -> float:
         return float(self.env.pin(self))
@@ -417,7 +418,8 @@ class _Symbolic:
         return self
 
     def __abs__(self) -> Any:
-        return -self if self < 0 else self
+        value: Any = self
+        return -value if value < 0 else value
 
     def __copy__(self) -> Any:
         return self
@@ -624,7 +626,8 @@ class SymFloat(_Symbolic):
     def __eq__(self, other: Any) -> bool:
         if not isinstance(other, (int, float, complex)):
             return NotImplemented
-        if type(other) is SymFloat and other.env is self.env and other.atom == self.atom:
+        twin: Any = other
+        if type(twin) is SymFloat and twin.env is self.env and twin.atom == self.atom:
             return True
         return self.env.ask(self, operator.eq, other)
 

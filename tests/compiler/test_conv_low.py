@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau.compiler.convolution import low
 from flambeau.compiler.convolution.geometry import Convolution, Operand
-from flambeau.compiler.convolution.low import define_tile, dot_engine, shape_for
+from flambeau.compiler.convolution.low import dot_engine
 from flambeau.compiler.convolution.low_plan import is_patches
-from flambeau.compiler.emitter import Module
+from flambeau.compiler.products.packing import tile_for
 from flambeau.compiler.target import LEVELS, Target, host
 from flambeau.nn import functional as F
 
@@ -51,7 +54,10 @@ def _close(found, wanted) -> None:
 @pytest.mark.parametrize("last", [True, False], ids=["channels_last", "row-major"])
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_float32(name: str, last: bool, bias: bool) -> None:
-    case = CASES[name]
+    _check(CASES[name], last, bias)
+
+
+def _check(case: tuple, last: bool, bias: bool) -> None:
     geometry = dict(zip(("stride", "padding", "dilation"), case[5:], strict=True))
     given = _tensors(case, last)
     wide = [t.detach().float().contiguous().requires_grad_() for t in given]
@@ -142,20 +148,16 @@ def test_machines_without_dot_products_widen() -> None:
         LEVELS["x86-64-v3"].split()), 256, 16)) is None
 
 
-@pytest.mark.parametrize("name", ["3x3", "ragged", "stem", "strided"])
+@pytest.mark.parametrize("name", ["ragged", "stem", "strided"])
 def test_dot_products_without_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels of machines with AVX512-BF16 but without AMX give what float32 gives."""
-    if not host().has("avx512bf16") or dot_engine(host()) is None:
+    """The kernels of machines with AVX512-BF16 but without AMX."""
+    engine = dot_engine(host())
+    if engine is None or not host().has("avx512bf16"):
         pytest.skip("this machine has no dot products of bfloat16")
-    from flambeau.runtime import programs  # noqa: F401
-
-    target = host()
-    features = target.features.replace("+amx", "-amx")
-    lesser = Target(target.triple, target.cpu, features, target.vector_bits, target.registers)
-    assert dot_engine(lesser).kind == "bf16"
-    module = Module(lesser.attributes)
-    define_tile(module, dot_engine(lesser), shape_for(dot_engine(lesser), 64))
-    assert "dpbf16ps" in module.text()
+    tile = tile_for("float", host())
+    lesser = dataclasses.replace(engine, kind="bf16", rows=tile.rows, width=tile.width)
+    monkeypatch.setattr(low, "engine_for", lambda memory, target: lesser)
+    _check((5, *CASES[name][1:]), True, True)
 
 
 def test_few_channels_become_patches() -> None:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.convolution.direct import prefetch, store_pixels, store_planes
+from flambeau.compiler.convolution.direct import store_pixels, store_planes
 from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.image import PIECE, Layout, pack_image
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.products.blocks import prefetch
 from flambeau.compiler.products.packing import Tile, multiply_add, tile_for
 from flambeau.compiler.target import Target
 

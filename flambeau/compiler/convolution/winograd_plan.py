@@ -26,10 +26,12 @@ from flambeau.compiler.target import Target
 
 __all__ = ["winograd_steps"]
 
-_TASKS = 4  # wanted for each thread
-_FEWEST_CHANNELS, _MOST_WEIGHTS = 32, 1 << 17
+_TASKS = 4  # pieces wanted for each thread
+_FEWEST_CHANNELS = 32
+_MOST_WEIGHTS = 1 << 18  # pairs of channels: transformed, they take 38 MB of memory
 _PIXELS_PER_TILE, _WEIGHTS_AS_TILES = 4.5, 25
-_FEWEST_TILES = 28  # of a piece, lest the weights be read for too little
+_FEWEST_TILES, _FEWEST_TILES_FAR = 28, 84
+"""Of a piece, lest the weights be read for too little: in the second-level cache, behind it."""
 
 
 def winograd_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int,
@@ -93,9 +95,11 @@ class _Plan:
     def _cut(self, tile: Tile) -> None:
         """Pieces: as many tiles as leave half of the cache to the weights and the sums."""
         high, wide = self.tiles
-        most = tile.block * tile.itemsize // (FACTORS * self.channels * tile.itemsize)
+        most = tile.block // (FACTORS * self.channels)
         shared = -(-self.n * high * wide // (_TASKS * self.threads))
-        most = max(_FEWEST_TILES, min(most, shared if self.threads > 1 else most))
+        far = FACTORS * self.channels * self.lanes * tile.itemsize > 2 * self.target.cache
+        most = max(_FEWEST_TILES_FAR if far else _FEWEST_TILES,
+                   min(most, shared if self.threads > 1 else most))
         across = _evenly(wide, most)
         down = _evenly(high, max(1, most // across))
         self.images = 1
