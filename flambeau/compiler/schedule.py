@@ -107,7 +107,9 @@ class _Scheduler:
 
     # ------------------------------------------------------------------ what gets a buffer
     def _find_shared(self) -> set[Value]:
-        """Inlined values that several buffers are computed from and that are dear to compute."""
+        """Inlined values that several buffers are computed from and that are dear to compute, or
+        stored anyway for one of their readers: the others, which may come first, are to find them.
+        """
         cost: dict[Value, int] = {}
         result = self._find_large()
         last = {value.shape for value in self.channels_last}
@@ -121,19 +123,34 @@ class _Scheduler:
                 if repeated is not None and cost.get(repeated, 0) >= REPEAT_LIMIT:
                     result.add(repeated)
                     cost[value] = 0
-        roots = self.readers
+        roots, operands = self.readers, self._find_operands()
         for output in self.graph.outputs:
             roots.setdefault(output, set()).add(-1 - output.serial)
         for value in reversed(self.order):
             own = roots.get(value, set())
             stored = (value.prim.kind not in ("elementwise", "movement", "spread", "source")
                       or value.prim.name == "boundary")
-            if not stored and len(own) > 1 and cost.get(value, 0) > RECOMPUTE_LIMIT:
+            if not stored and len(own) > 1 and (cost.get(value, 0) > RECOMPUTE_LIMIT
+                                                or value in operands):
                 result.add(value)
             stored = stored or value in result
             for operand in value.inputs:
                 roots.setdefault(operand, set()).update({value.serial} if stored else own)
         return result
+
+    def _find_operands(self) -> set[Value]:
+        """Elementwise values that products and convolutions need in memory."""
+        found = set()
+        for value in self.order:
+            kind = value.prim.kind
+            if kind == "dot" and not narrow_operands(value) or (
+                    kind == "conv" and not narrow_images(value)):
+                for operand in value.inputs:
+                    while operand.prim.kind == "movement":
+                        operand = operand.inputs[0]
+                    if operand.prim.kind == "elementwise":
+                        found.add(operand)
+        return found
 
     def _find_large(self) -> set[Value]:
         """Inlined values where expressions are cut, lest they outgrow registers and recursion, or

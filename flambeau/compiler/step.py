@@ -13,7 +13,7 @@ class Step:
     """One kernel call: `slots` holds Pointer, Number, Float and int entries.
 
     `after` counts the steps since the one whose workspace this one goes on with; 0: it has its own.
-    `group` numbers the set of consecutive steps that do not depend on one another; 0: it is in none.
+    `group` numbers the set of consecutive steps that do not depend on one another; 0: in none.
     `address` is that of the kernel once it is loaded.
     `source` is the nest or library step that it does, or is a part of.
     """

