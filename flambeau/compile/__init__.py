@@ -3,8 +3,8 @@
 `compiled.py` is what users hold: it chooses a program for a call. `capture.py` follows a run and
 writes it down as values, `recording.py` finds the program's inputs and results, `replay.py` runs
 it, `guards.py` says when it may be used again. What looks at values in the middle runs in parts:
-`deferral.py` puts operations off until then, `segments.py` runs them, `segment_programs.py` compiles
-them.
+`deferral.py` puts operations off until then, `segments.py` runs them, `segment_programs.py`
+compiles them.
 """
 
 from __future__ import annotations

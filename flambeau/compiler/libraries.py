@@ -172,7 +172,7 @@ def _conv(library, target: Target, threads: int):
         follows, more = epilogue_with_slots(library, target)
         by_pixel = is_by_pixel(library.target.shape, library.target.strides)
         finish = Finish(follows, more, by_pixel) if follows else None
-        rules = grouped_steps, pointwise_steps, patch_steps, winograd_steps, direct_steps
+        rules = grouped_steps, pointwise_steps, winograd_steps, patch_steps, direct_steps
         found = next(steps for make in rules
                      if (steps := make(problem, *common, finish)) is not None)
     return [(step, int(problem.flops) // 8) for step in found]

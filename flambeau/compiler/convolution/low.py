@@ -20,10 +20,12 @@ from flambeau.compiler.frame import Slots
 from flambeau.compiler.products.low_packing import Engine, bit_mask, engine_for
 from flambeau.compiler.target import Target
 
-__all__ = ["BLOCK", "IMAGE", "PATCH", "Shape", "clear", "define_fill", "define_patches",
+__all__ = ["BLOCK", "COLD", "IMAGE", "PATCH", "Shape", "clear", "define_fill", "define_patches",
            "define_tile", "dot_engine", "image_slots", "shape_for"]
 
 AXES = range(3)
+COLD = "optnone noinline"
+"""Attributes of functions that mostly call others: LLVM spends no time on optimising them."""
 BLOCK = 32  # elements of the sum that are multiplied at once
 _CHUNK = vector(BLOCK, "i16")
 
@@ -164,7 +166,7 @@ def define_fill(module: Module, name: str, slots: tuple[str, ...], prefix: str,
     begins: three residues for each; without one all are 0.
     """
     _define_pixels(module)
-    f = module.function(name, list(_FILL_ARGS), internal=True)
+    f = module.function(name, list(_FILL_ARGS), internal=True, attributes=COLD)
     a, slot = f.args, Slots(f, slots, (prefix + "data",))
 
     def of(word: str) -> Value:

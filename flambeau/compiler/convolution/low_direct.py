@@ -18,6 +18,7 @@ import dataclasses
 from flambeau.compiler import amx
 from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.low import (
+    COLD,
     Shape,
     define_fill,
     define_patches,
@@ -75,8 +76,9 @@ def low_direct_kernel(spec: LowDirectSpec, target: Target, finish: Finish | None
     define_tile(module, engine, spec.shape)
     define = define_patches if spec.patches else define_fill
     define(module, "fill", LOW_DIRECT_SLOTS, "s_")
-    pack_panels(module, "pack", Operand(dataclasses.replace(engine, width=spec.shape.width)),
-                spec.order)
+    # as for tiles on any machine: filled up with zeros to a whole block
+    whole = dataclasses.replace(engine, kind="amx", width=spec.shape.width)
+    pack_panels(module, "pack", Operand(whole), spec.order)
     if finish:
         finish.epilogue.define(module)
     if spec.stored:
@@ -125,7 +127,7 @@ def _emit_piece(f: Function, slot: Slots, spec: LowDirectSpec, piece: Value, fir
 def _define_pack_taps(module: Module, spec: LowDirectSpec) -> None:
     """Define pack_taps(args, dst, panel): the weights of one panel, tap by tap."""
     f = module.function("pack_taps", [("ptr", "args"), ("ptr noalias", "dst"), ("i64", "panel")],
-                        internal=True)
+                        internal=True, attributes=COLD)
     slot = Slots(f, LOW_DIRECT_SLOTS, _POINTERS)
     lane = f.mul(f.args["panel"], spec.shape.width)
     count = f.smin(f.sub(slot["lanes"], lane), spec.shape.width)
@@ -145,7 +147,7 @@ def _define_sweep(module: Module, spec: LowDirectSpec) -> None:
     f = module.function("sweep", [
         ("ptr noalias", "args"), ("ptr noalias", "sums"), ("ptr noalias", "packed"),
         ("ptr noalias", "copy"), ("i64", "image0"), ("i64", "images"), ("i64", "start0"),
-        ("i64", "start2"), ("i64", "panel"), ("i64", "phase")], internal=True)
+        ("i64", "start2"), ("i64", "panel"), ("i64", "phase")], internal=True, attributes=COLD)
     a, slot = f.args, Slots(f, LOW_DIRECT_SLOTS, _POINTERS)
     entry = f.gep(a["args"], f.add(slot["phases_at"], f.mul(a["phase"], len(PHASE))), "i64")
     _, *grid, first, count = (f.load("i64", entry, number) for number in range(len(PHASE)))
@@ -198,7 +200,7 @@ def _define_finish(module: Module, spec: LowDirectSpec, finish: Finish | None) -
     f = module.function("run", [
         ("ptr", "args"), ("ptr noalias", "sums"), ("ptr", "phase"), ("i64", "image"), ("i64", "y0"),
         ("i64", "y1"), ("i64", "x"), ("i64", "count"), ("i64", "lane"), ("i64", "lanes")],
-        internal=True)
+        internal=True, attributes=COLD)
     a, slot = f.args, Slots(f, LOW_DIRECT_SLOTS, _POINTERS)
     if spec.stored:
         offset = f.add(f.load("i64", a["phase"]), f.mul(a["image"], slot["result_n"]))

@@ -15,6 +15,7 @@ import dataclasses
 
 from flambeau.compiler import amx
 from flambeau.compiler.convolution.low import (
+    COLD,
     Shape,
     define_fill,
     define_patches,
@@ -125,7 +126,7 @@ def _define_turn(module: Module, engine: Engine) -> None:
     for lane, line in enumerate(transpose(square, units, 4)):
         square.store(line, square.gep(a["dst"], square.mul(a["row"], lane), "i16"))
     f = module.function("turn", [("ptr", "args"), ("ptr noalias", "copy"), ("ptr noalias", "rows"),
-                                 ("i64", "first"), ("i64", "last")], internal=True)
+                                 ("i64", "first"), ("i64", "last")], internal=True, attributes=COLD)
     a, slot = f.args, Slots(f, LOW_GRADIENT_SLOTS, _POINTERS)
     first, last = (f.mul(a[word], TILE) for word in ("first", "last"))
     with f.loop(0, slot["s_planes"]) as plane:
@@ -164,7 +165,7 @@ def _define_multiply(module: Module, shape: Shape) -> None:
     f = module.function("multiply", [
         ("ptr noalias", "args"), ("ptr noalias", "rows"), ("ptr noalias", "pairs"), ("i64", "part"),
         ("i64", "lane"), ("i64", "first_lane"), ("i64", "first"), ("i64", "last"),
-        ("i64", "blocks"), ("i1", "add")], internal=True)
+        ("i64", "blocks"), ("i1", "add")], internal=True, attributes=COLD)
     a, slot = f.args, Slots(f, LOW_GRADIENT_SLOTS, _POINTERS)
     taps, row = slot["taps"], slot["row"]
     panel = f.mul(f.sub(a["lane"], a["first_lane"]), f.mul(slot["pixels"], TILE // 2))

@@ -28,8 +28,9 @@ __all__ = ["winograd_steps"]
 
 _TASKS = 4  # pieces wanted for each thread
 _FEWEST_CHANNELS = 32
-_MOST_WEIGHTS = 1 << 18  # pairs of channels: transformed, they take 38 MB of memory
-_PIXELS_PER_TILE, _WEIGHTS_AS_TILES = 4.5, 25
+_MANY_WEIGHTS, _MOST_WEIGHTS = 1 << 17, 1 << 18  # pairs of channels; transformed, 19 and 38 MB
+_PIXELS_PER_TILE, _FEW_AS_TILES, _MANY_AS_TILES = 4.5, 25, 64
+_LEAST_WORK = 1 << 20  # pixels times pairs of channels, that are worth three kernels
 _FEWEST_TILES, _FEWEST_TILES_FAR = 28, 84
 """Of a piece, lest the weights be read for too little: in the second-level cache, behind it."""
 
@@ -53,15 +54,17 @@ def _is_suitable(c: Convolution, dtype_llvm: str) -> bool:
 
 
 def _pays(problem: Correlation) -> bool:
-    """Is it faster than direct convolution?
+    """Is it faster than the other kernels?
 
-    Measured: a tile takes as long as 5 pixels do directly; to transform the weights, as 25 tiles.
+    Measured: a tile takes as long as 5 pixels do directly; to transform the weights, as 25 tiles,
+    or as many more if they are far away.
     """
     images, high, wide = problem.source.shape[0], problem.grid[0], problem.grid[2]
-    tiles = images * _tiles(high) * _tiles(wide)
-    few, many = sorted((problem.channels, problem.lanes))
-    return (few >= _FEWEST_CHANNELS and few * many <= _MOST_WEIGHTS
-            and images * high * wide > _PIXELS_PER_TILE * (tiles + _WEIGHTS_AS_TILES))
+    tiles, pixels = images * _tiles(high) * _tiles(wide), images * high * wide
+    pairs = problem.channels * problem.lanes
+    weights = _FEW_AS_TILES if pairs <= _MANY_WEIGHTS else _MANY_AS_TILES
+    return (min(problem.channels, problem.lanes) >= _FEWEST_CHANNELS and pairs <= _MOST_WEIGHTS
+            and pixels * pairs >= _LEAST_WORK and pixels > _PIXELS_PER_TILE * (tiles + weights))
 
 
 def _tiles(pixels: int) -> int:
@@ -87,9 +90,7 @@ class _Plan:
             tile, target, self.lanes, 1, self.images * self.piece[0] * self.piece[1])
         self.tile = dataclasses.replace(tile, vectors=vectors)
         self.panels = -(-self.lanes // self.tile.width)
-        pieces = self.blocks[0] * self.blocks[1] * self.blocks[2]
-        self.splits = 1 if pieces >= threads else min(self.panels, -(-2 * threads // pieces))
-        self.chunks = min(pieces * self.splits, 2 * _TASKS * threads) if threads > 1 else 1
+        self._deal()
         self._lay_out()
 
     def _cut(self, tile: Tile) -> None:
@@ -107,6 +108,14 @@ class _Plan:
             self.images = _evenly(self.n, max(1, most // (across * down)))
         self.piece = down, across
         self.blocks = -(-self.n // self.images), -(-high // down), -(-wide // across)
+
+    def _deal(self) -> None:
+        """Tasks: a few pieces that do not suit the number of threads are split by panels, each
+        thread's in one chunk, so that hardly a piece is transformed twice."""
+        pieces, threads = self.blocks[0] * self.blocks[1] * self.blocks[2], self.threads
+        many = pieces >= _TASKS * threads or pieces % threads == 0
+        self.splits = 1 if many else min(self.panels, threads)
+        self.chunks = min(pieces * self.splits, 2 * _TASKS * threads if many else threads)
 
     def _lay_out(self) -> None:
         """The workspace: table of offsets, bias, weights as packed and transformed; then for each
