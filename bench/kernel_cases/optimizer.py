@@ -1,4 +1,4 @@
-"""Optimizer steps over 10 million parameters in 160 tensors."""
+"""Optimizer steps over 10 million parameters in 160 tensors, and over 160 small tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kernel_cases import Case, normal
 OPTIMIZERS = {"SGD": {"lr": 1e-4}, "SGD momentum": {"lr": 1e-4, "momentum": 0.9}, "Adam": {},
               "AdamW": {}, "RMSprop": {}, "Adagrad": {}}
 SIZES = [(512, 226), (512,)] * 80  # and so about 10 million in 160 tensors
+SMALL = [(1000,)] * 160
 BATCHED = [(256, 256), (256,), (64, 64, 3, 3), (64,)] * 40
 
 
@@ -33,7 +34,8 @@ def build(name: str, sizes: list, T, variant: str):
 def cases(full: bool):
     for name in OPTIMIZERS:
         peers = ("foreach",) if name == "RMSprop" else ("fused", "foreach")
-        for label, sizes in (("160 tensors", SIZES), ("mixed", BATCHED))[:2 if full else 1]:
+        chosen = (("160 tensors", SIZES), ("160 small", SMALL), ("mixed", BATCHED))
+        for label, sizes in chosen[:3 if full else 2]:
             count = sum(4 * s[0] * (s[1] if len(s) > 1 else 1) for s in sizes)
             moments = {"SGD": 3, "SGD momentum": 5, "Adam": 7, "AdamW": 7}.get(name, 5)
             yield Case("optimizer", f"{name} {label}", functools.partial(build, name, sizes), ("",),

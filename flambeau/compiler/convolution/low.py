@@ -32,9 +32,9 @@ _CHUNK = vector(BLOCK, "i16")
 IMAGE = ("data", "n", *(f"x{d}" for d in AXES), *(f"size{d}" for d in AXES),
          *(f"move{d}" for d in AXES), *(f"low{d}" for d in AXES), *(f"line{d}" for d in AXES),
          "channels", "pitch", "planes", "plane_step", "slack")
-"""Slots of an image and its copy: memory (strides in elements), geometry; numbers of positions along
-each axis of the copy, elements of a pixel and their distance, planes and their distance, and how
-many pixels of zeros follow."""
+"""Slots of an image and its copy: memory (strides in elements), geometry; numbers of positions
+along each axis of the copy, elements of a pixel and their distance, planes and their distance, and
+how many pixels of zeros follow."""
 
 PATCH = ("kernel0", "kernel1", "kernel2", "dilation0", "dilation1")
 

@@ -27,6 +27,7 @@ from flambeau.compiler.target import Target
 __all__ = ["winograd_steps"]
 
 _TASKS = 4  # pieces wanted for each thread
+_CHUNK = 1 << 10  # pairs of channels of a chunk of weights; small, so that all threads wake early
 _FEWEST_CHANNELS = 32
 _MANY_WEIGHTS, _MOST_WEIGHTS = 1 << 17, 1 << 18  # pairs of channels; transformed, 19 and 38 MB
 _PIXELS_PER_TILE, _FEW_AS_TILES, _MANY_AS_TILES = 4.5, 25, 64
@@ -160,9 +161,9 @@ class _Plan:
         main, main_text = winograd_kernel(spec, self.target, finish)
         return [
             Step(prepare, lambda: prepare_text, self._prepare_slots(),
-                 max(1, min(pieces, elements // 4096, many))),
+                 max(1, min(pieces, elements // _CHUNK, many))),
             Step(spread, lambda: spread_text, self._spread_slots(),
-                 max(1, min(elements // 4096, many)), after=1),
+                 max(1, min(elements // _CHUNK, many)), after=1),
             Step(main, lambda: main_text, self._main_slots() + (finish.slots if finish else []),
                  self.chunks, after=2)]
 
