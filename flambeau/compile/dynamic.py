@@ -120,8 +120,7 @@ class Shapes:
         """What programs for varying sizes depend on, and why there are no more."""
         lines = []
         for family in self.families.values():
-            for program in family.programs:
-                lines.append(f"  for varying sizes: {program.explain()}")
+            lines += [f"  for varying sizes: {program.explain()}" for program in family.programs]
             if family.fixed:
                 lines.append(f"  {family.fixed}")
         return lines

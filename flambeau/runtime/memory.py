@@ -150,8 +150,10 @@ class OutOfMemoryError(MemoryError, RuntimeError):
 def _refill(pool, nbytes: int):
     """A Storage with a new block: what `pool.new` comes to when its free list is empty."""
     size = pool.size
-    if size >= _HUGE_FROM and _ledger[CACHED] and _too_much(size):
-        empty_cache()
+    if size >= _HUGE_FROM and _ledger[CACHED]:
+        excess = _excess(size)
+        if excess > 0:
+            _give_back(excess)
     address = _acquire(size)
     if not address:
         empty_cache()
@@ -169,13 +171,28 @@ def _refill(pool, nbytes: int):
     return _types().make(pool, address, nbytes, None)
 
 
-def _too_much(size: int) -> bool:
-    """Shall cached blocks go before `size` more bytes are taken? So it is when the machine runs
-    short (it would swap or kill rather than say no), and when a program has changed the sizes it
-    uses: what is held must not grow far beyond what was ever in use."""
-    held = _ledger[IN_USE] + _ledger[CACHED] + size
+def _excess(size: int) -> int:
+    """How many cached bytes shall go before `size` more are taken: all when the machine runs short
+    (it would swap or kill rather than say no), else what is held beyond a quarter more than was
+    ever in use, as by a program that has changed the sizes it uses."""
+    if config.free_memory() < size + _RESERVE:
+        return _ledger[CACHED]
     most = max(_ledger[PEAK], _ledger[IN_USE] + size)
-    return held > most + most // 4 or config.free_memory() < size + _RESERVE
+    return _ledger[IN_USE] + _ledger[CACHED] + size - most - most // 4
+
+
+def _give_back(nbytes: int) -> None:
+    """Return at least this many cached bytes to the system, or all. The size classes take turns, so
+    that a program which uses many sizes in turn does not lose all its blocks again and again."""
+    wanted = _ledger[CACHED] - nbytes
+    for size in list(_classes):
+        if _ledger[CACHED] <= wanted:
+            return
+        if size >= _HUGE_FROM:
+            pool = _classes[size] = _classes.pop(size)  # to the end of the queue
+            pool.trim()
+    if _ledger[CACHED] > wanted:
+        empty_cache()
 
 
 def _human(nbytes: int) -> str:
