@@ -620,7 +620,7 @@ class Tensor(TensorBase):
         if not _ACTIVE:
             try:  # in a shape that it was viewed in before
                 plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, AttributeError):
                 plan = None
             if plan is not None:
                 return make_view(self, plan)
@@ -653,7 +653,7 @@ class Tensor(TensorBase):
         if not _ACTIVE:
             try:
                 plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, AttributeError):
                 plan = None
             if plan is not None:
                 return make_view(self, plan)
