@@ -29,11 +29,13 @@ from flambeau.compile.surroundings import reporting
 from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
 from flambeau.core.symbolic import Unfit
 from flambeau.nn.modules._hooks import tables
+from flambeau.runtime import memory
 from flambeau.tensor import autocast, dispatch, launches
 
 __all__ = ["AMBIENT", "Compiled"]
 
 ATTEMPTS = 4  # runs that may leave new state behind before a function is taken to be unsteady
+MUCH = 1 << 24  # bytes of temporaries for which freed memory goes back to the system first
 LIMIT = 8  # programs for arguments of the same layouts; more would be compiled for ever
 
 AMBIENT: list[Callable[[], Any]] = [autocast.setting]
@@ -350,6 +352,8 @@ class _Run:
             return
         if self.symbols is not None:
             self.reason += ", for varying sizes"
+        if replay.plan.arena_bytes > MUCH:  # the blocks of the run that was captured make room
+            memory.empty_cache()
         at = {id(leaf): i for i, leaf in enumerate(self.leaves)}
         replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
         if self.symbols is None:

@@ -33,9 +33,10 @@ from flambeau.autograd.tape import (
     node_type,
 )
 from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
+from flambeau.compile.interface import Interface
 from flambeau.compile.origins import WALKS
 from flambeau.compile.partition import numbered, shared, to_save, without, zeros
-from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.program import plan
 from flambeau.compiler.target import host
 from flambeau.core.errors import caller_location
 from flambeau.core.shapes import dense_order
@@ -454,13 +455,11 @@ class _Program:
     def __init__(self, graph: Graph, given: Sequence[Meta], made: Sequence[Meta],
                  produced: Sequence[int | None]):
         self.call = _Call(graph)
-        numbers = len(graph.inputs) - len(given)
-        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(given)]
-        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
-        planned = plan(graph, inputs + [None] * numbers, outputs, host(), pool.get_num_threads())
-        kinds = [None] * len(given) + [float] * numbers
-        self.native = build_program(planned, kinds, len(outputs))
-        self.plan, self.layouts = planned, (given, made)
+        face = Interface(given, made, len(graph.inputs) - len(given))
+        planned = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads())
+        kinds = [None] * len(given) + [float] * face.numbers
+        self.native = build_program(planned, kinds, len(made))
+        self.plan, self.interface = planned, face
         self.address, self.kernels = self.native.address, len(planned.steps)
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in made]
         self.arena_bytes = planned.arena_bytes

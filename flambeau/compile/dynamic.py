@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compile.capture import CaptureError, Forgiving
-from flambeau.compile.replay import Replay, result_layout
+from flambeau.compile.interface import interface_of
+from flambeau.compile.replay import Replay
 from flambeau.compile.trees import rebuild
-from flambeau.compiler.program import Plan, buffer_for
+from flambeau.compiler.program import Plan
 from flambeau.compiler.target import host
 from flambeau.compiler.template import Template
 from flambeau.core.symbolic import (
@@ -473,17 +474,10 @@ class Program:
         return planned
 
     def _template(self) -> Template:
-        whole, layouts = self.recording, self.layouts
-        metas = [result_layout(stand._meta) for stand in whole.results]
-        metas += [contiguous_meta(v.dtype, v.shape) for v in whole.kept]
-        position = {value: i for i, (value, _, _) in enumerate(whole.inputs)}
-        updated = [position[memory.initial] for memory in whole.updates]
-        aliases = {len(metas) + i: source for i, source in enumerate(updated)}
-        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(layouts)]
-        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
-                   for i, m in enumerate(metas + [layouts[i] for i in updated])]
-        return Template(self.environment, whole.graph, [*inputs, *[None] * len(whole.numbers)],
-                        outputs, host(), pool.get_num_threads(), aliases, whole.effects)
+        whole = self.recording
+        face = interface_of(whole, self.layouts)
+        return Template(self.environment, whole.graph, face.inputs, face.outputs, host(),
+                        pool.get_num_threads(), face.aliases, whole.effects)
 
     def _settled(self, settler: Settler, all_values: bool = True) -> Any:
         """The recording for given sizes; without `all_values` what only a planner reads stays."""

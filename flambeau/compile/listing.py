@@ -8,7 +8,7 @@ from typing import Any
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.fusing import fuse
 from flambeau.compiler.nest import Loop, Phase
-from flambeau.compiler.program import Planner, buffer_for
+from flambeau.compiler.program import Planner
 from flambeau.compiler.schedule import LibraryStep, schedule
 from flambeau.compiler.simplify import simplify
 from flambeau.compiler.sweeps import Nest
@@ -161,16 +161,11 @@ def passes(recording: Any, program: Any) -> dict[str, str]:
     told = {"capture": str(recording.graph)}
     graph, effects = simplify(recording.graph, recording.effects)
     told["simplify"] = str(graph)
-    given, made = program.layouts
-    count = len(program.metas)
-    aliases = {count + i: source for i, source in enumerate(program.updated)}
-    inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(given)]
-    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
+    face = program.interface
 
     def planner() -> Planner:
-        scheduled = schedule(graph, [*inputs, *[None] * program.count], outputs, aliases, effects,
-                             host())
-        return Planner(scheduled, host(), get_num_threads(), aliases)
+        scheduled = schedule(graph, face.inputs, face.outputs, face.aliases, effects, host())
+        return Planner(scheduled, host(), get_num_threads(), face.aliases)
 
     told["schedule"] = _lines(planner().scheduled.steps)
     first = planner()

@@ -9,20 +9,17 @@ from typing import Any
 from flambeau.autograd.grad_mode import mode
 from flambeau.compile.differentiable import Backward
 from flambeau.compile.guards import Guard
+from flambeau.compile.interface import interface_of
 from flambeau.compile.quick import quick
 from flambeau.compile.recording import Recording
 from flambeau.compile.trees import rebuild
-from flambeau.compiler.program import Plan, buffer_for, plan
+from flambeau.compiler.program import Plan, plan
 from flambeau.compiler.target import host
-from flambeau.core.shapes import dense_order
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import launches, tape
-from flambeau.tensor.meta import Meta, contiguous_meta
 
-__all__ = ["Replay", "found", "result_layout"]
-
-MUCH = 1 << 24  # bytes of temporaries for which freed memory goes back to the system first
+__all__ = ["Replay", "found"]
 
 
 class Replay:
@@ -30,28 +27,15 @@ class Replay:
 
     def __init__(self, recording: Recording, guard: Guard, planner: Callable[..., Plan] = plan):
         self.guard = guard
-        graph = recording.graph
         self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
-        self.metas = [result_layout(t._meta) for t in recording.results]
-        self.metas += [contiguous_meta(v.dtype, v.shape) for v in recording.kept]
-        position = {v: i for i, (v, _, _) in enumerate(recording.inputs)}
-        count = len(self.metas)
-        self.updated = [position[m.initial] for m in recording.updates]
-        aliases = {count + i: source for i, source in enumerate(self.updated)}
-        inputs = [buffer_for("in", i, m.dtype, m.shape, m.strides)
-                  for i, (_, _, m) in enumerate(self.sources)] + [None] * len(recording.numbers)
-        layouts = self.metas + [self.sources[i][2] for i in self.updated]
-        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
-                   for i, m in enumerate(layouts)]
-        self.plan = planner(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
-                         recording.effects)
-        self.layouts = [m for _, _, m in self.sources], layouts
-        kinds = [None] * len(self.sources) + [float] * len(recording.numbers)
-        self.program = build_program(self.plan, kinds, len(outputs))
+        self.interface = face = interface_of(recording, [m for _, _, m in self.sources])
+        self.metas, self.updated = face.results, face.updated
+        self.plan = planner(recording.graph, face.inputs, face.outputs, host(),
+                            pool.get_num_threads(), face.aliases, recording.effects)
+        kinds = [None] * len(face.given) + [float] * face.numbers
+        self.program = build_program(self.plan, kinds, len(face.made))
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
         self.locks = [generators[key].lock for key in sorted(generators)]
-        if self.plan.arena_bytes > MUCH:  # the blocks of the run that was captured make room
-            memory.empty_cache()
         self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.count = len(recording.numbers)
@@ -148,13 +132,6 @@ def found(spot: Any, leaves: list) -> Any:
     kind, of = spot
     tensor = leaves[of] if of.__class__ is int else of
     return tensor._base if kind == "base" else tensor._grad
-
-
-def result_layout(meta: Meta) -> Meta:
-    """The layout of a result: the one that it had, unless elements share memory or leave gaps."""
-    if dense_order(meta.shape, meta.strides) is not None:
-        return meta
-    return contiguous_meta(meta.dtype, tuple(meta.shape))
 
 
 def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -> Any:

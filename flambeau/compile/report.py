@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from flambeau.compile.interface import Interface
 from flambeau.compile.listing import listed, shape_text
 from flambeau.compile.origins import Origin, Origins
 from flambeau.compile.timing import Memory, span, time_steps
@@ -289,7 +290,7 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
     """Of a captured program."""
     reader = _Reader(replay.plan, replay.origins)
     kernels = reader.kernels()
-    inputs, outputs = replay.layouts
+    inputs = replay.interface.given
     arguments = [m for m, (_, spot, _) in zip(inputs, replay.sources, strict=True)
                  if spot.__class__ is int]
     if times and replay.plan.steps:
@@ -301,7 +302,7 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
             for i, (tensor, spot, meta) in enumerate(replay.sources)]
         held = [tensor for tensor, spot, _ in replay.sources if spot is None]
         given += [0.5] * replay.count
-        given += [memory.block(span(m)) for m in outputs[:len(outputs) - len(replay.updated)]]
+        given += [memory.block(span(m)) for m in replay.interface.results]
         given += [given[i] for i in replay.updated]
         _measure(kernels, replay.plan, replay.program, given, memory)
         del held
@@ -319,25 +320,23 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
 
 def backward_reports(replay: Any, title: str, times: bool) -> list[Report]:
     """Of the programs that give the gradients later."""
-    found = []
     backward = replay.backward
-    for program in [] if backward is None else backward.programs.values():
-        given, made = program.layouts
-        found.append(_plain_report(program.plan, program.native, backward.origins, given, made,
-                                   [float] * len(backward.numbers), title, times))
-    return found
+    if backward is None:
+        return []
+    numbers = [float] * len(backward.numbers)
+    return [_plain_report(program.plan, program.native, backward.origins, program.interface,
+                          numbers, title, times) for program in backward.programs.values()]
 
 
 def segment_report(program: Any, title: str, times: bool) -> Report:
     """Of a captured part."""
-    tensors, layouts = program.counts[0], program.layouts
-    return _plain_report(program.plan, program.program, program.origins, layouts[:tensors],
-                         layouts[tensors:], program.number_kinds, title, times)
+    return _plain_report(program.plan, program.program, program.origins, program.interface,
+                         program.number_kinds, title, times)
 
 
-def _plain_report(plan: Plan, native: Any, origins: Origins | None, given: Sequence[Meta],
-                  made: Sequence[Meta], numbers: Sequence[type], title: str, times: bool
-                  ) -> Report:
+def _plain_report(plan: Plan, native: Any, origins: Origins | None, interface: Interface,
+                  numbers: Sequence[type], title: str, times: bool) -> Report:
+    given, made = interface.given, interface.made
     reader = _Reader(plan, origins)
     kernels = reader.kernels()
     if times and plan.steps:

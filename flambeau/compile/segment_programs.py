@@ -14,8 +14,9 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from flambeau.compile.capture import Capture
+from flambeau.compile.interface import Interface
 from flambeau.compile.origins import Origins
-from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.program import plan
 from flambeau.compiler.target import host
 from flambeau.core.shapes import required_span
 from flambeau.ir.graph import Graph, Value, number_input
@@ -321,16 +322,14 @@ class SegmentProgram:
         graph = Graph([v for v, _ in inputs] + [v for v, _ in numbers], values)
         place = {v: i for i, (v, _) in enumerate(inputs)}
         updated = [place[m.initial] for m in updates]
-        aliases = {len(results) + i: source for i, source in enumerate(updated)}
-        sources = [buffer_for("in", i, t._meta.dtype, t._meta.shape, t._meta.strides)
-                   for i, (_, t) in enumerate(inputs)] + [None] * len(numbers)
         targets = [m.tensor for m in results] + [inputs[i][1] for i in updated]
-        outputs = [buffer_for("out", i, t._meta.dtype, t._meta.shape, t._meta.strides)
-                   for i, t in enumerate(targets)]
+        self.interface = face = Interface([t._meta for _, t in inputs],
+                                          [m.tensor._meta for m in results], len(numbers), updated)
         self.operations = replayed.operations
-        self.plan = plan(graph, sources, outputs, host(), pool.get_num_threads(), aliases)
+        self.plan = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads(),
+                         face.aliases)
         kinds = [None] * len(inputs) + [n.kind for _, n in numbers]
-        self.program = build_program(self.plan, kinds, len(outputs))
+        self.program = build_program(self.plan, kinds, len(targets))
         self.address = self.program.address
         positions = [replayed.places[id(t)] for _, t in inputs]
         positions += [n.position for _, n in numbers]
@@ -338,7 +337,6 @@ class SegmentProgram:
         self.indices = array.array("q", positions)
         self.indices_at = self.indices.buffer_info()[0]
         self.counts = len(inputs), len(numbers), len(results), len(updates)
-        self.layouts = [t._meta for t in (*[t for _, t in inputs], *targets)]
         self.origins, self.number_kinds = replayed.origins, [n.kind for _, n in numbers]
         nbytes = self.plan.arena_bytes
         self.arena = memory.size_class(nbytes) if nbytes else None

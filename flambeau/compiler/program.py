@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
@@ -43,7 +43,7 @@ from flambeau.core.shapes import contiguous_strides
 from flambeau.core.symbolic import choice, environment, evaluated, fixed, pinned
 from flambeau.ir.graph import Graph, Value
 
-__all__ = ["Plan", "Planner", "Step", "assembled", "plan"]
+__all__ = ["Plan", "Planner", "Step", "assembled", "buffer_for", "buffers_for", "plan"]
 
 BLOCK_LONG_SCAN = 16384  # elements of a block of a long row that is scanned
 BLOCK_REDUCE = 4096  # elements of a block of a long reduction
@@ -75,12 +75,6 @@ class Plan:
     values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
     places: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
     batches: list[Batch] = dataclasses.field(default_factory=list)
-
-    def forget_sources(self) -> None:
-        """Keep what runs, not what tells how it came about."""
-        self.values = {}
-        for step in self.steps:
-            step.source = None
 
 
 def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
@@ -399,3 +393,10 @@ def buffer_for(kind: str, number: int, dtype: DType, shape: Sequence[int],
                strides: Sequence[int]) -> Buffer:
     """An argument of a program as a buffer."""
     return Buffer(kind, number, dtype, tuple(shape), tuple(strides))
+
+
+def buffers_for(kind: str, layouts: Iterable) -> list[Buffer | None]:
+    """The arguments of a kind ("in" or "out"), numbered in order, of these layouts (dtype, shape,
+    strides); None in place of a number, whose layout is its type."""
+    return [None if isinstance(m, type) else buffer_for(kind, number, m.dtype, m.shape, m.strides)
+            for number, m in enumerate(layouts)]

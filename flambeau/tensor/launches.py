@@ -14,7 +14,7 @@ from typing import Any
 
 from flambeau.autograd.graph import node_type
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
-from flambeau.compiler.program import buffer_for, plan
+from flambeau.compiler.program import buffers_for, plan
 from flambeau.compiler.target import host
 from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
@@ -409,13 +409,11 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
         graph = settled(graph, hint)
         given = [m if isinstance(m, type) else hinted(m) for m in metas]
         made = [hinted(m) for m in outs]
-    inputs = [None if isinstance(m, type) else buffer_for("in", i, m.dtype, m.shape, m.strides)
-              for i, m in enumerate(given)]
-    outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides) for i, m in enumerate(made)]
-    planned = plan(graph, inputs, outputs, host(), pool.get_num_threads(), aliases,
+    planned = plan(graph, buffers_for("in", given), buffers_for("out", made), host(),
+                   pool.get_num_threads(), aliases,
                    together=into is None)  # what is written into may overlap operands
     kinds = [m if isinstance(m, type) else None for m in metas]
-    program = build_program(planned, kinds, len(outputs))
+    program = build_program(planned, kinds, len(outs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from flambeau.compiler import llvm as compiler
 from flambeau.compiler.nest import Float, Number, Pointer
-from flambeau.compiler.program import Plan, buffer_for, plan
+from flambeau.compiler.program import Plan, buffers_for, plan
 from flambeau.compiler.target import Target
 from flambeau.tensor import dispatch
 from flambeau.tensor.meta import TensorBase
@@ -216,11 +216,8 @@ def run(machine: Machine, launches: list[Recorded], folder: pathlib.Path
     batch = _Batch(machine)
     able = []
     for one in launches:
-        inputs = [None if isinstance(m, type) else
-                  buffer_for("in", i, m.dtype, m.shape, m.strides) for i, m in enumerate(one.metas)]
-        outputs = [buffer_for("out", i, m.dtype, m.shape, m.strides)
-                   for i, m in enumerate(one.result_metas)]
-        planned = plan(one.graph, inputs, outputs, machine.target, 2)
+        planned = plan(one.graph, buffers_for("in", one.metas),
+                       buffers_for("out", one.result_metas), machine.target, 2)
         if batch.runs(planned):
             batch.add(one, planned)
             able.append(one)
