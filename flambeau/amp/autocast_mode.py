@@ -31,6 +31,12 @@ def _device(device_type: Any) -> str:
     return device_type
 
 
+def _expect(function: str, position: int, name: str, given: Any, kind: type, called: str) -> None:
+    if not isinstance(given, kind):
+        raise TypeError(f"{function}(): argument '{name}' (position {position}) must be {called}, "
+                        f"not {type(given).__name__}")
+
+
 class autocast:
     """A region (`with`) or function (decorator) whose products are computed in 16 bits.
 
@@ -104,9 +110,11 @@ def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
     """Switch casting on or off for this thread; `autocast` is the better way."""
     if enabled is None:
         device_type, enabled = "cuda", device_type
+    _expect("set_autocast_enabled", 1, "device_type", device_type, str, "str")
+    _expect("set_autocast_enabled", 2, "enabled", enabled, bool, "bool")
     state = _state.current()
     lower = get_autocast_dtype(device_type)
-    _state.replace(_with_device(state, device_type, bool(enabled), lower), dispatch.ACTIVE)
+    _state.replace(_with_device(state, device_type, enabled, lower), dispatch.ACTIVE)
 
 
 def get_autocast_dtype(device_type: str) -> DType:
@@ -116,6 +124,8 @@ def get_autocast_dtype(device_type: str) -> DType:
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:
     """Set the lower precision that is used on this device."""
+    _expect("set_autocast_dtype", 1, "device_type", device_type, str, "str")
+    _expect("set_autocast_dtype", 2, "dtype", dtype, DType, "torch.dtype")
     enabled = is_autocast_enabled(device_type)
     _state.replace(_with_device(_state.current(), device_type, enabled, dtype), dispatch.ACTIVE)
 

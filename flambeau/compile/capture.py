@@ -373,14 +373,20 @@ class Forgiving:
         self.exact = capture.exact
         self.failure: CaptureError | None = None
 
+    def excused(self, error: Exception) -> CaptureError:
+        """What to give up with when a report fails; raises what is a fault of its own."""
+        if isinstance(error, CaptureError):
+            return error
+        raise error
+
 
 def _forgiving(name: str) -> Any:
     def report(self: Forgiving, *args: Any) -> None:
         if self.failure is None:
             try:
                 getattr(self.capture, name)(*args)
-            except CaptureError as error:
-                self.failure = error
+            except Exception as error:
+                self.failure = self.excused(error)
 
     report.__name__ = name
     return report

@@ -59,7 +59,8 @@ def size_class(nbytes: int):
     size = class_bytes(nbytes)
     found = _classes.get(size)
     if found is None:
-        found = _classes[size] = _types().size_class(size, _ledger, _refill, size >= _MAPPED)
+        made = _types().size_class(size, _ledger, _refill, size >= _MAPPED)
+        found = _classes.setdefault(size, made)  # another thread may have been faster
     return found
 
 
@@ -185,12 +186,13 @@ def _give_back(nbytes: int) -> None:
     """Return at least this many cached bytes to the system, or all. The size classes take turns, so
     that a program which uses many sizes in turn does not lose all its blocks again and again."""
     wanted = _ledger[CACHED] - nbytes
-    for size in list(_classes):
+    large = [size for size in list(_classes) if size >= _HUGE_FROM]
+    last = _last_given_back[0]
+    for size in sorted(large, key=lambda size: (size <= last, size)):
         if _ledger[CACHED] <= wanted:
             return
-        if size >= _HUGE_FROM:
-            pool = _classes[size] = _classes.pop(size)  # to the end of the queue
-            pool.trim()
+        _classes[size].trim()
+        _last_given_back[0] = size
     if _ledger[CACHED] > wanted:
         empty_cache()
 
@@ -381,4 +383,5 @@ def __getattr__(name: str):
 
 
 _classes: dict[int, object] = {}
+_last_given_back = [0]  # the size class that had its turn last
 _ledger = native.immortal((ctypes.c_int64 * 8)())

@@ -41,6 +41,11 @@ class State(NamedTuple):
     caching: bool = True
     depth: int = 0
 
+    @property
+    def casting(self) -> bool:
+        """Are operations cast? Tensors live on the CPU; the other devices' settings are kept."""
+        return "cpu" in self.enabled
+
 
 _OFF = State()
 _STATE: ContextVar[State] = ContextVar("flambeau_autocast", default=_OFF)
@@ -59,7 +64,7 @@ WATCH = _Token()
 
 def replace(state: State, active: list) -> None:
     """Set the state of this thread; `active` is dispatch's list of what watches operations."""
-    before, after = bool(current().enabled), bool(state.enabled)
+    before, after = current().casting, state.casting
     _STATE.set(state)
     if after and not before:
         active.append(WATCH)

@@ -269,7 +269,7 @@ def call_op(function: Function, bound: Sequence) -> Any:
         handled = torch_function(function, bound)
         if handled is not NotImplemented:
             return handled
-        if autocast.current().enabled:
+        if autocast.current().casting:
             bound = autocast.cast(function.record, bound)
             if function.unwatched is not None and not observers:
                 return function.unwatched(*bound)

@@ -159,6 +159,28 @@ def test_settings_as_functions():
         torch.set_autocast_enabled("cpu", False)
 
 
+def test_settings_of_another_device_cast_nothing_here():
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        assert torch.is_autocast_enabled("cuda") and not ACTIVE
+        assert (torch.ones(2, 3) @ torch.ones(3, 2)).dtype is f32
+        with torch.autocast("cpu"):
+            assert (torch.ones(2, 3) @ torch.ones(3, 2)).dtype is bf16
+        assert not ACTIVE
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: torch.set_autocast_dtype("cpu", "bf16"), "'dtype' .position 2. must be torch.dtype"),
+    (lambda: torch.set_autocast_dtype(3, bf16), "'device_type' .position 1. must be str"),
+    (lambda: torch.set_autocast_enabled("cpu", 3), "'enabled' .position 2. must be bool, not int"),
+])
+def test_settings_of_the_wrong_type_are_refused(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()
+
+
 def test_custom_functions_return_to_the_state_of_their_forward():
     seen = []
 
