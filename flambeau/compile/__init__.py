@@ -1,10 +1,18 @@
 """Compiling whole functions: capture of one real run, guards, replay as one native call.
 
-`compiled.py` is what users hold: it chooses a program for a call. `capture.py` follows a run and
-writes it down as values, `recording.py` finds the program's inputs and results, `replay.py` runs
-it, `guards.py` says when it may be used again. What looks at values in the middle runs in parts:
-`deferral.py` puts operations off until then, `segments.py` runs them, `segment_programs.py`
-compiles them.
+- What users hold: `compiled.py` chooses a program for a call (`quick.py`: the shortest way to one);
+  `module.py` wraps modules; `control.py`, `stance.py` are `torch.compiler`, `choices.py` the
+  arguments.
+- A program: `capture.py` follows a run and writes it down as values, `recording.py` finds its
+  inputs and results, `interface.py` says how these lie in memory, `replay.py` runs it.
+- When it may be used again: `reach.py` walks over what the code may read, `surroundings.py` is what
+  lies around it, `guards.py` compares; `trees.py` takes arguments and results apart.
+- Gradients computed later: `differentiable.py`, and `partition.py`, which parts the joint graph.
+- Functions that look at values run in parts: `deferral.py` puts operations off until then,
+  `segments.py` runs them, `segment_programs.py` compiles them.
+- Sizes that vary: `dynamic.py`.
+- Telling what was done: `origins.py`, `report.py`, `explain.py`, `listing.py`, `timing.py`,
+  `page.py`, and `planning.py` before anything runs.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class Memory:
     __slots__ = ("address", "region", "value", "initial", "views", "recorded", "unrecorded",
                  "_tensor")
 
-    def __init__(self, tensor: Any, value: Value, initial: Value | None):
-        self.address = tensor._storage.ptr
+    def __init__(self, owner: Any, tensor: Any, value: Value, initial: Value | None):
+        self.address = owner.ptr
         self.region = tensor._ptr, tensor._meta
         self._tensor = weakref.ref(tensor)
         self.value = value
@@ -176,8 +176,7 @@ class Capture:
                 root = tensor if tensor._base is None else tensor._base
             placeholder = tensor_input(tuple(root._meta.shape), root._meta.dtype)
             self.inputs.append((placeholder, root))
-            found = self.memories[id(owner)] = Memory(root, placeholder, placeholder)
-            found.address = owner.ptr
+            found = self.memories[id(owner)] = Memory(owner, root, placeholder, placeholder)
             self.kept.append(owner)
         return found
 
@@ -186,7 +185,7 @@ class Capture:
         owner = self._owner(tensor)
         meta = tensor._meta
         zero = expand(constant(0, meta.dtype, number=False), meta.shape)
-        self.memories[id(owner)] = Memory(tensor, zero, None)
+        self.memories[id(owner)] = Memory(owner, tensor, zero, None)
         self.made.append(weakref.ref(tensor))
 
     def given(self, tensor: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from flambeau.compile.explain import explain, reports
 from flambeau.compile.report import Report
+from flambeau.serialization.files import replacing
 
 __all__ = ["page"]
 
@@ -28,8 +29,9 @@ def page(compiled: Any, path: str | os.PathLike | None, times: bool) -> str:
     template = resources.files("flambeau.compile").joinpath("page.html").read_text("utf-8")
     html = template.replace("/*DATA*/null", text)
     if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(html)
+        content = html.encode()
+        with replacing(path, len(content)) as file:
+            file.write(content)
     return html
 
 

@@ -1,4 +1,4 @@
-"""Joint primitives as calls of generated kernels: attention, and recurrent layers."""
+"""Joint primitives as calls of generated kernels: attention, recurrent layers, segments."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from flambeau.compiler.recurrent.tiles import (
     recurrent_plan,
     spec_for,
 )
+from flambeau.compiler.segments.step import segment_step
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
@@ -161,5 +162,6 @@ def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, in
 
 
 JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient,
-               "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient}
+               "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient,
+               "segment_sum": segment_step}
 """Kind of step -> (step, target, threads) -> (kernel call, amount of work)."""

@@ -121,7 +121,7 @@ def _save_error(error: OSError, path: str, folder: str, needed: int) -> SaveErro
         free = f"; {folder} has {_size(shutil.disk_usage(folder).free)} free"
     kept = "; the old file is unchanged" if os.path.exists(path) else ""
     return SaveError(error.errno or errno.EIO,
-                     f"cannot save to {path}: {error.strerror or error}. The checkpoint needs "
+                     f"cannot save to {path}: {error.strerror or error}. The file needs "
                      f"{_size(needed)} ({needed} bytes){free}{kept}")
 
 
