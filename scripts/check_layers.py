@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {""},
     {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
      "linalg", "masked", "special", "random", "cpu", "cuda", "backends", "testing",
-     "types", "fft", "signal", "sparse", "nested", "multiprocessing", "library", "overrides"},
+     "types", "fft", "signal", "sparse", "nested", "multiprocessing", "library", "overrides", "_C"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

@@ -14,10 +14,10 @@ tape goes on as always, with its hooks and accumulation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.autograd import engine
 from flambeau.autograd import saved as saving
@@ -36,8 +36,9 @@ from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
 from flambeau.compile.interface import Interface
 from flambeau.compile.origins import WALKS
 from flambeau.compile.partition import numbered, shared, to_save, without, zeros
-from flambeau.compiler.program import plan
+from flambeau.compiler.program import Plan, plan
 from flambeau.compiler.target import host
+from flambeau.core import failures
 from flambeau.core.errors import caller_location
 from flambeau.core.shapes import dense_order
 from flambeau.ir.graph import Graph, Value, sort, tensor_input
@@ -49,7 +50,7 @@ from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta
 from flambeau.tensor.rewriting import CopySlices
 from flambeau.tensor.viewing import ViewLaunch
 
-__all__ = ["Backward", "Joint", "consumed", "is_alias", "trace_backward"]
+__all__ = ["Backward", "Joint", "Part", "Pattern", "consumed", "is_alias", "trace_backward"]
 
 _CALLERS = 3  # references to a tensor while it is counted: two variables, and getrefcount's own
 
@@ -317,13 +318,30 @@ def _contents(node: Node) -> Iterator[Any]:
 
 
 # ---------------------------------------------------------------------- the program
+Pattern = tuple
+"""Which gradients a backward is asked for (None: all), and the layouts of those that it is given,
+None for an absent one."""
+
+
+class Part(NamedTuple):
+    """What a backward computes for one pattern.
+
+    Attributes:
+        produced: for each owner, which result is its gradient, or None.
+    """
+
+    graph: Graph
+    interface: Interface
+    produced: tuple[int | None, ...]
+
+
 class Backward:
     """The backward half of a compiled function: a program per pattern of gradients.
 
     Attributes:
         roots: which of the forward's results it starts from, by their places.
         owners: how a replay finds the tensors that get gradients.
-        saved_bytes: what the forward keeps for it.
+        planned: gives the plan for a pattern where it is known already, else None.
     """
 
     def __init__(self, recording: Any, layouts: Sequence[Meta]):
@@ -348,6 +366,7 @@ class Backward:
         self.numbers = self._numbers_of(recording)
         self.number_values = [recording.numbers[i][0] for i in self.numbers]
         self.programs = launches.LaunchCache()
+        self.planned: Callable[[Pattern, Part], Plan | None] | None = None
         self.origins = recording.origins
         launches.resettable.add(self)
 
@@ -402,10 +421,12 @@ class Backward:
         if running is not None and running.needed is not None:
             wanted = tuple([engine.should_compute(node, i) for i in range(len(self.owners))])
         given = [g for g in grads if g is not None]
-        key = (wanted, *[None if g is None else g._meta for g in grads])
-        program = self.programs.get(key)
+        pattern = (wanted, *[None if g is None else g._meta for g in grads])
+        program = self.programs.get(pattern)
         if program is None:
-            program = self.programs[key] = self._compile(wanted, grads)
+            part = self.part(pattern)
+            planned = None if self.planned is None else self.planned(pattern, part)
+            program = self.programs[pattern] = _Program(part, planned)
         results = [launches.fresh(meta, size_class) for meta, size_class in program.pools]
         argv = [t._ptr for t in given]
         argv += [t._ptr for t in saved]
@@ -416,6 +437,8 @@ class Backward:
             argv.append(arena.ptr)
         launches.settle("a compiled function")
         failure = launches.late.at_once(program.address, *argv)
+        if failure is not None and failure[0] >= failures.FIRST:
+            raise failures.failure(*failure)
         if failure is not None:
             raise RuntimeError("the backward of a compiled function has met an index out of range "
                                "or an integer division by zero; run the function without "
@@ -425,46 +448,46 @@ class Backward:
                 program, (*given, *saved, *node.tape_numbers), results)
         return tuple([None if place is None else results[place] for place in program.produced])
 
-    def _compile(self, wanted: tuple | None, grads: Sequence) -> _Program:
-        """The program for gradients of these layouts (None: absent), of these owners only."""
-        missing = [v for v, g in zip(self.given, grads, strict=True) if g is None]
-        bits = sum(1 << i for i, g in enumerate(grads) if g is not None)
+    def part(self, pattern: Pattern) -> Part:
+        """What is computed for gradients of these layouts (None: absent), of these owners only."""
+        wanted, *layouts = pattern
+        missing = [v for v, m in zip(self.given, layouts, strict=True) if m is None]
+        bits = sum(1 << i for i, m in enumerate(layouts) if m is not None)
         places = [i for i in range(len(self.owners))
                   if self.reached[i] & bits and (wanted is None or wanted[i])]
         values = [self.gradients[i] for i in places]
         if missing:
             values = [zeros(old) if new is None else new for old, new in
                       zip(values, without(values, missing), strict=True)]
-        sources = [(v, g._meta) for v, g in zip(self.given, grads, strict=True) if g is not None]
+        sources = [(v, m) for v, m in zip(self.given, layouts, strict=True) if m is not None]
         sources += self.saved
         graph = Graph([v for v, _ in sources] + self.number_values, values)
+        face = Interface([m for _, m in sources], [self.metas[i] for i in places],
+                         len(self.numbers))
         position = {place: i for i, place in enumerate(places)}
-        return _Program(graph, [m for _, m in sources], [self.metas[i] for i in places],
-                        [position.get(i) for i in range(len(self.owners))])
+        return Part(graph, face, tuple([position.get(i) for i in range(len(self.owners))]))
 
 
 class _Program:
-    """A backward, compiled for some layouts.
+    """A backward, compiled for some layouts; planned here unless a plan is given.
 
     Attributes:
         call: what it computes, for those who observe.
         pools: (layout, pool) of each result.
-        produced: for each owner, which result is its gradient, or None.
     """
 
-    def __init__(self, graph: Graph, given: Sequence[Meta], made: Sequence[Meta],
-                 produced: Sequence[int | None]):
+    def __init__(self, part: Part, planned: Plan | None):
+        graph, face, self.produced = part
         self.call = _Call(graph)
-        face = Interface(given, made, len(graph.inputs) - len(given))
-        planned = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads())
-        kinds = [None] * len(given) + [float] * face.numbers
-        self.native = build_program(planned, kinds, len(made))
+        if planned is None:
+            planned = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads())
+        kinds = [None] * len(face.given) + [float] * face.numbers
+        self.native = build_program(planned, kinds, len(face.results))
         self.plan, self.interface = planned, face
         self.address, self.kernels = self.native.address, len(planned.steps)
-        self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in made]
+        self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in face.results]
         self.arena_bytes = planned.arena_bytes
         self.arena = memory.size_class(planned.arena_bytes) if planned.arena_bytes else None
-        self.produced = tuple(produced)
 
 
 class _Call:

@@ -12,18 +12,18 @@ sizes by evaluating the expressions, without running the function. Its plan is f
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compile.capture import CaptureError, Forgiving
+from flambeau.compile.differentiable import Backward
 from flambeau.compile.interface import interface_of
 from flambeau.compile.replay import Replay
+from flambeau.compile.templates import BackwardTemplates, Templates, plain_meta
 from flambeau.compile.trees import rebuild
-from flambeau.compiler.program import Plan
-from flambeau.compiler.target import host
-from flambeau.compiler.template import Template
 from flambeau.core.symbolic import (
     SMALLEST,
     Environment,
@@ -34,9 +34,8 @@ from flambeau.core.symbolic import (
     is_symbolic,
 )
 from flambeau.ir.settle import Settler
-from flambeau.runtime import pool
 from flambeau.tensor import launches
-from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
+from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta
 
 __all__ = ["Cautious", "Shapes", "Symbols", "mark_dynamic", "mark_static"]
 
@@ -319,11 +318,6 @@ def _with_hints(launch: Callable) -> Callable:
     return run
 
 
-def plain_meta(settler: Settler, meta: Meta) -> Meta:
-    """A layout for given sizes."""
-    return meta_of(meta.dtype, settler.tree(tuple(meta.shape)), settler.tree(meta.strides))
-
-
 class _Stand:
     """Stands for a tensor of which a replay wants to know layout and value only."""
 
@@ -365,7 +359,6 @@ class Program:
         self.guard: Any = None
         self.guards = self.environment.guards
         self.unfit: str | None = None
-        self.templates: list[Template] = []
         self.recording = made = copy.copy(recording)
         self.layouts = [tensor._meta for _, tensor, _ in recording.inputs]
         made.inputs = [(value, None if spot is not None else tensor, spot)
@@ -376,6 +369,9 @@ class Program:
         self.owners: list[tuple[Any, Any, Meta]] = []
         if recording.joint is not None:
             self._note_joint(recording)
+        self.templates = Templates(self.environment, made.graph,
+                                   interface_of(made, self.layouts), made.effects)
+        self.backward = BackwardTemplates(self.environment, self._symbolic_backward)
 
     def _note_joint(self, recording: Any) -> None:
         joint = recording.joint
@@ -428,42 +424,28 @@ class Program:
 
     def _replay(self, valuation: Valuation) -> Replay:
         """The program for given sizes; planned by a template, but for the first ones."""
-        env = self.environment
-        planned = None if valuation.sizes == env.sizes and not self.templates else (
-            self._filled(valuation))
+        env, joint = self.environment, self.recording.joint
+        first = valuation.sizes == env.sizes and not self.templates.made
+        planned = None if first else self.templates.plan(valuation)
         env.sealed = True
         try:
             settler = Settler(valuation.number)
             if planned is None:
-                return Replay(self._settled(settler), self.guard)
-            return Replay(self._settled(settler, self.recording.joint is not None), self.guard,
-                          lambda *_: planned)
+                made = Replay(self._settled(settler), self.guard)
+            else:
+                made = Replay(self._settled(settler, joint is not None), self.guard,
+                              lambda *_: planned)
         finally:
             env.sealed = False
+        if joint is not None and not first:
+            made.backward.planned = functools.partial(self.backward.plan, valuation)
+        return made
 
-    def _filled(self, valuation: Valuation) -> Plan | None:
-        """The plan for given sizes, from a template if there is one or can be."""
-        for template in self.templates:
-            try:
-                return template.plan(valuation)
-            except Unfit:
-                continue
-        if len(self.templates) >= LIMIT:
-            return None
-        try:
-            self.environment.at(valuation.sizes)
-            made = self._template()
-            planned = made.plan(Valuation(self.environment, valuation.sizes))
-        except Unfit:
-            return None
-        self.templates.append(made)
-        return planned
-
-    def _template(self) -> Template:
-        whole = self.recording
-        face = interface_of(whole, self.layouts)
-        return Template(self.environment, whole.graph, face.inputs, face.outputs, host(),
-                        pool.get_num_threads(), face.aliases, whole.effects)
+    def _symbolic_backward(self) -> tuple[Backward, list[Meta]]:
+        """The backward with symbolic sizes, and the layouts of the results that it starts from."""
+        made = self._settled(Settler(_itself))
+        results = interface_of(made, self.layouts).results
+        return Backward(made, results), [results[i] for i in self.roots]
 
     def _settled(self, settler: Settler, all_values: bool = True) -> Any:
         """The recording for given sizes; without `all_values` what only a planner reads stays."""
@@ -500,6 +482,10 @@ class Program:
                         for at, t, meta in self.owners]
         made.place = {id(stand): at for stand, (at, _, _) in
                       zip(joint.owners, self.owners, strict=True) if at is not None}
+
+
+def _itself(number: Any) -> Any:
+    return number
 
 
 def _returned(settler: Settler, one: tuple) -> tuple:

@@ -89,7 +89,6 @@ class Origins:
 
     def _origin(self, name: str, frame: FrameType | None) -> Origin:
         module_call, backwards = _module_call(), passes()
-        last = frame.f_code
         location: Location | None = None
         modules: list[Any] = []
         group = ""
@@ -108,10 +107,9 @@ class Origins:
             if location is None and not is_internal[code.co_filename]:
                 location = code, frame.f_lasti
             frame = frame.f_back
-        where = location or (last, 0)
         if group:
-            return Origin(name, where, group, "optimizer")
-        return Origin(name, where, self._path(modules[-1], modules[0]) if modules else "",
+            return Origin(name, location, group, "optimizer")
+        return Origin(name, location, self._path(modules[-1], modules[0]) if modules else "",
                       "forward")
 
     def _of_node(self, node: Any) -> Origin | None:

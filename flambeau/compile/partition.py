@@ -55,7 +55,9 @@ def _repeats(value: Value) -> bool:
 
 
 def _key(value: Value, done: dict[Value, Value]) -> tuple:
-    constants = repr(value.attrs) if value.prim is CONSTANT else key_of(value.attrs)
+    constants = key_of(value.attrs)
+    if value.prim is CONSTANT:
+        constants = repr(constants)  # tells -0.0 from 0.0, and 1 from 1.0
     return (value.prim, constants, value.dtype, key_of(value.shape), value.number,
             *[done[v] for v in value.inputs])
 

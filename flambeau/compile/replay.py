@@ -15,6 +15,7 @@ from flambeau.compile.recording import Recording
 from flambeau.compile.trees import rebuild
 from flambeau.compiler.program import Plan, plan
 from flambeau.compiler.target import host
+from flambeau.core import failures
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import launches, tape
@@ -153,4 +154,6 @@ def raise_compiled(failure: tuple[int, int], inputs: list) -> None:
     if code == 1:
         raise IndexError(f"index {value} is out of range in a compiled function; run it without "
                          "torch.compile to see the operation")
+    if code >= failures.FIRST:
+        raise failures.failure(code, value)
     raise RuntimeError("ZeroDivisionError: integer division by zero in a compiled function")

@@ -8,6 +8,7 @@ import pytest
 
 import flambeau as torch
 from flambeau import nn
+from flambeau.compile import differentiable
 from flambeau.compile.dynamic import mark_dynamic, mark_static
 
 F = nn.functional
@@ -65,6 +66,51 @@ def trained(make, batches, most: int = 2) -> None:
             assert kept(run) <= most, run.explain()
     for a, b in zip(*losses, strict=True):
         assert math.isclose(a, b, rel_tol=1e-4), losses
+
+
+def in_rows():
+    return nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 4)), (8,)
+
+
+def in_planes():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)), (3, 8, 8)
+
+
+@pytest.mark.parametrize("make", [in_rows, in_planes])
+def test_gradients_computed_later_serve_all_sizes(make, monkeypatch):
+    model, shape = make()
+    compiled = torch.compile(model)
+    planned = []
+    plan = differentiable.plan
+    monkeypatch.setattr(differentiable, "plan", lambda *args: planned.append(1) or plan(*args))
+    for n in (6, 7, 9, 16, 5, 31):
+        x, y = torch.randn(n, *shape), torch.randint(0, 4, (n,))
+        wanted = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+        model.zero_grad()
+        F.cross_entropy(compiled(x), y).backward()
+        for p, gradient in zip(model.parameters(), wanted, strict=True):
+            torch.testing.assert_close(p.grad, gradient, rtol=1e-5, atol=1e-6)
+        if n == 9:
+            planned.clear()
+    assert kept(compiled) == 2, compiled.explain()
+    assert not planned
+
+
+@pytest.mark.parametrize("gradient", [
+    torch.ones_like, lambda y: torch.randn(y.shape[1], y.shape[0]).t(),
+    lambda y: torch.ones(()).expand_as(y), lambda y: torch.randn(y.shape[0], 8)[:, ::2]])
+def test_gradients_of_any_layout_serve_all_sizes(gradient):
+    layer = nn.Linear(8, 4)
+    compiled = torch.compile(layer)
+    for n in (6, 7, 9, 16, 5):
+        x = torch.randn(n, 8)
+        given = gradient(layer(x).detach())
+        wanted = torch.autograd.grad(layer(x), list(layer.parameters()), given)
+        got = torch.autograd.grad(compiled(x), list(layer.parameters()), given)
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 class Small(nn.Module):

@@ -279,3 +279,13 @@ def test_plan_leaves_other_threads_alone(size):
     torch.compiler.plan(Net(), torch.randn(size, 16), None, squares)
     thread.join()
     assert all(results) and len(results) == 39
+
+
+def test_no_line_of_ours_is_taken_for_the_users():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    compiled = torch.compile(model)
+    for _ in range(2):
+        compiled(torch.randn(2, 4)).sum().backward()
+    told = str(compiled.explain())
+    assert "Sequential.0" in told
+    assert ".py:" not in told.split("captured", 1)[1]

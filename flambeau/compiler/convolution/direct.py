@@ -15,6 +15,7 @@ of the image, one a task, and for each panel of weights walks over the piece's p
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler.convolution.finish import Finish
 from flambeau.compiler.convolution.image import PIECE, Layout, pack_image, turn_block
@@ -110,6 +111,7 @@ def image_layout(tile: Tile, channels_last: bool) -> Layout:
 
 
 # ---------------------------------------------------------------------- weights
+@functools.lru_cache(maxsize=64)
 def prepare_kernel(spec: PrepareSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that packs weights; slots `PREPARE_SLOTS`, then the taps."""
     tile = dataclasses.replace(tile_for(spec.dtype_llvm, target), vectors=spec.vectors)
@@ -265,6 +267,7 @@ def _pack_bias(f: Function, tile: Tile, slot: Slots, group: Value, lane: Value, 
 
 
 # ---------------------------------------------------------------------- convolving
+@functools.lru_cache(maxsize=64)
 def direct_kernel(spec: DirectSpec, target: Target, finish: Finish | None = None
                   ) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that convolves; slots `DIRECT_SLOTS`, then the phases. With

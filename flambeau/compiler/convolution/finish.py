@@ -16,12 +16,13 @@ class Finish:
     """What a convolution's kernel does with finished pieces of its result.
 
     Attributes:
-        epilogue: the phases; `slots`: the contents of their launch arguments.
+        epilogue: the phases.
+        slots: the contents of their launch arguments, on which no kernel depends.
         by_pixel: how the result lies in memory.
     """
 
     epilogue: Epilogue
-    slots: list
+    slots: list = dataclasses.field(compare=False)
     by_pixel: bool
 
     def call(self, f: Function, first_slot: int, place: Value, pitch: Value, image: Value,

@@ -12,6 +12,7 @@ partial sums up and brings them into the weights' layout.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler.convolution.direct import store_planes
 from flambeau.compiler.convolution.image import PIECE, Layout, pack_image
@@ -81,6 +82,7 @@ def _tile(spec, target: Target) -> Tile:
 
 
 # ---------------------------------------------------------------------- summing
+@functools.lru_cache(maxsize=64)
 def gradient_kernel(spec: GradientSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that sums; slots `GRADIENT_SLOTS`, then the taps."""
     tile = _tile(spec, target)
@@ -231,6 +233,7 @@ def _fill_table(f: Function, tile: Tile, slot: Slots, i: Value, height: Value, l
 
 
 # ---------------------------------------------------------------------- collecting
+@functools.lru_cache(maxsize=64)
 def collect_kernel(spec: CollectSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that stores the weights; slots `COLLECT_SLOTS`, then taps."""
     tile = _tile(spec, target)

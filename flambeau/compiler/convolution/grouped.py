@@ -38,6 +38,7 @@ from flambeau.compiler.target import Target
 __all__ = ["grouped_kernel", "grouped_steps"]
 
 
+@functools.lru_cache(maxsize=64)
 def grouped_kernel(spec: GroupedSpec, target: Target, finish: Finish | None = None
                    ) -> tuple[str, str]:
     """The kernel of `spec` as (name, LLVM IR); slots are `GROUPED_SLOTS`, then `finish`'s."""

@@ -14,6 +14,7 @@ Threads share out pieces and panels. Every sum is taken in the same order howeve
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler import amx
 from flambeau.compiler.convolution.finish import Finish
@@ -65,6 +66,7 @@ class LowDirectSpec:
     bias: bool
 
 
+@functools.lru_cache(maxsize=64)
 def low_direct_kernel(spec: LowDirectSpec, target: Target, finish: Finish | None
                       ) -> tuple[str, str]:
     """(name, LLVM IR); slots are `LOW_DIRECT_SLOTS`, then the epilogue's, then the tables."""

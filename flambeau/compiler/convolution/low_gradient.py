@@ -12,6 +12,7 @@ dealt out by sizes alone, and puts them where the weights' gradient lies.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler import amx
 from flambeau.compiler.convolution.low import (
@@ -52,6 +53,7 @@ class LowGradientSpec:
     patches: bool
 
 
+@functools.lru_cache(maxsize=64)
 def low_gradient_kernel(spec: LowGradientSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR); slots are `LOW_GRADIENT_SLOTS`, then the taps' distances and the planes."""
     engine, module = dot_engine(target), Module(target.attributes)
@@ -182,6 +184,7 @@ def _define_multiply(module: Module, shape: Shape) -> None:
                                 a["add"]])
 
 
+@functools.lru_cache(maxsize=64)
 def low_collect_kernel(dense: bool, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that adds partial sums, a block a task; slots are
     `LOW_COLLECT_SLOTS`, then each tap's place in the weights. `dense`: channels lie there one after

@@ -10,6 +10,7 @@ them.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from flambeau.compiler.convolution.finish import Finish
@@ -129,6 +130,7 @@ def _patch_slots(plan: _Patches) -> list:
     return [values[name] for name in PATCH_SLOTS] + table
 
 
+@functools.lru_cache(maxsize=64)
 def _patch_kernel(tile: Tile, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that writes the patch matrix, a channel a task."""
     name, module = f"conv_patches_{tile.memory}", Module(target.attributes)
@@ -191,6 +193,7 @@ def _copy_line(f: Function, tile: Tile, src: Value, dst: Value, step: tuple, mas
 
 
 # ---------------------------------------------------------------------- turning
+@functools.lru_cache(maxsize=64)
 def _turn_kernel(tile: Tile, target: Target, finish: Finish | None) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that makes channels innermost, a vector of them a task."""
     name = f"conv_turn_{tile.memory}" + (f"_{finish.epilogue.name}" if finish else "")

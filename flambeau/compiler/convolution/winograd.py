@@ -16,6 +16,7 @@ cache.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler.convolution.direct import store_pixels, store_planes
 from flambeau.compiler.convolution.finish import Finish
@@ -138,6 +139,7 @@ def _both(f: Function, tile: Tile, rule, shape: tuple[int, int], load, store) ->
 
 
 # ---------------------------------------------------------------------- weights
+@functools.lru_cache(maxsize=64)
 def spread_kernel(vectors: int, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that transforms packed weights; slots `SPREAD_SLOTS`.
 
@@ -183,6 +185,7 @@ def _factor_store(f: Function, tile: Tile, place: Value, pitch: Value):
 
 
 # ---------------------------------------------------------------------- the convolution
+@functools.lru_cache(maxsize=64)
 def winograd_kernel(spec: WinogradSpec, target: Target, finish: Finish | None = None
                     ) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that convolves; slots `WINOGRAD_SLOTS`, then the epilogue's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flambeau.compiler.emitter import Module
 from flambeau.compiler.expression import Buffer
@@ -32,6 +33,7 @@ def _three(values: tuple, fill: int) -> tuple:
     return (fill,) * (3 - len(values)) + tuple(values)
 
 
+@functools.lru_cache(maxsize=64)
 def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR)."""
     name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
