@@ -32,8 +32,13 @@ _HOMES = {
         "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "arange", "linspace",
         "logspace", "eye", "tril_indices", "triu_indices", "frombuffer", "empty_permuted"),
     "tensor.formats": (
-        "strided", "sparse_coo", "sparse_csr", "contiguous_format", "preserve_format",
-        "channels_last", "channels_last_3d"),
+        "strided", "jagged", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc",
+        "contiguous_format", "legacy_contiguous_format", "preserve_format", "channels_last",
+        "channels_last_3d"),
+    "tensor.sparse.construct": (
+        "sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_bsr_tensor",
+        "sparse_bsc_tensor", "sparse_compressed_tensor"),
+    "tensor.sparse.methods": ("smm", "hspmm", "sspaddmm", "is_same_size"),
     "tensor.legacy": (
         "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"),
@@ -41,7 +46,7 @@ _HOMES = {
     "tensor.random": (
         "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
         "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-        "dropout", "multinomial"),
+        "dropout", "multinomial", "poisson", "binomial"),
     "tensor.overloads": (
         "batch_norm", "native_batch_norm",
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
@@ -49,6 +54,17 @@ _HOMES = {
         "result_type", "can_cast", "meshgrid", "tensor_split", "tile", "ravel",
         "is_floating_point", "is_complex", "is_nonzero", "clone"),
     "tensor.norms": ("norm",),
+    "tensor.spectrograms": ("stft", "istft"),
+    "tensor.windows": (
+        "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window"),
+    "tensor.gamma": ("_dirichlet_grad", "_sample_dirichlet", "_standard_gamma",
+                     "_standard_gamma_grad"),
+    "tensor.linalg_legacy": (
+        "cholesky", "det", "inverse", "lu", "lu_solve", "matrix_exp", "matrix_power", "pinverse",
+        "qr", "slogdet", "svd", "triangular_solve"),
+    "tensor.linalg_systems": ("cholesky_inverse", "cholesky_solve", "lu_unpack"),
+    "tensor.linalg_spectral": ("geqrf", "logdet", "orgqr", "ormqr"),
+    "tensor.vandermonde": ("vander",),
     "tensor.shaping": (
         "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
         "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
@@ -58,9 +74,11 @@ _HOMES = {
         "repeat_interleave", "gradient", "unravel_index", "broadcast_shapes", "constant_pad_nd",
         "rot90"),
     "tensor.complex_numbers": (
-        "real", "imag", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg", "adjoint"),
+        "real", "imag", "conj", "conj_physical", "resolve_conj", "resolve_neg", "is_conj", "is_neg",
+        "adjoint"),
     "tensor.sorting": (
         "median", "nanmedian", "quantile", "nanquantile", "unique", "unique_consecutive"),
+    "tensor.histograms": ("bincount", "histc", "histogram", "histogramdd"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
     "tensor.indexing": ("index_put", "index_put_", "unravel_index"),
     "tensor.settings": (
@@ -68,7 +86,15 @@ _HOMES = {
         "get_num_interop_threads", "set_num_interop_threads",
         "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
         "get_default_device", "set_default_device",
-        "set_float32_matmul_precision", "get_float32_matmul_precision"),
+        "set_float32_matmul_precision", "get_float32_matmul_precision",
+        "is_deterministic_algorithms_warn_only_enabled", "set_deterministic_debug_mode",
+        "get_deterministic_debug_mode", "set_warn_always", "is_warn_always_enabled",
+        "set_flush_denormal", "init_num_threads", "set_default_tensor_type", "get_device_module",
+        "typename"),
+    "tensor.symbols": (
+        "SymBool", "SymFloat", "SymInt", "cond", "sym_float", "sym_int", "sym_ite", "sym_max",
+        "sym_min", "sym_not", "sym_sum"),
+    "tensor.elements": ("hash_tensor", "from_file", "to_dlpack", "is_inference"),
     "amp.autocast_mode": (
         "autocast", "autocast_decrement_nesting", "autocast_increment_nesting",
         "clear_autocast_cache", "get_autocast_cpu_dtype", "get_autocast_dtype",
@@ -95,15 +121,16 @@ _RENAMED = {
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
               "nan": float("nan"), "newaxis": None}
 
-_PACKAGES = ("amp", "autograd", "compiler", "export", "masked", "nn", "optim", "utils",
-             "serialization", "testing", "linalg", "special", "random", "cpu", "cuda", "backends",
-             "types")
+_PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
+             "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
+             "cuda", "backends", "types", "overrides", "library", "distributions", "_C", "sparse")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}
 _TABLE |= _RENAMED
 
-__all__ = sorted({"__version__", "tensor", "compile", *_TABLE, *_CONSTANTS} - {"newaxis"})
+__all__ = sorted({"__version__", "tensor", "compile", "ops", *_CONSTANTS,
+                  *(name for name in _TABLE if name[0] != "_")} - {"newaxis"})
 
 
 def __getattr__(name: str) -> Any:
@@ -112,6 +139,8 @@ def __getattr__(name: str) -> Any:
     if name in _TABLE:
         home, attribute = _TABLE[name]
         value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute)
+        if home.startswith("tensor.") and isinstance(value, types.FunctionType):
+            value = importlib.import_module(f"{__name__}.tensor.overriding").door(value)
         globals()[name] = value
         return value
     if name in _PACKAGES:
@@ -136,7 +165,7 @@ def _op(name: str) -> Any:
 
 
 class _Table(types.ModuleType):
-    """`tensor` and `compile` name a folder and a function: users get the function.
+    """`tensor`, `compile` and `ops` name a folder and what users know: users get theirs.
 
     Importing the folder does not put the module in its place.
     """
@@ -155,6 +184,15 @@ class _Table(types.ModuleType):
 
     @compile.setter
     def compile(self, module: types.ModuleType) -> None:
+        pass
+
+    @property
+    def ops(self) -> Any:
+        """Operators by namespace; the folder `ops` holds the table."""
+        return importlib.import_module("flambeau.library.operators").ops
+
+    @ops.setter
+    def ops(self, module: types.ModuleType) -> None:
         pass
 
 

@@ -100,6 +100,8 @@ def _made(arg: Any, dtype: str, rng: np.random.Generator, floating: list[bool]) 
         return array
     if isinstance(arg, (tuple, list)):
         return tuple(_made(item, dtype, rng, floating) for item in arg)
+    if isinstance(arg, np.ndarray):  # given, not drawn: for values that must be in order
+        floating.append(False)
     return arg
 
 

@@ -41,7 +41,9 @@ def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
         return
     held = variable._grad
     if held is not None:
-        if mode() & RECORD:
+        if not held._meta.strided and grad._meta.strided:
+            variable._grad = grad + held  # a sparse gradient becomes dense with the first dense one
+        elif mode() & RECORD:
             variable._grad = held + grad
         else:
             held.add_(grad)
@@ -61,6 +63,8 @@ def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
 
 def _same_layout(grad: Any, variable: Any) -> bool:
     """True if `grad` has the strides that the gradient of `variable` must have."""
+    if not grad._meta.strided or not variable._meta.strided:
+        return True
     if not _is_dense(variable):
         return grad.is_contiguous()
     return grad._meta.strides == variable._meta.strides
@@ -81,7 +85,7 @@ def _is_dense(tensor: Any) -> bool:
 
 def _copy_for(variable: Any, grad: Any) -> Any:
     """A copy of `grad` laid out as `variable` is; recorded if recording is on."""
-    if grad.is_contiguous() and _same_layout(grad, variable):
+    if not grad._meta.strided or grad.is_contiguous() and _same_layout(grad, variable):
         return grad.clone()
     make = tensors.make
     if variable.is_contiguous() or not _is_dense(variable):

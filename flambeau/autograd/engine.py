@@ -20,7 +20,7 @@ from typing import Any
 
 from flambeau.autograd import anomaly, tape
 from flambeau.autograd.accumulation import accumulate
-from flambeau.autograd.grad_mode import ANOMALY, RECORD, mode, set_mode
+from flambeau.autograd.grad_mode import ANOMALY, LEVELS, RECORD, mode, set_mode
 from flambeau.autograd.hooks import (
     enable_retain_grad,
     run_node_hooks,
@@ -243,6 +243,8 @@ def _add(entry: list, output_nr: int, grad: Any, record: bool) -> None:
     bit = 1 << output_nr
     if held is None:
         grads[output_nr] = grad
+    elif not held._meta.strided and grad._meta.strided:
+        grads[output_nr] = grad + held  # a sparse gradient and a dense one make a dense one
     elif record:
         grads[output_nr] = held + grad
     elif entry[2] & bit:
@@ -371,7 +373,8 @@ def run_backward(roots: Sequence[Any], grads: Sequence[Any], retain_graph: bool 
         RuntimeError: a root needs no gradient; the graph was freed; a rule returned a gradient
             that does not fit; an input is not reached and `allow_unused` is False.
     """
-    running = _Pass(retain_graph, create_graph)
+    # among transforms a sum may have examples or tangents that its first part has not
+    running = _Pass(retain_graph, create_graph or bool(mode() & LEVELS))
     for index, root in enumerate(roots):
         node, output_nr = _root_edge(root, index)
         grad = grads[index]

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "mode", "set_mode",
+__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "mode", "set_mode",
            "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
            "enable_grad", "set_grad_enabled", "set_multithreading_enabled", "inference_mode",
            "ContextDecorator"]
@@ -37,6 +37,8 @@ NAN_CHECK = 8
 """With ANOMALY: the engine looks for NaN in every gradient."""
 SAVED_HOOKS = 16
 """Saved tensors pass through `saved_tensors_hooks`."""
+LEVELS = 32
+"""Transforms (vmap, forward mode) are at work, and see every operation: `tensor/levels.py`."""
 
 _MODE: ContextVar[int] = ContextVar("flambeau_grad_mode", default=RECORD)
 

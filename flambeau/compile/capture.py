@@ -119,6 +119,7 @@ class Capture:
         self.memories: dict[int, Memory] = {}
         self.inputs: list[tuple[Value, Any]] = []
         self.numbers: list[tuple[Value, str]] = []
+        self.given_numbers: dict[Value, Any] = {}  # what they are in this run
         self.sources = numbers
         self.number_values: dict[int, Value] = {}
         self.randoms: dict[int, Value] = {}
@@ -269,6 +270,7 @@ class Capture:
             placeholder = number_input(type(number))
             self.number_values[id(number)] = placeholder
             self.numbers.append((placeholder, source))
+            self.given_numbers[placeholder] = number
         return self.number_values[id(number)]
 
     def ran(self, launch: Any, args: Sequence, results: Sequence) -> None:

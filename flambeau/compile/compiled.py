@@ -18,6 +18,7 @@ from flambeau.compile.capture import Capture, CaptureError, Forgiving, refuse
 from flambeau.compile.deferral import deferring, possible
 from flambeau.compile.differentiable import trace_backward
 from flambeau.compile.dynamic import Cautious, Shapes, SymbolicError
+from flambeau.compile.first_call import FirstCall, detached
 from flambeau.compile.guards import Following, Guard, Sharing
 from flambeau.compile.origins import BEGINS
 from flambeau.compile.reach import Reach
@@ -185,6 +186,8 @@ class _Run:
         self.following = Following()
         self.symbols = owner.shapes.begin(rest, values, leaves)
         self.finished: tuple[Capture, Recording] | None = None
+        self.first: FirstCall | None = None
+        self.left_behind: Recording | None = None  # with what the run has left behind in it
 
     def _loosen(self) -> set[int]:
         """Which numbers among the arguments have changed from call to call: those are followed."""
@@ -199,12 +202,24 @@ class _Run:
 
     def capture(self) -> Any:
         """Run the function for real and keep what it did as a program, if that is possible."""
-        with self.symbols or contextlib.nullcontext():
-            result = self._record()
-        if self.finished is not None:
-            with collector_paused():
-                self._keep(*self.finished)
+        try:
+            with self.symbols or contextlib.nullcontext():
+                result = self._record()
+            if self.finished is not None:
+                with collector_paused():
+                    self._keep(*self.finished)
+            elif self.left_behind is not None:
+                with collector_paused():
+                    self._compute(self.left_behind, Replay(self.left_behind, None))
+        finally:
+            if self.first is not None:
+                self.first.close()
         return result
+
+    def _compute(self, recording: Recording, replay: Replay) -> None:
+        """Let the program compute this very call, if nothing has been computed so far."""
+        if self.first is not None and self.first.fits(recording):
+            self.first.compute(recording, replay, self.leaves)
 
     def _record(self) -> Any:
         """The function's result; `finished` is set if the run can be kept."""
@@ -227,6 +242,8 @@ class _Run:
         observer = Cautious(capture) if self.symbols is not None else (
             capture if owner.fullgraph else Forgiving(capture))
         entered = next_order()
+        if self.symbols is None:
+            self.first = FirstCall.begin(capture)
         result, shape, outputs = self._observed(observer, args, kwargs)
         if isinstance(observer, Forgiving) and observer.failure is not None:
             return self._give_up(observer.failure, result)
@@ -240,8 +257,13 @@ class _Run:
             return self._give_up(error, result)
         changes = self.grads.changes(capture)
         finished = Recording(capture, self.leaves, outputs, shape, changes, joint)
-        left = self._state_left(finished, changes)
+        escaped = finished.escaped()
+        left = self._state_left(escaped, changes)
         if left:
+            if self.first is not None and joint is None and detached(escaped) \
+                    and self.first.worthwhile():
+                self.left_behind = Recording(capture, self.leaves, [*outputs, *escaped], shape,
+                                             changes)
             return self._unsteady(left, result)
         if self.symbols is not None:
             self.symbols.note(finished)
@@ -314,9 +336,9 @@ class _Run:
                           "Return a new list or dict instead.")
         return None
 
-    def _state_left(self, finished: Recording, changes: list) -> list[str]:
+    def _state_left(self, escaped: list, changes: list) -> list[str]:
         """What the run has left behind in Python that a replay would not repeat."""
-        left = [f"a tensor of shape {shape}" for shape in finished.escaped()]
+        left = [f"a tensor of shape {list(tensor._meta.shape)}" for tensor in escaped]
         left += map(repr, self.lost)
         if self.grads.replaced(changes):
             left.append("a gradient that was assigned")
@@ -358,6 +380,7 @@ class _Run:
         replay.dropped = [at.get(id(t), t) for t in self.grads.dropped(capture)]
         if self.symbols is None:
             replay.prepare()
+            self._compute(finished, replay)
         owner.programs.setdefault(self.signature, []).insert(0, replay)
         owner._counts[self.rest] = owner._counts.get(self.rest, 0) + 1
         if owner.recordings is not None:
@@ -425,13 +448,17 @@ MIXED = "mixed"
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
     """No search for cycles meanwhile: planning makes very many objects and no garbage in cycles,
-    and a quarter of its time would go into looking for some."""
+    and a quarter of its time would go into looking for some. Nor is what it has made looked through
+    afterwards: it counts as old."""
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

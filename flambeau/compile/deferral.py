@@ -16,6 +16,7 @@ import operator
 import os
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,11 +28,24 @@ from flambeau.runtime.launch_log import CALLS, FIRST
 from flambeau.tensor import launches
 from flambeau.tensor.launches import late
 
-__all__ = ["Deferral", "Log", "deferring", "possible"]
+__all__ = ["Deferral", "Limits", "Log", "deferring", "one_by_one", "possible"]
 
-MOST = 2000  # launches that are put off before they are run
-MOST_BYTES = 64 << 20  # of memory taken meanwhile: what is held back is not reused
-WORDS = 1 << 15  # of a log
+
+
+class Limits(NamedTuple):
+    """When what has been put off is run at the latest.
+
+    Attributes:
+        words: of a log; `calls`: launches in it.
+        nbytes: memory taken meanwhile: what is held back is not reused.
+    """
+
+    words: int
+    calls: int
+    nbytes: int
+
+
+LIMITS = Limits(1 << 15, 2000, 64 << 20)
 
 _address = operator.attrgetter("ptr")
 _turn = threading.Lock()  # the doors are the process's: one deferral at a time
@@ -55,21 +69,22 @@ class Log(NamedTuple):
     address: int
 
 
-_spare: list[Log] = []  # they live for ever: a thread may be about to write to one
+# they live for ever: a thread may be about to write to one
+_spare: defaultdict[Limits, list[Log]] = defaultdict(list)
 
 
-def _new_log() -> Log:
-    words = launch_log.new_log(WORDS)
+def _new_log(limits: Limits) -> Log:
+    words = launch_log.new_log(limits.words)
     words[launch_log.ELSEWHERE] = id(_elsewhere)
     words[launch_log.IN_USE] = memory.in_use_address()
-    words[launch_log.MOST_CALLS], words[launch_log.ALLOWANCE] = MOST, MOST_BYTES
+    words[launch_log.MOST_CALLS], words[launch_log.ALLOWANCE] = limits.calls, limits.nbytes
     return Log(words, words.buffer_info()[0])
 
 
 def _elsewhere(*call: Any) -> None:
     """A call that a log does not take: it is full, or another thread makes the call."""
     launches.settle("enough operations")
-    if deferring() and len(call) + FIRST < WORDS:
+    if deferring() and len(call) + FIRST < LIMITS.words:
         late.deferred.record(*call)
     else:
         late.at_once(*call)
@@ -81,11 +96,14 @@ class Deferral:
     Attributes:
         log: where they are written; another takes its place while it is run.
         dead: storages that have died since the last settling, still alive.
+        late_kernels: programs that are made meanwhile get their kernels when they are run.
     """
 
-    def __init__(self, finish: Callable[[Log, list, str], None]):
+    late_kernels = False
+
+    def __init__(self, finish: Callable[[Log, list, str], None], limits: Limits = LIMITS):
         """`finish(log, dead, why)` runs the calls in `log`."""
-        self.finish = finish
+        self.finish, self.limits = finish, limits
         self.thread = threading.get_ident()
         self.lock = threading.RLock()
         self.dead: list = []
@@ -119,13 +137,22 @@ class Deferral:
                 late.deferred = None
                 late.launch = late.checked = late.at_once = self.native
                 self.hold_back(None)
-                _spare.append(self.log)
+                _spare[self.limits].append(self.log)
                 self.dead.clear()
                 self.shared.clear()
                 _turn.release()
 
+    def drop(self) -> None:
+        """Forget what has been put off: something else has done, or will do, the same."""
+        finish, self.finish = self.finish, _dropped
+        try:
+            self.settle()
+        finally:
+            self.finish = finish
+
     def _empty_log(self) -> Log:
-        log = _spare.pop() if _spare else _new_log()
+        spare = _spare[self.limits]
+        log = spare.pop() if spare else _new_log(self.limits)
         log.words[launch_log.THREAD] = self.thread
         return log
 
@@ -163,7 +190,7 @@ class Deferral:
             self.shared.append(_forever)
         late.launch = self._watchful
 
-    def before_fill(self, tensor: Any, given: bool) -> None:
+    def before_fill(self, tensor: Any, given: bool, generator: Any) -> None:
         """A random stream is about to fill `tensor`, after reading another if `given`. Memory that
         no launch knows yet may be filled before those that are put off."""
         storage, words = tensor._storage, self.log.words
@@ -171,7 +198,7 @@ class Deferral:
                 storage.ptr in words[FIRST:words[launch_log.USED]]):
             self.settle("random numbers into a tensor that is in use")
 
-    def settle(self, why: str) -> None:
+    def settle(self, why: str = "") -> None:
         """Run what has been put off."""
         if not self.dead and not self.log.words[CALLS] and not self.busy:
             return
@@ -190,8 +217,8 @@ class Deferral:
             finally:
                 dead.sort(key=_address)  # the next call finds the same memory in the same order
                 self.let_go(dead)
-                self.log.words[launch_log.MOST_IN_USE] = self.in_use.value + MOST_BYTES
-                _spare.append(log)
+                self.log.words[launch_log.MOST_IN_USE] = self.in_use.value + self.limits.nbytes
+                _spare[self.limits].append(log)
                 self.busy = False
                 if self.kept and not self.log.words[CALLS]:
                     self.kept.clear()
@@ -199,6 +226,10 @@ class Deferral:
 
 def _forever() -> bool:
     return True
+
+
+def _dropped(log: Log, dead: list, why: str) -> None:
+    """Nothing of it is run."""
 
 
 def _before_fork() -> None:

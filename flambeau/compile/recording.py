@@ -110,7 +110,7 @@ class Recording:
                         tensor._rg, tensor._inherits)
 
     def escaped(self) -> list:
-        """Shapes of tensors that the run made and that live on in Python, but for its results."""
+        """Tensors that the run made and that live on in Python, but for its results."""
         capture = self.capture
         capture.kept.clear()
         results = {id(capture._owner(t)) for t in (*self.outputs, *self.results)}
@@ -118,7 +118,7 @@ class Recording:
                  and id(owner := capture._owner(tensor)) not in results
                  and capture.memory_of(tensor).initial is None
                  and not (self.joint and self.joint.alone_holds(tensor))}
-        return [list(tensor._meta.shape) for tensor in alive.values()]
+        return list(alive.values())
 
 
 def _used(values: Sequence[Value]) -> set[Value]:

@@ -74,14 +74,15 @@ TILE_ARGS = (("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr", "old"), ("ptr",
 
 
 def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch: int,
-                width: int) -> str:
+                width: int, layers: tuple[int, int] | None = None) -> str:
     """Define a block of `shape` tiles, at most 2 x 2: C = A B (+ old, if `add`);
     returns its name.
 
     Arguments of the function: a (rows `pitch` units apart), b (`width` units in a row), old, c,
     depth (units, taken up to a multiple of 16), distances of rows of old and c (units), add.
     `instruction` is "tdpbf16ps",
-    "tdpbssd", "tdpbusd" or "tdpbsud".
+    "tdpbssd", "tdpbusd" or "tdpbsud". With `layers`, a and b consist of three parts each, so many
+    units apart, and the products of all but the smallest are summed up, small ones first.
     """
     rows, columns = shape
     name = f"tiles_{rows}_{columns}"
@@ -101,17 +102,44 @@ def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch:
         for tile, _ in sums:
             f.intrinsic_call("void", "llvm.x86.tilezero", [_tile(tile)])
     with f.loop(0, f.args["depth"], SIDE) as k:
-        a_place, b_place = f.gep(a, k, "i32"), f.gep(b, f.mul(k, width), "i32")
-        for j in range(columns):
-            f.intrinsic_call("void", "llvm.x86.tileloadd64", [
-                _tile(6 + j), f.gep(b_place, SIDE * j, "i32"), f.const(4 * width, "i64")])
-        for i in range(rows):
-            f.intrinsic_call("void", "llvm.x86.tileloadd64", [
-                _tile(4 + i), f.gep(a_place, SIDE * i * pitch, "i32"), f.const(4 * pitch, "i64")])
-            for j in range(columns):
-                f.intrinsic_call("void", f"llvm.x86.{instruction}",
-                                 [_tile(2 * i + j), _tile(4 + i), _tile(6 + j)])
+        block = _Block(f, f.gep(a, k, "i32"), f.gep(b, f.mul(k, width), "i32"), shape,
+                       (pitch, width), layers or (0, 0))
+        for a_part, b_part in _PAIRS if layers else ((0, 0),):
+            block.multiply(instruction, a_part, b_part)
     stride = f.mul(f.args["ldc"], 4)
     for tile, place in sums:
         f.intrinsic_call("void", "llvm.x86.tilestored64", [_tile(tile), place, stride])
     return name
+
+
+_PAIRS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))  # parts of a and b that are multiplied
+
+
+class _Block:
+    """The tiles of one step along the sum: sums in 0 to 3, a in 4 and 5, b in 6 and 7."""
+
+    def __init__(self, f: Function, a: Value, b: Value, shape: tuple[int, int],
+                 pitches: tuple[int, int], layers: tuple[int, int]):
+        self.f, self.shape, self.pitches, self.layers = f, shape, pitches, layers
+        self.places = a, b
+        self.loaded: list[int | None] = [None, None]  # which part is in the registers
+
+    def multiply(self, instruction: str, a_part: int, b_part: int) -> None:
+        """Add the products of one part of a with one of b."""
+        f, (rows, columns) = self.f, self.shape
+        fresh_a, fresh_b = self.loaded[0] != a_part, self.loaded[1] != b_part
+        self.loaded = [a_part, b_part]
+        for j in range(columns if fresh_b else 0):
+            self._load(6 + j, 1, b_part * self.layers[1] + SIDE * j)
+        for i in range(rows):
+            if fresh_a:
+                self._load(4 + i, 0, a_part * self.layers[0] + SIDE * i * self.pitches[0])
+            for j in range(columns):
+                f.intrinsic_call("void", f"llvm.x86.{instruction}",
+                                 [_tile(2 * i + j), _tile(4 + i), _tile(6 + j)])
+
+    def _load(self, tile: int, side: int, offset: int) -> None:
+        f = self.f
+        f.intrinsic_call("void", "llvm.x86.tileloadd64", [
+            _tile(tile), f.gep(self.places[side], offset, "i32"),
+            f.const(4 * self.pitches[side], "i64")])

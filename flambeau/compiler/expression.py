@@ -7,6 +7,7 @@ concrete numbers; `nest.canonical` later replaces them by run-time parameters.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import weakref
 from collections.abc import Iterable, Mapping
 
@@ -116,7 +117,7 @@ class Expr:
     large they are and however often they use their parts.
     """
 
-    __slots__ = ("__weakref__", "_loads", "_order", "args", "data", "dtype", "kind")
+    __slots__ = ("__weakref__", "_loads", "_order", "_variables", "args", "data", "dtype", "kind")
 
     kind: str
     dtype: DType
@@ -132,7 +133,7 @@ class Expr:
             return known
         made = super().__new__(cls)
         made.kind, made.dtype, made.args, made.data = kind, dtype, args, data
-        made._order = made._loads = None
+        made._order = made._loads = made._variables = None
         return _expressions.setdefault(key, made)
 
     def indices(self) -> list[Index]:
@@ -165,6 +166,13 @@ class Expr:
         if self._loads is None:
             self._loads = tuple([expr for expr in self.order() if expr.kind == "load"])
         return self._loads
+
+    def variables(self) -> frozenset[int]:
+        """The loop variables of all indices in it."""
+        if self._variables is None:
+            self._variables = frozenset(itertools.chain.from_iterable(
+                index.terms for expr in self.order() for index in expr.indices()))
+        return self._variables
 
 
 def _spelled(constant: object) -> object:

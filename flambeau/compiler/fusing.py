@@ -9,8 +9,10 @@ result, it gets no memory of its own where it can live in that of the last phase
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flambeau.compiler.convolution.matrix import image_matrix
 from flambeau.compiler.expression import Buffer, Expr, Index
@@ -61,133 +63,136 @@ def fuse(steps: Sequence[Phase | LibraryStep], memory: Memory, var: Callable[[],
         memory: what names the memory of a buffer; overwritten inputs go by one name.
         var: gives fresh loop variables.
     """
-    steps = list(steps)
-    access = _Access(memory, steps)
+    line = _Line(steps, memory)
     position = 0
-    while position < len(steps):
-        step = steps[position]
+    while position < len(line.steps):
+        step = line.steps[position]
         sizes = FUSING[step.kind](step) if isinstance(step, LibraryStep) \
             and step.kind in FUSING and not step.epilogue else None
         if sizes is None or sizes[2] < 2:
             position += 1
             continue
-        moved = _Candidate(steps, position, sizes, access, var).run()
+        moved = _Candidate(line, position, sizes, memory, var).run()
         position += not moved  # a step that was moved down leaves another one in its place
-    return steps
+    return line.steps
 
 
-class _Access:
-    """What each step reads and writes, looked up once, and where in the list the last readers are,
-    so that nobody looks further."""
+class _Line:
+    """The steps in order, and for each buffer who reads and who writes it: so nobody has to look
+    through all steps for those that matter."""
 
-    def __init__(self, memory: Memory, steps: Sequence[Phase | LibraryStep]):
+    def __init__(self, steps: Sequence[Phase | LibraryStep], memory: Memory):
         self.memory = memory
+        self.steps = list(steps)
+        self._order = [id(step) for step in steps]
         self._known: dict[int, tuple[object, set, set]] = {}
-        self._place: dict[int, int] = {}
-        self._last: dict[object, int] = {}
-        for place, step in enumerate(steps):
-            self._place[id(step)] = place
-            for name in self.reads(step):
-                self._last[name] = place
+        self._readers: dict[object, dict[int, None]] = defaultdict(dict)
+        self._writers: dict[object, dict[int, None]] = defaultdict(dict)
+        for step in steps:
+            self._enter(step)
+
+    def _enter(self, step: Phase | LibraryStep) -> None:
+        reads, writes = _reads(step, self.memory), _writes(step, self.memory)
+        self._known[id(step)] = step, reads, writes
+        for name in reads:
+            self._readers[name][id(step)] = None
+        for name in writes:
+            self._writers[name][id(step)] = None
 
     def reads(self, step: Phase | LibraryStep) -> set:
-        return self._find(step)[1]
+        return self._known[id(step)][1]
 
     def writes(self, step: Phase | LibraryStep) -> set:
-        return self._find(step)[2]
+        return self._known[id(step)][2]
 
-    def beyond(self, step: Phase | LibraryStep, names: Iterable) -> bool:
-        """Does no step from this one on read any of `names`?"""
-        return self._place[id(step)] > max((self._last.get(name, -1) for name in names),
-                                           default=-1)
+    def _places(self, table: dict, names: Iterable, start: int, stop: int) -> Iterator[int]:
+        for name in names:
+            for number in table.get(name, ()):
+                with contextlib.suppress(ValueError):  # not among these
+                    yield self._order.index(number, start, stop)
 
-    def replaced(self, step: LibraryStep, other: Phase) -> None:
-        """`step` takes the place of `other`."""
-        place = self._place[id(step)] = self._place[id(other)]
+    def next_reader(self, names: Iterable, start: int) -> int | None:
+        """The place of the first step from `start` on that reads one of `names`."""
+        return min(self._places(self._readers, names, start, len(self.steps)), default=None)
+
+    def writes_between(self, names: Iterable, start: int, stop: int) -> bool:
+        """Does a step from `start` on, before `stop`, write one of `names`?"""
+        return any(True for _ in self._places(self._writers, names, start, stop))
+
+    def remove(self, place: int) -> None:
+        """Take a step out."""
+        step, number = self.steps.pop(place), self._order.pop(place)
         for name in self.reads(step):
-            self._last[name] = max(place, self._last.get(name, -1))
+            del self._readers[name][number]
+        for name in self.writes(step):
+            del self._writers[name][number]
 
-    def moved(self, step: LibraryStep, other: Phase | LibraryStep) -> None:
-        """`step` now comes right before `other`."""
-        self._place[id(step)] = self._place[id(other)]
+    def insert(self, place: int, step: Phase | LibraryStep) -> None:
+        """Put a new step before the one at `place`."""
+        self.steps.insert(place, step)
+        self._order.insert(place, id(step))
+        self._enter(step)
 
-    def _find(self, step: Phase | LibraryStep) -> tuple[object, set, set]:
-        if id(step) not in self._known:
-            self._known[id(step)] = (step, _reads(step, self.memory), _writes(step, self.memory))
-        return self._known[id(step)]
+    def highest(self, step: LibraryStep, top: int, place: int) -> int:
+        """How far up, but not above `top`, a step may go that stands at `place`."""
+        reads, writes = _reads(step, self.memory), _writes(step, self.memory)
+        obstacles = [*self._places(self._writers, reads | writes, top, place),
+                     *self._places(self._readers, writes, top, place)]
+        return max(obstacles, default=top - 1) + 1
 
 
 class _Candidate:
     """One product that looks for phases to take in."""
 
-    def __init__(self, steps: list, position: int, sizes: tuple[int, int, int], access: _Access,
+    def __init__(self, line: _Line, position: int, sizes: tuple[int, int, int], memory: Memory,
                  var: Callable[[], int]):
-        self.steps, self.position, self.sizes = steps, position, sizes
-        self.step: LibraryStep = steps[position]
-        self.access, self.memory, self.var = access, access.memory, var
+        self.line, self.position, self.sizes = line, position, sizes
+        self.step: LibraryStep = line.steps[position]
+        self.memory, self.var = memory, var
         self.own = self.memory(self.step.target)
         self.sources = {self.memory(b) for b in self.step.sources}
         self.taken: list[Phase] = []
 
     def run(self) -> bool:
         """Whether the step moved down, past others, in the list."""
-        place = self._next_reader(self.position + 1)
-        if place is None or not isinstance(self.steps[place], Phase):
+        line = self.line
+        place = line.next_reader((self.own,), self.position + 1)
+        if place is None or not isinstance(line.steps[place], Phase):
             return False
-        if not self._may_sink(place):
+        # nothing on the way writes what the product reads, or its result
+        if line.writes_between(self.sources | {self.own}, self.position + 1, place):
             return False
-        first = self._accepts(self.steps[place])
+        first = self._accepts(line.steps[place])
         if first is None:
             return False
         self.taken.append(first)
         self._take_more(place + 1)
-        needed = self._next_reader(place + 1) is not None
+        needed = line.next_reader((self.own,), place + 1) is not None
         step = dataclasses.replace(self.step, epilogue=tuple(self.taken))
         step = step if needed else self._without_own_memory(step)
-        self.access.replaced(step, self.steps[place])
-        self.steps[place] = step
-        del self.steps[self.position]
-        return self._raise(step, place - 1) > self.position
-
-    def _raise(self, step: LibraryStep, place: int) -> int:
-        """Move the step at `place` up as far as it may, but not above where the product was: what
-        it reads can go the sooner. The place where it ends."""
-        access, reads, writes = self.access, self.access.reads(step), self.access.writes(step)
-        while place > self.position:
-            other = self.steps[place - 1]
-            if access.writes(other) & (reads | writes) or access.reads(other) & writes:
-                break
-            self.steps[place - 1:place + 1] = step, other
-            access.moved(step, other)
-            place -= 1
-        return place
-
-    def _next_reader(self, start: int) -> int | None:
-        """The first step from `start` on that reads the product's result."""
-        for at in range(start, len(self.steps)):
-            if self.access.beyond(self.steps[at], (self.own,)):
-                return None
-            if self.own in self.access.reads(self.steps[at]):
-                return at
-        return None
-
-    def _may_sink(self, place: int) -> bool:
-        """Nothing between here and `place` writes what the product reads, or its result."""
-        kept = self.sources | {self.own}
-        return not any(self.access.writes(other) & kept
-                       for other in self.steps[self.position + 1:place])
+        line.remove(place)
+        line.remove(self.position)
+        # as high as it may be, but not above where the product was: what it reads can go the sooner
+        highest = line.highest(step, self.position, place - 1)
+        line.insert(highest, step)
+        return highest > self.position
 
     def _take_more(self, start: int) -> None:
         """Later phases that read the product or what has been taken in, if they may move up."""
+        line = self.line
         mine = {self.own} | {self.memory(p.target) for p in self.taken}
         passed_reads: set = set()
         passed_writes: set = set()
         at = start
-        while at < min(len(self.steps), start + AHEAD):
-            step = self.steps[at]
-            if self.access.beyond(step, mine):
-                return
-            reads, writes = self.access.reads(step), self.access.writes(step)
+        last = -1  # from here on nobody reads what has been taken in
+        while at < min(len(line.steps), start + AHEAD):
+            if at > last:
+                following = line.next_reader(mine, at)
+                if following is None:
+                    return
+                last = following
+            step = line.steps[at]
+            reads, writes = line.reads(step), line.writes(step)
             found = None
             if isinstance(step, Phase) and reads & mine and not (
                     reads & passed_writes or writes & (passed_reads | passed_writes)):
@@ -195,7 +200,8 @@ class _Candidate:
             if found is not None:
                 self.taken.append(found)
                 mine.add(self.memory(found.target))
-                del self.steps[at]
+                line.remove(at)
+                last = -1
                 continue
             passed_reads |= reads
             passed_writes |= writes

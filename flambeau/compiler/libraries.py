@@ -203,10 +203,35 @@ def _argsort(library, target: Target, threads: int):
     return Step(name, lambda: text, slots, cut.nchunks), 30 * rows * n
 
 
+def _search(library, target: Target, threads: int):
+    from flambeau.compiler import searching
+
+    ordered, values = library.sources
+    n, m = ordered.shape[-1], values.shape[-1] if values.shape else 1
+    if len(ordered.shape) == 1:  # one row for all
+        rows, m, row_stride = 1, math.prod(values.shape), 0
+    else:
+        rows, row_stride = math.prod(values.shape[:-1]), n
+    name, text = searching.search_kernel(ordered.dtype, library.attrs[0], n < 1 << 31, target)
+    blocks = -(-m // searching.BLOCK)
+    found = {"ordered": _pointer(ordered), "values": _pointer(values),
+             "out": _pointer(library.target), "items": rows * blocks, "blocks": blocks, "n": n,
+             "m": m, "row_stride": row_stride, "steps": int(n).bit_length()}
+    slots = [found[slot] for slot in searching.SEARCH_SLOTS]
+    nchunks = searching.search_chunks(rows * blocks, threads)
+    return Step(name, lambda: text, slots, nchunks), rows * m * int(n).bit_length()
+
+
 def _pool(library, target: Target, threads: int):
     from flambeau.compiler.pooling.step import pool_step
 
     return pool_step(library, target, threads)
+
+
+def _factor(library, target: Target, threads: int):
+    from flambeau.compiler.factorizations.step import factorization_steps
+
+    return factorization_steps(library, target, threads)
 
 
 def _resize(library, target: Target, threads: int):
@@ -215,7 +240,15 @@ def _resize(library, target: Target, threads: int):
     return resize_step(library, target, threads)
 
 
-_RULES = ({"argsort": _argsort, "random": _random, "dot": _dot} | dict.fromkeys(_CONV_ROLES, _conv)
+def _fourier(library, target: Target, threads: int):
+    from flambeau.compiler.fourier.step import fourier_steps
+
+    return fourier_steps(library, target, threads)
+
+
+_RULES = ({"argsort": _argsort, "fourier": _fourier, "search": _search, "random": _random,
+           "dot": _dot, "factor": _factor}
+          | dict.fromkeys(_CONV_ROLES, _conv)
           | dict.fromkeys(("pool_max", "pool_argmax", "pool_max_back", "pool_mean",
                            "pool_mean_back"), _pool)
           | dict.fromkeys(("resize", "resize_back"), _resize) | JOINT_RULES)

@@ -47,7 +47,8 @@ class Phase:
         reduce: None, or the combining rule: "sum", "prod", "max", "min", "argmax", "argmin". With
             "scan_" before it every intermediate result is stored, along the only inner loop.
         lane_reduced: the lanes are combined (horizontal) rather than kept (vertical).
-        value: what is stored or reduced; `position`: for argmax/argmin, the counted position.
+        value: what is stored or reduced; `position`: for argmax/argmin, the counted position; for a
+            recurrence, its factor.
         target, where: the buffer stored to, and the element index there.
         mode: "set", or how a scatter combines with what is there. "carry_" and a rule: the target
             holds one row of results, which every iteration of the last outer loop adds to.
@@ -94,8 +95,24 @@ class Phase:
         return list(dict.fromkeys(load for root in roots for load in root.loads()))
 
     def roots(self) -> list[Expr]:
-        roots = [self.value] + [expr for expr in (self.position, self.carry) if expr]
-        return roots + [expr for expr, _ in self.where.dynamic]
+        roots = [self.value]
+        if self.position:
+            roots.append(self.position)
+        if self.carry:
+            roots.append(self.carry)
+        if self.where.dynamic:
+            roots += [expr for expr, _ in self.where.dynamic]
+        return roots
+
+    def variables(self) -> set[int]:
+        """The loop variables of all its indices."""
+        return set(self.where.terms).union(*[root.variables() for root in self.roots()])
+
+    def copy(self) -> Phase:
+        """Another one that is equal."""
+        made = object.__new__(Phase)
+        made.__dict__.update(self.__dict__)
+        return made
 
 
 def walk(roots: Sequence[Expr]) -> list[Expr]:
@@ -145,6 +162,8 @@ def renamed(phase: Phase, names: Mapping[int, int]) -> Phase:
     def move(index: Index) -> Index:
         return Index({names.get(var, var): f for var, f in index.terms.items()}, index.const)
 
+    if all(names.get(var, var) == var for var in phase.variables()):
+        return phase.copy()
     return rewrite(phase, move)
 
 
@@ -166,7 +185,7 @@ def normalise(kept: list[Loop], reduced: list[Loop], phase: Phase, rows: Sequenc
     if phase.scans:
         # lanes are neighbours in memory that are scanned side by side, or there are none: gathering
         # others only pays where a step is dear
-        dear = phase.reduce == "scan_logsumexp"
+        dear = phase.reduce in ("scan_logsumexp", "scan_recurrence")
         phase.lane = next((loop for loop in kept[::-1] if loop.extent >= 4 and (
             dear or phase.where.terms.get(loop.var) == 1)), None)
         phase.outer = [loop for loop in kept if loop is not phase.lane]
@@ -217,7 +236,7 @@ def tidy(phase: Phase, more: Iterable[int] = ()) -> Phase:
             return index if not index.dynamic else Index(index.terms, index.const)
         return Index({var: f for var, f in index.terms.items() if var in live}, index.const)
 
-    return rewrite(phase, move)
+    return phase.copy() if phase.variables() <= live else rewrite(phase, move)
 
 
 def _merge(loops: list[Loop], indices: set[Index]) -> list[Loop]:

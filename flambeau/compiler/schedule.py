@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from flambeau.compiler.convolution.low import dot_engine
 from flambeau.compiler.convolution.matrix import fits_low, pixel_strides
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
+from flambeau.compiler.factorizations.step import fits
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.narrow import narrow_images, narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
@@ -25,6 +27,7 @@ from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
+from flambeau.ops.primitives.factors import factor, is_paired
 from flambeau.ops.primitives.structure import coordinates, expand
 
 __all__ = ["Schedule", "LibraryStep", "schedule"]
@@ -103,6 +106,10 @@ class _Scheduler:
         self.channels_last = channels_last_values(
             self.order, {value: buffer.strides for value, buffer in self.placed.items()})
         self.readers: dict[Value, set[int]] = {}  # for each value the stored ones made from it
+        self.joint: dict[tuple, list[Value]] = defaultdict(list)  # results of the same kernels
+        for value in self.order:
+            if value.prim.kind == "joint":
+                self.joint[value.prim, value.inputs].append(value)
         self.shared = self._find_shared()
 
     # ------------------------------------------------------------------ what gets a buffer
@@ -350,7 +357,8 @@ class _Scheduler:
                     position=position)
 
     def _place_scan(self, value: Value, buffer: Buffer) -> None:
-        (x,), (dim, reverse) = value.inputs, value.attrs
+        *factors, x = value.inputs
+        dim, reverse = value.attrs
         if not x.numel:
             return
         loops = self._loops(x.shape)
@@ -359,6 +367,8 @@ class _Scheduler:
             index[dim] = index[dim].scaled(-1).shifted(x.shape[dim] - 1)
         rule = value.prim.name.removeprefix("cum")
         position = Expr("index", dtypes.int64, (), index[dim]) if rule.startswith("arg") else None
+        if factors:
+            position = self.read(factors[0], tuple(index), ())
         kept = loops[:dim] + loops[dim + 1:]
         self._phase(kept, [loops[dim]], self.read(x, tuple(index), ()), buffer, buffer.index(index),
                     reduce=f"scan_{rule}", position=position)
@@ -474,19 +484,22 @@ class _Scheduler:
         return self.dots and value.prim.kind == "conv" and narrow_images(value) is not None
 
     def _place_sort(self, value: Value, buffer: Buffer) -> None:
-        source = self.view(value.inputs[0])
-        if source.strides != contiguous_strides(source.shape):
-            dense = self.temporary(value.inputs[0])
-            self._copy(source, dense)
-            source = dense
-        self._library(value, (source,), buffer)
+        self._library(value, tuple(self._dense(operand) for operand in value.inputs), buffer)
+
+    def _dense(self, value: Value) -> Buffer:
+        """An operand in row-major order."""
+        source = self.view(value)
+        if source.strides == contiguous_strides(source.shape):
+            return source
+        dense = self.temporary(value)
+        self._copy(source, dense)
+        return dense
 
     def _place_joint(self, value: Value, buffer: Buffer) -> None:
         """All wanted results of one kernel. Its operands have contiguous rows."""
         found: dict[int, tuple[Value, Buffer]] = {value.attrs[-1]: (value, buffer)}
-        for other in self.order:
-            if other.prim is value.prim and other.inputs == value.inputs \
-                    and other.attrs[:-1] == value.attrs[:-1] and other.attrs[-1] not in found:
+        for other in self.joint[value.prim, value.inputs]:
+            if other.attrs[:-1] == value.attrs[:-1] and other.attrs[-1] not in found:
                 where = self.final.get(other) or self.temporary(other)
                 found[other.attrs[-1]] = other, where
         read = value.inputs[getattr(value.attrs[0], "unread", 0):]
@@ -501,6 +514,67 @@ class _Scheduler:
             if results[number] is not where:
                 self._copy(results[number], where)
             self.placed[member] = where
+
+    def _place_fourier(self, value: Value, buffer: Buffer) -> None:
+        """Both parts of a transform. Parts of an operand lie alike, as do those of the result."""
+        from flambeau.compiler.fourier.step import fits_fourier
+
+        how, which = value.attrs
+        parts = [value]
+        if how.kind != "c2r":
+            rest = how, 1 - which
+            parts.insert(1 - which, next(
+                (v for v in self.order if v.prim is value.prim and v.inputs == value.inputs
+                 and v.attrs == rest), None))
+            if parts[1 - which] is None:  # nobody wants it
+                parts[1 - which] = value.prim(*value.inputs, attrs=rest)
+        if not value.numel:
+            return
+        sources = [self.view(operand) for operand in value.inputs]
+        if not all(fits_fourier(s, how.dim) and s.strides == sources[0].strides for s in sources):
+            for number, (source, operand) in enumerate(zip(sources, value.inputs, strict=True)):
+                sources[number] = self.temporary(operand)
+                self._copy(source, sources[number])
+        where = [buffer if part is value else self.final.get(part) or self.temporary(part)
+                 for part in parts]
+        results = where
+        if not all(fits_fourier(b, how.dim) and b.strides == where[0].strides for b in where):
+            results = [self.temporary(part) for part in parts]
+        self.steps.append(LibraryStep("fourier", value.attrs, tuple(sources), results[0],
+                                      results=tuple(results)))
+        for part, result, place in zip(parts, results, where, strict=True):
+            if result is not place:
+                self._copy(result, place)
+            self.placed[part] = place
+
+    def _place_factor(self, value: Value, buffer: Buffer) -> None:
+        """All results of one run of a factorization; its kernel needs memory for each of them."""
+        form = value.attrs[0]
+        read = value.inputs[form.unread:]
+        sources = tuple(self._factor_operand(form, number, v) for number, v in enumerate(read))
+        run = {v.attrs[1]: v for v in self.order if v.prim is value.prim
+               and v.inputs == value.inputs and v.attrs[0] == form}
+        results: list[Buffer] = []
+        for member in factor(form, *value.inputs):
+            number = member.attrs[1]
+            where = buffer if number == value.attrs[1] else self.final.get(run.get(number))
+            dense = where is not None and where.strides == contiguous_strides(where.shape)
+            results.append(where if dense else self.temporary(member))
+        self.steps.append(LibraryStep("factor", value.attrs, sources, results[value.attrs[1]],
+                                      results=tuple(results)))
+        for number, member in run.items():
+            where = buffer if member is value else self.final.get(member) or results[number]
+            if results[number] is not where:
+                self._copy(results[number], where)
+            self.placed[member] = where
+
+    def _factor_operand(self, form, number: int, value: Value) -> Buffer:
+        buffer = self.view(value)
+        if fits(buffer, form.lead, is_paired(form, number, value.dtype)):
+            return buffer
+        dense = self.temporary(value)
+        self._copy(buffer, dense)
+        return dense
 
     def _rows(self, value: Value) -> Buffer:
         """`value` as a buffer with contiguous rows."""

@@ -15,6 +15,7 @@ from flambeau.compiler.expression import Buffer
 from flambeau.core import dtypes
 from flambeau.ir.graph import Graph, Value, constant, sort, tensor_input
 from flambeau.ops import primitives as p
+from flambeau.ops.primitives.factors import paired
 
 __all__ = ["has_complex", "mixes_parts", "split_complex"]
 
@@ -96,6 +97,16 @@ def _part(buffer: Buffer, which: int) -> Buffer:
         strides=tuple(2 * stride for stride in buffer.strides))
 
 
+def _moved(pair: Pair, dim: int, reverse: bool, distance: int, fill: float) -> Pair:
+    """What lies `distance` places before each element (behind it if `reverse`), else `fill`."""
+    size = pair[0].shape[dim]
+    starts, steps = [0] * pair[0].ndim, [1] * pair[0].ndim
+    starts[dim] = 0 if reverse else distance
+    return tuple(p.spread(p.slice_dim(part, dim, distance if reverse else 0, 1, size - distance),
+                          starts, steps, part.shape, one)
+                 for part, one in zip(pair, (fill, 0.0), strict=True))
+
+
 class _Splitter:
     """Rewrites values in order; `real` holds the new real ones, `pairs` the split complex ones."""
 
@@ -103,6 +114,7 @@ class _Splitter:
         self.real: dict[Value, Value] = {}
         self.pairs: dict[Value, Pair] = {}
         self.arguments: set[Value] = set()
+        self.interleaved: dict[Value, Value] = {}  # pairs as one value, for who reads them so
 
     def visit(self, value: Value) -> None:
         if value in self.real or value in self.pairs:
@@ -274,24 +286,37 @@ class _Splitter:
             count = half + count % 2
         return p.reshape(pair[0], value.shape), p.reshape(pair[1], value.shape)
 
+    def _fourier(self, value: Value):
+        """One kernel gives both parts."""
+        (x,), (how,) = value.inputs, value.attrs
+        parts = self.pairs[x] if x.dtype.is_complex else (self.real[x],)
+        made = [p.FOURIER_PARTS(*parts, attrs=(how, which)) for which in range(2)]
+        return made[0] if how.kind == "c2r" else tuple(made)
+
     def _cumsum(self, value: Value) -> Pair:
         return self._both(value)
 
     def _cumprod(self, value: Value) -> Pair:
         """By doubling: each element times what lies 1, 2, 4, ... places before it."""
         dim, reverse = value.attrs
-        pair, size = self.pairs[value.inputs[0]], value.shape[dim]
-        starts, steps = [0] * value.ndim, [1] * value.ndim
-        shift = 1
-        while shift < size:
-            earlier = []
-            starts[dim] = 0 if reverse else shift
-            for part, one in zip(pair, (1.0, 0.0), strict=True):
-                kept = p.slice_dim(part, dim, shift if reverse else 0, 1, size - shift)
-                earlier.append(p.spread(kept, starts, steps, value.shape, one))
+        pair, distance = self.pairs[value.inputs[0]], 1
+        while distance < value.shape[dim]:
+            earlier = _moved(pair, dim, reverse, distance, 1.0)
             pair = tuple(p.boundary(part) for part in complex_math.mul(pair, earlier))
-            shift *= 2
+            distance *= 2
         return pair
+
+    def _recurrence(self, value: Value) -> Pair:
+        """By doubling: each step is a map y -> a y + b, composed with that 1, 2, 4, ... before."""
+        dim, reverse = value.attrs
+        (a, b), distance = (self.pairs[v] for v in value.inputs), 1
+        while distance < value.shape[dim]:
+            before = complex_math.mul(a, _moved(b, dim, reverse, distance, 0.0))
+            b = tuple(p.boundary(p.add(x, y)) for x, y in zip(b, before, strict=True))
+            a = complex_math.mul(a, _moved(a, dim, reverse, distance, 1.0))
+            a = tuple(p.boundary(part) for part in a)
+            distance *= 2
+        return b
 
     def _dot(self, value: Value) -> Pair:
         """(a + bi)(c + di) for anything bilinear; a third operand (a bias) is added to it."""
@@ -304,3 +329,20 @@ class _Splitter:
                 p.add(by(a, d, *(part[1] for part in bias)), by(b, c)))
 
     _conv_kind = _dot
+
+    def _factor(self, value: Value):
+        """LAPACK reads complex numbers as pairs in memory."""
+        form, number = value.attrs
+        operands = [self._interleaved(v) if v.dtype.is_complex else self.real[v]
+                    for v in value.inputs]
+        made = value.prim(*operands, attrs=(paired(form), number))
+        if not value.dtype.is_complex:
+            return made
+        return tuple(p.reshape(p.slice_dim(made, made.ndim - 1, part, 1, 1), value.shape)
+                     for part in range(2))
+
+    def _interleaved(self, value: Value) -> Value:
+        if value not in self.interleaved:
+            parts = [p.reshape(part, (*part.shape, 1)) for part in self.pairs[value]]
+            self.interleaved[value] = p.cat(parts, value.ndim)
+        return self.interleaved[value]

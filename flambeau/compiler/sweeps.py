@@ -134,7 +134,8 @@ class Nests:
             taken = {self.memory(load.data[0]) for load in step.loads()}
             return taken, {self.memory(step.target)}
         taken = {self.memory(buffer) for buffer in step.sources}
-        made = {self.memory(step.target)}
+        made = {self.memory(result) for result in (step.target, *step.results)
+                if result is not None}
         for phase in step.epilogue:
             more = self._traffic(phase)
             taken, made = taken | more[0], made | more[1]

@@ -6,7 +6,7 @@ The environment is read once, when `settings` is first asked for. All names star
     FLAMBEAU_NO_CACHE      1: neither read nor write compiled kernels
     FLAMBEAU_CACHE_SIZE    budget of that directory in MiB (default 512)
     FLAMBEAU_NUM_THREADS   threads of the pool (default: OMP_NUM_THREADS, else `available_threads`)
-    FLAMBEAU_SPIN          polls of an idle pool thread before it sleeps (default 2000, about 30 us)
+    FLAMBEAU_SPIN          polls of an idle pool thread before it sleeps (default 20000, ~0.3 ms)
     FLAMBEAU_MEMORY_CACHE  freed memory kept for reuse, in MiB (default: a quarter of the memory)
     FLAMBEAU_NATIVE        0: no JIT-made Python functions and types, ctypes instead
     FLAMBEAU_TARGET        x86-64, x86-64-v2, x86-64-v3 or x86-64-v4: kernels use no newer
@@ -65,7 +65,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         cache_dir=None if _flag(environment, "FLAMBEAU_NO_CACHE") else _cache_dir(environment),
         cache_bytes=_number(environment, "FLAMBEAU_CACHE_SIZE", 512) << 20,
         num_threads=threads,
-        spin=_number(environment, "FLAMBEAU_SPIN", 2000),
+        spin=_number(environment, "FLAMBEAU_SPIN", 20000),
         memory_cache_bytes=available_memory() // 4 if kept is None else kept << 20,
         native=environment.get("FLAMBEAU_NATIVE", "1") != "0",
         target=environment.get("FLAMBEAU_TARGET", "").strip() or None,

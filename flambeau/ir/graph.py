@@ -74,17 +74,20 @@ class Primitive:
     Attributes:
         name: unique.
         kind: "source", "elementwise", "movement", "reduce", "lookup", "scatter", "dot", "conv",
-            "fold", "cat", "scan", "sort", "random", "joint" or "external": how the scheduler
-            treats it.
+            "fold", "cat", "scan", "sort", "random", "joint", "fourier" or "external": how the
+            scheduler treats it.
         infer: (inputs, attrs) -> (shape, dtype).
         vjp: (node, g) -> one gradient Value or None per input, or None if it has no gradient.
+        jvp: (node, tangents) -> the tangent of the result, or None if it is zero.
+        batch: (node, inputs, flags, size) -> the result for a batch of examples.
         emit: elementwise only: (k, dtype, *registers) -> register; `k` is the code generator.
         cost: elementwise only: rough cycles per element, for the fusion heuristics.
-        results: joint only: how many results its kernel has (see `ops/primitives/joint.py`).
+        results, composite: joint only: how many results its kernel has, and what they are (see
+            `ops/primitives/joint.py`).
     """
 
-    __slots__ = ("name", "kind", "infer", "vjp_rule", "emit", "cost", "index_map", "layout",
-                 "differentiable", "results")
+    __slots__ = ("name", "kind", "infer", "vjp_rule", "jvp_rule", "batch_rule", "emit", "cost",
+                 "index_map", "layout", "differentiable", "results", "composite")
 
     def __init__(self, name: str, kind: str, infer: Callable, emit: Callable | None = None,
                  cost: int = 1, index_map: Callable | None = None, layout: Callable | None = None):
@@ -96,8 +99,11 @@ class Primitive:
         self.index_map = index_map
         self.layout = layout
         self.vjp_rule: Callable | None = None
+        self.jvp_rule: Callable | None = None
+        self.batch_rule: Callable | None = None
         self.differentiable = True
         self.results = 1
+        self.composite: Callable | None = None
 
     def __call__(self, *inputs: Value, attrs: tuple = ()) -> Value:
         shape, dtype = self.infer(inputs, attrs)
@@ -107,6 +113,18 @@ class Primitive:
     def vjp(self, rule: Callable) -> Callable:
         """Decorator: `rule(node, g)` gives the gradients of the inputs from that of the result."""
         self.vjp_rule = rule
+        return rule
+
+    def jvp(self, rule: Callable) -> Callable:
+        """Decorator: `rule(node, tangents)` gives the tangent of the result from those of the
+        inputs (None: zero). Without one it follows from the gradient (`ops/tangents.py`)."""
+        self.jvp_rule = rule
+        return rule
+
+    def batch(self, rule: Callable) -> Callable:
+        """Decorator: `rule(node, inputs, flags, size)` gives the results of `size` examples, along
+        a new first dimension; so lie the inputs that have a true flag, others serve them all."""
+        self.batch_rule = rule
         return rule
 
     def __repr__(self) -> str:

@@ -1,23 +1,59 @@
-"""Linear algebra: `torch.linalg`. Names are ops of the op table; of the decompositions only QR is
-here, by the LAPACK that NumPy brings along."""
+"""Linear algebra: `torch.linalg`. The functions are in flambeau/tensor/linalg*.py, what they are
+made of in the op table."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from flambeau.autograd.grad_mode import is_recording
-from flambeau.core.dtypes import complex64, complex128, float32, float64
+from flambeau.core.failures import LinAlgError
 from flambeau.tensor import public
 from flambeau.tensor.functions import ops
-from flambeau.tensor.interop import array_of, from_numpy
+from flambeau.tensor.linalg_spectral import (
+    cond,
+    det,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    householder_product,
+    lstsq,
+    matrix_exp,
+    matrix_power,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    svd,
+    svdvals,
+)
+from flambeau.tensor.linalg_systems import (
+    cholesky,
+    cholesky_ex,
+    inv,
+    inv_ex,
+    ldl_factor,
+    ldl_factor_ex,
+    ldl_solve,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+    lu_solve,
+    solve,
+    solve_ex,
+    solve_triangular,
+    tensorinv,
+    tensorsolve,
+)
 from flambeau.tensor.norms import linalg_norm as norm
 from flambeau.tensor.norms import matrix_norm, vector_norm
-from flambeau.tensor.results import result_class
+from flambeau.tensor.vandermonde import linalg_vander as vander
 
-__all__ = ["norm", "vector_norm", "matrix_norm", "cross", "diagonal", "matmul",
-           "qr"]
+__all__ = ["LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig",
+           "eigh", "eigvals", "eigvalsh", "householder_product", "inv", "inv_ex", "ldl_factor",
+           "ldl_factor_ex", "ldl_solve", "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
+           "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot",
+           "norm", "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd",
+           "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm"]
 
 
 def cross(input: Any, other: Any, *, dim: int = -1, out: Any = None) -> Any:
@@ -28,39 +64,6 @@ def cross(input: Any, other: Any, *, dim: int = -1, out: Any = None) -> Any:
 def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     """The diagonals of matrices, which lie in dimensions dim1 and dim2."""
     return ops.diagonal(A, offset, dim1, dim2)
-
-
-def qr(A: Any, mode: str = "reduced", *, out: Any = None) -> Any:
-    """A = QR: Q with orthonormal columns, R upper triangular; (..., m, n) matrices.
-
-    Args:
-        mode: "reduced", "complete", or "r" (Q is empty).
-
-    Raises:
-        NotImplementedError: `A` requires grad: the decomposition is not differentiable yet.
-    """
-    if mode not in ("reduced", "complete", "r"):
-        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' "
-                           "(default), 'r', or 'complete'")
-    if A.ndim < 2:
-        raise RuntimeError(f"linalg.qr: The input tensor A must have at least 2 dimensions, got "
-                           f"{A.ndim}.")
-    if A.dtype not in (float32, float64, complex64, complex128):
-        raise RuntimeError("linalg.qr: Expected a floating point or complex tensor as input, of "
-                           f"32 or 64 bits. Got {A.dtype!r}")
-    if A.requires_grad and is_recording():
-        raise NotImplementedError("linalg.qr is not differentiable yet; call it under "
-                                  "torch.no_grad()")
-    if mode == "r":
-        q, r = np.empty(0, A.dtype.numpy), np.linalg.qr(array_of(A), "r")
-    else:
-        q, r = np.linalg.qr(array_of(A), mode)
-    results = tuple(from_numpy(np.ascontiguousarray(part)) for part in (q, r))
-    if out is not None:
-        for target, part in zip(out, results, strict=True):
-            target.resize_(part.shape).copy_(part)
-        return out
-    return result_class("linalg_qr", ("Q", "R"))(results)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import flambeau
 from flambeau.core.shapes import broadcast_shapes
 from flambeau.tensor import Tensor, functions
+from flambeau.tensor.random import room
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 
@@ -36,8 +37,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         heads = query.shape[:-2] if enable_gqa else broadcast_shapes(
             tuple(query.shape[:-2]), tuple(key.shape[:-2]))
         shape = (*heads, query.shape[-2], key.shape[-2])
-        drop = flambeau.empty(shape, dtype=flambeau.bool, device=query.device)
-        drop.bernoulli_(1 - dropout_p)
+        drop = room(query.new_empty(shape, dtype=flambeau.bool)).bernoulli_(1 - dropout_p)
     return functions._attention(query, key, value, attn_mask, drop, is_causal=is_causal,
                                 scale=scale, enable_gqa=enable_gqa,
                                 dropout_p=float(dropout_p) if drop is not None else 0.0)[0]

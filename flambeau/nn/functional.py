@@ -22,6 +22,7 @@ from flambeau.nn._windows import *  # noqa: F403
 from flambeau.tensor import Tensor, functions, public
 from flambeau.tensor.functions import ops
 from flambeau.tensor.random import dropout as dropout
+from flambeau.tensor.random import room
 
 # Names that are exactly an op: those that the ops' records make public here, and these. They are
 # resolved at first use, then plain attributes of this module.
@@ -204,7 +205,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     `hard` gives one-hot results whose gradient is that of the soft ones; `eps` has no effect.
     """
     need_tensor("gumbel_softmax", "logits", logits)
-    noise = -flambeau.empty_like(logits.detach()).exponential_().log()
+    noise = -room(flambeau.empty_like(logits.detach())).exponential_().log()
     soft = functions.softmax((logits + noise) / tau, dim)
     if not hard:
         return soft
@@ -228,7 +229,7 @@ def _drop(input: Tensor, p: float, training: bool, inplace: bool, *, features: b
     if features and input.dim() < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
     shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if features else input.shape
-    noise = flambeau.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+    noise = room(input.new_empty(shape)).bernoulli_(1 - p)
     if not alpha:
         noise.div_(1 - p)
         return input.mul_(noise) if inplace else input * noise
@@ -321,7 +322,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
     if max_norm is not None:
         with flambeau.no_grad():
             functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
-    _check_sparse("embedding", sparse, weight)
+    if sparse:
+        from flambeau.tensor.sparse.embedding import sparse_embedding
+
+        return sparse_embedding(input, weight, padding_idx, scale_grad_by_freq)
     return functions.embedding(input, weight, padding_idx=padding_idx,
                                scale_grad_by_freq=scale_grad_by_freq)
 
@@ -376,12 +380,21 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
                   padding_idx: int | None = None) -> Tensor:
     """Sums, means or maxima of rows of `weight` over bags of indices; see `nn.EmbeddingBag`."""
     _check_bags(input, offsets, mode, per_sample_weights, include_last_offset)
-    _check_sparse("embedding_bag", sparse, weight)
     if padding_idx is not None and not -weight.size(0) <= padding_idx < weight.size(0):
         raise AssertionError("padding_idx must be within the number of embeddings")
     if max_norm is not None:
         with flambeau.no_grad():
             functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
+    if sparse and weight.requires_grad and flambeau.is_grad_enabled():
+        if mode == "max":
+            raise RuntimeError("embedding_bag: max mode does not support sparse weights")
+        if scale_grad_by_freq:
+            raise RuntimeError("embedding_bag: scale_grad_by_freq not supported with sparse "
+                               "gradients")
+        from flambeau.tensor.sparse.embedding import sparse_embedding_bag
+
+        return sparse_embedding_bag(input, weight, offsets, per_sample_weights, mode,
+                                    include_last_offset, padding_idx)
     if mode == "max":
         if scale_grad_by_freq:
             raise RuntimeError("embedding_bag: scaling gradients by frequency is not supported "
@@ -390,12 +403,6 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
                                             padding_idx)
     return functions._embedding_bag(weight, input, offsets, per_sample_weights, mode,
                                     include_last_offset, padding_idx, scale_grad_by_freq)
-
-
-def _check_sparse(name: str, sparse: bool, weight: Tensor) -> None:
-    """Without a gradient to come, `sparse` has no meaning."""
-    if sparse and weight.requires_grad and flambeau.is_grad_enabled():
-        raise NotImplementedError(f"{name}: sparse gradients are not implemented; use sparse=False")
 
 
 def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, weights: Tensor | None,

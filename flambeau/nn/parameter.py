@@ -7,6 +7,7 @@ from typing import Any
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.tensor.overriding import disabled_torch_function
 
 __all__ = ["Parameter", "UninitializedParameter", "Buffer", "UninitializedBuffer", "is_lazy"]
 
@@ -53,6 +54,7 @@ class Parameter(Tensor, metaclass=_FlaggedMeta):
     """
 
     _flag = "_is_param"
+    __torch_function__ = disabled_torch_function
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
         return _make(cls, data, requires_grad, "_is_param")
@@ -92,6 +94,7 @@ class Buffer(Tensor, metaclass=_FlaggedMeta):
     """
 
     _flag = "_is_buffer"
+    __torch_function__ = disabled_torch_function
 
     def __new__(cls, data: Any = None, *, persistent: bool = True) -> Tensor:
         if data is None:
@@ -148,6 +151,7 @@ class UninitializedBuffer(_Uninitialized, Tensor):
     """A buffer whose shape the first input decides."""
 
     cls_to_become = Tensor
+    __torch_function__ = disabled_torch_function
 
     def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: Any = None,
                 persistent: bool = True) -> UninitializedBuffer:

@@ -279,6 +279,8 @@ def gelu(input: Tensor, *, approximate: str = "none"):
 def silu(input: Tensor):
     """input * sigmoid(input)."""
     floats_only("silu_cpu", input)
+    if input.dtype.is_complex:
+        return p.div(input, p.add(e.like(1, input), p.exp(p.neg(input))))
     return p.silu(input)
 
 

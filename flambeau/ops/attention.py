@@ -14,6 +14,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.activation import floats_only
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
+from flambeau.ops.primitives.batching import into, out_of, spread_over
 from flambeau.ops.primitives.joint import joint
 from flambeau.ops.record import Index, Tensor, op
 from flambeau.ops.samples import Arr, sample
@@ -131,6 +132,15 @@ def _infer_gradient(inputs, attrs):
 
 ATTENTION = joint("attention", 2, _infer, _composite)
 ATTENTION_GRADIENT = joint("attention_gradient", 3, _infer_gradient, _composite_gradients)
+
+
+@ATTENTION.batch
+@ATTENTION_GRADIENT.batch
+def _attention_batch(node: Value, inputs: Sequence[Value], flags: Sequence[bool], size: int
+                     ) -> Value:
+    """Examples become a part of the batch that all operands have."""
+    wide = [into(spread_over(x, flag, size), 0) for x, flag in zip(inputs, flags, strict=True)]
+    return out_of(node.prim(*wide, attrs=node.attrs), 0, size)
 
 
 # ---------------------------------------------------------------------- operands of any shape

@@ -114,9 +114,6 @@ def _check_dtypes(input: Value, weight: Value, bias: Value | None) -> None:
     if bias is not None and bias.dtype is not input.dtype:
         raise RuntimeError(f"Input type ({input.dtype.name}) and bias type ({bias.dtype.name}) "
                            "should be the same")
-    if input.dtype.is_complex:
-        raise NotImplementedError("complex convolution is not implemented; convolve the real and "
-                                  "imaginary parts")
 
 
 def _convolve(rank: int, input, weight, bias, stride, padding, dilation, groups) -> Value:
@@ -224,6 +221,25 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: in
     return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@op(method=False, out=False, grad="ConvTbcBackward0", samples=lambda: iter([
+    sample(Arr((7, 2, 3)), Arr((3, 3, 4)), Arr((4,))),
+    sample(Arr((5, 2, 3)), Arr((2, 3, 4)), Arr((4,)), 1)]))
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0):
+    """Cross-correlation of signals (time, batch, c_in) with weight (k, c_in, c_out)."""
+    for name, given, rank in (("Input", input, 3), ("Weight", weight, 3), ("Bias", bias, 1)):
+        if given.ndim != rank:
+            raise RuntimeError(f"{name} must have {rank} dims, got {list(given.shape)}")
+    if input.shape[2] != weight.shape[1]:
+        raise RuntimeError("Input dim 2 (input channels) is not == dim 1 in the weight tensor: "
+                           f"{list(input.shape)} and {list(weight.shape)}")
+    if bias.shape[0] != weight.shape[2]:
+        raise RuntimeError("Bias size must equal dim 2 in the weight tensor (output channels): "
+                           f"{list(bias.shape)} and {list(weight.shape)}")
+    made = _convolve(1, p.permute(input, (1, 2, 0)), p.permute(weight, (2, 1, 0)), bias, 1, pad, 1,
+                     1)
+    return p.permute(made, (2, 0, 1))
+
+
 @op(**_options(1, True))
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: int | tuple = 1, padding: int | tuple = 0,
@@ -272,7 +288,8 @@ def _pad_grad(call) -> str:
 
 @op(method=False, out=False, opmath=False, public=("nn.functional",), samples=_pad_samples,
     grad=_pad_grad)
-def pad(input: Tensor, pad: tuple, mode: str = "constant", value: float | None = None):
+def pad(input: Tensor, pad: tuple, mode: str = "constant",
+        value: float | complex | None = None):
     """Extend (or, with negative amounts, crop) the last dimensions.
 
     Args:
@@ -306,7 +323,12 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant", value: float | None =
     return result
 
 
-def _pad_constant(x: Value, pairs: list, value: float) -> Value:
+def _pad_constant(x: Value, pairs: list, value: float | complex) -> Value:
+    if isinstance(value, complex) and value.imag and x.dtype.is_complex:
+        return p.complex_(_pad_constant(p.real(x), pairs, value.real),
+                          _pad_constant(p.imag(x), pairs, value.imag))
+    if isinstance(value, complex):
+        value = value.real
     starts, shape = [0] * x.ndim, list(x.shape)
     for back, (before, after) in enumerate(pairs):
         d = x.ndim - 1 - back

@@ -6,7 +6,7 @@ import math
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import beside
@@ -361,10 +361,11 @@ def scatter_reduce_vjp(g, output, input, dim, index, src, reduce, include_self):
     if reduce == "prod":
         own = input if counted is None else p.where(counted, e.like(1, input), input)
         coords = _along(at, _at_least_1d(positions("scatter_reduce", index)), max(1, input.ndim))
-        to_own, to_area = product_gradients(_at_least_1d(own), _at_least_1d(area), coords,
-                                            _at_least_1d(g))
+        own, area = _at_least_1d(own), _at_least_1d(area)
+        whole = p.scatter(own, coords, area, "mul")
+        to_own, to_area = product_gradients(own, area, coords, _at_least_1d(g), whole)
         to_own = p.reshape(to_own, input.shape)
-        to_src = p.spread(p.reshape(to_area, area.shape), (0,) * src.ndim, (1,) * src.ndim,
+        to_src = p.spread(p.reshape(to_area, index.shape), (0,) * src.ndim, (1,) * src.ndim,
                           src.shape)
         return [to_own if counted is None else p.where(counted, zero, to_own), to_src]
     own = convert(p.eq(input, output), g.dtype)
@@ -600,3 +601,35 @@ def masked_scatter(input: Tensor, mask: Index, source: Tensor):
     at = p.where(flat, p.sub(count, e.like(1, count)), p.zero_like(count))
     taken = p.lookup(p.reshape(source, (source.numel,)), [at], flat.shape)
     return p.where(mask, p.reshape(taken, shape), x)
+
+
+# --------------------------------------------------------------------------- as many as asked for
+def _static_samples():
+    yield sample(Arr((5,), "int64", 0, 2), size=3)
+    yield sample(Arr((3, 4), "int64", 0, 3), size=20, fill_value=-7)
+    yield sample(Arr((), "int64", 0, 2), size=2)
+
+
+@op(opmath=False, differentiable=False, samples=_static_samples)
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1):
+    """The positions of the first `size` elements that are not zero, one row each, in order; what is
+    missing is `fill_value`."""
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    flat = p.reshape(input, (input.numel,))
+    hit = p.ne(flat, p.zero_like(flat))
+    count = p.cumsum(convert(hit, dtypes.int64), 0)
+    place = p.sub(count, e.like(1, count))
+    rest = e.like(size, place)  # a row that is left out, for what does not fit
+    place = p.where(p.logical_and(hit, p.lt(place, rest)), place, rest)
+    columns, step = [], input.numel
+    for length in input.shape:
+        step //= max(1, length)
+        index = p.iota(flat.shape, 0)
+        column = e.remainder(e.floor_divide(index, e.like(step, index)), e.like(length, index))
+        base = p.expand(constant(fill_value, dtypes.int64, number=False), (size + 1,))
+        column = p.scatter(base, [place], column, "set")
+        columns.append(p.reshape(p.slice_dim(column, 0, 0, 1, size), (size, 1)))
+    if not columns:
+        return p.expand(constant(0, dtypes.int64, number=False), (size, 0))
+    return p.cat(columns, 1)

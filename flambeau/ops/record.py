@@ -89,6 +89,7 @@ class Op:
         opmath: compute on 16-bit floats in float32, rounding the result once.
         grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
         method, inplace, out: derived forms that PyTorch has.
+        apart: `out=` must not share memory with what is read.
         returns: names of the results, if there are several.
         mutates: names of parameters that the in-place form overwrites with the results, in order;
             those that are None are left out, as are their results.
@@ -121,6 +122,7 @@ class Op:
         self.method = options.pop("method", True)
         self.inplace = options.pop("inplace", False)
         self.out = options.pop("out", self.kind != "view")
+        self.apart = options.pop("apart", False)
         self.returns = options.pop("returns", None)
         self.mutates = options.pop("mutates", ())
         self.dense = options.pop("dense", False)

@@ -9,7 +9,9 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import floats_only
+from flambeau.ops.batching import vectorized
 from flambeau.ops.matmul import product
+from flambeau.ops.primitives.batching import into, out_of, spread_over, through
 from flambeau.ops.primitives.joint import joint
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.samples import Arr, sample
@@ -204,6 +206,25 @@ def _infer_gradient(inputs, attrs):
 
 RECURRENT = joint("recurrent", 5, _infer, _composite)
 RECURRENT_GRADIENT = joint("recurrent_gradient", 4, _infer_gradient, _composite_gradients)
+
+
+@RECURRENT.batch
+def _recurrent_batch(node: Value, inputs: Sequence[Value], flags: Sequence[bool], size: int
+                     ) -> Value:
+    """Examples become a part of the batch, if the weights serve them all."""
+    form, which = node.attrs
+    _, weight, bias, _, _ = form.split(flags)
+    if weight or bias:
+        return through(vectorized)(node, inputs, flags, size)
+    wide = [x if role in (1, 2) else into(spread_over(x, flag, size), 0 if role else 1)
+            for x, flag, role in zip(inputs, flags, _roles(form), strict=True)]
+    made = node.prim(*wide, attrs=node.attrs)
+    return out_of(made, 0 if which in (LAST_HIDDEN, LAST_CELL) else 1, size)
+
+
+def _roles(form: _Form) -> list[int]:
+    """Which of the operands that there may be each one is."""
+    return [place for place, given in enumerate(form.given) if given]
 
 
 def _present(*operands: Value | None) -> tuple[list[Value], tuple[bool, ...]]:

@@ -356,7 +356,7 @@ def logsumexp(input: Tensor, dim: int | tuple, keepdim: bool = False):
     """log(sum(exp(input))) over dim, shifted by the maximum so that exp never overflows."""
     x = e.default_float(input)
     dims = normalize_dims(dim, x.ndim)
-    top = p.stop_gradient(p.reduce_max(x, dims))
-    finite = p.where(e.isfinite(top), top, p.zero_like(top))
+    top = p.stop_gradient(p.reduce_max(p.real(x) if x.dtype.is_complex else x, dims))
+    finite = convert(p.where(e.isfinite(top), top, p.zero_like(top)), x.dtype)
     total = p.reduce_sum(p.exp(p.sub(x, p.unreduce(finite, x.shape, dims))), dims)
     return kept(p.add(p.log(total), finite), x, dims, keepdim)

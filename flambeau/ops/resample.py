@@ -375,6 +375,42 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
     return total
 
 
+_SAMPLER_MODES, _SAMPLER_PADS = ("bilinear", "nearest", "bicubic"), ("zeros", "border",
+                                                                      "reflection")
+
+
+def _sampler(name: str, ranks: tuple[int, ...]):
+    """`grid_sample` with numbers for the modes, as PyTorch's older functions have it."""
+    def body(input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int,
+             align_corners: bool):
+        if input.ndim not in ranks:
+            raise RuntimeError(f"{name}(): expected {' or '.join(f'{n}D' for n in ranks)} input, "
+                               f"but got input with sizes {list(input.shape)}")
+        for word, number in (("interpolation", interpolation_mode), ("padding", padding_mode)):
+            if number not in (0, 1, 2):
+                raise RuntimeError(f"{name}(): {word}_mode must be 0, 1 or 2, got {number}")
+        return grid_sample(input, grid, _SAMPLER_MODES[interpolation_mode],
+                           _SAMPLER_PADS[padding_mode], align_corners)
+
+    def samples():
+        for item in _grid_samples():
+            x, grid, *modes = item.args
+            mode, pad, corners = modes or ("bilinear", "zeros", False)
+            if len(x.shape) in ranks:
+                yield sample(x, grid, _SAMPLER_MODES.index(mode), _SAMPLER_PADS.index(pad),
+                             corners)
+
+    body.__name__ = name
+    body.__doc__ = ("`torch.nn.functional.grid_sample` with numbers for its modes: bilinear, "
+                    "nearest, bicubic; zeros, border, reflection.")
+    return op(method=False, out=False, samples=samples, grad=_grid_grad)(body)
+
+
+for _name, _ranks in (("grid_sampler", (4, 5)), ("grid_sampler_2d", (4,)),
+                      ("grid_sampler_3d", (5,))):
+    _sampler(_name, _ranks)
+
+
 def _linear_taps(places: _Grid, at: Value, d: int) -> list[tuple[Value, Value]]:
     at = places.padded(at, d)
     low = p.stop_gradient(p.floor(at))

@@ -7,6 +7,7 @@ from typing import Any
 
 import flambeau
 from flambeau.optim import _update
+from flambeau.optim._sparse_update import sparse_adagrad_step_
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
     as_real,
@@ -37,8 +38,6 @@ class Adagrad(ParameterwiseOptimizer):
         fused: see `foreach`.
     """
 
-    _no_sparse = ("Adagrad of sparse gradients is not available; use dense gradients "
-                  "(sparse=False) or SGD")
     _later_options = {"foreach": None, "maximize": False, "differentiable": False, "fused": None}
 
     def __init__(self, params: Iterable, lr: float | Tensor = 1e-2, lr_decay: float = 0,
@@ -77,6 +76,9 @@ class Adagrad(ParameterwiseOptimizer):
                                           else value, memory_format=flambeau.preserve_format)
 
     def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
+        if not grad._meta.strided:
+            sparse_adagrad_step_(param, grad, state["sum"], state["step"], **hyper)
+            return
         tensors = (param, grad, state["sum"])
         if param.is_complex():
             tensors = as_real(*tensors)

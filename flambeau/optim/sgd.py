@@ -7,6 +7,7 @@ from typing import Any
 
 import flambeau
 from flambeau.optim import _update
+from flambeau.optim._sparse_update import sparse_sgd_step_
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
     check_fused,
@@ -70,6 +71,9 @@ class SGD(ParameterwiseOptimizer):
         """Nothing: the first step makes the buffer."""
 
     def step_single(self, param: Tensor, grad: Tensor, state: dict | None, hyper: dict) -> None:
+        if not grad._meta.strided:
+            sparse_sgd_step_(param, grad, state, **hyper)
+            return
         buffer, first = None, False
         if state is not None:
             buffer = state.get("momentum_buffer")

@@ -1,17 +1,31 @@
-"""Plans -> launchable programs: kernels are loaded and addresses filled in."""
+"""Plans -> launchable programs: kernels are loaded and addresses filled in.
+
+A *late* program gets its kernels when it is first run, or asked to be `ready`: until then its
+header names one kernel, which calls back. So a program costs little that is never run.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import itertools
 import struct
-from collections.abc import Sequence
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 
 from flambeau.compiler.horizontal import table, together_kernel
 from flambeau.compiler.nest import Float, Number, Pointer
 from flambeau.compiler.program import Plan
-from flambeau.runtime.launch import FLOAT, INTEGER, NUMBER, STATUS, Program
+from flambeau.runtime import (
+    lapack,  # noqa: F401 - tells the compiler where LAPACK is
+    launch_log,
+    loader,
+)
+from flambeau.runtime.launch import FLOAT, HEADER_WORDS, INTEGER, NUMBER, STATUS, Program
 from flambeau.runtime.loader import load_kernel
 
-__all__ = ["build_program"]
+__all__ = ["build_late", "build_program", "make_ready", "missing", "ready"]
 
 WORTH_RELEASING = 1 << 17  # work from which other Python threads are let run meanwhile
 
@@ -59,3 +73,79 @@ def _joined(plan: Plan, members: list, template: list[int]) -> list[tuple[int, i
         template += table(batch, plan.steps, places, len(template))
         at = batch.last + 1
     return steps + members[at:]
+
+
+# ---------------------------------------------------------------------- late programs
+_serial = itertools.count(1)
+_late: dict[int, weakref.ref] = {}  # programs by number
+_waiting: weakref.WeakKeyDictionary[Program, Callable[[], Program]] = weakref.WeakKeyDictionary()
+_real: weakref.WeakKeyDictionary[Program, Program] = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def build_late(plan: Plan, number_kinds: Sequence[type | None], outputs: int) -> Program:
+    """Like `build_program`, but its kernels are loaded when it is first run, or by `ready`. Only
+    where `native.allowed()`."""
+    kinds = [{float: FLOAT, int: NUMBER}.get(kind, INTEGER) for kind in number_kinds]
+    kinds += [INTEGER] * (outputs + bool(plan.arena_bytes))
+    number = next(_serial)
+    template = [0, 0, number, 0] + [0] * len(kinds)
+    patches = [(3, STATUS, 0), *[(4 + i, i, 0) for i in range(len(kinds))]]
+    program = Program.build([(_first_run()[1], 2, 1)], patches, kinds, template)
+    _waiting[program] = functools.partial(build_program, plan, number_kinds, outputs)
+    _late[number] = weakref.ref(program)
+    weakref.finalize(program, _late.pop, number, None)
+    return program
+
+
+def ready(program: Program) -> None:
+    """Load the kernels of a late program, if they are not."""
+    if program not in _waiting:
+        return
+    with _lock:
+        build = _waiting.get(program)
+        if build is None:  # another thread was faster
+            return
+        real = _real[program] = build()  # kept: the header points into it
+        program._memory[:HEADER_WORDS] = real._memory[:HEADER_WORDS]
+        del _waiting[program]
+
+
+def make_ready(programs: Iterable[Program]) -> None:
+    """Load the kernels of late programs."""
+    for program in programs:
+        ready(program)
+
+
+def missing(programs: Iterable[Program]) -> int:
+    """How many kernels of late programs would have to be compiled."""
+    wanted = set()
+    for program in programs:
+        build = _waiting.get(program)
+        if build is not None:
+            wanted |= {step.text() for step in build.args[0].steps if not step.address}
+    return sum(not loader.compiled(text) for text in wanted)
+
+
+def _run_first(arguments: int, chunk: int, chunks: int, thread: int) -> None:
+    """The kernel of late programs: its slots are (number, address of the status, arguments...)."""
+    words = ctypes.cast(arguments, ctypes.POINTER(ctypes.c_int64))
+    try:
+        program = _late[words[0]]()  # alive: it is being run
+        ready(program)
+        failure = launch_log.code().launch_from(program.address, arguments + 16, 0, 0)
+        if failure is not None:
+            status = ctypes.cast(words[1], ctypes.POINTER(ctypes.c_int64))
+            status[1], status[0] = failure[1], failure[0]
+    except BaseException as error:  # raised in this thread as soon as native code has returned
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(error)))
+
+
+@functools.cache
+def _first_run() -> tuple[object, int]:
+    """(the callback, its address)"""
+    made = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32,
+                            ctypes.c_int32)(_run_first)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # programs may outlive this module
+    return made, ctypes.cast(made, ctypes.c_void_p).value

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from flambeau.compiler.emitter import Function, Module, Value
 from flambeau.runtime import loader, native, pool
 
-__all__ = ["FLOAT", "INTEGER", "NUMBER", "STATUS", "Program", "launch", "launcher"]
+__all__ = ["FLOAT", "HEADER_WORDS", "INTEGER", "NUMBER", "STATUS", "Program", "launch", "launcher"]
 
 INTEGER, FLOAT = 0, 1
 NUMBER = 2  # a user's integer: unlike addresses, OverflowError if it needs more than 64 bits
@@ -42,7 +42,7 @@ STATUS = -1  # as the argument of a patch: the address of the status slots
 
 (_STEPS, _ARGS, _SLOTS, _FLAGS, _PATCHES, _KINDS_AT, _STEPS_AT, _PATCHES_AT, _TEMPLATE_AT,
  _POOL_RUN, _POOL, _MAGIC) = range(12)
-_HEADER_WORDS = 12
+HEADER_WORDS = 12
 _MAGIC_NUMBER = 0x464C424150524F47
 _RELEASE_GIL = 1
 _STACK_SLOTS = 512  # more than this and the copy of the template comes from the heap
@@ -80,7 +80,7 @@ class Program:
         self.members = self.steps if members is None else tuple(members)
         self.kinds, self.template = tuple(kinds), tuple(template)
         self.release_gil = release_gil
-        words = [0] * _HEADER_WORDS
+        words = [0] * HEADER_WORDS
         words += kinds
         steps_at = len(words)
         for step in steps:
@@ -93,9 +93,9 @@ class Program:
         self._memory = memory = _words(words)
         self.address = base = memory.buffer_info()[0]
         run_address, pool_address = pool.handle()
-        memory[:_HEADER_WORDS] = array.array("q", (
+        memory[:HEADER_WORDS] = array.array("q", (
             len(steps), len(kinds), len(template), _RELEASE_GIL if release_gil else 0,
-            len(patches), base + 8 * _HEADER_WORDS, base + 8 * steps_at, base + 8 * patches_at,
+            len(patches), base + 8 * HEADER_WORDS, base + 8 * steps_at, base + 8 * patches_at,
             base + 8 * template_at, run_address, pool_address, _MAGIC_NUMBER))
         if not native.allowed():
             _programs[base] = self

@@ -61,6 +61,15 @@ def load_module(ir_text: str, target: targets.Target | None = None) -> dict[str,
     return found
 
 
+def compiled(ir_text: str) -> bool:
+    """Is there object code of this module for the host, in memory or on disk?"""
+    digest = hashlib.sha256(ir_text.encode()).hexdigest()
+    if (digest, None) in _modules:
+        return True
+    key = cache_key(_renamed(ir_text, _unique(ir_text, digest[:20])), targets.host())
+    return object_cache.default_cache().holds(key)
+
+
 def provide(name: str, address: int) -> None:
     """Let kernels refer to `name`, something of this process that the linker cannot see."""
     with _lock:
@@ -87,7 +96,7 @@ def _load(ir_text: str, digest: str, target: targets.Target | None) -> dict[str,
         target = targets.host()
     else:
         suffix += hashlib.sha256(repr(target).encode()).hexdigest()[:8]
-    unique = {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
+    unique = _unique(ir_text, suffix)
     cache = object_cache.default_cache()
     text = _renamed(ir_text, unique)
     key = cache_key(text, target)
@@ -98,6 +107,11 @@ def _load(ir_text: str, digest: str, target: targets.Target | None) -> dict[str,
     if unique.keys() != set(soft_float.NAMES):
         _check_imports(data, engine)
     return engine.add(data, unique)
+
+
+def _unique(ir_text: str, suffix: str) -> dict[str, str]:
+    """The exported names, and what they become."""
+    return {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
 
 
 def _renamed(ir_text: str, names: dict[str, str]) -> str:

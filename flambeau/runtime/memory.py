@@ -26,7 +26,7 @@ from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
            "foreign", "held_back", "in_use_address", "memory_stats", "reset_peak",
-           "set_cache_limit", "size_class"]
+           "set_cache_limit", "set_peak", "size_class"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -130,6 +130,11 @@ def memory_stats() -> dict[str, int]:
 def in_use_address() -> int:
     """Where native code reads how many bytes are in use."""
     return ctypes.addressof(_ledger) + 8 * IN_USE
+
+
+def set_peak(nbytes: int) -> None:
+    """Let the peak be `nbytes`: some of the memory in use was taken, but never touched."""
+    _ledger[PEAK] = nbytes
 
 
 def reset_peak() -> None:

@@ -68,6 +68,10 @@ class ObjectCache:
         self.hits += 1
         return body
 
+    def holds(self, key: str) -> bool:
+        """Is there an object under `key`?"""
+        return self._usable() and os.path.exists(self._path(key))
+
     def put(self, key: str, data: bytes) -> bool:
         """Store an object; False when the disk does not let us."""
         if not self._usable():

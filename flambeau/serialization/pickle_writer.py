@@ -164,6 +164,9 @@ class _Pickler(pickle._Pickler):
         if kind is _Call:
             return obj.function, obj.arguments
         if self.tensors.is_tensor(obj):
+            sparse = self.tensors.sparse_parts(obj)
+            if sparse is not None:
+                return self._reduce_sparse(*sparse)
             return self._reduce_tensor(self.tensors.describe(obj))
         if kind is Size:
             return self._name("torch", "Size"), (tuple(obj),)
@@ -252,6 +255,11 @@ class _Pickler(pickle._Pickler):
         cls = record.subclass or self._name("torch", "Tensor")
         return (self._name("torch._tensor", "_rebuild_from_type_v2"),
                 (view.function, cls, view.arguments, attributes))
+
+    def _reduce_sparse(self, layout: str, parts: tuple) -> tuple:
+        """Sparse tensors are their parts; whether they require grad is not kept, as in PyTorch."""
+        name = _Call(self._name("torch.serialization", "_get_layout"), (f"torch.{layout}",))
+        return self._name("torch._utils", "_rebuild_sparse_tensor"), (name, parts)
 
 
 def _is_ours(module: str) -> bool:

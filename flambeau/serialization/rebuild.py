@@ -215,6 +215,19 @@ class _Rebuilder:
             data = data.to(dtype)
         return data.requires_grad_() if _flag(requires_grad) else data
 
+    def sparse(self, layout: Any, parts: Any) -> Any:
+        """A sparse tensor of its indices, values and shape, which are checked as a user's are."""
+        if not str(getattr(layout, "name", "")).startswith("sparse_"):
+            raise CorruptError(f"a sparse tensor has the layout {layout!r}")
+        count = 2 if layout.name == "sparse_coo" else 3  # tensors; then the shape and a flag
+        if type(parts) is not tuple or not count < len(parts) <= 4 or not all(
+                map(self.tensors.is_tensor, parts[:count])):
+            raise CorruptError("a sparse tensor was saved in an unusual way")
+        try:
+            return self.tensors.build_sparse(layout, parts)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise CorruptError(f"a sparse tensor's parts do not go together: {error}") from None
+
     def _from_numpy(self, array: np.ndarray) -> Any:
         array = np.ascontiguousarray(array)
         storage = self.tensors.foreign_storage(array.__array_interface__["data"][0], array.nbytes,
@@ -225,7 +238,7 @@ class _Rebuilder:
 
     def _by_function(self) -> set[Callable]:
         return {self.tensor, self.tensor_v2, self.tensor_v3, self.parameter,
-                self.parameter_with_state, self.from_cpu_tensor}
+                self.parameter_with_state, self.from_cpu_tensor, self.sparse}
 
     def rules(self) -> dict[str, Rule]:
         """By dotted name. Function values are looked up by identity, so each is bound once."""
@@ -234,6 +247,7 @@ class _Rebuilder:
             "torch._utils._rebuild_tensor_v2": self.tensor_v2,
             "torch._utils._rebuild_tensor_v3": self.tensor_v3,
             "torch._utils._rebuild_parameter": self.parameter,
+            "torch._utils._rebuild_sparse_tensor": self.sparse,
             "torch._utils._rebuild_parameter_with_state": self.parameter_with_state,
             "torch._tensor._rebuild_from_type_v2": self.from_type,
             "torch._utils._rebuild_device_tensor_from_cpu_tensor": self.from_cpu_tensor,
@@ -249,7 +263,6 @@ class _Rebuilder:
 
 _UNSUPPORTED = {
     "_rebuild_qtensor": "a quantized tensor: save its .dequantize()",
-    "_rebuild_sparse_tensor": "a sparse tensor: save its .to_dense()",
     "_rebuild_nested_tensor": "a nested tensor: save the list of its parts (.unbind())",
     "_rebuild_meta_tensor_no_storage": "a tensor on the meta device, which has no data: save a "
                                        "materialized one",

@@ -77,6 +77,16 @@ class TensorAdapter(Protocol):
     def resolve(self, tensor: Any, conj: bool, neg: bool) -> Any:
         """The tensor read conjugated and/or negated."""
 
+    def sparse_parts(self, tensor: Any) -> tuple | None:
+        """(layout's name, arguments of its rebuilding) of a sparse tensor; None for others."""
+
+    def build_sparse(self, layout: Any, parts: Sequence) -> Any:
+        """A sparse tensor of such arguments, all of them checked.
+
+        Raises:
+            RuntimeError, TypeError, ValueError: they do not make one.
+        """
+
     def make_size(self, values: Sequence[int]) -> Any:
         """A torch.Size."""
 
@@ -143,6 +153,31 @@ class FlambeauTensors:
     def resolve(self, tensor: Any, conj: bool, neg: bool) -> Any:
         tensor = tensor.conj() if conj else tensor
         return -tensor if neg else tensor
+
+    def sparse_parts(self, tensor: Any) -> tuple | None:
+        if tensor._meta.strided:
+            return None
+        tensor, name = tensor.detach(), tensor.layout.name
+        if not name.startswith("sparse_"):
+            raise TypeError(f"tensors of layout {name} are not saved yet: save the tensors that "
+                            "they are made of (values and offsets)")
+        if name == "sparse_coo":
+            return name, (tensor._indices(), tensor._values(), tensor.size(),
+                          tensor.is_coalesced())
+        rows = name in ("sparse_csr", "sparse_bsr")
+        compressed = tensor.crow_indices() if rows else tensor.ccol_indices()
+        plain = tensor.col_indices() if rows else tensor.row_indices()
+        return name, (compressed, plain, tensor.values(), tensor.size())
+
+    def build_sparse(self, layout: Any, parts: Sequence) -> Any:
+        construct = importlib.import_module("flambeau.tensor.sparse.construct")
+        if layout.name == "sparse_coo":
+            indices, values, size, *coalesced = parts
+            return construct.sparse_coo_tensor(indices, values, size, check_invariants=True,
+                                               is_coalesced=coalesced[0] if coalesced else None)
+        compressed, plain, values, size = parts
+        return construct.sparse_compressed_tensor(compressed, plain, values, size, layout=layout,
+                                                  check_invariants=True)
 
     def make_size(self, values: Sequence[int]) -> Size:
         return Size(values)

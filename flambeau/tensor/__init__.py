@@ -10,5 +10,14 @@ from flambeau.tensor.tensor import Tensor
 
 __all__ = ["Tensor"]
 
-register_tensor_class(Tensor, creation)
+
+
+def _forward() -> object:
+    """The tensor layer's part of forward mode, imported when it is first used."""
+    from flambeau.tensor import forward
+
+    return forward
+
+
+register_tensor_class(Tensor, creation, _forward)
 del creation, methods

@@ -11,8 +11,8 @@ from typing import Any
 from flambeau.core.arguments import need_tensor
 from flambeau.tensor.functions import ops
 
-__all__ = ["real", "imag", "complex_", "conj", "resolve_conj", "resolve_neg", "is_conj", "is_neg",
-           "adjoint"]
+__all__ = ["real", "imag", "complex_", "conj", "conj_physical", "resolve_conj",
+           "resolve_neg", "is_conj", "is_neg", "adjoint"]
 
 
 def real(input: Any) -> Any:
@@ -33,6 +33,9 @@ def imag(input: Any) -> Any:
 def complex_(real: Any, imag: Any, *, out: Any = None) -> Any:
     """The complex tensor real + i * imag of two float tensors of one dtype."""
     made = ops._complex(real, imag)
+    if out is not None and out.dtype is not made.dtype:
+        raise RuntimeError(f"Expected object of scalar type {made.dtype.scalar_name} but got scalar "
+                           f"type {out.dtype.scalar_name} for argument 'out'")
     return made if out is None else out.resize_(made.shape).copy_(made)
 
 
@@ -40,6 +43,14 @@ def conj(input: Any) -> Any:
     """The complex conjugate, as a copy; a real tensor is its own."""
     need_tensor("conj", "input", input)
     return ops.conj_physical(input) if input.dtype.is_complex else input
+
+
+def conj_physical(input: Any, *, out: Any = None) -> Any:
+    """The complex conjugate, as a copy; a real tensor is its own."""
+    need_tensor("conj_physical", "input", input)
+    if out is None and not input.dtype.is_complex:
+        return input
+    return ops.conj_physical(input) if out is None else ops.conj_physical(input, out=out)
 
 
 def resolve_conj(input: Any) -> Any:
@@ -88,5 +99,5 @@ def attach(cls: type) -> None:
     """Give the tensor class its methods and attributes for complex numbers."""
     cls.real = property(real, _set_real, doc=real.__doc__)
     cls.imag = property(imag, _set_imag, doc=imag.__doc__)
-    for function in (conj, resolve_conj, resolve_neg, adjoint):
+    for function in (conj, conj_physical, resolve_conj, resolve_neg, adjoint):
         setattr(cls, function.__name__, function)

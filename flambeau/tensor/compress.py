@@ -28,6 +28,11 @@ def _program() -> Program:
 
 def nonzero_positions(tensor: Any) -> Any:
     """The row-major positions of the non-zero elements, int64."""
+    if tensor._level is not None:
+        raise RuntimeError("vmap: We do not support batching operators that can output dynamic "
+                           "shape. Attempted to vmap over nonzero (or indexing with a mask, "
+                           "masked_select, unique): how many elements there are would differ "
+                           "between examples. Use torch.where.")
     if dispatch.observers:
         dispatch.observers[-1].read(tensor)
     mask = tensor if tensor.dtype is dtypes.bool_ else ops.ne(tensor.detach(), 0)

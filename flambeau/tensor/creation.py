@@ -130,6 +130,8 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
           memory_format: Any = None) -> Tensor:
     """A tensor with uninitialised elements."""
+    if layout is not None and layout is not strided:
+        return _of_layout(sizes(size), checked(dtype, device), layout, requires_grad)
     dtype = checked(dtype, device, layout)
     shape = sizes(size)
     if out is not None:
@@ -140,6 +142,14 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
     else:
         made = launches.fresh_dense(dtype, shape)
     return _finish(made, requires_grad)
+
+
+def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_grad: bool
+               ) -> Tensor:
+    """A tensor of another layout, without elements: all of them are zero."""
+    from flambeau.tensor.sparse.construct import sparse_zeros
+
+    return sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad)
 
 
 def zeros(*size: Any, out: Any = None, **options: Any) -> Tensor:
@@ -167,6 +177,11 @@ def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) ->
 
 def _filled_new(made: Tensor, value: Any) -> Tensor:
     """`made`, new, with its first content: that is no write that anything could have missed."""
+    if not made._meta.strided:
+        if value == 0:
+            return made
+        raise NotImplementedError(f"full(...) is not implemented for sparse layout {made.layout!r}"
+                                  ": only zeros need not be stored (aten::fill_.Scalar)")
     launch = None if dispatch.ACTIVE else _fills.get((made._meta, value.__class__))
     if launch is None:
         ops.fill_(made, value)
@@ -216,8 +231,15 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
                pin_memory: bool = False) -> Tensor:
     """An uninitialised tensor with the shape, dtype and order in memory of `input`."""
     need_tensor("empty_like", "input", input)
+    if not input._meta.strided or layout not in (None, strided):
+        if layout is None:
+            return _finish(ops.zero(input.detach()).to(dtype or input.dtype), requires_grad)
+        return empty(*input.shape, dtype=dtype or input.dtype, layout=layout, device=device,
+                     requires_grad=requires_grad)
     dtype = checked(dtype, device, layout) or input.dtype
     shape = tuple(input.shape)
+    if input._level is not None:
+        return _finish(launches.late.room_like(input, dtype, shape), requires_grad)
     if memory_format in (preserve_format, None):
         strides = like_order(shape, [input._meta])
     elif is_channels_last(memory_format):

@@ -13,31 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.autograd.grad_mode import LEVELS, RECORD, mode
 from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
 from flambeau.ops.derive import OpCall
+from flambeau.ops.outputs import EXACT_OUT
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import autocast, launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
 from flambeau.tensor.meta import Meta, TensorBase
+from flambeau.tensor.overriding import (
+    ACTIVE,
+    TENSOR_CLASSES,
+    DisableTorchFunctionSubclass,
+    ask,
+    relevant,
+)
 from flambeau.tensor.viewing import call_view
 from flambeau.tensor.warm import go_for, go_inplace, go_mutating, go_out, pattern_of
 
-__all__ = ["ACTIVE", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out", "call_mutating",
-           "observe", "unobserve"]
+__all__ = ["ACTIVE", "COMPOSED", "TENSOR_CLASSES", "call_op", "call_inplace", "call_out",
+           "call_mutating", "observe", "unobserve"]
 
-ACTIVE: list = []
-"""Non-empty while something watches operations (capture, autocast, `__torch_function__` classes).
-
-Then no call takes the warm path. An unused hook costs one truth test.
-"""
-
-TENSOR_CLASSES: set[type] = set()
-"""Exact classes whose instances the warm path may treat as plain tensors."""
+COMPOSED: set[type] = set()
+"""Classes of tensors that are made of others (composed.py) and compute by rules of their own."""
 
 _NUMBERS = (bool, int, float, complex)
 MISSING = inspect.Parameter.empty
@@ -70,16 +72,17 @@ class Function:
         into: launches that write into existing tensors (in-place and `out=` forms).
         warm: those of them that in-place calls may use without looking closer.
         outs: (launch, warm path) of calls with `out=` likewise; the last of the key is its layout.
-        public: what users call; unwatched: its warm path without a look at `ACTIVE`.
+        public, inplace: what users call; unwatched: the warm path without a look at `ACTIVE`.
     """
 
-    __slots__ = ("record", "cache", "into", "warm", "outs", "public", "unwatched")
+    __slots__ = ("record", "cache", "into", "warm", "outs", "public", "inplace", "unwatched")
 
     def __init__(self, record: Op):
         self.record = record
         self.cache, self.into, self.warm = LaunchCache(), LaunchCache(), LaunchCache()
         self.outs = LaunchCache()
         self.public: Callable | None = None
+        self.inplace: Callable | None = None
         self.unwatched: Callable | None = None
 
 
@@ -265,14 +268,13 @@ def metas_of(flat: Sequence) -> list:
 # ---------------------------------------------------------------------- the general path
 def call_op(function: Function, bound: Sequence) -> Any:
     """One call of an op, by the general path. `bound` follows the op's parameters."""
-    if ACTIVE:
-        handled = torch_function(function, bound)
-        if handled is not NotImplemented:
-            return handled
-        if autocast.current().casting:
-            bound = autocast.cast(function.record, bound)
-            if function.unwatched is not None and not observers:
-                return function.unwatched(*bound)
+    handled = ask(function.public, function.record.params, bound)
+    if handled is not NotImplemented:
+        return handled
+    if ACTIVE and autocast.current().casting:
+        bound = autocast.cast(function.record, bound)
+        if function.unwatched is not None and not observers and not mode() & LEVELS:
+            return function.unwatched(*bound)
     return call_unwatched(function, bound)
 
 
@@ -287,6 +289,11 @@ def call_unwatched(function: Function, bound: Sequence) -> Any:
 
 def _call(function: Function, record: Op, bound: Sequence) -> Any:
     args = normalised(record, bound)
+    if COMPOSED and (cls := composed_class(args)) is not None:
+        return cls.operate(function, "call", args)
+    if mode() & LEVELS and (done := launches.late.operate(function, "call", args)) is not (
+            NotImplemented):
+        return done
     if record.kind == "view":
         return call_view(function, args)
     key = key_of(record, args)
@@ -312,39 +319,24 @@ def named_result(record: Op, results: Sequence) -> Any:
     return result_class(record.name, record.returns)(results)
 
 
-def torch_function(function: Function, bound: Sequence) -> Any:
-    """Ask `__torch_function__` of argument classes that define one."""
-    overloaded = [type(a) for a in _all_args(bound) if type(a) not in TENSOR_CLASSES and (
-        not isinstance(a, TensorBase) or type(a).__torch_function__.__func__
-        is not launches.late.tensor.__torch_function__.__func__) and hasattr(
-            type(a), "__torch_function__")]
-    for cls in dict.fromkeys(overloaded):
-        args = [a for p, a in zip(function.record.params, bound, strict=True)
-                if not p.keyword_only]
-        named = {p.name: a for p, a in zip(function.record.params, bound, strict=True)
-                 if p.keyword_only and a is not p.default}
-        result = cls.__torch_function__(function.public, tuple(dict.fromkeys(overloaded)),
-                                        tuple(args), named)
-        if result is not NotImplemented:
-            return result
-    return NotImplemented
-
-
-def _all_args(bound: Sequence):
-    for arg in bound:
-        if isinstance(arg, (list, tuple)):
-            yield from arg
-        else:
-            yield arg
+def composed_class(args: Sequence) -> Any:
+    """The class whose rules compute this call, or None: that of the first composed argument."""
+    for arg in args:
+        if type(arg) in COMPOSED:
+            return type(arg)
+        if isinstance(arg, tuple):
+            for item in arg:
+                if type(item) in COMPOSED:
+                    return type(item)
+    return None
 
 
 # ---------------------------------------------------------------------- writing into tensors
 def call_inplace(function: Function, bound: Sequence) -> Any:
     """The in-place form: the first argument receives the result."""
-    if ACTIVE:
-        handled = torch_function(function, bound)
-        if handled is not NotImplemented:
-            return handled
+    handled = ask(function.inplace, function.record.params, bound)
+    if handled is not NotImplemented:
+        return handled
     try:
         return _call_inplace(function, bound)
     except Exception as error:
@@ -357,6 +349,10 @@ def _call_inplace(function: Function, bound: Sequence) -> Any:
     target = args[0]
     if not isinstance(target, TensorBase):
         raise TypeError(f"{function.record.name}_(): the first argument must be a Tensor")
+    if COMPOSED and (cls := composed_class(args)) is not None:
+        return cls.operate(function, "inplace", args)
+    if mode() & LEVELS and launches.late.operate(function, "inplace", args) is not NotImplemented:
+        return target
     check_writable(target, function.record.name + "_")
     launch, flat, direct = _prepare_write(function, args, (target,))
     history = None
@@ -402,8 +398,15 @@ def check_writable(target: Any, name: str) -> None:
 def call_out(function: Function, bound: Sequence, out: Any) -> Any:
     """The `out=` form: results are written to `out`, which is resized if its shape differs."""
     record = function.record
+    handled = ask(function.public, record.params, bound, {"out": out})
+    if handled is not NotImplemented:
+        return handled
     args = normalised(record, bound)
     outs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+    if COMPOSED and (cls := composed_class([*args, *outs])) is not None:
+        return cls.operate(function, "out", args, out)
+    if mode() & LEVELS:
+        launches.late.operate(function, "out", args, outs)  # raises if it concerns a transform
     structure, flat = flatten(record, args)
     for tensor in outs:
         if not isinstance(tensor, TensorBase):
@@ -441,8 +444,11 @@ def _prepare_out(record: Op, structure: list, flat: list, outs: Sequence) -> Non
     if len(results) != len(outs):
         raise TypeError(f"{record.name}(): 'out' must hold {len(results)} tensors, got "
                         f"{len(outs)}")
-    gathers = _gathers(call.graph)
+    gathers = record.apart or _gathers(call.graph)
     for tensor, value in zip(outs, results, strict=True):
+        if record.name in EXACT_OUT and value.dtype is not tensor._meta.dtype:
+            raise RuntimeError(f"{record.name}(): Expected out tensor to have dtype "
+                               f"{value.dtype.name}, but got {tensor._meta.dtype.name} instead")
         check_castable(value.dtype, tensor._meta.dtype)
         check_no_self_overlap(tensor)
         if gathers:
@@ -585,8 +591,17 @@ def _note_warm(function: Function, args: Sequence, launch: Launch, direct: bool)
 
 def call_mutating(function: Function, bound: Sequence) -> None:
     """The in-place form of an op with several results: each replaces its namesake parameter."""
+    if relevant(bound):
+        with DisableTorchFunctionSubclass():
+            call_mutating(function, bound)
+        return
     record = function.record
     args = normalised(record, bound)
+    if COMPOSED and (cls := composed_class(args)) is not None:
+        cls.operate(function, "mutate", args)
+        return
+    if mode() & LEVELS and launches.late.operate(function, "mutate", args) is not NotImplemented:
+        return
     names = [p.name for p in record.params]
     targets = [args[names.index(name)] for name in record.mutates]
     for target in targets:

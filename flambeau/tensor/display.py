@@ -18,7 +18,8 @@ from flambeau.core.dtypes import DType, bool_, float32, int64
 
 __all__ = [
     "PRINT_OPTS", "PrintOptions", "set_printoptions", "get_printoptions", "printoptions",
-    "tensor_repr", "meta_repr", "array_body", "format_scalar",
+    "tensor_repr", "meta_repr", "array_body", "autograd_suffixes", "format_scalar",
+    "join_suffixes",
 ]
 
 
@@ -206,7 +207,7 @@ def array_body(array: np.ndarray, dtype: DType, indent: int = 0) -> str:
     return _nested_text(array.tolist(), shortened, indent, number)
 
 
-def _join_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
+def join_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
     """Append `, suffix` for each, on a new line where the present one would get too long."""
     parts = [text]
     column = len(text) - text.rfind("\n") + 1
@@ -220,7 +221,7 @@ def _join_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
     return "".join(parts) + ")"
 
 
-def _autograd_suffixes(requires_grad: bool, grad_fn: str | None) -> list[str]:
+def autograd_suffixes(requires_grad: bool, grad_fn: str | None) -> list[str]:
     if grad_fn is not None:
         return [f"grad_fn=<{grad_fn}>"]
     return ["requires_grad=True"] if requires_grad else []
@@ -275,8 +276,8 @@ def tensor_repr(
         found += [f"dtype={dtype}"] if dtype not in unnamed else []
     if contents is None:
         contents = array_body(array, dtype, indent)
-    found += _autograd_suffixes(requires_grad, grad_fn)
-    text = _join_suffixes(prefix + contents, [*found, *suffixes], indent)
+    found += autograd_suffixes(requires_grad, grad_fn)
+    text = join_suffixes(prefix + contents, [*found, *suffixes], indent)
     return _as_parameter(text, prefix, is_parameter, header)
 
 
@@ -298,8 +299,8 @@ def meta_repr(
     """
     found = ["device='meta'", f"size={tuple(shape)}"]
     found += [f"dtype={dtype}"] if dtype is not default_dtype else []
-    found += _autograd_suffixes(requires_grad, grad_fn)
-    text = _join_suffixes(prefix + "...", [*found, *suffixes], len(prefix))
+    found += autograd_suffixes(requires_grad, grad_fn)
+    text = join_suffixes(prefix + "...", [*found, *suffixes], len(prefix))
     return _as_parameter(text, prefix, is_parameter, header)
 
 

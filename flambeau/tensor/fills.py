@@ -11,7 +11,7 @@ import functools
 import struct
 from typing import Any
 
-from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.autograd.grad_mode import LEVELS, RECORD, mode
 from flambeau.compiler.random.fills import random_kernel, reports
 from flambeau.compiler.target import host
 from flambeau.core.errors import caller_location, note_write
@@ -95,12 +95,14 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Generator | None,
     """
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"expected a torch.Generator, got {type(generator).__name__}")
+    if mode() & LEVELS:
+        return late.fill(tensor, kind, params, generator)
     generator = generator or default_generator
     meta = dense_meta(tensor._meta)
     target = tensor if meta is tensor._meta else launches.fresh(meta)
     if tensor._meta.numel:
         program = _program(kind, hinted(target._meta), params, bool(given))
-        launches.before_fill(target, bool(given))
+        launches.before_fill(target, bool(given), generator)
         with generator.lock:
             failure = late.at_once(program.address, generator.address, target._ptr, given)
         if failure is not None:
@@ -175,7 +177,7 @@ def refill(tensor: Any, key: tuple, generator: Generator | None) -> bool:
         generator = default_generator
     elif generator.__class__ is not Generator:
         return False
-    launches.before_fill(tensor, False)
+    launches.before_fill(tensor, False, generator)
     lock = generator.lock
     lock.acquire()  # `with` costs twice as much
     try:

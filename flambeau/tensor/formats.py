@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Layout", "MemoryFormat", "strided", "sparse_coo", "sparse_csr", "contiguous_format",
+__all__ = ["Layout", "MemoryFormat", "strided", "jagged", "sparse_coo", "sparse_csr",
+           "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format", "legacy_contiguous_format",
            "preserve_format", "channels_last", "channels_last_3d", "is_channels_last",
            "channels_last_strides"]
 
@@ -26,15 +27,25 @@ class _Constant:
 
 
 class Layout(_Constant):
-    """How a tensor's elements are stored; only `torch.strided` exists."""
+    """How a tensor's elements are stored."""
+
+    __slots__ = ()
+
+    @property
+    def title(self) -> str:
+        """As messages name it: "SparseCsr"; "Sparse" for COO."""
+        words = self.name.removesuffix("_coo").split("_")
+        return "".join(word.capitalize() for word in words)
 
 
 class MemoryFormat(_Constant):
     """The order of the dimensions in memory."""
 
 
-strided, sparse_coo, sparse_csr = Layout("strided"), Layout("sparse_coo"), Layout("sparse_csr")
-contiguous_format = MemoryFormat("contiguous_format")
+strided, jagged, sparse_coo = Layout("strided"), Layout("jagged"), Layout("sparse_coo")
+sparse_csr, sparse_csc = Layout("sparse_csr"), Layout("sparse_csc")
+sparse_bsr, sparse_bsc = Layout("sparse_bsr"), Layout("sparse_bsc")
+contiguous_format = legacy_contiguous_format = MemoryFormat("contiguous_format")
 preserve_format = MemoryFormat("preserve_format")
 channels_last = MemoryFormat("channels_last")
 channels_last_3d = MemoryFormat("channels_last_3d")

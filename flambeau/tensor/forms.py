@@ -111,7 +111,8 @@ def make_inplace(record: Op) -> Callable:
               f"    return call_inplace(function, ({everything},))\n")
     space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
              "warm": function.warm, "TENSORS": TENSOR_CLASSES, **_fixed(record)}
-    return _derived(record, short, source, space)
+    function.inplace = _derived(record, short, source, space)
+    return function.inplace
 
 
 def make_mutating(record: Op) -> Callable:

@@ -16,7 +16,10 @@ FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "n
             "conv", "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
             "attention", "recurrent", "recurrent_layer", "ctc", "optim", "creation", "random",
             "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
-            "diagonals", "polynomials", "bessel", "scaling", "sparse")
+            "diagonals", "search", "histogram", "quantize", "polynomials",
+            "bessel", "linalg", "scaling", "sparse", "fft",
+            "windows", "spectrogram",
+            "gamma_draws")
 """The modules of flambeau.ops that define ops."""
 
 

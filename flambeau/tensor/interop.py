@@ -35,6 +35,9 @@ class _Memory:
 def array_of(tensor: Any, new: bool = False) -> np.ndarray:
     """The tensor's elements as an array on the same memory (bfloat16 as ml_dtypes.bfloat16).
     `new`: nothing has been computed with it yet."""
+    if tensor._level is not None:
+        tensor._refuse("Cannot access data pointer of Tensor that doesn't have storage: inside of "
+                       "vmap a tensor stands for many examples")
     if not new:
         launches.look(tensor, "an array on the memory of a tensor")
     meta: Meta = tensor._meta
@@ -111,8 +114,8 @@ def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
 
 
 def twin(tensor: Any) -> Any:
-    """A copy that nothing else knows of, made without an operation; the tensor is row-major."""
-    launches.settle()
+    """A copy that nothing else knows of, made without an operation, of a row-major tensor that
+    Python has just filled: no launch knows its memory yet."""
     meta: Meta = tensor._meta
     storage = memory.allocate(meta.nbytes)
     ctypes.memmove(storage.ptr, tensor._ptr, meta.nbytes)
@@ -128,6 +131,8 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
         RuntimeError: a number that does not fit the dtype.
     """
     if isinstance(data, TensorBase):
+        if not data._meta.strided:
+            return data.detach().to(dtype or data.dtype).clone()
         return from_array_copy(array_of(data), dtype or data._meta.dtype)
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)

@@ -16,6 +16,7 @@ from flambeau.autograd.graph import node_type
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.program import buffers_for, plan
 from flambeau.compiler.target import host
+from flambeau.core import failures
 from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
@@ -28,7 +29,7 @@ from flambeau.ops.primitives.elementwise import convert
 from flambeau.ops.record import out_of_range
 from flambeau.runtime import launch as launching
 from flambeau.runtime import memory, pool
-from flambeau.runtime.executable import build_program
+from flambeau.runtime.executable import build_late, build_program
 from flambeau.tensor.layouts import moved, only_moves
 from flambeau.tensor.meta import (
     Meta,
@@ -49,12 +50,12 @@ def look(tensor: Any, why: str) -> None:
     settle(why)
 
 
-def before_fill(tensor: Any, given: bool) -> None:
+def before_fill(tensor: Any, given: bool, generator: Any) -> None:
     """A random stream, which is drawn from at once, is about to fill `tensor`, after reading
     another tensor if `given`."""
     deferred = late.deferred
     if deferred is not None:
-        deferred.before_fill(tensor, given)
+        deferred.before_fill(tensor, given, generator)
 
 
 def share(array: Any) -> None:
@@ -89,6 +90,10 @@ class _Late:
         at_once: runs any program, never later; who calls it `settle`s first where memory is read or
             written that others may know.
         deferred: puts operations off (compile/deferral.py), or None.
+        run, operate, view: run a call, a form of an op, or a view, among the transforms of the
+            thread (levels.py, transformed.py).
+        room, room_like, fill, bernoulli_each, multinomial: new memory, that for random numbers, and
+            those themselves, for the examples of a vmap (examples.py).
     """
 
     tensor: type = TensorBase
@@ -97,6 +102,14 @@ class _Late:
     checked: Callable = None  # type: ignore[assignment]
     at_once: Callable = None  # type: ignore[assignment]
     deferred: Any = None
+    run: Callable = None  # type: ignore[assignment]
+    operate: Callable = None  # type: ignore[assignment]
+    view: Callable = None  # type: ignore[assignment]
+    room: Callable = None  # type: ignore[assignment]
+    room_like: Callable = None  # type: ignore[assignment]
+    fill: Callable = None  # type: ignore[assignment]
+    bernoulli_each: Callable = None  # type: ignore[assignment]
+    multinomial: Callable = None  # type: ignore[assignment]
     ops: Any = None
     observers: list = []
 
@@ -230,6 +243,8 @@ class Launch:
         """Run on flat arguments, writing into existing tensors of the layouts compiled for."""
         argv = [a._ptr if isinstance(a, TensorBase) else a for a in args]
         argv += [out._ptr for out in outs]
+        if self.checked:
+            settle("an operation that checks its arguments' values")
         self._finish(argv, args)
 
     def _finish(self, argv: list, args: Sequence) -> None:
@@ -335,6 +350,8 @@ def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> N
         index = value + BEYOND if value < -BEYOND // 2 else value
         error = (out_of_range if record is None else record.index_error)(
             index, launch.call, args)
+    elif code >= failures.FIRST:
+        error = failures.failure(code, value)
     else:
         shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
         error = RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or "
@@ -413,7 +430,9 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
                    pool.get_num_threads(), aliases,
                    together=into is None)  # what is written into may overlap operands
     kinds = [m if isinstance(m, type) else None for m in metas]
-    program = build_program(planned, kinds, len(outs))
+    deferred = late.deferred
+    build = build_program if deferred is None or not deferred.late_kernels else build_late
+    program = build(planned, kinds, len(outs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)
 
 

@@ -18,8 +18,10 @@ class Meta:
     Attributes:
         numel: number of elements; nbytes: of a dense tensor of this shape.
         contiguous: row-major without gaps.
+        strided: whether elements lie in memory at all; not so in tensors made of others.
     """
 
+    strided = True
     __slots__ = ("dtype", "shape", "strides", "numel", "nbytes", "contiguous", "ndim",
                  "__weakref__")
 

@@ -10,12 +10,16 @@ from flambeau.ops.record import REGISTRY
 from flambeau.tensor import (
     complex_numbers,
     compress,
+    elements,
+    histograms,
     indexing,
+    linalg_legacy,
     norms,
     overloads,
     random,
     shape_methods,
     sorting,
+    spectrograms,
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor, shape_of
@@ -160,6 +164,8 @@ def _attach_operators() -> None:
         else:
             _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped))
     _set("__rdiv__", _operator_getter("true_divide", _swapped))
+    _set("__div__", _operator_getter("true_divide", _operator))
+    _set("__idiv__", _operator_getter("true_divide_", _operator))
     for word in _COMMUTING:
         _set(f"__r{word}__", _operator_getter(_BINARY[word], _commuted))
     for word in _INPLACE:
@@ -177,9 +183,12 @@ def _attach_overloads() -> None:
     Tensor.max, Tensor.min = overloads.max_, overloads.min_
     Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
     Tensor.argwhere = compress.argwhere
+    Tensor.stft, Tensor.istft = spectrograms.stft, spectrograms.istft
     Tensor.index_put, Tensor.index_put_ = indexing.index_put, indexing.index_put_
     for name in sorting.__all__:
         setattr(Tensor, name, getattr(sorting, name))
+    for name in ("bincount", "histc", "histogram"):
+        setattr(Tensor, name, getattr(histograms, name))
     for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
                  "cauchy_", "geometric_"):
         setattr(Tensor, name, getattr(random, name))
@@ -217,8 +226,31 @@ def _unflatten(self: Tensor, dim: int, sizes: Any) -> Tensor:
     return ops.unflatten(self, dim, shape_of((sizes,)))
 
 
+def _sparse_getter(name: str) -> Callable[[], Any]:
+    def get() -> Any:
+        from flambeau.tensor.sparse import methods
+
+        return getattr(methods, name)
+
+    return get
+
+
+def _attach_sparse() -> None:
+    """Methods about sparse tensors; their package is imported with the first use of one."""
+    for name in ("to_dense", "to_sparse", "to_sparse_coo", "to_sparse_csr", "to_sparse_csc",
+                 "to_sparse_bsr", "to_sparse_bsc", "indices", "values", "_indices", "_values",
+                 "crow_indices", "col_indices", "ccol_indices", "row_indices", "coalesce",
+                 "is_coalesced", "_coalesced_", "_nnz", "sparse_dim", "dense_dim", "_dimI",
+                 "_dimV", "sparse_mask", "sparse_resize_", "sparse_resize_and_clear_",
+                 "resize_as_sparse_", "smm", "sspaddmm", "hspmm", "is_same_size"):
+        _set(name, _sparse_getter(name))
+
+
 _attach()
+_attach_sparse()
 complex_numbers.attach(Tensor)
+linalg_legacy.attach(Tensor)
+elements.attach(Tensor)
 _attach_operators()
 _attach_overloads()
 _attach_conversions()

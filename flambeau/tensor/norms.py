@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.tensor import linalg_spectral
 from flambeau.tensor.functions import ops
+from flambeau.tensor.linalg_checks import written
 
 __all__ = ["norm", "linalg_norm", "vector_norm", "matrix_norm"]
 
@@ -65,8 +67,22 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
     if ord == "fro":
         return vector_norm(A, 2.0, dim, keepdim, dtype=dtype, out=out)
     if ord in ("nuc", 2, -2):
-        raise NotImplementedError(f"linalg.matrix_norm: ord={ord!r} needs singular values, which "
-                                  "are not implemented; use ord='fro', 1 or inf")
+        return written("linalg.matrix_norm", _spectral_norm(A, ord, dim, keepdim, dtype), out)
     if ord not in (1, -1, float("inf"), -float("inf")):
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
     return ops._matrix_norm(A, float(ord), dim, keepdim, dtype=dtype, out=out)
+
+
+def _spectral_norm(A: Any, ord: Any, dim: tuple, keepdim: bool, dtype: Any) -> Any:
+    """The sum (nuc), the largest (2) or the smallest (-2) of singular values."""
+    dim = tuple(d % A.ndim for d in dim)
+    A = A if dtype is None else A.to(dtype)
+    values = linalg_spectral.svdvals(A.movedim(dim, (-2, -1)))
+    if ord == "nuc" or ord == 2 and not values.shape[-1]:
+        found = values.sum(-1)
+    else:
+        found = values.amax(-1) if ord == 2 else values.amin(-1)
+    if keepdim:
+        for d in sorted(dim):
+            found = found.unsqueeze(d)
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.shapes import infer_size, reshape_strides
-from flambeau.tensor import creation, interop
+from flambeau.tensor import creation, interop, launches
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import shape_of
@@ -291,6 +291,10 @@ def new_factory(name: str):
     """`tensor.new_zeros(...)` and the like: dtype from the tensor."""
 
     def make(self: Any, *size: Any, dtype: Any = None, **options: Any) -> Any:
+        if self._level is not None:
+            size = (options.pop("size"),) if "size" in options else size
+            room = launches.late.room_like(self, dtype or self.dtype, creation.sizes(size))
+            return room if name == "empty" else ops.fill_(room, 0 if name == "zeros" else 1)
         return getattr(creation, name)(*size, dtype=dtype or self.dtype, **options)
 
     make.__name__ = f"new_{name}"
@@ -300,6 +304,9 @@ def new_factory(name: str):
 
 def new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Any:
     """`torch.full` with this tensor's dtype."""
+    if self._level is not None:
+        return ops.fill_(launches.late.room_like(self, dtype or self.dtype, tuple(size)),
+                         fill_value)
     return creation.full(size, fill_value, dtype=dtype or self.dtype, **options)
 
 

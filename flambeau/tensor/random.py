@@ -7,12 +7,14 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.autograd.grad_mode import LEVELS, mode
 from flambeau.compiler.random.fills import normal_kind, plan_random, randperm_kind
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_number, need_tensor
 from flambeau.core.dtypes import DType
+from flambeau.core.shapes import broadcast_shapes
 from flambeau.runtime.generator import Generator, default_generator
-from flambeau.tensor import creation, dispatch, interop
+from flambeau.tensor import creation, dispatch, interop, launches
 from flambeau.tensor.fills import dense_meta, fill, plain_sizes, refill, renew
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -20,8 +22,8 @@ from flambeau.tensor.tensor import Tensor
 
 __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
            "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-           "dropout", "multinomial", "uniform_", "normal_", "random_", "bernoulli_", "exponential_",
-           "log_normal_", "cauchy_", "geometric_"]
+           "dropout", "multinomial", "poisson", "binomial", "uniform_", "normal_", "random_",
+           "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"]
 
 
 def _in_place(tensor: Any, name: str, kind: str, params: tuple, generator: Any,
@@ -30,6 +32,11 @@ def _in_place(tensor: Any, name: str, kind: str, params: tuple, generator: Any,
     fill(tensor, kind, params, generator, key, given)
     dispatch.bump_version(tensor)
     return tensor
+
+
+def room(made: Any) -> Any:
+    """New memory about to be filled: inside of a vmap that draws for each example, for each."""
+    return launches.late.room(made) if mode() & LEVELS else made
 
 
 _ABSENT: Any = object()  # a bound that was not given, which None does not mean
@@ -108,6 +115,8 @@ def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
 
 def _bernoulli_each(self: Any, p: Any, generator: Any) -> Any:
     _needs_float("bernoulli_tensor_cpu_p_", p)
+    if mode() & LEVELS:
+        return launches.late.bernoulli_each(self, p.detach(), generator)
     kind = "bernoulli_float64" if p.dtype is dtypes.float64 else "bernoulli_float32"
     wide = dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32
     chances = ops.expand(p.detach().to(wide), tuple(self.shape))
@@ -170,7 +179,7 @@ def rand(*size: Any, generator: Any = None, dtype: DType | None = None, requires
         return made
     creation._known("rand", options, ("generator",))
     key = key if key[1] is not None and not options else None
-    made = creation.empty(*_sizes(size, options), dtype=dtype, **options)
+    made = room(creation.empty(*_sizes(size, options), dtype=dtype, **options))
     if made.dtype.is_complex:
         return creation._finish(uniform_(made, generator=generator), requires_grad)
     _needs_float("rand", made)
@@ -185,7 +194,7 @@ def randn(*size: Any, generator: Any = None, dtype: DType | None = None,
         return made
     creation._known("randn", options, ("generator",))
     key = key if key[1] is not None and not options else None
-    made = creation.empty(*_sizes(size, options), dtype=dtype, **options)
+    made = room(creation.empty(*_sizes(size, options), dtype=dtype, **options))
     if made.dtype.is_complex:
         return creation._finish(normal_(made, generator=generator), requires_grad)
     _needs_float("randn", made)
@@ -213,7 +222,7 @@ def randint(low: Any, high: Any = None, size: Any = None, *, generator: Any = No
     if size is None or isinstance(size, int):
         raise TypeError("randint(): argument 'size' must be tuple of ints, such as (3,), not "
                         f"{kind_of(size)}")
-    made = creation.empty(size, dtype=dtype or dtypes.int64, **options)
+    made = room(creation.empty(size, dtype=dtype or dtypes.int64, **options))
     plan = plan_random(made.dtype, operator.index(low), operator.index(high))
     return creation._finish(fill(made, plan.kind, plan.slots, generator, key), requires_grad)
 
@@ -227,7 +236,7 @@ def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: DType | N
         return made
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    made = creation.empty(n, dtype=dtype or dtypes.int64, **options)
+    made = room(creation.empty(n, dtype=dtype or dtypes.int64, **options))
     made = creation._finish(fill(made, randperm_kind(n), (), generator,
                                  None if options else key), requires_grad)
     return made if out is None else out.resize_(made.shape).copy_(made)
@@ -240,7 +249,7 @@ def rand_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor
         if made is not None:
             return made
     wants = options.pop("requires_grad", False)
-    made = creation.empty_like(input, **options)
+    made = room(creation.empty_like(input, **options))
     return creation._finish(uniform_(made, generator=generator), wants)
 
 
@@ -251,14 +260,14 @@ def randn_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tenso
         if made is not None:
             return made
     wants = options.pop("requires_grad", False)
-    made = creation.empty_like(input, **options)
+    made = room(creation.empty_like(input, **options))
     return creation._finish(normal_(made, generator=generator), wants)
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:
     """`randint` with the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return random_(creation.empty_like(input, **options), low, high)
+    return random_(room(creation.empty_like(input, **options)), low, high)
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None, out: Any = None) -> Tensor:
@@ -268,7 +277,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None, out: Any =
         made = renew(("bernoulli", input._meta), generator, input._ptr)
         if made is not None:
             return made
-    made = creation.empty_like(input) if out is None else out.resize_(input.shape)
+    made = room(creation.empty_like(input)) if out is None else out.resize_(input.shape)
     return bernoulli_(made, input if p is None else p, generator=generator)
 
 
@@ -277,16 +286,46 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     """Normal numbers with means and standard deviations given by numbers or tensors."""
     tensors = [x for x in (mean, std) if isinstance(x, TensorBase)]
     if not tensors:
-        made = creation.empty(size, **options) if out is None else out
+        made = room(creation.empty(size, **options)) if out is None else out
         return normal_(made, mean, std, generator=generator)
-    from flambeau.core.shapes import broadcast_shapes
-
     if isinstance(std, TensorBase) and std.numel() and std.detach().min().item() < 0:
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = broadcast_shapes(*(tuple(x.shape) for x in tensors))
-    made = normal_(creation.empty(shape, dtype=tensors[0].dtype), generator=generator)
+    made = normal_(room(creation.empty(shape, dtype=tensors[0].dtype)), generator=generator)
     made.mul_(std).add_(mean)
     return made if out is None else out.resize_(shape).copy_(made)
+
+
+def poisson(input: Tensor, generator: Any = None) -> Tensor:
+    """How many events happen where `input` many are expected."""
+    need_tensor("poisson", "input", input)
+    _needs_float("poisson_cpu", input)
+    rates = input.detach().to(dtypes.float64).contiguous()
+    made = creation.empty(tuple(input.shape), dtype=dtypes.float64)
+    try:
+        fill(made, "poisson", (), generator, given=rates._ptr)
+    except RuntimeError:
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative") from None
+    return made.to(input.dtype)
+
+
+def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
+    """How many of `count` trials succeed, if each does with probability `prob` (both broadcast);
+    none of a negative count, and all with a probability above 1."""
+    need_tensor("binomial", "count", count)
+    need_tensor("binomial", "prob", prob)
+    if count.dtype.kind != "f":
+        raise ValueError("binomial only supports floating-point dtypes for count, got: "
+                         f"{count.dtype.scalar_name}; convert it with .float()")
+    if prob.dtype is not count.dtype:
+        raise RuntimeError(f"expected scalar type {count.dtype.scalar_name} but found "
+                           f"{prob.dtype.scalar_name}: convert one with .to(dtype)")
+    shape = broadcast_shapes(tuple(count.shape), tuple(prob.shape))
+    trials = ops.stack([ops.expand(x.detach(), shape) for x in (count, prob)], -1)
+    made = creation.empty(tuple(trials.shape[:-1]), dtype=dtypes.float64)
+    trials = trials.to(dtypes.float64).contiguous()
+    fill(made, "binomial", (), generator, given=trials._ptr)
+    return made.to(count.dtype)
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
@@ -297,6 +336,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
         RuntimeError: weights that are negative or not finite, or too few of them.
     """
     need_tensor("multinomial", "input", input)
+    if out is not None and out.dtype is not dtypes.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {out.dtype.scalar_name}")
     if input.dtype.kind != "f":
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: "
                            f"{input.dtype.scalar_name}")
@@ -305,6 +346,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     weights = input.detach()
+    if mode() & LEVELS:
+        return launches.late.multinomial(weights, num_samples, replacement, generator)
     if not replacement and num_samples > input.shape[-1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
                            "replacement")
@@ -351,7 +394,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     key = ("bernoulli_", input._meta, 1.0 - p)
     mask = renew(key, None)
     if mask is None:
-        mask = fill(creation.empty_like(input), "bernoulli", (1.0 - p,), None, key)
+        mask = fill(room(creation.empty_like(input)), "bernoulli", (1.0 - p,), None, key)
     if inplace:
         return ops.mul_(input, ops.div(mask, 1.0 - p))
     return ops._dropout(input, mask, 1.0 - p)

@@ -28,10 +28,12 @@ __all__ = ["History", "CopySlices", "rebase", "refresh_view"]
 class History:
     """What must be noted before an in-place operation runs, so that it can be recorded after."""
 
-    def __init__(self, launch: Launch, flat: Sequence, target: Any):
+    def __init__(self, launch: Launch, flat: Sequence, target: Any,
+                 wanted: tuple[bool, ...] | None = None):
         _check_view(target, launch)
         self.launch, self.flat, self.target = launch, list(flat), target
-        self.wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in flat])
+        self.wanted = tuple([a._rg if isinstance(a, TensorBase) else False
+                             for a in flat]) if wanted is None else wanted
         self.plan = launch.plan_for(self.wanted, (True,))
         self.edges = [tape.history_of(a) if w else None
                       for a, w in zip(flat, self.wanted, strict=True)]

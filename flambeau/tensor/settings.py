@@ -14,7 +14,10 @@ __all__ = ["get_default_dtype", "set_default_dtype", "set_num_threads", "get_num
            "get_num_interop_threads", "set_num_interop_threads",
            "are_deterministic_algorithms_enabled", "use_deterministic_algorithms",
            "get_default_device", "set_default_device", "set_float32_matmul_precision",
-           "get_float32_matmul_precision"]
+           "get_float32_matmul_precision", "is_deterministic_algorithms_warn_only_enabled",
+           "set_deterministic_debug_mode", "get_deterministic_debug_mode", "set_warn_always",
+           "is_warn_always_enabled", "set_flush_denormal", "init_num_threads",
+           "set_default_tensor_type", "get_device_module", "typename"]
 
 
 def get_default_dtype() -> DType:
@@ -35,12 +38,12 @@ def set_default_dtype(d: DType) -> None:
         dispatch.clear_caches()
 
 
-def set_num_threads(count: int) -> None:
-    """Use `count` threads inside operations; results do not depend on it."""
-    if not isinstance(count, int) or count <= 0:
+def set_num_threads(num: int) -> None:
+    """Use `num` threads inside operations; results do not depend on it."""
+    if not isinstance(num, int) or num <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
-    if count != pool.get_num_threads():
-        pool.set_num_threads(count)
+    if num != pool.get_num_threads():
+        pool.set_num_threads(num)
         dispatch.clear_caches()
 
 
@@ -54,7 +57,7 @@ def get_num_interop_threads() -> int:
     return 1
 
 
-def set_num_interop_threads(count: int) -> None:
+def set_num_interop_threads(num: int) -> None:
     """Accepted for compatibility; operations never run beside each other."""
 
 
@@ -90,3 +93,96 @@ def set_float32_matmul_precision(precision: str) -> None:
 def get_float32_matmul_precision() -> str:
     """Always "highest"."""
     return "highest"
+
+
+# ---------------------------------------------------------------------- what has one answer here
+_debug_mode = [0]
+_warns_always = [False]
+_DEBUG_MODES = ("default", "warn", "error")
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    """Always False: nothing is ever nondeterministic, so nothing warns."""
+    return False
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """Remember the mode; results are always deterministic.
+
+    Raises:
+        ValueError, RuntimeError: not 0, 1, 2 or "default", "warn", "error".
+    """
+    if not isinstance(debug_mode, (int, str)):
+        raise TypeError(f"debug_mode must be str or int, but got {type(debug_mode)}")
+    if isinstance(debug_mode, str):
+        if debug_mode not in _DEBUG_MODES:
+            raise RuntimeError("invalid value of debug_mode, expected one of `default`, `warn`, "
+                               f"`error`, but got {debug_mode}")
+        debug_mode = _DEBUG_MODES.index(debug_mode)
+    if debug_mode not in (0, 1, 2):
+        raise RuntimeError("invalid value of debug_mode, expected 0, 1, or 2, but got "
+                           f"{debug_mode}")
+    _debug_mode[0] = debug_mode
+
+
+def get_deterministic_debug_mode() -> int:
+    """What `set_deterministic_debug_mode` was told: 0, 1 or 2."""
+    return _debug_mode[0]
+
+
+def set_warn_always(b: bool, /) -> None:
+    """Shall warnings appear each time? Ours are Python's own: `warnings.simplefilter` decides."""
+    _warns_always[0] = bool(b)
+
+
+def is_warn_always_enabled() -> bool:
+    """What `set_warn_always` was told."""
+    return _warns_always[0]
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """False: denormal numbers are always kept, as results must not depend on such a mode."""
+    return False
+
+
+def init_num_threads() -> None:
+    """Nothing to do: the number of threads belongs to the process, not to each thread."""
+
+
+def set_default_tensor_type(t: Any, /) -> None:
+    """Set the default dtype by an old type, `torch.DoubleTensor` or its name.
+
+    Raises:
+        TypeError: no floating type.
+    """
+    import importlib
+
+    if isinstance(t, str):
+        legacy = importlib.import_module("flambeau.tensor.legacy")
+        found = getattr(legacy, t.removeprefix("torch."), None)
+        if found is None:
+            raise TypeError(f"invalid type object: {t!r} is no tensor type")
+        t = found
+    dtype = getattr(t, "dtype", None)
+    if not isinstance(dtype, DType) or not dtype.is_floating_point:
+        raise TypeError("only floating-point types are supported as the default type")
+    set_default_dtype(dtype)
+
+
+def get_device_module(device: Any = None) -> Any:
+    """The module of a kind of device: `torch.cpu` for the CPU."""
+    import importlib
+
+    kind = "cpu" if device is None else as_device(device).type
+    return importlib.import_module(f"flambeau.{kind}")
+
+
+def typename(obj: Any, /) -> str:
+    """The full name of a type, or of an object's type; "torch.FloatTensor" for a tensor."""
+    if hasattr(obj, "_meta") and hasattr(obj, "type"):
+        return obj.type()
+    cls = obj if isinstance(obj, type) or callable(obj) and hasattr(obj, "__qualname__") else type(
+        obj)
+    module = getattr(cls, "__module__", None) or ""
+    name = getattr(cls, "__qualname__", cls.__name__)
+    return name if module in ("", "builtins") else f"{module}.{name}"

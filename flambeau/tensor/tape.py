@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd import saved as saving
-from flambeau.autograd.grad_mode import ANOMALY, INFERENCE, RECORD, SAVED_HOOKS, mode
+from flambeau.autograd.grad_mode import ANOMALY, INFERENCE, LEVELS, RECORD, SAVED_HOOKS, mode
 from flambeau.autograd.graph import (
     RELEASED,
     Node,
@@ -34,9 +34,13 @@ class OpNode(Node):
             plan = self._plan_for(grads)
             grads = [g for g in grads if g is not None]
         kept = self._unpacked()
+        if plan is not self.tape_plan and self.tape_plan is not None:
+            kept = _chosen(kept, self.tape_plan, plan)
         if mode() & 3 == RECORD:
             kept = self._with_history(plan, kept)
             results = apply_call(plan.call, [*grads, *kept])
+        elif mode() & LEVELS:
+            results = launches.late.run(plan.call, [*grads, *kept])
         elif plan.moves and (not launches.late.observers or launches.late.observers[-1].exact) and (
                 views := plan.views_of(grads[0]._meta)) is not None:
             results = [_moved(grads[0], meta, offset) for meta, offset in views]
@@ -59,11 +63,11 @@ class OpNode(Node):
         given = tuple(g is not None for g in grads)
         plan = self.tape_launch.plan_for(self.tape_wanted, given)
         first = self.tape_plan
-        if first is not None and (plan.saved_inputs, plan.saved_outputs) != (
-                first.saved_inputs, first.saved_outputs):
-            # fewer gradients may need less; what was saved belongs to the full plan
-            zeros = self.fill(grads)
-            grads[:] = zeros
+        if first is not None and not (set(plan.saved_inputs) <= set(first.saved_inputs) and
+                                      set(plan.saved_outputs) <= set(first.saved_outputs)):
+            # what was saved belongs to the full plan
+            grads[:] = [zero if meta.dtype.kind in "fc" else None for zero, meta in zip(
+                self.fill(grads), self.tape_launch.metas_out, strict=True)]
             return first
         return plan
 
@@ -100,10 +104,21 @@ class OpNode(Node):
         for place, number in enumerate(plan.saved_outputs):
             if result[first + place].__class__ is saving.SavedTensor:
                 continue
-            alias = alias_of(result[first + place])
+            kept_one = result[first + place]
+            alias = alias_of(kept_one)
+            if kept_one._tangents is not None:
+                alias._tangents = kept_one._tangents
             alias._rg, alias._grad_fn, alias._output_nr = True, self, number
             result[first + place] = alias
         return result
+
+
+def _chosen(kept: Sequence, full: BackwardPlan, plan: BackwardPlan) -> list:
+    """Of what was saved for the full plan what a plan for fewer gradients needs."""
+    split = len(full.saved_inputs)
+    inputs = dict(zip(full.saved_inputs, kept[:split], strict=True))
+    outputs = dict(zip(full.saved_outputs, kept[split:], strict=True))
+    return [*(inputs[i] for i in plan.saved_inputs), *(outputs[i] for i in plan.saved_outputs)]
 
 
 def _moved(tensor: Any, meta: Any, offset: int) -> Any:
@@ -118,6 +133,8 @@ def _moved(tensor: Any, meta: Any, offset: int) -> Any:
 
 def alias_of(tensor: Any) -> Any:
     """Another tensor object on the same memory, without history."""
+    if tensor._level is not None:
+        return tensor._bare()
     alias = launches.late.tensor.__new__(launches.late.tensor)
     alias._storage = tensor._storage
     alias._ptr = tensor._ptr
@@ -165,6 +182,8 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
         _save_packed(node, plan, kept, outs, where)
     else:
         kept += [alias_of(outs[i]) for i in plan.saved_outputs]
+        if word & LEVELS:
+            _share_tangents(kept[len(plan.saved_inputs):], [outs[i] for i in plan.saved_outputs])
         node.tape_saved = kept
         node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None
                               for k in kept]
@@ -177,6 +196,14 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
             if number:
                 out._output_nr = number
     return outs[0]
+
+
+def _share_tangents(aliases: Sequence, outs: Sequence) -> None:
+    """Let the kept aliases of results have the tangents that those are about to be given."""
+    for alias, out in zip(aliases, outs, strict=True):
+        if out._tangents is None:
+            out._tangents = {}
+        alias._tangents = out._tangents
 
 
 def edge_to(arg: Any):
@@ -238,6 +265,11 @@ def clear_cache() -> None:
 
 def apply_call(call: Any, args: Sequence) -> list:
     """Run a derived call on tensors and numbers, recording it: how gradients are differentiated."""
+    return launches.late.run(call, args) if mode() & LEVELS else run_call(call, args)
+
+
+def run_call(call: Any, args: Sequence) -> list:
+    """`apply_call` that no transform sees."""
     metas = tuple(a._meta if isinstance(a, TensorBase) else type(a) for a in args)
     launch = _call_launches.get((call, metas))
     if launch is None:

@@ -19,7 +19,7 @@ from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides
 from flambeau.core.symbolic import environment, index_of
 from flambeau.runtime import memory
-from flambeau.tensor import dispatch, indexing, interop, launches, rewriting, tape
+from flambeau.tensor import dispatch, indexing, interop, launches, overriding, rewriting, tape
 from flambeau.tensor.display import tensor_repr
 from flambeau.tensor.formats import (
     channels_last_strides,
@@ -93,6 +93,8 @@ class Tensor(TensorBase):
     _view_of_many = None
     _retains_grad = False
     _inference = False
+    _level = None  # of a transform: the tensor stands for the examples of a batch
+    _tangents = None  # its derivatives by level, see tangents.py
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if not args and not kwargs:
@@ -106,24 +108,13 @@ class Tensor(TensorBase):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__torch_function__" in cls.__dict__:
-            dispatch.ACTIVE.append(cls)  # such classes are asked about every operation
-        else:
-            dispatch.TENSOR_CLASSES.add(cls)
+        overriding.door_class(cls, Tensor)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Sequence, args: tuple = (),
                            kwargs: dict | None = None) -> Any:
-        """What an operation does with subclasses: compute, and give the result their type."""
-        active = list(dispatch.ACTIVE)
-        dispatch.ACTIVE.clear()
-        try:
-            result = func(*args, **(kwargs or {}))
-        finally:
-            dispatch.ACTIVE.extend(active)
-        if isinstance(result, Tensor) and type(result) is Tensor and cls is not Tensor:
-            return result.as_subclass(cls)
-        return result
+        """What an operation does with subclasses: compute, and give the results their type."""
+        return overriding.default_torch_function(cls, func, types, args, kwargs)
 
     _from_storage = staticmethod(interop.from_storage)
     _refresh_view = staticmethod(rewriting.refresh_view)
@@ -161,7 +152,7 @@ class Tensor(TensorBase):
 
     is_cpu = property(lambda self: True)
     is_cuda = is_mps = is_xpu = is_meta = property(lambda self: False)
-    is_sparse = is_quantized = is_mkldnn = is_nested = is_cuda
+    is_sparse = is_sparse_csr = is_quantized = is_mkldnn = is_nested = is_cuda
     names = property(lambda self: (None,) * self._meta.ndim)
 
     def size(self, dim: int | None = None) -> Size | int:
@@ -457,7 +448,9 @@ class Tensor(TensorBase):
         if dispatch.observers:
             dispatch.observers[-1].read(self)
         node = self.grad_fn
+        plain = type(self) in dispatch.TENSOR_CLASSES
         return tensor_repr(interop.array_of(self), self._meta.dtype,
+                           prefix="tensor(" if plain else f"{type(self).__name__}(",
                            requires_grad=self.requires_grad,
                            grad_fn=None if node is None else node.name())
 
@@ -722,6 +715,9 @@ class Tensor(TensorBase):
         meta = contiguous_meta(self.dtype, shape)
         offset = self._ptr - self._storage.ptr
         if offset + meta.nbytes > self._storage.nbytes:
+            if isinstance(self._storage.owner, np.ndarray):
+                raise RuntimeError("Trying to resize storage that is not resizable: it is the "
+                                   "memory of a NumPy array")
             launches.settle("a tensor's memory grows")
             larger = memory.allocate(offset + meta.nbytes)
             old = min(self._storage.nbytes, larger.nbytes)
@@ -760,6 +756,8 @@ class Tensor(TensorBase):
     # ------------------------------------------------------------------ subclasses
     def as_subclass(self, cls: type) -> Any:
         """The same tensor as an instance of a subclass of Tensor."""
+        if self._rg and self._grad_fn is None:  # its gradient arrives here all the same
+            self = ops.expand(self, tuple(self._meta.shape))
         made = object.__new__(cls)
         _become(made, self)
         made._rg, made._grad_fn, made._base = self._rg, self._grad_fn, self._base
@@ -809,4 +807,5 @@ def _construct(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 dispatch.TENSOR_CLASSES.add(Tensor)
+overriding.keep_class(Tensor.grad)
 launches.install(Tensor, tape.OpNode)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import ref
 
-from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.autograd.grad_mode import LEVELS, RECORD, mode
 from flambeau.autograd.graph import node_type
 from flambeau.core.symbolic import environment, key_of
-from flambeau.ops.derive import OpCall
+from flambeau.ops.derive import Call, OpCall
 from flambeau.tensor import tape
-from flambeau.tensor.launches import Launch, late
+from flambeau.tensor.launches import Launch, LaunchCache, late
 from flambeau.tensor.layouts import LayoutOf
 from flambeau.tensor.meta import Meta, meta_of
 
@@ -42,7 +42,7 @@ class ViewLaunch:
 
     plan_for = Launch.plan_for
 
-    def __init__(self, call: OpCall, metas: Sequence):
+    def __init__(self, call: Call, metas: Sequence):
         self.call = call
         self.metas = tuple(metas)
         self.metas_out: tuple = ()
@@ -51,19 +51,26 @@ class ViewLaunch:
         self.node_class = tape_node(call) if floating and call.record.differentiable else None
 
 
-def tape_node(call: OpCall) -> type:
+def tape_node(call: Call) -> type:
     return node_type(call.grad_name, tape.OpNode)
 
 
 def call_view(function: Any, args: Sequence) -> Any:
     """A view op: shares its first argument's memory, or raises if the layout allows no view."""
     record, base = function.record, args[0]
+    if mode() & LEVELS and (views := late.view(function, args)) is not NotImplemented:
+        return views
     key = (base._meta, *(key_of(tuple(args[1:])) if environment else args[1:]))
     plans = function.cache.get(key)
     if plans is None:
         plans = function.cache[key] = _plan_view(function, args)
     if not record.many:
         return make_view(base, plans[0])
+    return _make_views(record, base, plans)
+
+
+def _make_views(record: Any, base: Any, plans: Sequence[ViewPlan]) -> tuple:
+    """The several results of a view op."""
     results = tuple([make_view(base, plan, alone=False) for plan in plans])
     if mode() & 3 == RECORD:
         for number, view in enumerate(results):
@@ -73,12 +80,30 @@ def call_view(function: Any, args: Sequence) -> Any:
     return results
 
 
+_view_plans = LaunchCache()
+
+
+def views_of(call: Call, base: Any) -> list:
+    """The views that a call of a view op gives of a tensor."""
+    plans = _view_plans.get((call, base._meta))
+    if plans is None:
+        plans = _view_plans[call, base._meta] = _plans_of(call, base)
+    if len(plans) == 1 and not call.record.many:
+        return [make_view(base, plans[0])]
+    return list(_make_views(call.record, base, plans))
+
+
 def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
-    record, base = function.record, args[0]
+    base = args[0]
     structure = [("input", 0)] + [("static", a) for a in args[1:]]
+    return _plans_of(OpCall(function.record, structure,
+                            [(tuple(base._meta.shape), base._meta.dtype)]), base)
+
+
+def _plans_of(call: Call, base: Any) -> list[ViewPlan]:
+    record = call.record
     plans: list[ViewPlan] = []
     whole = None
-    call = OpCall(record, structure, [(tuple(base._meta.shape), base._meta.dtype)])
     for number, output in enumerate(call.graph.outputs):
         layout = LayoutOf(base._meta, call.graph).of(output)
         if layout is None:
@@ -96,15 +121,20 @@ def _plan_view(function: Any, args: Sequence) -> list[ViewPlan]:
     return plans
 
 
-class _Part(OpCall):
+class _Part(Call):
     """One of several results of a view op, as a call of its own."""
 
-    def __init__(self, whole: OpCall, number: int):
-        super().__init__(whole.record, whole.structure, whole.avals)
-        self.number = number
+    def __init__(self, whole: Call, number: int):
+        super().__init__(whole.avals)
+        self.whole, self.number = whole, number
+        self.record, self.name = whole.record, whole.name
+
+    @property
+    def grad_name(self) -> str:
+        return self.whole.grad_name
 
     def build(self, values: Sequence) -> tuple:
-        return (super().build(values)[self.number],)
+        return (self.whole.build(values)[self.number],)
 
 
 def make_view(base: Any, plan: ViewPlan, alone: bool = True) -> Any:
@@ -138,15 +168,20 @@ def make_view(base: Any, plan: ViewPlan, alone: bool = True) -> Any:
         if whole is not base and (base._view_no_grad or base._view_of_many):
             view._view_no_grad, view._view_of_many = base._view_no_grad, base._view_of_many
     else:
-        views = whole._views
-        if views is None:
-            whole._views = [32, (ref(view), storage.version)]
-        else:
-            views.append((ref(view), storage.version))
-            if len(views) > views[0]:
-                views[1:] = [pair for pair in views[1:] if pair[0]() is not None]
-                views[0] = 2 * len(views) + 32
+        note_view(whole, view, storage.version)
     return view
+
+
+def note_view(whole: Any, view: Any, version: int) -> None:
+    """Note a view of a tensor that needs no grad, for `pass_on`."""
+    views = whole._views
+    if views is None:
+        whole._views = [32, (ref(view), version)]
+    else:
+        views.append((ref(view), version))
+        if len(views) > views[0]:
+            views[1:] = [pair for pair in views[1:] if pair[0]() is not None]
+            views[0] = 2 * len(views) + 32
 
 
 _ONE = (True,)

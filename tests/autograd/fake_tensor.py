@@ -15,7 +15,7 @@ from flambeau.autograd import graph, hooks, saved
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.core import dtypes, errors
 
-Meta = namedtuple("Meta", "shape dtype strides")
+Meta = namedtuple("Meta", "shape dtype strides strided", defaults=(True,))
 intern_meta = functools.cache(Meta)
 
 

@@ -150,6 +150,9 @@ class FakeAdapter:
         made._set(*value._parts)
         return made
 
+    def sparse_parts(self, value):
+        return None
+
     def resolve(self, value, conj, neg):
         parts = list(value._parts)
         parts[6] = parts[6] != conj

@@ -19,12 +19,13 @@ def emit_scan(sweep: Sweep, result: Result) -> None:
         (_emit_row_scan if result.position is None else _emit_row_extrema)(sweep, result)
         return
     dtype = sweep.dtype(result.value)
-    wide = dtypes.float64 if dtype is dtypes.float32 and result.position is None else dtype
-    start = {"sum": 0, "prod": 1, "logsumexp": float("-inf")}.get(rule)
+    counts = rule.startswith("arg")
+    wide = dtypes.float64 if dtype is dtypes.float32 and not counts else dtype
+    start = {"sum": 0, "prod": 1, "logsumexp": float("-inf"), "recurrence": 0}.get(rule)
     if start is None:
         start = sweep.k.identity(rule, dtype)
     carried = sweep.f.var(vector(sweep.lanes, register_type(wide)), start)
-    spot = sweep.f.var(vector(sweep.lanes, "i64"), 0) if result.position is not None else None
+    spot = sweep.f.var(vector(sweep.lanes, "i64"), 0) if counts else None
     sweep.evaluate(sweep.open_places(0), 1)
     places = sweep.open_places(1) | ({sweep.lane_place} if sweep.has_lane else set())
 
@@ -37,8 +38,13 @@ def emit_scan(sweep: Sweep, result: Result) -> None:
             sweep.evaluate(places, sweep.lanes)
             value = sweep.k.splat(sweep.values[result.value], sweep.lanes)
             if spot is None:
-                total = sweep.k.scan_step(rule, wide, carried.get(),
-                                         sweep.k.convert(value, dtype, wide))
+                before, value = carried.get(), sweep.k.convert(value, dtype, wide)
+                if rule == "recurrence":
+                    factor = sweep.k.splat(sweep.values[result.position], sweep.lanes)
+                    factor = sweep.k.convert(factor, dtype, wide)
+                    total = sweep.f.fadd(sweep.f.fmul(before, factor), value)
+                else:
+                    total = sweep.k.scan_step(rule, wide, before, value)
                 carried.set(total)
                 sweep.store(result, sweep.k.convert(total, wide, dtype), sweep.lanes)
             else:

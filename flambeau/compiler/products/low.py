@@ -27,6 +27,8 @@ from flambeau.compiler import amx
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.epilogue import Epilogue
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
+from flambeau.compiler.products import split
+from flambeau.compiler.products.blocks import ZERO, prefetch
 from flambeau.compiler.products.gemm import GemmSpec, gemm_spec
 from flambeau.compiler.products.low_packing import (
     Engine,
@@ -54,7 +56,7 @@ class GemmLowSpec:
     """What is fixed when a kernel of C = A B is compiled.
 
     Attributes:
-        memory: "bfloat", "half" or "i8".
+        memory: "bfloat", "half", "i8", or "float", whose elements are multiplied in bfloat16 parts.
         a, b: how each operand lies in memory: contiguous "along" the sum, "across" it, or "any".
         unsigned: which of the operands hold unsigned bytes: "", "a" or "b".
         swapped: the kernel's C is the transpose of what is stored: a, b, m and n are those of the
@@ -145,10 +147,12 @@ class _Tiles:
 
     def __init__(self, module: Module, engine: Engine, instruction: str):
         self.engine = engine
+        layers = (engine.strip * engine.pitch, engine.depth * engine.width)
+        layers = layers if engine.parts > 1 else None
         if engine.kind == "amx":
             self.heights = [(rows, [(columns, amx.tile_kernel(
                 module, instruction, (rows // amx.SIDE, columns // amx.SIDE), engine.pitch,
-                engine.width))
+                engine.width, layers))
                 for columns in (engine.width, amx.SIDE)]) for rows in engine.rows]
         else:
             self.heights = [(rows, [(engine.width, _vector_kernel(module, engine, rows))])
@@ -210,6 +214,36 @@ def _define_turn(module: Module, engine: Engine) -> None:
         f.call("void", "turn_block", [src, dst, a["pitch"]])
 
 
+# ---------------------------------------------------------------------- what comes next
+@dataclasses.dataclass(frozen=True)
+class _Ahead:
+    """Fetches the next part of a strip of A from memory while this one is multiplied: some cache
+    lines with every panel."""
+
+    lines: int  # of memory that a part consists of
+    each: int  # of them, that follow one another
+
+    @classmethod
+    def of(cls, engine: Engine, order: str) -> _Ahead:
+        size, length = _BYTES[engine.memory], engine.depth * engine.group
+        rows, run = (engine.height, length) if order == "along" else (length, engine.height)
+        each = -(-run * size // _LINE)
+        return cls(rows * each, each)
+
+    def define(self, module: Module) -> None:
+        """Define ahead(src, stride, first, last): lines `first` to `last`, `stride` in bytes."""
+        f = module.function("ahead", [("ptr", "src"), ("i64", "stride"), ("i64", "first"),
+                                      ("i64", "last")], internal=True)
+        with f.loop(f.args["first"], f.args["last"]) as line:
+            row = f.mul(f.udiv(line, self.each), f.args["stride"])
+            prefetch(f, f.gep(f.args["src"], f.add(row, f.mul(f.urem(line, self.each), _LINE)),
+                              "i8"), near=False)
+
+
+_LINE = 64  # bytes
+_BYTES = {"i8": 1, "i16": 2, "half": 2, "float": 4}
+
+
 # ---------------------------------------------------------------------- the kernel
 @functools.lru_cache(maxsize=256)
 def gemm_low_kernel(spec: GemmLowSpec, target: Target, epilogue: Epilogue | None = None
@@ -227,9 +261,18 @@ class _Kernel:
         self.module = Module(target.attributes)
         letters = "".join("u" if side in spec.unsigned else "s" for side in "ab")
         instruction = "tdpbf16ps" if engine.sums == "float" else f"tdpb{letters}d"
-        pack_rows(self.module, "pack_a", Operand(engine, "a" in spec.unsigned), spec.a)
-        pack_panels(self.module, "pack_b", Operand(engine, "b" in spec.unsigned), spec.b)
+        if engine.parts > 1:
+            split.pack_rows(self.module, "pack_a", engine, spec.a)
+            split.pack_panels(self.module, "pack_b", engine, spec.b)
+            split.define_repair(self.module, engine)
+        else:
+            pack_rows(self.module, "pack_a", Operand(engine, "a" in spec.unsigned), spec.a)
+            pack_panels(self.module, "pack_b", Operand(engine, "b" in spec.unsigned), spec.b)
         self.tiles = _Tiles(self.module, engine, instruction)
+        self.ahead = None
+        if engine.kind == "amx" and spec.a != "any":
+            self.ahead = _Ahead.of(engine, spec.a)
+            self.ahead.define(self.module)
         if spec.stored:
             _define_store(self.module, engine)
         if spec.swapped:
@@ -246,7 +289,7 @@ class _Kernel:
     def emit(self) -> tuple[str, str]:
         f, slot, engine = self.f, self.slot, self.engine
         self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
-        self.turned = f.gep(self.packed_a, engine.strip * engine.pitch, "i32")
+        self.turned = f.gep(self.packed_a, engine.parts * engine.strip * engine.pitch, "i32")
         self.finished = f.gep(self.turned, _group(engine) * engine.strip, "i32")
         self.sums = f.gep(self.finished, _pitch(engine) * engine.strip, "i32")
         self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
@@ -296,7 +339,8 @@ class _Kernel:
     def _part(self, k: Value) -> Value:
         """Where the panels of the sum from `k` on begin."""
         f = self.f
-        return f.mul(f.udiv(k, self.engine.group), self.slot["block_n"])
+        units = f.udiv(k, self.engine.group)
+        return f.mul(f.mul(units, self.engine.parts), self.slot["block_n"])
 
     def _strip(self, batch: Value, rows: tuple, columns: tuple, part: tuple, sums: Value) -> None:
         """The sums of one strip over a part of the sum, (start, end)."""
@@ -310,8 +354,12 @@ class _Kernel:
             units = f.ceil_div(elements, engine.group)
             panels = f.gep(self.packed_b, self._part(f.sub(k, start)), "i32")
             last = f.cmp("sge", f.add(k, elements), slot["k"])
+            more = f.cmp("slt", f.add(k, depth), end)
+            following = self._address("a", batch, f.select(more, i, f.add(i, engine.height)),
+                                      f.select(more, f.add(k, depth), start))
             with f.loop(0, width, engine.width) as j:
-                panel = f.gep(panels, f.mul(j, engine.depth), "i32")
+                self._fetch(following, j, width)
+                panel = f.gep(panels, f.mul(j, engine.parts * engine.depth), "i32")
                 first = f.and_(j, -_group(engine))
                 old, pitch = f.gep(sums, j, "i32"), slot["pitch"]
                 new = f.select(last, f.gep(self.finished, f.sub(j, first), "i32"), old)
@@ -323,10 +371,25 @@ class _Kernel:
                 with f.when(f.and_(last, whole)):
                     self._finish(batch, rows, (f.add(j0, first), f.sub(end, first)))
 
+    def _fetch(self, part: Value, j: Value, width: Value) -> None:
+        """With the panel at column j of `width`: its share of the part of A that comes next."""
+        if self.ahead is None:
+            return
+        f, slot, lines = self.f, self.slot, self.ahead.lines
+        stride = slot["a_row" if self.spec.a == "along" else "a_col"]
+        first, last = (f.udiv(f.mul(at, lines), width) for at in (j, f.smin(
+            f.add(j, self.engine.width), width)))
+        f.call("void", "ahead", [part, f.mul(stride, _BYTES[self.engine.memory]), first, last])
+
     def _finish(self, batch: Value, rows: tuple, columns: tuple) -> None:
         """The one place where a rectangle of C, rows x columns, is complete."""
         f, slot, sums = self.f, self.slot, self.finished
         pitch = f.const(_pitch(self.engine), "i64")
+        if self.engine.parts > 1:
+            f.call("void", "repair", [
+                sums, pitch, rows[1], columns[1], slot["k"],
+                self._address("a", batch, rows[0], ZERO), slot["a_row"], slot["a_col"],
+                self._address("b", batch, ZERO, columns[0]), slot["b_row"], slot["b_col"]])
         if self.spec.swapped:
             f.call("void", "turn", [sums, pitch, self.turned, columns[1]])
             rows, columns = columns, rows
@@ -354,7 +417,7 @@ def _pitch(engine: Engine) -> int:
 _CACHED = 1 << 20  # bytes of packed B that stay in the second-level cache
 _WIDEST = 512  # columns of a block of C
 _TALLEST = 256  # rows of a block of C whose sum is cut
-_LONGEST = 1024  # units of the sum that are packed of B at once
+_LONGEST = 1024, 192  # units of the sum that are packed of B at once: of one part, of several
 _WORTH = 2e4  # cycles of work below which a second thread costs more than it gives
 
 # Cycles to pack a block of 16 lines x 16 units: copied, interleaved, transposed, both.
@@ -406,23 +469,24 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     engine = engine_for(spec.memory, target)
     tiles_m, tiles_n = _grid(engine, spec, batch, m, n, k, threads)
     units = -(-max(k, 1) // engine.group)
-    block_k = min(units, _LONGEST)
+    longest = _LONGEST[engine.parts > 1]
+    block_k = min(units, longest)
     columns = -(-max(n, 1) // (engine.width * tiles_n)) * engine.width
-    widest = max(engine.width, min(_WIDEST, _CACHED // (4 * block_k)) // engine.width
-                 * engine.width)
+    widest = max(engine.width, min(_WIDEST, _CACHED // (4 * engine.parts * block_k))
+                 // engine.width * engine.width)
     blocks = -(-columns // widest)
     block_n = -(-columns // (blocks * engine.width)) * engine.width
     strips = -(-max(m, 1) // engine.height)
-    whole = units <= _LONGEST
+    whole = units <= longest
     pitch = block_n + 16  # no power of two
     block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
     step = 0 if whole else engine.height * pitch
     sums = 0
     if units > engine.depth:
         sums = (block_m // engine.height - 1) * step + engine.strip * pitch
-    packed = -(-block_k // engine.depth) * engine.depth * block_n
-    words = engine.strip * (engine.pitch + _group(engine) + _pitch(engine)) + sums + packed \
-        + engine.lanes
+    packed = -(-block_k // engine.depth) * engine.depth * block_n * engine.parts
+    words = engine.strip * (engine.pitch * engine.parts + _group(engine) + _pitch(engine)) \
+        + sums + packed + engine.lanes
     stride = -(-4 * words // 64) * 64
     chunks = max(1, min(batch * tiles_m * tiles_n, 4 * threads))
     return GemmLowPlan(tiles_m, tiles_n, block_m, block_n, block_k * engine.group, pitch, step,

@@ -17,7 +17,7 @@ from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.products.packing import tile_for, transpose
 from flambeau.compiler.target import Target
 
-__all__ = ["Engine", "engine_for", "pack_rows", "pack_panels"]
+__all__ = ["Engine", "engine_for", "has_split", "pack_rows", "pack_panels"]
 
 _SIZES = {"i8": 1, "i16": 2, "half": 2, "float": 4, "i32": 4}
 
@@ -29,13 +29,14 @@ class Engine:
     Attributes:
         kind: the multiplication: "amx", "bf16" (pairs by vdpbf16ps), "i16" (pairs of widened
             bytes) or "widen" (one widened element at a time).
-        memory: "i8", "half", or "i16" for bfloat16.
+        memory: "i8", "half", "float", or "i16" for bfloat16.
         element: type of packed elements.
         sums: type of the sums, "float" or "i32".
         lanes: units in a vector register.
         rows: heights of the micro-kernels, tallest first.
         width: units in a row of a panel.
         masked: the machine loads parts of vectors of any type.
+        parts: how many packed elements stand for one in memory (`split.py`).
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Engine:
     rows: tuple[int, ...]
     width: int
     masked: bool
+    parts: int = 1
 
     @property
     def group(self) -> int:
@@ -60,7 +62,7 @@ class Engine:
     @property
     def depth(self) -> int:
         """Units of the sum that are packed for one call of a micro-kernel."""
-        return 128 if self.kind == "amx" else 256
+        return (128 if self.parts == 1 else 64) if self.kind == "amx" else 256
 
     @property
     def pitch(self) -> int:
@@ -83,11 +85,14 @@ class Engine:
 
 
 def engine_for(memory: str, target: Target) -> Engine:
-    """The fastest engine that `target` has for "bfloat", "half" or "i8"."""
+    """The fastest engine that `target` has for "bfloat", "half" or "i8"; for "float" only the one
+    that takes bfloat16 parts (`has_split` tells whether there is one)."""
     tile = tile_for("float", target)
     lanes, masked = tile.lanes, target.has("avx512bw") and target.vector_bits == 512
     shape = (lanes, tile.rows, tile.width, masked)
     tiles = masked and target.has("amx-tile")
+    if memory == "float":
+        return Engine("amx", "float", "i16", "float", lanes, (32, 16), 32, True, parts=3)
     if memory == "bfloat":
         if tiles and target.has("amx-bf16"):
             return Engine("amx", "i16", "i16", "float", lanes, (32, 16), 32, True)
@@ -101,6 +106,12 @@ def engine_for(memory: str, target: Target) -> Engine:
     if target.triple.startswith("x86_64"):
         return Engine("i16", "i8", "i16", "i32", *shape)
     return Engine("widen", "i8", "i32", "i32", *shape)
+
+
+def has_split(target: Target) -> bool:
+    """Whether float32 products may be taken as products of bfloat16 parts."""
+    return target.vector_bits == 512 and all(
+        target.has(feature) for feature in ("avx512bw", "amx-tile", "amx-bf16"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,12 +19,15 @@ state whose address is its first slot and writes n contiguous elements:
     random64_full                                       all
     randperm                                            all but bool
     randperm64                                          all but bool
+    poisson             rate (pointer to n expectations), status  float64
+    binomial            trials (pointer to n pairs of count and probability)  float64
+    gamma               shape (pointer to n shapes of the dtype)  float32, float64
     multinomial_float32 p, categories, scratch          int64; p and scratch are pointers to
     multinomial_float64                                 `categories` numbers
 
 Reals are the bits of a double, range and base are integers: `plan_random` computes them. `status`
 is the address of two integers, (code, value): code becomes 1 if a probability lies outside of
-[0, 1]. Which
+[0, 1] or an expectation below 0. Which
 words of the stream make up which number, and which values are rounded where, was found by
 experiment and is held by tests/compiler/test_random.py.
 """
@@ -38,6 +41,7 @@ from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.random import math as maths
+from flambeau.compiler.random.discrete import emit_binomial, emit_poisson
 from flambeau.compiler.random.engine import (
     HAS_NORMAL_OFFSET,
     NORMAL_OFFSET,
@@ -47,6 +51,7 @@ from flambeau.compiler.random.engine import (
     uniform_53,
     while_,
 )
+from flambeau.compiler.random.gamma import emit_gamma
 from flambeau.compiler.target import Target
 from flambeau.compiler.vectormath.basic import any_lane
 from flambeau.core import dtypes
@@ -709,6 +714,9 @@ KINDS: dict[str, Kind] = {
     "random64_full": Kind((), _REAL, _emit_random64_full),
     "randperm": Kind((), _NUMBERS, _emit_randperm),
     "randperm64": Kind((), _NUMBERS, _emit_randperm64),
+    "poisson": Kind(("rate", "status"), (dtypes.float64,), emit_poisson),
+    "binomial": Kind(("trials",), (dtypes.float64,), emit_binomial),
+    "gamma": Kind(("shape",), (dtypes.float32, dtypes.float64), emit_gamma),
     "multinomial_float32": Kind(("p", "categories", "scratch"), (dtypes.int64,),
                                 _emit_multinomial_float32),
     "multinomial_float64": Kind(("p", "categories", "scratch"), (dtypes.int64,),

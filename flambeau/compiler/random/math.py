@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from flambeau.compiler.emitter import Function, Value, lanes_of, vector
 
 __all__ = ["cephes_log", "cephes_sincos", "exp_double", "fdlibm_log1p", "log_double",
-           "sincos_double", "tan_double"]
+           "pow_double", "sincos_double", "tan_double"]
 
 Parts = tuple[Value, Value]  # a number as an unevaluated sum, the larger part first
 
@@ -92,6 +92,12 @@ def log_double(f: Function, x: Value) -> Value:
     x = 2^k (1 + t) and log(1 + t) = 2 atanh(s) with s = t / (2 + t), |s| < 0.172: the Taylor
     series reaches s^25. s is kept in two parts.
     """
+    total = f.fadd(*_log_parts(f, x))
+    return f.select(f.cmp("oeq", x, 0.0), f.const(-math.inf, x.type), total)
+
+
+def _log_parts(f: Function, x: Value) -> Parts:
+    """log(x) of positive normal doubles in two parts."""
     ints = vector(lanes_of(x.type), "i64")
     bits = f.cast("bitcast", x, ints)
     # The exponent that leaves a mantissa in [sqrt(1/2), sqrt(2)).
@@ -116,8 +122,7 @@ def log_double(f: Function, x: Value) -> Value:
     low = f.fadd(rest, f.fma(cube, r, f.fadd(third_low, f.fadd(s_low, s_low))))
     total, rest = _two_sum(f, f.fmul(exponent, _LN2_HIGH), high)
     rest = f.fadd(rest, low)
-    low = f.fma(exponent, f.const(_LN2_LOW, x.type), rest)
-    return f.select(f.cmp("oeq", x, 0.0), f.const(-math.inf, x.type), f.fadd(total, low))
+    return total, f.fma(exponent, f.const(_LN2_LOW, x.type), rest)
 
 
 def fdlibm_log1p(f: Function, x: Value) -> Value:
@@ -226,8 +231,19 @@ def tan_double(f: Function, x: Value) -> Value:
     return f.fadd(quotient, f.fdiv(missed, cosine[0]))
 
 
-def exp_double(f: Function, x: Value) -> Value:
-    """exp of doubles: x = k ln2 + r, a Taylor polynomial in r. Error below 0.7 ulp.
+def pow_double(f: Function, x: Value, y: Value) -> Value:
+    """x^y of positive doubles, as exp(y log(x)) with a logarithm in two parts. Error below 0.8
+    ulp."""
+    high, low = _two_sum(f, *_log_parts(f, x))
+    power = f.fmul(y, high)
+    missed = f.fma(y, low, f.fma(y, high, f.fneg(power)))
+    finite = f.cmp("olt", f.intrinsic("llvm.fabs", power.type, power), math.inf)
+    return exp_double(f, power, f.select(finite, missed, f.const(0, x.type)))
+
+
+def exp_double(f: Function, x: Value, missed: Value | None = None) -> Value:
+    """exp of doubles (or of x + missed): x = k ln2 + r, a Taylor polynomial in r. Error below 0.7
+    ulp.
 
     Above the largest double's logarithm inf, below the smallest's 0.
     """
@@ -240,6 +256,8 @@ def exp_double(f: Function, x: Value) -> Value:
     low = f.fmul(back, _LN2_LOW)
     r = f.fadd(high, low)
     lost = f.fadd(f.fsub(high, r), low)
+    if missed is not None:
+        lost = f.fadd(lost, missed)
     terms = [1 / math.factorial(n) for n in range(13, 1, -1)]
     tail = f.fma(f.fmul(r, r), _horner(f, r, terms), lost)
     total, rest = _two_sum(f, f.const(1, x.type), r)

@@ -91,7 +91,7 @@ def _with_tied(module: Module, tensors: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"functional_call got multiple values for keys {sorted(given)}, which "
                              "are tied. Consider using tie_weights=False")
         if given:
-            result |= {name: tensors[given[0]] for name in group}
+            result |= dict.fromkeys(group, tensors[given[0]])
     return result
 
 

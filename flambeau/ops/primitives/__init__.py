@@ -6,10 +6,11 @@ elementwise, how to emit itself. All operands of an elementwise primitive have o
 for `where` and `cast`, one dtype: ops broadcast and promote before they get here.
 """
 
-from flambeau.ops.primitives import gradients  # noqa: F401 - registers rules
+from flambeau.ops.primitives import batching, gradients, tangents  # noqa: F401 - register rules
 from flambeau.ops.primitives.bits import *  # noqa: F403
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
+from flambeau.ops.primitives.fourier import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.pooling import *  # noqa: F403
 from flambeau.ops.primitives.resampling import *  # noqa: F403

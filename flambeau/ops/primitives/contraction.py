@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flambeau.ir.graph import Primitive, Value
+from flambeau.ops.primitives.elementwise import conj
 from flambeau.ops.primitives.structure import PERMUTE, permute, reduce_sum, slice_
 
 
@@ -89,15 +90,16 @@ def conv_grad_weight(g: Value, x: Value, geometry, shape) -> Value:
 def conv_vjp(node, g):
     x, w, *bias = node.inputs
     to_bias = (reduce_sum(g, [d for d in range(g.ndim) if d != 1]),) if bias else ()
-    return (conv_grad_input(g, w, node.attrs, x.shape),
-            conv_grad_weight(g, x, node.attrs, w.shape), *to_bias)
+    return (conv_grad_input(g, conj(w), node.attrs, x.shape),
+            conv_grad_weight(g, conj(x), node.attrs, w.shape), *to_bias)
 
 
 @CONV_GRAD_INPUT.vjp
 def conv_grad_input_vjp(node, h):
     g, w = node.inputs
     geometry = node.attrs[:4]
-    return _cropped(conv(h, w, *geometry), g.shape), conv_grad_weight(g, h, geometry, w.shape)
+    return (_cropped(conv(h, conj(w), *geometry), g.shape),
+            conv_grad_weight(conj(g), h, geometry, w.shape))
 
 
 def _cropped(y: Value, shape) -> Value:
@@ -109,8 +111,8 @@ def _cropped(y: Value, shape) -> Value:
 def conv_grad_weight_vjp(node, h):
     g, x = node.inputs
     geometry = node.attrs[:4]
-    return (_cropped(conv(x, h, *geometry), g.shape),
-            conv_grad_input(g, h, geometry, x.shape))
+    return (_cropped(conv(conj(x), h, *geometry), g.shape),
+            conv_grad_input(conj(g), h, geometry, x.shape))
 
 
 # --------------------------------------------------------------------------- random streams

@@ -73,35 +73,31 @@ def scatter_vjp(node, g):
         kept = scatter(g, coords, e.zero_like(source), "set")
         return (kept, lookup(g, coords, source.shape)) + (None,) * len(indices)
     if mode == "mul":
-        return product_gradients(base, source, coords, g) + (None,) * len(indices)
+        return product_gradients(base, source, coords, g, node) + (None,) * len(indices)
     raise NotImplementedError(f"the gradient of a scatter with reduction {mode!r} is not "
                               "implemented; use 'sum', or gather and reduce explicitly")
 
 
-def product_gradients(base: Value, source: Value, coords, g: Value) -> tuple[Value, Value]:
-    """g times the product of the other factors: from the product of those that are not 0, and the
-    number of those that are."""
-    zeros = scatter(_is_zero(base), coords, _is_zero(source), "add")
-    whole = scatter(_without_zeros(base), coords, _without_zeros(source), "mul")
-    to_base = e.mul(g, _others(base, whole, zeros))
-    at = [lookup(x, coords, source.shape) for x in (whole, zeros, g)]
-    return to_base, e.mul(at[2], _others(source, at[0], at[1]))
+def product_gradients(base: Value, source: Value, coords, g: Value, whole: Value
+                      ) -> tuple[Value, Value]:
+    """g times the product of the other factors. `whole` is the product of all: divided by a factor
+    that is not 0 it is that of the others; the only 0 of a product has theirs as its own.
 
-
-def _is_zero(x: Value) -> Value:
-    return e.convert(e.eq(x, e.zero_like(x)), x.dtype)
-
-
-def _without_zeros(x: Value) -> Value:
-    return e.where(e.eq(x, e.zero_like(x)), e.filled(1, x), x)
-
-
-def _others(x: Value, whole: Value, zeros: Value) -> Value:
-    """The product of all factors but x."""
-    nil = e.zero_like(x)
-    alone = e.where(e.eq(zeros, e.filled(1, x)), whole, nil)
-    rest = e.where(e.eq(zeros, nil), e.div(whole, _without_zeros(x)), nil)
-    return e.where(e.eq(x, nil), alone, rest)
+    The second derivative with respect to two zeros of `source` in one product is not known to it
+    (it is 0).
+    """
+    one, nil = e.filled(1, source), e.zero_like(source)
+    base_or_one = e.where(e.eq(base, e.zero_like(base)), e.filled(1, base), base)
+    others = e.div(scatter(base_or_one, coords, source, "mul"), base_or_one)
+    is_zero = e.eq(source, nil)
+    zeros = scatter(e.zero_like(base), coords, e.convert(is_zero, source.dtype), "add")
+    zeros_at = lookup(zeros, coords, source.shape)
+    alone = e.logical_and(is_zero, e.eq(zeros_at, e.filled(1, zeros_at)))
+    without = scatter(base, coords, e.where(alone, one, source), "mul")
+    whole_at, without_at, g_at = (lookup(x, coords, source.shape) for x in (whole, without, g))
+    rest = e.where(is_zero, e.where(alone, without_at, nil),
+                   e.div(whole_at, e.where(is_zero, one, source)))
+    return e.mul(g, e.conj(others)), e.mul(g_at, e.conj(rest))
 
 
 @REDUCE_PROD.vjp

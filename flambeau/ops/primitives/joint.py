@@ -45,5 +45,14 @@ def joint(name: str, results: int, infer: Callable, composite: Composite) -> Pri
         filled = iter(substitute(found, dict(zip(given, node.inputs, strict=True))))
         return [None if grad is None else next(filled) for grad in grads]
 
+    def tangent(node: Value, tangents: Sequence[Value | None]) -> Value | None:
+        """Through the composite."""
+        from flambeau.ops.tangents import push
+
+        result = composite(node.inputs, node.attrs[:-1])[node.attrs[-1]]
+        return push([result], node.inputs, tangents)[0]
+
     made.vjp(rule)
+    made.jvp(tangent)
+    made.composite = composite
     return made

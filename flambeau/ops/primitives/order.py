@@ -1,11 +1,11 @@
-"""Order: the permutation that sorts. Everything else about sorting is a lookup with it."""
+"""Order: the permutation that sorts, and where a value belongs in what is sorted."""
 
 from __future__ import annotations
 
 from flambeau.core import dtypes
 from flambeau.ir.graph import Primitive, Value
 
-__all__ = ["ARGSORT", "argsort"]
+__all__ = ["ARGSORT", "SEARCH", "argsort", "search"]
 
 
 def _infer_position(inputs, attrs):
@@ -21,3 +21,22 @@ def argsort(x: Value, descending: bool, limit: int | None = None, first: int = 0
     keep theirs; NaN is larger than everything. Of each row only those from the place `first` up to
     the place `limit` in order are found."""
     return ARGSORT(x, attrs=(descending, x.shape[-1] if limit is None else limit, first))
+
+
+def _infer_search(inputs, attrs):
+    return inputs[1].shape, dtypes.int64
+
+
+SEARCH = Primitive("search", "sort", _infer_search)
+SEARCH.differentiable = False
+
+
+def search(ordered: Value, values: Value, right: bool) -> Value:
+    """Where each value belongs in its sorted row: how many elements are less (less or equal if
+    `right`). NaN belongs at the end.
+
+    Args:
+        ordered: (n,), one row for all values; or (..., n), one for each row of values (..., m).
+        values: of the same dtype.
+    """
+    return SEARCH(ordered, values, attrs=(right,))

@@ -1,14 +1,15 @@
-"""Scans: running sums, products and extrema along one dimension, forwards or backwards."""
+"""Scans: running sums, products and extrema along one dimension, forwards or backwards, and linear
+recurrences."""
 
 from __future__ import annotations
 
 from flambeau.core import dtypes
 from flambeau.ir.graph import Primitive, Value
 from flambeau.ops.primitives import elementwise as e
-from flambeau.ops.primitives.structure import infer_same
+from flambeau.ops.primitives.structure import infer_same, slice_dim, spread
 
-__all__ = ["CUMSUM", "CUMPROD", "CUMARGMAX", "CUMARGMIN", "CUMLOGSUMEXP", "cumsum", "cumprod",
-           "cumlogsumexp", "cumarg"]
+__all__ = ["CUMSUM", "CUMPROD", "CUMARGMAX", "CUMARGMIN", "CUMLOGSUMEXP", "RECURRENCE", "cumsum",
+           "cumprod", "cumlogsumexp", "cumarg", "recurrence", "shifted"]
 
 
 def _infer_position(inputs, attrs):
@@ -20,6 +21,7 @@ CUMPROD = Primitive("cumprod", "scan", infer_same)
 CUMLOGSUMEXP = Primitive("cumlogsumexp", "scan", infer_same)
 CUMARGMAX = Primitive("cumargmax", "scan", _infer_position)
 CUMARGMIN = Primitive("cumargmin", "scan", _infer_position)
+RECURRENCE = Primitive("recurrence", "scan", infer_same)
 CUMARGMAX.differentiable = CUMARGMIN.differentiable = False
 
 
@@ -38,6 +40,23 @@ def cumlogsumexp(x: Value, dim: int, reverse: bool = False) -> Value:
     return CUMLOGSUMEXP(x, attrs=(dim, reverse))
 
 
+def recurrence(a: Value, b: Value, dim: int, reverse: bool = False) -> Value:
+    """y[i] = a[i] * y[i - 1] + b[i] along `dim` (y[i + 1] if `reverse`), from 0."""
+    return RECURRENCE(a, b, attrs=(dim, reverse))
+
+
+def shifted(x: Value, dim: int, reverse: bool, fill: float) -> Value:
+    """Each element's predecessor along `dim` (its successor if `reverse`); `fill` where there is
+    none."""
+    size = x.shape[dim]
+    if not size:
+        return x
+    starts = [0] * x.ndim
+    starts[dim] = 0 if reverse else 1
+    kept = slice_dim(x, dim, 1 if reverse else 0, 1, size - 1)
+    return spread(kept, starts, (1,) * x.ndim, x.shape, fill)
+
+
 def cumarg(x: Value, dim: int, largest: bool) -> Value:
     """Where along `dim` the extremum of all elements up to each last occurs; NaN is extreme."""
     return (CUMARGMAX if largest else CUMARGMIN)(x, attrs=(dim, False))
@@ -51,19 +70,20 @@ def cumsum_vjp(node, g):
 
 @CUMPROD.vjp
 def cumprod_vjp(node, g):
-    """Before the first zero of a row sum(g * y) / x over what follows; at the zero the same with it
-    left out of the products; behind it nothing."""
+    """What lies before each element, times the sum of g over what follows, each g with the factors
+    in between: no division, so zeros are exact in every order."""
     (x,), (dim, reverse) = node.inputs, node.attrs
-    zero, one = e.zero_like(x), e.filled(1, x)
-    hit = e.eq(x, zero)
-    seen = cumsum(e.cast(hit, attrs=(dtypes.int64,)), dim, reverse)
-    before = e.eq(seen, e.zero_like(seen))
-    first = e.logical_and(hit, e.eq(seen, e.filled(1, seen)))
-    follow = cumsum(e.mul(g, e.conj(node)), dim, not reverse)
-    ordinary = e.div(follow, e.conj(e.where(before, x, one)))
-    without = cumprod(e.where(first, one, x), dim, reverse)
-    at_zero = cumsum(e.mul(g, e.conj(without)), dim, not reverse)
-    return (e.where(before, ordinary, e.where(first, at_zero, zero)),)
+    following = recurrence(shifted(e.conj(x), dim, not reverse, 0), g, dim, not reverse)
+    return (e.mul(following, e.conj(shifted(node, dim, reverse, 1))),)
+
+
+@RECURRENCE.vjp
+def recurrence_vjp(node, g):
+    """The gradient of each result flows back through all that follow: a recurrence the other way
+    around."""
+    (a, _), (dim, reverse) = node.inputs, node.attrs
+    flow = recurrence(shifted(e.conj(a), dim, not reverse, 0), g, dim, not reverse)
+    return e.mul(flow, e.conj(shifted(node, dim, reverse, 0))), flow
 
 
 @CUMLOGSUMEXP.vjp

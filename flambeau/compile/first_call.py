@@ -1,0 +1,256 @@
+"""The first call of a compiled function, computed by the program that it becomes.
+
+A capture runs the function. What it launches meanwhile is put off (`deferral.py`), and the kernels
+of single operations are not even made. If the run becomes a program, that program computes what the
+run has left undefined, in the memory that the run has taken for it. If anything stands against it
+(somebody looks at a value, the run cannot be captured), the launches are made as they were written
+down. In either case the function's Python has run once, and nothing is computed twice but:
+
+- random numbers, which are drawn at once: the streams are put back for the program to draw again;
+- operations that check their arguments' values. They are run when they are called, so that errors
+  come from the user's line; what they check must be known then, what they compute need not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from flambeau.compile.capture import Capture
+from flambeau.compile.deferral import Deferral, Limits, Log, possible
+from flambeau.compile.differentiable import consumed
+from flambeau.compile.recording import Recording
+from flambeau.compile.replay import Replay, raise_compiled
+from flambeau.compiler.random.engine import STATE_BYTES
+from flambeau.core.shapes import dense_order, required_span
+from flambeau.runtime import executable, launch_log, memory
+from flambeau.runtime.launch import launcher
+from flambeau.runtime.launch_log import FIRST, USED
+from flambeau.tensor import launches
+from flambeau.tensor.launches import Launch, late
+
+__all__ = ["FirstCall"]
+
+WORDS, CALLS = 1 << 18, 1 << 15
+OPERATIONS = 12  # of a program that is only run once, which cost as much as one kernel of eager's
+MUCH = 1 << 26  # bytes of blocks that were never touched, from which on they go back at once
+
+
+@functools.cache
+def _limits() -> Limits:
+    """What is held back was never touched: it takes addresses, but no memory."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        machine = 1 << 32
+    return Limits(WORDS, CALLS, machine // 2)
+
+
+class _Span(NamedTuple):
+    """A part of memory."""
+
+    start: int
+    stop: int
+
+    def meets(self, other: _Span) -> bool:
+        return self.start < other.stop and other.start < self.stop
+
+
+class _Entry(NamedTuple):
+    """A call in a log: where it stands, and what it reads and writes."""
+
+    at: int
+    launch: Launch
+    reads: list[tuple[_Span, str]]  # with the kind of the dtype
+    writes: list[_Span]
+
+
+def _entry(launch: Launch, at: int, words: Sequence[int]) -> _Entry:
+    """The call of `launch` with these arguments."""
+    spans = []
+    for meta, word in zip((*launch.metas, *launch.metas_out), words, strict=False):
+        if not isinstance(meta, type):
+            reach = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
+            address = word % (1 << 64)
+            spans.append((_Span(address, address + reach), meta.dtype.kind))
+    count = len(spans) - len(launch.metas_out)
+    return _Entry(at, launch, spans[:count], [span for span, _ in spans[count:]])
+
+
+class FirstCall(Deferral):
+    """The launches of one captured run, put off.
+
+    Attributes:
+        capture: what watches the run.
+        untouched: nothing has been run so far.
+        generators: those drawn from, with the state before.
+    """
+
+    late_kernels = True
+
+    def __init__(self, capture: Capture):
+        super().__init__(self._run_now, _limits())
+        self.capture = capture
+        self.untouched = True
+        self.generators: dict[int, tuple[Any, bytes]] = {}
+        self.early: set[int] = set()  # places of calls whose results are known already
+        self.peak = memory.memory_stats()["peak"]
+
+    @classmethod
+    def begin(cls, capture: Capture) -> FirstCall | None:
+        """Put off what is launched from now on, if that is possible here."""
+        if not possible():
+            return None
+        if late.launch is launches.run_native:
+            late.launch = late.checked = late.at_once = launcher()
+        doors = {id(door) for door in (late.launch, late.checked, late.at_once, launcher())}
+        if late.deferred is not None or len(doors) > 1:  # somebody stands there already
+            return None
+        made = cls(capture)
+        return made if made.open() else None
+
+    # ------------------------------------------------------------------ running after all
+    def _run_now(self, log: Log, dead: list, why: str) -> None:
+        """Make the calls in the log, and all later ones at once."""
+        self.untouched = self.late_kernels = False
+        self.hold_back(None)
+        self.record = late.launch = late.checked = self.native
+        entries = list(self._entries(log))
+        executable.make_ready([entry.launch.program for entry in entries])
+        launch_from = launch_log.code().launch_from
+        for entry in entries:
+            launch_from(entry.launch.address, log.address + 8 * (entry.at + 1), 0, 0)
+
+    def _entries(self, log: Log) -> Iterator[_Entry]:
+        words = log.words[:log.words[USED]].tolist()
+        at = FIRST
+        while at < len(words):
+            launch = launches.by_address[words[at]]
+            count = len(launch.metas) + len(launch.metas_out) + (launch.arena is not None)
+            yield _entry(launch, at, words[at + 1:at + 1 + count])
+            at += 1 + count
+
+    # ------------------------------------------------------------------ the doors
+    def share(self, array: Any) -> None:
+        """Memory goes to somebody who may look at it."""
+        if self.untouched and threading.get_ident() == self.thread:
+            self.settle("memory shared with others")
+
+    def before_fill(self, tensor: Any, given: bool, generator: Any) -> None:
+        """A random stream is about to fill `tensor`."""
+        if not self.untouched:
+            return
+        super().before_fill(tensor, given, generator)
+        if id(generator) not in self.generators:
+            with generator.lock:
+                self.generators[id(generator)] = generator, ctypes.string_at(
+                    generator.address, STATE_BYTES)
+
+    def _checked(self, *call: Any) -> tuple[int, int] | None:
+        """Check now, on what may be undefined but for what is checked, and compute later."""
+        launch = launches.by_address.get(call[0])
+        if launch is None or not self._known(_entry(launch, 0, call[1:])):
+            return super()._checked(*call)
+        failure = self.native(*call)
+        if failure is None:
+            self.record(*call)
+        else:
+            self.settle("an operation that has failed")
+        return failure
+
+    def _known(self, entry: _Entry) -> bool:
+        """Are the integers that a call reads what they should be? They are computed now if they
+        follow from others that are."""
+        entries = list(self._entries(self.log))
+        made = {m.address for m in self.capture.memories.values() if m.initial is None}
+        return all(self._computed(span, entries, made) for span, kind in entry.reads
+                   if kind not in "fc")
+
+    def _computed(self, span: _Span, entries: list[_Entry], made: set[int]) -> bool:
+        """Does memory hold what it will hold after `entries`?"""
+        writers = [n for n, entry in enumerate(entries)
+                   if any(span.meets(written) for written in entry.writes)]
+        if not writers:
+            return True
+        number, entry = writers[0], entries[writers[0]]
+        if entry.at in self.early:
+            return len(writers) == 1
+        before = entries[:number]
+        if len(writers) > 1 or entry.launch.checked or not all(
+                written.start in made and not any(
+                    written.meets(other) for each in (*before, entry)
+                    for other in (*(s for s, _ in each.reads), *each.writes[each is entry:]))
+                for written in entry.writes) or not all(
+                kind not in "fc" and self._computed(read, before, made)
+                for read, kind in entry.reads):
+            return False
+        executable.ready(entry.launch.program)
+        launch_log.code().launch_from(entry.launch.address, self.log.address + 8 * (entry.at + 1),
+                                      0, 0)
+        self.early.add(entry.at)
+        return True
+
+    # ------------------------------------------------------------------ the program instead
+    def worthwhile(self) -> bool:
+        """Does a program for this run alone cost less than the kernels of its operations?"""
+        if not self.untouched:
+            return False
+        programs = {id(e.launch.program): e.launch.program for e in self._entries(self.log)}
+        return OPERATIONS * executable.missing(programs.values()) > self.capture.operations
+
+    def fits(self, recording: Recording) -> bool:
+        """Is everything that the run has left undefined in what the program computes?"""
+        capture = self.capture
+        if not self.untouched or self.generators.keys() != capture.randoms.keys():
+            return False
+        memories = {m.initial: m for m in capture.memories.values() if m.initial is not None}
+        for value, tensor, _ in recording.inputs:
+            known = memories.get(value)
+            if known is not None and known.region != (tensor._ptr, tensor._meta):
+                return False
+        owners = [capture._owner(tensor) for tensor in recording.results]
+        if len({id(owner) for owner in owners}) < len(owners):
+            return False
+        return all(self._whole(tensor) for tensor in recording.results)
+
+    def _whole(self, tensor: Any) -> bool:
+        """Is a result all that there is of its memory, which the run has made?"""
+        known, meta = self.capture.memory_of(tensor), tensor._meta
+        return (known.initial is None and tensor._ptr == known.region[0]
+                and dense_order(meta.shape, meta.strides) is not None
+                and meta.nbytes == known.meta.nbytes)
+
+    def compute(self, recording: Recording, replay: Replay, leaves: list) -> None:
+        """Let the program of `recording` compute what was put off."""
+        results, inputs = recording.results, [tensor for _, tensor, _ in recording.inputs]
+        numbers = [self.capture.given_numbers[value] for value, _ in recording.numbers]
+        waiting = self.in_use.value
+        self.drop()
+        kept = [launches.fresh(*pool) for pool in replay.pools[len(results):]]
+        argv = [t._ptr for t in inputs] + numbers
+        argv += [t._ptr for t in (*results, *kept)]
+        argv += [inputs[i]._ptr for i in replay.updated]
+        if replay.arena is not None:
+            arena = replay.arena.new(replay.plan.arena_bytes)
+            argv.append(arena.ptr)
+        memory.set_peak(max(self.peak, self.in_use.value))
+        for generator, state in self.generators.values():
+            with generator.lock:
+                ctypes.memmove(generator.address, state, STATE_BYTES)
+        failure = replay._launch(argv)
+        if failure is not None:
+            raise_compiled(failure, inputs)
+        if replay.backward is not None:
+            replay.backward.attach(results, kept, inputs, numbers, leaves)
+        if waiting - self.in_use.value > MUCH:
+            memory.empty_cache()
+
+
+def detached(tensors: Sequence) -> bool:
+    """Has none of these tensors a history that could still be run backwards?"""
+    return all(t._grad_fn is None and t._base is None or t._grad_fn is not None
+               and consumed(t._grad_fn) for t in tensors)

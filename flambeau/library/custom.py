@@ -1,0 +1,142 @@
+"""`custom_op`: an operator made of a Python function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flambeau.core.dtypes import DType
+from flambeau.library.operators import OPERATORS, OpOverload
+from flambeau.library.schema import infer_schema, parse_schema
+
+__all__ = ["CustomOpDef", "custom_op", "triton_op", "wrap_triton"]
+
+
+def custom_op(name: str, fn: Callable | None = None, /, *, mutates_args: str | Iterable[str],
+              device_types: str | Iterable[str] | None = None, schema: str | None = None,
+              tags: Any = None) -> Any:
+    """Make an operator of a function: opaque to autograd and compile, which use its rules only.
+
+    Args:
+        name: "namespace::name".
+        mutates_args: the arguments that the function writes to, or "unknown".
+        device_types: the devices that it works on; all by default.
+        schema: "(Tensor x) -> Tensor"; by default it is read off the annotations.
+
+    Raises:
+        ValueError: a name without a namespace, or annotations that make no schema.
+    """
+
+    def make(function: Callable) -> CustomOpDef:
+        if name.count("::") != 1 or not all(name.split("::")):
+            raise ValueError(f"expected a name of the form 'namespace::name', got {name!r}")
+        text = schema or infer_schema(function, mutates_args=mutates_args)
+        return CustomOpDef(name, text, function, device_types)
+
+    return make if fn is None else make(fn)
+
+
+def _types(device_types: str | Iterable[str] | None) -> list[str]:
+    if device_types is None:
+        return [""]
+    return [device_types] if isinstance(device_types, str) else list(device_types)
+
+
+class CustomOpDef:
+    """A custom operator: call it like the function, register rules for it."""
+
+    def __init__(self, name: str, schema: str, function: Callable,
+                 device_types: str | Iterable[str] | None = None):
+        self._namespace, self._name = name.split("::")
+        self._qualname = name
+        self._init_fn = function
+        self._opoverload = OpOverload(parse_schema(name + schema))
+        OPERATORS[name] = self._opoverload
+        functools.update_wrapper(self, function, updated=())
+        self.register_kernel(device_types)(function)
+
+    def __repr__(self) -> str:
+        return f"<CustomOpDef({self._qualname})>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._opoverload(*args, **kwargs)
+
+    def register_kernel(self, device_types: str | Iterable[str] | None, fn: Callable | None = None,
+                        /) -> Callable:
+        """Let a function serve devices ("cpu", "cuda"); None: all."""
+
+        def register(function: Callable) -> Callable:
+            for device in _types(device_types):
+                self._opoverload.kernels[device] = function
+            return function
+
+        return register if fn is None else register(fn)
+
+    def register_fake(self, fn: Callable, /) -> Callable:
+        """Say what the results look like (shape, dtype) for tensors that have no elements."""
+        self._opoverload.fake = fn
+        return fn
+
+    def register_autograd(self, backward: Callable, /, *,
+                          setup_context: Callable | None = None) -> None:
+        """The gradient.
+
+        Args:
+            backward: (ctx, *gradients of the results) -> a gradient or None for each argument.
+            setup_context: (ctx, inputs, output), keeps on ctx what backward needs.
+
+        Raises:
+            RuntimeError: the operator writes to its arguments or returns something else than
+                tensors.
+        """
+        schema = self._opoverload._schema
+        if schema.is_mutable:
+            raise RuntimeError(f"Cannot register autograd formula for non-functional operator "
+                               f"{self._qualname} with schema {schema}: it mutates arguments")
+        self._opoverload.backward = backward
+        self._opoverload.setup_context = setup_context
+        self._opoverload.changed()
+
+    def register_vmap(self, func: Callable | None = None) -> Callable:
+        """The batching rule: (info, in_dims, *args) -> (results, out_dims)."""
+
+        def register(function: Callable) -> Callable:
+            self._opoverload.vmap = function
+            self._opoverload.changed()
+            return function
+
+        return register if func is None else register(func)
+
+    def register_autocast(self, device_type: str, cast_inputs: DType) -> None:
+        """Cast floating arguments to a dtype under `autocast` of a device.
+
+        Raises:
+            ValueError: a device without autocast.
+        """
+        if device_type not in ("cpu", "cuda"):
+            raise ValueError(f"Unknown device type: {device_type}; expected 'cpu' or 'cuda'")
+        self._opoverload.casts[device_type] = cast_inputs
+
+    def register_torch_dispatch(self, torch_dispatch_class: Any, fn: Callable | None = None, /
+                                ) -> Any:
+        """Raises: there is no `__torch_dispatch__`."""
+        raise NotImplementedError("register_torch_dispatch: classes with __torch_dispatch__ are "
+                                  "not supported; use __torch_function__")
+
+    def set_kernel_enabled(self, device_type: str, enabled: bool = True) -> Any:
+        """Raises: register another kernel instead."""
+        raise NotImplementedError("set_kernel_enabled is not implemented: register another kernel "
+                                  "with register_kernel instead")
+
+
+def triton_op(name: str, fn: Callable | None = None, /, *, mutates_args: Any,
+              schema: str | None = None) -> Any:
+    """Raises: Triton kernels need Triton's compiler."""
+    raise NotImplementedError("torch.library.triton_op: Triton kernels are not supported; write "
+                              "the operator with tensors, or with custom_op around other code")
+
+
+def wrap_triton(triton_kernel: Any, /) -> Any:
+    """Raises: Triton kernels need Triton's compiler."""
+    raise NotImplementedError("torch.library.wrap_triton: Triton kernels are not supported")

@@ -1,0 +1,354 @@
+"""Operators of users: what a call of `torch.ops.<namespace>.<name>` does."""
+
+from __future__ import annotations
+
+import threading
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.autograd.function import Function
+from flambeau.autograd.grad_mode import is_recording, no_grad
+from flambeau.library.schema import FunctionSchema
+from flambeau.tensor import Tensor, autocast, dispatch
+from flambeau.tensor.overriding import handle, relevant, state
+from flambeau.tensor.public import lookup
+
+__all__ = ["OPERATORS", "OpOverload", "OpOverloadPacket", "get_ctx", "operator_of", "ops"]
+
+OPERATORS: dict[str, OpOverload] = {}
+"""All operators of users, by qualified name ("namespace::name")."""
+
+
+class OpOverload:
+    """One operator: its schema, its kernels and its rules.
+
+    Attributes:
+        kernels: functions by device type ("cpu", ...); "" serves all devices.
+        implicit: does the kernel consist of differentiable operations?
+        fake: makes the results for tensors without elements.
+        backward, setup_context: the gradient; vmap: the batching rule; casts: dtype by device.
+    """
+
+    def __init__(self, schema: FunctionSchema):
+        self._schema = schema
+        self.namespace, _, self.short = schema.name.partition("::")
+        self._overloadname = schema.overload_name or "default"
+        self.kernels: dict[str, Callable] = {}
+        self.implicit = False
+        self.autograd_kernel: Callable | None = None
+        self.fake: Callable | None = None
+        self.backward: Callable | None = None
+        self.setup_context: Callable | None = None
+        self.vmap: Callable | None = None
+        self.casts: dict[str, Any] = {}
+        self.packet = OpOverloadPacket(self)
+        self._function: type[Function] | None = None
+        self.__name__ = f"{self.short}.{self._overloadname}"
+        self.__module__ = f"torch.ops.{self.namespace}"
+
+    def name(self) -> str:
+        """The qualified name, "namespace::name"."""
+        return self._schema.name
+
+    @property
+    def overloadpacket(self) -> OpOverloadPacket:
+        return self.packet
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.short}.{self._overloadname}"
+
+    def __repr__(self) -> str:
+        return f"<OpOverload(op='{self.namespace}.{self.short}', overload='{self._overloadname}')>"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def changed(self) -> None:
+        """A rule was registered: what was derived from the old ones is made anew."""
+        self._function = None
+
+    # -- calling ----------------------------------------------------------------------------------
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        overloaded = relevant((*args, *kwargs.values()))
+        if overloaded or state.modes:
+            return handle(self, overloaded, args, kwargs)
+        values = self._schema.bind(args, kwargs)
+        lower = self.casts.get("cpu") if self.casts and autocast.current().casting else None
+        if lower is not None:
+            values = [_cast(value, lower) for value in values]
+        if self.implicit:
+            return self.compute(values)
+        tensors = list(_tensors(values))
+        recorded = is_recording() and any(tensor._rg for tensor in tensors)
+        if recorded and self.autograd_kernel is not None:
+            return self.autograd_kernel(*self._split(values)[0], **self._split(values)[1])
+        if not recorded:
+            with no_grad():
+                return self.compute(values)
+        if self._function is None:
+            self._function = _function_of(self)
+        shape, flat = _flatten(values)
+        return self._function.apply(shape, *flat)
+
+    def compute(self, values: Sequence) -> Any:
+        """Run the kernel on bound arguments, without recording, and check what it did."""
+        tensors = list(_tensors(values))
+        kernel = self._kernel(tensors)
+        written = [tensor for argument, value in zip(self._schema.arguments, values, strict=True)
+                   if argument.mutates for tensor in _tensors([value])]
+        for tensor in written:
+            dispatch.check_writable(tensor, self._schema.name)
+        args, kwargs = self._split(values)
+        result = kernel(*args, **kwargs)
+        for tensor in written:
+            dispatch.bump_version(tensor)
+        if not self.implicit:
+            _check_aliases(self, tensors, result)
+        return result
+
+    def _split(self, values: Sequence) -> tuple[list, dict]:
+        pairs = list(zip(self._schema.arguments, values, strict=True))
+        return ([value for argument, value in pairs if not argument.kwarg_only],
+                {argument.name: value for argument, value in pairs if argument.kwarg_only})
+
+    def _kernel(self, tensors: Sequence) -> Callable:
+        device = tensors[0].device.type if tensors else "cpu"
+        if device == "meta" and self.fake is not None:
+            return self.fake
+        kernel = self.kernels.get(device) or self.kernels.get("")
+        if kernel is None:
+            raise NotImplementedError(
+                f"Could not run '{self.name()}' with arguments from the '{device.upper()}' "
+                f"backend: it has kernels for {sorted(self.kernels) or 'no device'}. Add one with "
+                f"register_kernel({device!r}).")
+        return kernel
+
+
+class OpOverloadPacket:
+    """An operator by its name: `torch.ops.<namespace>.<name>`."""
+
+    def __init__(self, default: OpOverload):
+        self.default = default
+        self.__name__ = default.short
+        self.__module__ = f"torch.ops.{default.namespace}"
+
+    def overloads(self) -> list[str]:
+        return [self.default._overloadname]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.default(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{self.default.namespace}.{self.default.short}"
+
+    def __repr__(self) -> str:
+        return f"<OpOverloadPacket(op='{self}')>"
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__") and name == self.default._overloadname:
+            return self.default
+        raise AttributeError(f"The underlying op of '{self}' has no overload name '{name}'")
+
+
+def _tensors(values: Sequence):
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.dtype.kind == "f" and value.dtype.itemsize != 8 else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(item, dtype) for item in value)
+    return value
+
+
+def _check_aliases(op: OpOverload, tensors: Sequence, result: Any) -> None:
+    seen = {id(tensor._storage) for tensor in tensors}
+    for tensor in _tensors(result if isinstance(result, (list, tuple)) else [result]):
+        if id(tensor._storage) in seen and tensor.numel():
+            raise RuntimeError(
+                f"{op.short} (of '{op.name()}'): The output of this custom operator (1) must not "
+                "also be an input to this custom operator and (2) may not alias any inputs to "
+                "this custom operator or other returns. Return a clone of the offending output "
+                "tensor(s) (output.clone()), or name what is written to in mutates_args.")
+        seen.add(id(tensor._storage))
+
+
+# -- gradients ------------------------------------------------------------------------------------
+def _flatten(values: Sequence) -> tuple[tuple, list]:
+    """Arguments with the tensors of lists on their own: (lengths of lists or None, flat values)."""
+    shape, flat = [], []
+    for value in values:
+        if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
+            shape.append(len(value))
+            flat += value
+        else:
+            shape.append(None)
+            flat.append(value)
+    return tuple(shape), flat
+
+
+def _unflatten(shape: Sequence, flat: Sequence) -> list:
+    values, start = [], 0
+    for length in shape:
+        if length is None:
+            values.append(flat[start])
+        else:
+            values.append(list(flat[start:start + length]))
+        start += 1 if length is None else length
+    return values
+
+
+def _function_of(op: OpOverload) -> type[Function]:
+    """The differentiable form of an operator, from its rules."""
+
+    def forward(ctx: Any, shape: tuple, *flat: Any) -> Any:
+        values = _unflatten(shape, flat)
+        result = op.compute(values)
+        ctx.argument_shape = shape
+        if op.setup_context is not None:
+            inputs, named = op._split(values)
+            extra = {"keyword_only_inputs": named} if named else {}
+            op.setup_context(ctx=ctx, inputs=tuple(inputs), output=result, **extra)
+        written = [tensor for argument, value in zip(op._schema.arguments, values, strict=True)
+                   if argument.mutates for tensor in _tensors([value])]
+        if written:
+            ctx.mark_dirty(*written)
+        return result
+
+    def backward(ctx: Any, *grads: Any) -> tuple:
+        if op.backward is None:
+            raise RuntimeError(f"Trying to backward through {op} but no autograd formula was "
+                               "registered. Please use register_autograd to add one.")
+        given = op.backward(ctx, *grads)
+        given = list(given) if isinstance(given, (tuple, list)) else [given]
+        shape = ctx.argument_shape
+        given += [None] * (len(shape) - len(given))
+        flat: list = [None]
+        for length, grad in zip(shape, given, strict=True):
+            if length is None:
+                flat.append(grad)
+            else:
+                flat += [None] * length if grad is None else list(grad)
+        return tuple(flat)
+
+    body = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    if op.vmap is not None:
+        body["vmap"] = staticmethod(op.vmap)
+    return type(f"GeneratedBackwardFor_{op.namespace}_{op.short}_{op._overloadname}", (Function,),
+                body)
+
+
+# -- descriptions of results ----------------------------------------------------------------------
+class FakeContext:
+    """What a `register_fake` function may ask for."""
+
+    def new_dynamic_size(self, *, min: int = 0, max: int | None = None) -> int:
+        """A size that only the elements decide: unknown here, so the smallest."""
+        return min
+
+    create_unbacked_symint = new_dynamic_size
+
+
+class _Faking(threading.local):
+    context: FakeContext | None = None
+
+
+faking = _Faking()
+
+
+def get_ctx() -> FakeContext:
+    """The context of the `register_fake` function that is running.
+
+    Raises:
+        RuntimeError: none is.
+    """
+    if faking.context is None:
+        raise RuntimeError("get_ctx() can only be called inside of a function given to "
+                           "register_fake")
+    return faking.context
+
+
+# -- torch.ops ------------------------------------------------------------------------------------
+def operator_of(op: Any) -> OpOverload:
+    """The operator that a name, a packet, an overload or a decorated function stands for."""
+    if isinstance(op, str):
+        if op not in OPERATORS:
+            raise RuntimeError(f"there is no operator {op!r}; define it with torch.library.define "
+                               "or custom_op")
+        return OPERATORS[op]
+    if isinstance(op, OpOverloadPacket):
+        return op.default
+    if isinstance(op, OpOverload):
+        return op
+    found = getattr(op, "_opoverload", None)
+    if found is None:
+        raise ValueError(f"expected a custom operator or its name, got {op!r}")
+    return found
+
+
+class _TablePacket:
+    """An operation of the op table by PyTorch's internal name; overloads are all the same."""
+
+    def __init__(self, name: str, function: Callable):
+        self._name, self._function = name, function
+        self.__name__ = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<OpOverloadPacket(op='aten.{self._name}')>"
+
+
+class _Namespace(types.ModuleType):
+    """`torch.ops.<namespace>`."""
+
+    def __init__(self, name: str):
+        super().__init__(f"torch.ops.{name}")
+        self.__dict__["_space"] = name
+
+    def __getattr__(self, name: str) -> Any:
+        space = self.__dict__["_space"]
+        found = OPERATORS.get(f"{space}::{name}")
+        if found is not None:
+            return found.packet
+        if space == "aten" and not name.startswith("__"):
+            function = lookup("torch", name) or getattr(Tensor, name, None)
+            if callable(function):
+                return _TablePacket(name, function)
+        raise AttributeError(f"'_OpNamespace' '{space}' object has no attribute '{name}'")
+
+    def __dir__(self) -> list[str]:
+        prefix = self.__dict__["_space"] + "::"
+        return sorted(name.removeprefix(prefix) for name in OPERATORS if name.startswith(prefix))
+
+
+class _Ops(types.ModuleType):
+    """`torch.ops`: namespaces, made when they are first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = _Namespace(name)
+        setattr(self, name, made)
+        return made
+
+    def load_library(self, path: str) -> None:
+        """Raises: kernels in compiled libraries belong to PyTorch's runtime."""
+        raise NotImplementedError(f"torch.ops.load_library({path!r}): shared libraries with "
+                                  "PyTorch kernels cannot be loaded; register a Python function "
+                                  "with torch.library.custom_op instead")
+
+
+ops = _Ops("torch.ops")

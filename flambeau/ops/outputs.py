@@ -1,0 +1,30 @@
+"""Which operations want `out=` to have the very dtype of the result.
+
+Others write to any dtype that the result may be cast to (PyTorch's rule for what it computes by its
+iterator of elements).
+"""
+
+from __future__ import annotations
+
+__all__ = ["EXACT_OUT"]
+
+EXACT_OUT = frozenset((
+    # one rounding or selection for each element
+    "abs", "bitwise_not", "ceil", "clamp", "clamp_max", "clamp_min", "floor", "frac", "gelu",
+    "heaviside", "logsigmoid", "nan_to_num", "neg", "round", "sgn", "sign", "softplus",
+    "softshrink", "trunc", "where",
+    # products
+    "addbmm", "addmm", "addmv", "baddbmm", "bmm", "cross", "dot", "inner", "linear", "matmul", "mm",
+    "multi_dot", "mv", "tensordot", "vecdot",
+    # reductions, scans and order
+    "amax", "amin", "aminmax", "argmax", "argmin", "cummax", "cummin", "kthvalue", "log_softmax",
+    "logcumsumexp", "mode", "msort", "renorm", "softmax", "sort", "topk", "linalg.vector_norm",
+    # positions
+    "bucketize", "gather", "index_add", "index_copy", "index_reduce", "index_select",
+    "nonzero_static", "scatter", "scatter_add", "scatter_reduce", "searchsorted", "take",
+    "take_along_dim",
+    # copies of views, parts and windows
+    "alias_copy", "avg_pool2d", "avg_pool3d", "diag", "diagonal_copy", "expand_copy", "narrow_copy",
+    "permute_copy", "select_copy", "slice_copy", "slice_scatter", "squeeze_copy", "t_copy",
+    "transpose_copy", "tril", "triu", "unfold_copy", "unsqueeze_copy",
+))

@@ -1,0 +1,237 @@
+"""Methods and functions that look at a tensor as memory, or at its elements one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtypes
+from flambeau.core.arguments import need_tensor
+from flambeau.core.device import as_device
+from flambeau.core.dtypes import DType
+from flambeau.tensor import creation, interop
+from flambeau.tensor.functions import ops
+
+__all__ = ["apply_", "map_", "map2_", "fill_diagonal_", "hash_tensor", "from_file", "to_dlpack",
+           "is_inference", "dim_order", "is_set_to",
+           "is_pinned", "attach"]
+
+
+# ---------------------------------------------------------------------- Python at each element
+def _needs_no_grad(name: str, tensors: Sequence) -> None:
+    if any(t.requires_grad for t in tensors):
+        raise RuntimeError(f"Can't call {name}() on Variable that requires grad. Use "
+                           f"var.detach().{name}() instead.")
+
+
+def apply_(self: Any, callable: Callable) -> Any:
+    """Replace each element by what `callable` makes of it. Python runs for each: slow."""
+    _needs_no_grad("apply_", [self])
+    results = [callable(item) for item in self.reshape(-1).tolist()]
+    return self.copy_(_like(results, self))
+
+
+def map_(self: Any, tensor: Any, callable: Callable) -> Any:
+    """Replace each element x by callable(x, y), where y is `tensor`'s element beside it."""
+    return _mapped("map_", self, [tensor], callable)
+
+
+def map2_(self: Any, x: Any, y: Any, callable: Callable) -> Any:
+    """Replace each element by `callable` of it and of those of x and y beside it."""
+    return _mapped("map2_", self, [x, y], callable)
+
+
+def _mapped(name: str, self: Any, others: list, function: Callable) -> Any:
+    for other in others:
+        need_tensor(name, "tensor", other)
+        if other.dtype is not self.dtype:
+            raise TypeError(f"{name}(): the tensors must have one dtype, got {self.dtype!r} and "
+                            f"{other.dtype!r}")
+    _needs_no_grad(name, [self, *others])
+    columns = [ops.expand(t, tuple(self.shape)).reshape(-1).tolist() for t in (self, *others)]
+    return self.copy_(_like([function(*items) for items in zip(*columns, strict=True)], self))
+
+
+def _like(numbers: list, tensor: Any) -> Any:
+    return creation.tensor(numbers, dtype=tensor.dtype).reshape(tensor.shape)
+
+
+# ---------------------------------------------------------------------- diagonals
+def fill_diagonal_(self: Any, fill_value: Any, wrap: bool = False) -> Any:
+    """Write `fill_value` on the main diagonal, in place.
+
+    Args:
+        wrap: below the square part of a tall matrix the diagonal starts anew, one row further on.
+
+    Raises:
+        RuntimeError: fewer than 2 dimensions; or more, of different sizes.
+    """
+    shape = tuple(self.shape)
+    if len(shape) < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    step = sum(self.stride())
+    length = min(shape)
+    ops.as_strided(self, (length,), (step,), 0).fill_(fill_value)
+    if wrap and len(shape) == 2 and shape[0] > shape[1] + 1:
+        row, column = self.stride()
+        for first in range(shape[1] + 1, shape[0], shape[1] + 1):
+            part = min(shape[1], shape[0] - first)
+            ops.as_strided(self, (part,), (row + column,), first * row).fill_(fill_value)
+    return self
+
+
+# ---------------------------------------------------------------------- one number of all
+def hash_tensor(input: Any, dim: Any = (), *, keepdim: bool = False, mode: int = 0,
+                out: Any = None) -> Any:
+    """The exclusive or of the elements' bits along `dim` (all by default), as uint64. Floats count
+    as doubles, integers as int64."""
+    need_tensor("hash_tensor", "input", input)
+    if mode != 0:
+        raise RuntimeError(f"hash_tensor(): mode must be 0 (exclusive or), got {mode}")
+    if input.dtype.is_complex:
+        raise NotImplementedError("hash_tensor(): complex numbers are not supported; hash "
+                                  "torch.view_as_real(input)")
+    if not input.numel() and dim == ():
+        raise RuntimeError("hash_tensor: Expected reduction dim to be specified for input.numel() "
+                           "== 0. Specify the reduction dim with the 'dim' argument.")
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or range(input.ndim))
+    dims = tuple(sorted(d % max(1, input.ndim) for d in dims)) if input.ndim else ()
+    rest = [d for d in range(input.ndim) if d not in dims]
+    wide = dtypes.float64 if input.dtype.kind == "f" else dtypes.int64
+    bits = input.detach().to(wide).permute(*dims, *rest).contiguous().view(dtypes.int64)
+    kept = [input.shape[d] for d in rest]
+    bits = bits.reshape(-1, *kept) if bits.numel() else bits.new_zeros(1, *kept)
+    while bits.shape[0] > 1:
+        half = bits.shape[0] // 2
+        folded = ops.bitwise_xor(bits[:half], bits[half:2 * half])
+        if bits.shape[0] % 2:
+            folded[:1].bitwise_xor_(bits[-1:])
+        bits = folded
+    shape = [1 if d in dims else n for d, n in enumerate(input.shape)] if keepdim else kept
+    result = bits.reshape(shape).view(dtypes.uint64)
+    return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+# ---------------------------------------------------------------------- memory
+def from_file(filename: str, shared: bool | None = None, size: int = 0, *,
+              dtype: DType | None = None, layout: Any = None, device: Any = None,
+              pin_memory: bool = False) -> Any:
+    """A vector of `size` elements on the memory of a file.
+
+    Args:
+        shared: writes go to the file, which is made or lengthened if need be; else they stay with
+            this tensor.
+    """
+    dtype = creation.checked(dtype, device, layout) or creation.dtypes_default()
+    if shared:
+        with open(filename, "ab") as file:
+            file.truncate(max(file.tell(), size * dtype.itemsize))
+    if not size:
+        return creation.empty(0, dtype=dtype)
+    mapped = np.memmap(filename, np.uint8, "r+" if shared else "c", shape=size * dtype.itemsize)
+    return interop.from_numpy(mapped.view(np.ndarray)).view(dtype)
+
+
+def to_dlpack(tensor: Any) -> Any:
+    """A DLPack capsule of the tensor, which shares its memory; for `from_dlpack`."""
+    need_tensor("to_dlpack", "tensor", tensor)
+    return tensor.__dlpack__()
+
+
+def is_inference(input: Any) -> bool:
+    """Was the tensor made in inference mode?"""
+    need_tensor("is_inference", "input", input)
+    return input.is_inference()
+
+
+def dim_order(self: Any, *, ambiguity_check: bool | Sequence = False) -> tuple[int, ...]:
+    """The dimensions in the order in which they lie in memory, the outermost first.
+
+    Raises:
+        RuntimeError: `ambiguity_check`, and several orders describe the memory.
+    """
+    shape, strides = tuple(self.shape), self.stride()
+    order = sorted(range(self.ndim), key=lambda d: -strides[d])
+    if ambiguity_check is True and self.numel() and any(n == 1 for n in shape):
+        raise RuntimeError("The tensor does not have unique dim order, or cannot map to exact one "
+                           "of the given memory formats.")
+    if isinstance(ambiguity_check, (list, tuple)):
+        fitting = [f for f in ambiguity_check if self.is_contiguous(memory_format=f)]
+        if len(fitting) != 1:
+            raise RuntimeError("The tensor does not have unique dim order, or cannot map to exact "
+                               "one of the given memory formats.")
+    elif not isinstance(ambiguity_check, bool):
+        raise TypeError("The ambiguity_check argument must be a bool or a list of memory formats.")
+    return tuple(order)
+
+
+def is_set_to(self: Any, tensor: Any) -> bool:
+    """Do both tensors look at the same memory in the same way?"""
+    need_tensor("is_set_to", "tensor", tensor)
+    return self._ptr == tensor._ptr and self._meta is tensor._meta and (
+        self._storage.ptr == tensor._storage.ptr)
+
+
+def is_pinned(self: Any, device: Any = None) -> bool:
+    """False: page-locked memory serves copies to an accelerator, and there is none."""
+    return False
+
+
+def _reversed(self: Any) -> Any:
+    """The elements of dimension 0 from the last to the first."""
+    return self if self.ndim == 0 else ops.flip(self, (0,))
+
+
+def _delitem(self: Any, key: Any) -> None:
+    """Raises: tensors have a fixed size."""
+    raise TypeError("Tensor does not support deleting items: select what remains instead, for "
+                    "example with a mask")
+
+
+def _setstate(self: Any, state: tuple) -> None:
+    """What pickles of old PyTorch versions call: (storage, offset, size, stride)."""
+    if len(state) == 4:
+        self.set_(*state)
+    elif len(state) == 5:
+        self.data = state[0]
+        self.requires_grad_(state[3])
+    else:
+        self.requires_grad_(state[0])
+
+
+def _module_load(self: Any, other: Any, assign: bool = False) -> Any:
+    """`other` as `Module.load_state_dict` puts it in the place of this parameter or buffer."""
+    return other.detach() if assign else self.detach().copy_(other).detach()
+
+
+def _record_stream(self: Any, stream: Any) -> None:
+    """Raises: streams belong to accelerators, and this tensor is on the CPU."""
+    raise RuntimeError("record_stream() needs a tensor on an accelerator; this one is on the CPU")
+
+
+def _on(kind: str) -> Callable:
+    def move(self: Any, device: Any = None, non_blocking: bool = False,
+             memory_format: Any = None) -> Any:
+        as_device(kind if device is None else device)
+        return self
+
+    move.__name__ = kind
+    move.__doc__ = f"The tensor on a device of kind {kind!r}. Raises: there is none."
+    return move
+
+
+def attach(cls: type) -> None:
+    """Give the class of tensors the methods that live here."""
+    for function in (apply_, map_, map2_, fill_diagonal_, dim_order, is_set_to,
+                     is_pinned):
+        setattr(cls, function.__name__, function)
+    cls.__reversed__, cls.__delitem__, cls.__setstate__ = _reversed, _delitem, _setstate
+    cls.module_load, cls.record_stream = _module_load, _record_stream
+    cls.const_data_ptr = cls.data_ptr
+    cls.__nonzero__, cls.__long__ = cls.__bool__, cls.__int__
+    for kind in ("xpu", "ipu", "mtia"):
+        setattr(cls, kind, _on(kind))

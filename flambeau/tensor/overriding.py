@@ -1,0 +1,370 @@
+"""`__torch_function__`: classes and modes that take operations over.
+
+Ordinary tensors pay nothing for it. A tensor of a class that is asked about operations shows, where
+others show their layout, one that nobody has seen before (`Unseen`); so no call with it is found
+among the known ones, and dispatch's general path, which everything new takes anyway, asks the
+class. Within the class's answer (`DisableTorchFunctionSubclass`) the tensor shows its true layout,
+and is as fast as any other. Modes stand in `ACTIVE`, which all warm paths look at.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from flambeau.core.generated import define
+from flambeau.tensor.meta import Meta, TensorBase
+
+__all__ = ["ACTIVE", "TENSOR_CLASSES", "DisableTorchFunction", "DisableTorchFunctionSubclass",
+           "ask", "asked", "convert", "default_torch_function", "disabled_torch_function", "door",
+           "door_class", "handle", "keep_class", "relevant", "special_names", "state"]
+
+ACTIVE: list = []
+"""Non-empty while something watches all operations (capture, autocast, modes).
+
+Then no call takes the warm path. An unused hook costs one truth test.
+"""
+
+TENSOR_CLASSES: set[type] = set()
+"""Exact classes whose instances the warm path may treat as plain tensors."""
+
+
+class _State(threading.local):
+    """What the thread does about `__torch_function__`.
+
+    Attributes:
+        subclasses: are classes of arguments asked? modes: those entered, the innermost last.
+    """
+
+    def __init__(self) -> None:
+        self.subclasses = True
+        self.modes: list = []
+
+
+state = _State()
+
+
+class DisableTorchFunctionSubclass:
+    """Within the block no class of an argument is asked about operations; modes still are."""
+
+    def __enter__(self) -> None:
+        self._before = state.subclasses
+        state.subclasses = False
+
+    def __exit__(self, *error: Any) -> None:
+        state.subclasses = self._before
+
+
+class DisableTorchFunction(DisableTorchFunctionSubclass):
+    """Within the block neither classes nor modes are asked about operations."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._modes, state.modes = state.modes, []
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        state.modes = self._modes
+
+
+def disabled_torch_function(func: Callable, types: Sequence, args: Sequence = (),
+                            kwargs: dict | None = None) -> Any:
+    """As the `__torch_function__` of a class: its instances are treated as plain tensors."""
+    with DisableTorchFunctionSubclass():
+        return func(*args, **(kwargs or {}))
+
+
+# ---------------------------------------------------------------------- layouts
+class Unseen(Meta):
+    """The layout `plain` of a tensor whose class is to be asked, as an object of its own."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self, plain: Meta):
+        self.plain = plain
+        for name in Meta.__slots__:
+            if name != "__weakref__":
+                setattr(self, name, getattr(plain, name))
+
+
+_layout = TensorBase._meta
+
+
+class _ShownLayout:
+    """`_meta` of the classes that are asked: the true layout only where they are not."""
+
+    def __get__(self, tensor: Any, owner: type | None = None) -> Any:
+        if tensor is None:
+            return self
+        meta = _layout.__get__(tensor)
+        return Unseen(meta) if state.subclasses else meta
+
+    def __set__(self, tensor: Any, meta: Meta) -> None:
+        _layout.__set__(tensor, meta.plain if meta.__class__ is Unseen else meta)
+
+
+def asked(cls: type) -> bool:
+    """Does a class want to be asked about operations?"""
+    handler = getattr(cls, "__torch_function__", None)
+    return handler is not None and handler is not disabled_torch_function
+
+
+# ---------------------------------------------------------------------- asking
+_PLAIN = {bool, int, float, complex, str, bytes, type(None), slice, type(...)}
+
+
+def relevant(args: Iterable) -> list:
+    """The arguments whose classes are asked, one of each class, subclasses before their bases.
+
+    Looks into lists and tuples of arguments, but no deeper.
+    """
+    found: list = []
+    if not state.subclasses:
+        return found
+    for arg in args:
+        cls = arg.__class__
+        if cls in TENSOR_CLASSES or cls in _PLAIN:
+            continue
+        if isinstance(arg, (list, tuple)):
+            for item in arg:
+                if item.__class__ not in _PLAIN and item.__class__ not in TENSOR_CLASSES:
+                    _enter(found, item)
+        _enter(found, arg)
+    return found
+
+
+def _enter(found: list, arg: Any) -> None:
+    cls = arg.__class__
+    if isinstance(arg, type) or not asked(cls):
+        return
+    if any(other.__class__ is cls for other in found):
+        return
+    place = next((i for i, other in enumerate(found) if issubclass(cls, other.__class__)),
+                 len(found))
+    found.insert(place, arg)
+
+
+def handle(public: Callable, overloaded: Sequence, args: Sequence, kwargs: dict) -> Any:
+    """The answer of the innermost mode, else of the first class that has one.
+
+    Raises:
+        TypeError: nobody knows how to do the operation.
+    """
+    types = tuple(arg.__class__ for arg in overloaded)
+    modes = state.modes
+    if modes:
+        mode = modes.pop()
+        try:
+            result = mode.__torch_function__(public, types, tuple(args), kwargs)
+        finally:
+            modes.append(mode)
+        if result is not NotImplemented:
+            return result
+    for arg in overloaded:
+        result = arg.__torch_function__(public, types, tuple(args), kwargs)
+        if result is not NotImplemented:
+            return result
+    name = f"{getattr(public, '__module__', 'torch')}.{getattr(public, '__name__', public)}"
+    who = "\n".join([f"  - mode object {mode}" for mode in modes[-1:]]
+                    + [f"  - tensor subclass {cls}" for cls in types])
+    raise TypeError(f"Multiple dispatch failed for {name.replace('flambeau', 'torch')!r}; all "
+                    f"__torch_function__ handlers returned NotImplemented:\n\n{who}\n\nMake one "
+                    "of them return a result, or convert the arguments first.")
+
+
+def ask(public: Callable | None, params: Sequence, bound: Sequence,
+        named: dict | None = None) -> Any:
+    """What `__torch_function__` says to a call of an op; NotImplemented if there is nobody to ask.
+
+    Parameters that were given as their default says are left out, as if they had not been given.
+    """
+    overloaded = relevant((*bound, *named.values()) if named else bound)
+    if not overloaded and not state.modes or public is None:
+        return NotImplemented
+    args: list = []
+    kwargs: dict = {}
+    for param, arg in zip(params, bound, strict=True):
+        if param.required and not param.keyword_only and not kwargs:
+            args.append(arg)
+        elif param.required or arg is not param.default:
+            kwargs[param.name] = arg
+    return handle(public, overloaded, args, {**kwargs, **(named or {})})
+
+
+# ---------------------------------------------------------------------- doors
+def door(function: Callable, always: bool = False) -> Callable:
+    """The form of a hand-written function in which users get it: asks before it runs.
+
+    Functions that take no tensors have nobody to ask but modes: they get a door `always` only.
+    """
+    params = list(inspect.signature(function).parameters.values())
+    able = [p.name for p in params if p.kind in _BY_PLACE and p.annotation not in _NO_TENSORS]
+    many = next((p.name for p in params if p.kind is p.VAR_POSITIONAL and p.name != "size"), None)
+    if not able and not many and not always or function.__name__ in _OWN:
+        return function
+    space: dict = {"ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES, "PLAIN": _PLAIN, "answer": _answer,
+                   "function": function}
+    declared, passed = [], []
+    for p in params:
+        default = "" if p.default is p.empty else f"=_default_{p.name}"
+        space[f"_default_{p.name}"] = p.default
+        if p.kind is p.KEYWORD_ONLY and not any("*" in one for one in declared):
+            declared.append("*")
+        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        declared.append(star + p.name + default)
+        passed.append(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else star + p.name)
+    unknown = "".join(f" or {name}.__class__ not in TENSORS and {name}.__class__ not in PLAIN"
+                      for name in able)
+    if many:
+        unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
+    call = f"({', '.join(passed)})"
+    source = (f"def {function.__name__}({', '.join(declared)}):\n"
+              f"    if ACTIVE{unknown}:\n"
+              f"        return answer(public, function, locals())\n"
+              f"    return function{call}\n")
+    name = f"<flambeau door {function.__module__}.{function.__name__}>"
+    made = define(function.__name__, source, name, space)
+    functools.update_wrapper(made, function)
+    made.__module__ = "flambeau"
+    space["public"] = made
+    return made
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NO_TENSORS = {"int", "float", "bool", "str", "Sequence[int]", "DType", "DType | None",
+               "int | None", "float | None", "bool | None", "str | None"}
+
+
+def _answer(public: Callable, function: Callable, given: dict) -> Any:
+    """The answer to a call of a hand-written function with these values of its parameters."""
+    args: list = []
+    kwargs: dict = {}
+    for p in inspect.signature(function).parameters.values():
+        value = given[p.name]
+        if p.kind is p.VAR_POSITIONAL:
+            args += value
+        elif p.kind is p.VAR_KEYWORD:
+            kwargs |= value
+        elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
+            args.append(value)
+        elif value is not p.default:
+            kwargs[p.name] = value
+    overloaded = relevant((*args, *kwargs.values()))
+    if overloaded or state.modes:
+        return handle(public, overloaded, args, kwargs)
+    return function(*args, **kwargs)
+
+
+class _Attribute:
+    """An attribute of Tensor, as tensors of classes that are asked have it."""
+
+    __slots__ = ("name", "base")
+
+    def __init__(self, name: str, base: type):
+        self.name, self.base = name, base
+
+    def __get__(self, tensor: Any, owner: type | None = None) -> Any:
+        if tensor is None:
+            return getattr(self.base, self.name)
+        known = self.base.__dict__[self.name]
+        if not isinstance(known, property):
+            if self.name in tensor.__dict__:
+                return tensor.__dict__[self.name]
+            known = getattr(self.base, self.name)
+            if not callable(known):
+                return known
+            if not state.subclasses:
+                return known.__get__(tensor)
+            return functools.partial(_method, known, tensor)
+        overloaded = relevant((tensor,))
+        if not overloaded:
+            return known.__get__(tensor)
+        return handle(known.__get__, overloaded, (tensor,), {})
+
+    def __set__(self, tensor: Any, value: Any) -> None:
+        known = self.base.__dict__[self.name]
+        if not isinstance(known, property):
+            tensor.__dict__[self.name] = value
+        elif overloaded := relevant((tensor, value)):
+            handle(known.__set__, overloaded, (tensor, value), {})
+        else:
+            known.__set__(tensor, value)
+
+    def __delete__(self, tensor: Any) -> None:
+        self.base.__dict__[self.name].__delete__(tensor)
+
+
+def _method(function: Callable, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+    overloaded = relevant((tensor, *args, *kwargs.values()))
+    if not overloaded:
+        return function(tensor, *args, **kwargs)
+    return handle(function, overloaded, (tensor, *args), kwargs)
+
+
+_OWN = {"as_subclass", "is_tensor"}
+"""Methods that no class takes over."""
+
+_SPECIAL = {"__getitem__", "__setitem__", "__len__", "__contains__", "__bool__",
+            "__float__", "__int__", "__index__", "__complex__", "__repr__", "__format__",
+            "__array__", "__dlpack__", "__deepcopy__", "__copy__"}
+"""Special methods that classes take over. Operators come to the same as functions of the table."""
+
+
+def special_names() -> set[str]:
+    """The special methods of Tensor that classes can take over."""
+    return _SPECIAL
+
+
+def door_class(cls: type, base: type) -> None:
+    """Make a new subclass of Tensor (`base`) one that is asked about operations, or is not."""
+    if not asked(cls):
+        TENSOR_CLASSES.add(cls)
+        cls._meta = _layout
+        return
+    cls._meta = _ShownLayout()
+    for name in base.__dict__:
+        if name in _OWN or name[0] == "_" and name not in _SPECIAL:
+            continue
+        owner = next(c for c in cls.__mro__ if name in c.__dict__)
+        if owner is base:
+            setattr(cls, name, _attribute(name, base))
+
+
+@functools.cache
+def _attribute(name: str, base: type) -> _Attribute:
+    return _Attribute(name, base)
+
+
+# ---------------------------------------------------------------------- the default answer
+def default_torch_function(cls: type, func: Callable, types: Sequence, args: Sequence = (),
+                           kwargs: dict | None = None) -> Any:
+    """Compute, and give results the class of the argument; do nothing for unrelated classes."""
+    if not all(issubclass(cls, other) for other in types):
+        return NotImplemented
+    with DisableTorchFunctionSubclass():
+        result = func(*args, **(kwargs or {}))
+        if getattr(getattr(func, "__self__", None), "fget", None) in _KEPT:
+            return result
+        return convert(result, cls)
+
+
+_KEPT: set = set()
+
+
+def keep_class(attribute: property) -> None:
+    """Let an attribute's tensors keep their class: a gradient is not made of its tensor."""
+    _KEPT.add(attribute.fget)
+
+
+def convert(result: Any, cls: type) -> Any:
+    """`result` with its tensors, also those in a tuple or list, as instances of `cls`."""
+    if isinstance(result, TensorBase):
+        return result if isinstance(result, cls) else result.as_subclass(cls)
+    if isinstance(result, (tuple, list)) and any(
+            isinstance(item, (TensorBase, tuple, list)) for item in result):
+        items = [convert(item, cls) for item in result]
+        return result._make(items) if hasattr(result, "_make") else type(result)(items)
+    return result

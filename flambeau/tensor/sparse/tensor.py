@@ -1,0 +1,215 @@
+"""`SparseTensor`, and the two nodes by which histories pass between it and its values.
+
+A sparse tensor is an ordinary citizen of the graph. Where a rule needs its values, `values_of`
+gives them as a dense tensor whose node turns their gradient into a sparse one; where a rule has
+made values, `assemble` makes a sparse tensor of them whose node takes the values out of its
+gradient. Everything between is operations of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.autograd import grad_mode
+from flambeau.autograd.graph import Node, node_type
+from flambeau.core.dtypes import int64
+from flambeau.tensor import tape
+from flambeau.tensor.composed import Composed
+from flambeau.tensor.formats import sparse_coo, sparse_csr
+from flambeau.tensor.sparse.patterns import Compressed, Coo, Pattern
+
+__all__ = ["SparseTensor", "assemble", "coalesced", "same_pattern", "values_of"]
+
+
+class SparseTensor(Composed):
+    """A tensor of which only some elements are stored: those that its pattern names."""
+
+    backend = "SparseCPU"
+    advice = "Work on .values(), or convert with .to_dense() first."
+    _pattern: Pattern
+    _elements: Any
+
+    @classmethod
+    def rule(cls, name: str, form: str) -> Callable | None:
+        """See `Composed.rule`."""
+        from flambeau.tensor.sparse import rules
+
+        return rules.find(name, form)
+
+    is_sparse = property(lambda self: self.layout is sparse_coo)
+    is_sparse_csr = property(lambda self: self.layout is sparse_csr)
+
+    @property
+    def nbytes(self) -> int:
+        """Raises: it could be that of the parts, or of the dense tensor."""
+        raise RuntimeError("nbytes is not defined for sparse tensors.  If you want the size of the "
+                           "constituent tensors, add the nbytes of the indices and values.  If you "
+                           "want the size of the  equivalent dense tensor, multiply numel() by "
+                           "element_size()")
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Zeros for COO, as PyTorch has it; compressed layouts have none."""
+        if self.layout is not sparse_coo:
+            raise RuntimeError("Sparse CSR tensors do not have strides")
+        return (0,) * self.ndim if dim is None else 0
+
+    # ------------------------------------------------------------------ parts
+    def _parts_alias(self) -> SparseTensor:
+        return _bare(self._pattern, self._elements)
+
+    def _take_parts(self, other: SparseTensor) -> None:
+        if other._pattern is self._pattern and other._grad_fn is None and (
+                other._elements._meta is self._elements._meta):
+            self._elements.copy_(other._elements)  # what shares its memory sees the change
+            return
+        self._pattern, self._elements = other._pattern, other._elements
+        self._meta, self._output_nr = other._meta, 0
+        self._grad_fn, self._rg = other._grad_fn, other._rg
+
+    # ------------------------------------------------------------------ Python
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        from flambeau.tensor.sparse.display import sparse_repr
+
+        return sparse_repr(self)
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        return _rebuild, (self.layout, self.shape, self._pattern.indices, self._elements,
+                          getattr(self._pattern, "coalesced", False),
+                          self._rg and self._grad_fn is None)
+
+    def __deepcopy__(self, memo: dict) -> SparseTensor:
+        if id(self) in memo:
+            return memo[id(self)]
+        if not self.is_leaf:
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support "
+                               "the deepcopy protocol at the moment; use .detach() first")
+        indices = tuple(part.clone() for part in self._pattern.indices)
+        made = _bare(_like(self._pattern, indices), self._elements.clone())
+        made._rg = self._rg
+        if self._grad is not None:
+            made._grad = self._grad.__deepcopy__(memo)
+        for name, value in self.__dict__.items():
+            if not name.startswith("_") or name in ("_is_param", "_is_buffer"):
+                made.__dict__[name] = value
+        memo[id(self)] = made
+        return made
+
+
+def _like(pattern: Pattern, indices: tuple) -> Pattern:
+    """The same pattern with other tensors for its indices."""
+    if isinstance(pattern, Coo):
+        return Coo(*indices, pattern.shape, pattern.coalesced)
+    return Compressed(pattern.layout, *indices, pattern.shape, pattern.block)
+
+
+def _rebuild(layout: Any, shape: tuple, indices: tuple, values: Any, coalesced: bool,
+             requires_grad: bool) -> SparseTensor:
+    """What `pickle` makes a sparse tensor of."""
+    if layout is sparse_coo:
+        pattern: Pattern = Coo(*indices, shape, coalesced)
+    else:
+        batch = indices[1].ndim - 1
+        dense = len(shape) - batch - 2
+        block = tuple(values.shape[batch + 1:values.ndim - dense])
+        pattern = Compressed(layout, *indices, shape, block)
+    made = _bare(pattern, values)
+    made._rg = requires_grad
+    return made
+
+
+# ---------------------------------------------------------------------- histories
+class _PatternNode(Node):
+    """A node between a sparse tensor and its values."""
+
+    __slots__ = ("pattern",)
+
+
+class _OfValues(_PatternNode):
+    """From a sparse tensor to its values: their gradient becomes a sparse one."""
+
+    __slots__ = ()
+
+    def apply(self, grads: list) -> tuple:
+        return (assemble(self.pattern, grads[0]),)
+
+
+class _OfTensor(_PatternNode):
+    """From values to a sparse tensor: its gradient, whatever its layout, read at the pattern."""
+
+    __slots__ = ()
+
+    def apply(self, grads: list) -> tuple:
+        from flambeau.tensor.sparse.convert import values_at
+
+        return (values_at(grads[0], self.pattern),)
+
+
+_OF_VALUES = node_type("ValuesBackward0", _OfValues)
+_OF_TENSOR = node_type("SparseCooTensorWithDimsAndTensorsBackward0", _OfTensor)
+_OF_COMPRESSED = node_type("SparseCompressedTensorBackward0", _OfTensor)
+
+
+def _bare(pattern: Pattern, values: Any) -> SparseTensor:
+    """A sparse tensor without history on these parts."""
+    made = object.__new__(SparseTensor)
+    made._adopt(pattern.meta(values._meta.dtype))
+    made._pattern, made._elements = pattern, values
+    return made
+
+
+def assemble(pattern: Pattern, values: Any) -> SparseTensor:
+    """The sparse tensor of a pattern and values; its history is theirs."""
+    if not values._rg:
+        return _bare(pattern, values)
+    made = _bare(pattern, values.detach())
+    if grad_mode.is_recording():
+        edge = tape.edge_to(values)
+        kind = _OF_TENSOR if pattern.layout is sparse_coo else _OF_COMPRESSED
+        node = kind((edge,), (made._meta,))
+        node.pattern = pattern
+        made._grad_fn, made._rg = node, True
+    return made
+
+
+def values_of(tensor: SparseTensor) -> Any:
+    """The values of a sparse tensor as a dense tensor that continues its history."""
+    values = tensor._elements
+    if not (tensor._rg and grad_mode.is_recording()):
+        return values
+    node = _OF_VALUES((tape.edge_of(tensor),), (values._meta,))
+    node.pattern = tensor._pattern
+    alias = tape.alias_of(values)
+    alias._grad_fn, alias._rg = node, True
+    return alias
+
+
+def same_pattern(a: Pattern, b: Pattern) -> bool:
+    """Are the entries of both known to be the same?"""
+    return a is b or a.layout is b.layout and a.shape == b.shape and all(
+        p is q for p, q in zip(a.indices, b.indices, strict=True))
+
+
+def coalesced(tensor: SparseTensor) -> SparseTensor:
+    """A COO tensor with sorted, unique entries: equal ones are added up. Itself if it is so."""
+    from flambeau.tensor.functions import ops
+
+    pattern = tensor._pattern
+    if pattern.coalesced:
+        return tensor
+    how = pattern.coalescing()
+    values = values_of(tensor)
+    if how.offsets is None:
+        return assemble(how.pattern, values if how.order is None else
+                        ops.index_select(values, 0, how.order))
+    order = how.order
+    if order is None:
+        from flambeau.tensor.creation import arange
+
+        order = arange(pattern.nnz)
+    flat = values.reshape(values.shape[0], -1)
+    if flat.dtype.kind == "b":
+        total = ops._segment_sum(how.offsets, order, flat.to(int64)).to(flat.dtype)
+    else:
+        total = ops._segment_sum(how.offsets, order, flat)
+    return assemble(how.pattern, total.reshape(total.shape[0], *values.shape[1:]))
