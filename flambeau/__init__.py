@@ -19,7 +19,8 @@ _DTYPES = {
     "int": "int32", "int64": "int64", "long": "int64", "float16": "float16", "half": "float16",
     "bfloat16": "bfloat16", "float32": "float32", "float": "float32", "float64": "float64",
     "double": "float64", "complex64": "complex64", "cfloat": "complex64",
-    "complex128": "complex128", "cdouble": "complex128", "bool": "bool_", "uint16": "uint16",
+    "complex128": "complex128", "complex32": "complex32", "chalf": "complex32",
+    "cdouble": "complex128", "bool": "bool_", "uint16": "uint16",
     "uint32": "uint32", "uint64": "uint64",
 }
 
@@ -35,6 +36,11 @@ _HOMES = {
         "strided", "jagged", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc",
         "contiguous_format", "legacy_contiguous_format", "preserve_format", "channels_last",
         "channels_last_3d"),
+    "tensor.storages": ("UntypedStorage", "is_storage", "from_file"),
+    "tensor.typed_storages": (
+        "TypedStorage", "BFloat16Storage", "BoolStorage", "ByteStorage", "CharStorage",
+        "ComplexDoubleStorage", "ComplexFloatStorage", "DoubleStorage", "FloatStorage",
+        "HalfStorage", "IntStorage", "LongStorage", "ShortStorage"),
     "tensor.sparse.construct": (
         "sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_bsr_tensor",
         "sparse_bsc_tensor", "sparse_compressed_tensor"),
@@ -65,11 +71,12 @@ _HOMES = {
     "tensor.linalg_systems": ("cholesky_inverse", "cholesky_solve", "lu_unpack"),
     "tensor.linalg_spectral": ("geqrf", "logdet", "orgqr", "ormqr"),
     "tensor.vandermonde": ("vander",),
+    "tensor.low_rank": ("lobpcg", "pca_lowrank", "svd_lowrank"),
     "tensor.shaping": (
         "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
         "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
         "as_strided_scatter", "view_copy", "view_as_real_copy", "view_as_complex_copy",
-        "split_with_sizes_copy",
+        "split_with_sizes_copy", "split_copy", "unbind_copy", "swapaxes",
         "detach_copy", "block_diag", "cartesian_prod", "combinations", "einsum", "chain_matmul",
         "repeat_interleave", "gradient", "unravel_index", "broadcast_shapes", "constant_pad_nd",
         "rot90"),
@@ -112,6 +119,7 @@ _HOMES = {
 }
 
 _RENAMED = {
+    "Storage": ("tensor.typed_storages", "FloatStorage"),
     "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
     "memory_format": ("tensor.formats", "MemoryFormat"), "layout": ("tensor.formats", "Layout"),
     "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
@@ -123,7 +131,8 @@ _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf
 
 _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
-             "cuda", "backends", "types", "overrides", "library", "distributions", "_C", "sparse")
+             "cuda", "backends", "types", "overrides", "library", "distributions", "_C", "sparse",
+             "profiler")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}

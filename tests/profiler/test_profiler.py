@@ -1,0 +1,183 @@
+"""The profiler: what ran is there with names, nesting and shapes, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+
+import pytest
+
+import flambeau as torch
+from flambeau import nn
+from flambeau.profiler import (
+    ProfilerAction,
+    ProfilerActivity,
+    profile,
+    record_function,
+    schedule,
+    tensorboard_trace_handler,
+)
+from flambeau.tensor.launches import late
+
+
+@pytest.fixture(autouse=True)
+def doors_are_restored():
+    torch.ones(2) + 1
+    before = late.launch, late.checked, late.at_once
+    yield
+    assert (late.launch, late.checked, late.at_once) == before
+
+
+def work():
+    x = torch.randn(16, 16, requires_grad=True)
+    with record_function("forward pass", "x"):
+        y = (x @ x).relu().sum()
+    y.backward()
+
+
+def test_operations_gradients_and_ranges():
+    work()
+    with profile(record_shapes=True) as prof:
+        work()
+    events = prof.events()
+    names = [event.name for event in events]
+    assert "matmul" in names
+    assert any(name.endswith("_backward") for name in names)
+    around = next(event for event in events if event.name == "forward pass")
+    product = next(event for event in events if event.name == "matmul")
+    assert product.cpu_parent is around
+    assert product in around.cpu_children
+    assert product.input_shapes == [[16, 16], [16, 16]]
+    assert 0 < product.cpu_time_total < around.cpu_time_total
+    assert around.self_cpu_time_total == pytest.approx(
+        around.cpu_time_total - sum(c.cpu_time_total for c in around.cpu_children))
+    assert events[0].time_range.start >= 0
+
+
+def test_sums_and_tables():
+    with profile(record_shapes=True, profile_memory=True) as prof:
+        for n in (2, 2, 3):
+            torch.ones(n, 1000).sin().cos()
+    sums = {event.key: event for event in prof.key_averages()}
+    assert sums["sin"].count == 3
+    assert sums["sin"].cpu_time == pytest.approx(sums["sin"].cpu_time_total / 3)
+    by_shape = prof.key_averages(group_by_input_shape=True)
+    assert sorted(e.count for e in by_shape if e.key == "sin") == [1, 2]
+    text = prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=2, header="Title")
+    assert text.startswith("Title")
+    assert "Self CPU %" in text
+    assert "# of Calls" in text
+    assert "CPU Mem" in text
+    assert len(text.splitlines()) == 1 + 3 + 2 + 2
+    with pytest.raises(AttributeError, match="cpu_time_total"):
+        prof.key_averages().table(sort_by="colour")
+    assert prof.key_averages().total_average().count == len(prof.events())
+
+
+def test_compiled_programs_are_events():
+    compiled = torch.compile(lambda x: (x.sin() * 2).sum())
+    for _ in range(3):
+        compiled(torch.ones(5))
+    with profile() as prof:
+        compiled(torch.ones(5))
+    assert "compiled program" in [event.name for event in prof.events()]
+
+
+def test_lines_and_modules():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with profile(with_stack=True, with_modules=True) as prof:
+        model(torch.ones(2, 4))
+    events = prof.events()
+    names = [event.name for event in events if event.is_user_annotation]
+    assert names[0].startswith("nn.Module: Sequential")
+    assert {name.split("_")[0] for name in names[1:]} == {"nn.Module: Linear", "nn.Module: ReLU"}
+    linear = next(event for event in events if event.name == "linear")
+    assert linear.cpu_parent.name.startswith("nn.Module: Linear")
+    assert "test_profiler.py" in linear.stack[0]
+
+
+def test_traces(tmp_path):
+    with profile(record_shapes=True, with_stack=True) as prof:
+        prof.add_metadata("run", "first")
+        prof.add_metadata_json("numbers", "[1, 2]")
+        work()
+    prof.export_chrome_trace(str(tmp_path / "trace.json"))
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    assert trace["run"] == "first"
+    assert trace["numbers"] == [1, 2]
+    assert len(trace["traceEvents"]) == len(prof.events())
+    product = next(e for e in trace["traceEvents"] if e["name"] == "matmul")
+    assert product["ph"] == "X"
+    assert product["dur"] > 0
+    assert product["args"]["Input Dims"] == [[16, 16], [16, 16]]
+    prof.export_chrome_trace(str(tmp_path / "trace.json.gz"))
+    with gzip.open(tmp_path / "trace.json.gz", "rt") as file:
+        assert json.load(file)["trace_id"] == prof.get_trace_id()
+    prof.export_stacks(str(tmp_path / "stacks"))
+    assert "test_profiler.py" in (tmp_path / "stacks").read_text()
+    with pytest.raises(ValueError, match="metric"):
+        prof.export_stacks(str(tmp_path / "stacks"), "weight")
+
+
+def test_schedule_says_what_each_step_is():
+    action = schedule(wait=1, warmup=1, active=2, repeat=2, skip_first=1)
+    A = ProfilerAction
+    cycle = [A.NONE, A.WARMUP, A.RECORD, A.RECORD_AND_SAVE]
+    assert [action(i) for i in range(11)] == [A.NONE, *cycle, *cycle, A.NONE, A.NONE]
+    with pytest.raises(AssertionError, match="active"):
+        schedule(wait=0, warmup=0, active=0)
+
+
+def test_steps_are_kept_as_scheduled(tmp_path):
+    ready = []
+    with profile(schedule=schedule(wait=1, warmup=1, active=2, repeat=2),
+                 on_trace_ready=lambda prof: ready.append(
+                     [e.name for e in prof.events() if e.name.startswith("ProfilerStep")])
+                 ) as prof:
+        for _ in range(10):
+            work()
+            prof.step()
+    assert ready == [["ProfilerStep#2", "ProfilerStep#3"], ["ProfilerStep#6", "ProfilerStep#7"]]
+    with profile(schedule=schedule(wait=0, warmup=0, active=1),
+                 on_trace_ready=tensorboard_trace_handler(str(tmp_path), "me")) as prof:
+        for _ in range(2):
+            work()
+            prof.step()
+    assert [p.name.startswith("me.") for p in tmp_path.iterdir()] == [True] * 3  # the last: empty
+
+
+def test_pauses_threads_and_exceptions():
+    with profile() as prof:
+        torch.ones(3).sin()
+        prof.toggle_collection_dynamic(False, [ProfilerActivity.CPU])
+        torch.ones(3).cos()
+        prof.toggle_collection_dynamic(True, [ProfilerActivity.CPU])
+        other = threading.Thread(target=lambda: torch.ones(3).tan())
+        other.start()
+        other.join()
+    found = {event.name: event.thread for event in prof.events()}
+    assert {"sin", "tan"} <= set(found)
+    assert "cos" not in found
+    assert found["sin"] != found["tan"]
+    with pytest.raises(ZeroDivisionError), profile() as prof, record_function("inner"):
+        1 / 0  # noqa: B018 - what the block raises
+    assert [e.name for e in prof.events()] == ["inner"]
+
+
+def test_ranges_as_decorators_and_without_a_profile():
+    @record_function("named")
+    def function(x):
+        return x + 1
+
+    assert function(1) == 2
+    with profile() as prof:
+        function(1)
+    assert [e.name for e in prof.events()] == ["named"]
+
+
+def test_what_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="CPU"):
+        profile(activities=[ProfilerActivity.CUDA])
+    with pytest.raises(NotImplementedError, match="with_flops"):
+        profile(with_flops=True)
