@@ -101,7 +101,7 @@ _HOMES = {
     "tensor.symbols": (
         "SymBool", "SymFloat", "SymInt", "cond", "sym_float", "sym_int", "sym_ite", "sym_max",
         "sym_min", "sym_not", "sym_sum"),
-    "tensor.elements": ("hash_tensor", "from_file", "to_dlpack", "is_inference"),
+    "tensor.elements": ("hash_tensor", "to_dlpack", "is_inference"),
     "amp.autocast_mode": (
         "autocast", "autocast_decrement_nesting", "autocast_increment_nesting",
         "clear_autocast_cache", "get_autocast_cpu_dtype", "get_autocast_dtype",
@@ -115,7 +115,7 @@ _HOMES = {
     "autograd.grad_mode": (
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
         "is_inference_mode_enabled"),
-    "serialization": ("save", "load"),
+    "serialization": ("save", "load", "checkpoint", "resume"),
 }
 
 _RENAMED = {
@@ -131,8 +131,8 @@ _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf
 
 _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
-             "cuda", "backends", "types", "overrides", "library", "distributions", "_C", "sparse",
-             "profiler")
+             "cuda", "backends", "types", "overrides", "library", "distributions", "_C",
+             "sparse", "storage", "multiprocessing", "profiler")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}

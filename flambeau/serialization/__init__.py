@@ -30,10 +30,12 @@ from flambeau.serialization.locations import (
     location_tag,
     register_package,
 )
+from flambeau.serialization.run import checkpoint, resume
 
 __all__ = [
     "CheckpointError", "CorruptError", "SaveError", "TruncatedError", "UnsafeError",
-    "add_safe_globals", "clear_safe_globals", "default_restore_location", "get_crc32_options",
-    "get_safe_globals", "get_unsafe_globals_in_checkpoint", "load", "location_tag",
-    "register_package", "safe_globals", "safetensors", "save", "set_crc32_options",
+    "add_safe_globals", "checkpoint", "clear_safe_globals", "default_restore_location",
+    "get_crc32_options", "get_safe_globals", "get_unsafe_globals_in_checkpoint", "load",
+    "location_tag", "register_package", "resume", "safe_globals", "safetensors", "save",
+    "set_crc32_options",
 ]

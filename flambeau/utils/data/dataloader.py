@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -118,6 +119,8 @@ class DataLoader:
         self.persistent_workers = persistent_workers
         self._IterableDataset_len_called: int | None = None
         self.multiprocessing_context = multiprocessing_context
+        self._pass: weakref.ref[_LoaderIterator] | None = None
+        self._position: dict[str, Any] = {}  # where the next pass begins, from a state_dict
         self.__initialized = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -136,7 +139,53 @@ class DataLoader:
         return self.batch_sampler if self._auto_collation else self.sampler
 
     def __iter__(self) -> _LoaderIterator:
-        return _LoaderIterator(self)
+        position = self._position
+        self._position = {}
+        made = _LoaderIterator(self) if not position else self._resumed(position)
+        self._pass = weakref.ref(made)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pass": None}
+
+    # -- where a pass is (PyTorch's loaders have no such methods; torchdata's have) ---------------
+    def state_dict(self) -> dict[str, Any]:
+        """Where the present pass is; {} if there is none. For `load_state_dict`, and for
+        `flambeau.checkpoint`.
+
+        Samplers may draw from `generator`, or from the default stream when a pass begins; one that
+        draws from the default stream later, or an iterable dataset that does, is not brought back.
+        """
+        made = self._pass and self._pass()
+        if made is None:
+            return dict(self._position)
+        return {"began": made._began, "batches": made._num_yielded}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next pass go on behind the batches that were taken."""
+        unknown = set(state_dict) - {"began", "batches"}
+        if unknown:
+            raise KeyError(f"DataLoader.load_state_dict: unexpected {sorted(unknown)}; expected "
+                           "what DataLoader.state_dict gave")
+        self._position = dict(state_dict)
+        self._pass = None
+
+    def _streams(self) -> list[Any]:
+        """The random streams that the order may be drawn from."""
+        given = [self.generator, getattr(self.sampler, "generator", None)]
+        return [flambeau.default_generator, *{id(g): g for g in given if g is not None}.values()]
+
+    def _resumed(self, position: dict[str, Any]) -> _LoaderIterator:
+        """The pass that began with these states, behind its first batches."""
+        streams = self._streams()
+        now = [stream.get_state() for stream in streams]
+        for stream, state in zip(streams, position["began"], strict=True):
+            stream.set_state(state)
+        made = _LoaderIterator(self)
+        made._skip(position["batches"])
+        # The default stream has been drawn from by others since; the loader's own have not.
+        streams[0].set_state(now[0])
+        return made
 
     def __len__(self) -> int:
         """Number of batches; for an iterable-style dataset what its own length says."""
@@ -152,6 +201,7 @@ class _LoaderIterator:
     """One pass over a loader."""
 
     def __init__(self, loader: DataLoader):
+        self._began = [stream.get_state() for stream in loader._streams()]
         self._loader = loader
         self._dataset = loader.dataset
         self._collate_fn = loader.collate_fn
@@ -183,6 +233,15 @@ class _LoaderIterator:
         self._num_yielded += 1
         self._warn_of_length()
         return data
+
+    def _skip(self, batches: int) -> None:
+        """Pass over the first batches."""
+        for _ in range(batches):
+            key = next(self._sampler_iter)
+            if self._samples is not None:
+                wanted = len(key) if self._auto_collation else 1
+                self._exhausted = len(list(itertools.islice(self._samples, wanted))) < wanted
+        self._num_yielded = batches
 
     def _fetch(self, key: Any) -> Any:
         dataset = self._dataset
