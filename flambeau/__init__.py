@@ -36,11 +36,11 @@ _HOMES = {
         "strided", "jagged", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc",
         "contiguous_format", "legacy_contiguous_format", "preserve_format", "channels_last",
         "channels_last_3d"),
-    "tensor.storages": ("UntypedStorage", "is_storage", "from_file"),
+    "tensor.storages": ("UntypedStorage", "from_file"),
     "tensor.typed_storages": (
-        "TypedStorage", "BFloat16Storage", "BoolStorage", "ByteStorage", "CharStorage",
-        "ComplexDoubleStorage", "ComplexFloatStorage", "DoubleStorage", "FloatStorage",
-        "HalfStorage", "IntStorage", "LongStorage", "ShortStorage"),
+        "TypedStorage", "is_storage", "BFloat16Storage", "BoolStorage", "ByteStorage",
+        "CharStorage", "ComplexDoubleStorage", "ComplexFloatStorage", "DoubleStorage",
+        "FloatStorage", "HalfStorage", "IntStorage", "LongStorage", "ShortStorage"),
     "tensor.sparse.construct": (
         "sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_bsr_tensor",
         "sparse_bsc_tensor", "sparse_compressed_tensor"),
@@ -131,8 +131,8 @@ _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf
 
 _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
-             "cuda", "backends", "types", "overrides", "library", "distributions", "_C",
-             "sparse", "storage", "multiprocessing", "profiler")
+             "cuda", "accelerator", "backends", "types", "overrides", "library", "distributions",
+             "_C", "sparse", "storage", "nested", "multiprocessing", "profiler")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}

@@ -28,8 +28,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {"tensor"},
     {""},
     {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
-     "linalg", "masked", "special", "random", "cpu", "cuda", "backends", "testing",
-     "types", "fft", "signal", "sparse", "nested", "multiprocessing", "library", "overrides", "_C"},
+     "linalg", "masked", "special", "random", "cpu", "cuda", "accelerator", "backends",
+     "testing", "types", "fft", "signal", "sparse", "storage", "nested", "multiprocessing",
+     "library", "overrides", "_C"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd import engine, saved, tape
-from flambeau.autograd.grad_mode import ANOMALY, is_grad_enabled, is_recording, mode, no_grad
+from flambeau.autograd.grad_mode import (
+    ANOMALY,
+    LEVELS,
+    is_grad_enabled,
+    is_recording,
+    mode,
+    no_grad,
+)
 from flambeau.autograd.registry import tensors
 from flambeau.core.errors import caller_location
 
@@ -33,6 +40,8 @@ class FunctionCtx(tape.Node):
     _given: tuple = ()
     materialize_grads = True
     to_save: tuple | None = None
+    kept_for_forward: tuple | None = None
+    saved_for_forward: tuple | None = None
     tape_freed = False
     dirty_tensors: tuple = ()
     non_differentiable: tuple = ()
@@ -41,21 +50,21 @@ class FunctionCtx(tape.Node):
         """Keep tensors (None allowed) for `backward`; read them back from `saved_tensors`."""
         self.to_save = tensors
 
-    def save_for_forward(self, *tensors: Any) -> None:
+    def save_for_forward(self, *given: Any) -> None:
         """Keep tensors for `jvp`."""
-        for tensor in tensors:
+        for tensor in given:
             if tensor is not None and not isinstance(tensor, tensors.cls):
                 raise TypeError("save_for_forward expects all arguments to be tensors; you should "
                                 "save non-tensors as attributes on ctx.")
-        self.saved_for_forward = tensors
+        self.kept_for_forward = given
 
-    def mark_dirty(self, *tensors: Any) -> None:
+    def mark_dirty(self, *args: Any) -> None:
         """Say which inputs `forward` changed in place; each must also be returned."""
-        self.dirty_tensors = tensors
+        self.dirty_tensors = args
 
-    def mark_non_differentiable(self, *tensors: Any) -> None:
+    def mark_non_differentiable(self, *args: Any) -> None:
         """Say which outputs have no gradient."""
-        self.non_differentiable = tensors
+        self.non_differentiable = args
 
     def set_materialize_grads(self, value: bool) -> None:
         """If False, `backward` gets None instead of zeros for outputs without gradient."""
@@ -68,6 +77,8 @@ class FunctionCtx(tape.Node):
         Raises:
             RuntimeError: they were freed, or one was changed in place since.
         """
+        if self.saved_for_forward is not None:  # in jvp
+            return self.saved_for_forward
         if self.to_save is not None:  # still in forward, or the call was not recorded
             return self.to_save
         if self.tape_freed:
@@ -152,7 +163,7 @@ class Function(metaclass=_FunctionMeta):
     """
 
     generate_vmap_rule = False
-    """Accepted and ignored."""
+    """Inside of `vmap`, run `forward` and `backward` on tensors that stand for the examples."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn(f"{type(self)} should not be instantiated. Methods on autograd functions are "
@@ -185,13 +196,14 @@ class Function(metaclass=_FunctionMeta):
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
-        """Forward mode; not called by this layer."""
+        """The tangents of the outputs, given one (or None) per argument of `forward`."""
         raise NotImplementedError("You must implement the jvp function for custom "
                                   "autograd.Function to use it with forward mode AD.")
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
-        """The batching rule; not called by this layer."""
+        """(outputs, dimensions of the examples in them) for a batch, given `info.batch_size`,
+        `info.randomness` and the dimension of each argument, None for those without."""
         raise NotImplementedError("To use autograd.Function with vmap, you must either override "
                                   "the vmap staticmethod or set generate_vmap_rule=True.")
 
@@ -211,6 +223,14 @@ class Function(metaclass=_FunctionMeta):
             args = _bind_defaults(cls.forward, args, kwargs)
         elif kwargs:
             raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments")
+        if mode() & LEVELS and (made := tensors.forward().apply_custom(cls, args)) is not (
+                NotImplemented):
+            return made
+        return cls._run(args, separate_context)[0]
+
+    @classmethod
+    def _node(cls, args: tuple) -> tuple[Any, bool]:
+        """(ctx for a call, will it be recorded?)"""
         tensor_class = tensors.cls
         given = tuple([isinstance(value, tensor_class) for value in args])
         flags = tuple([is_one and value.requires_grad
@@ -222,13 +242,19 @@ class Function(metaclass=_FunctionMeta):
                        for value, flag in zip(args, flags)]) if record else ()  # noqa: B905
         ctx = cls._backward_cls(edges)
         ctx._flags, ctx._given = flags, given
+        return ctx, record
+
+    @classmethod
+    def _run(cls, args: tuple, separate_context: bool) -> tuple[Any, Any]:
+        """(outputs, ctx) of a call that no transform sees."""
+        ctx, record = cls._node(args)
         with no_grad():
             if separate_context:
                 output = cls.forward(*args)
                 cls.setup_context(ctx, args, output)
             else:
                 output = cls.forward(ctx, *args)
-        return _wrap_outputs(ctx, args, output, record)
+        return _wrap_outputs(ctx, args, output, record), ctx
 
 
 def _bind_defaults(forward: Callable, args: tuple, kwargs: dict) -> tuple:

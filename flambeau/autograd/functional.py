@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.api import grad
-from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import enable_grad, is_grad_enabled
 from flambeau.autograd.registry import tensors
 
 __all__ = ["vjp", "jvp", "jacobian", "hessian", "hvp", "vhp"]
+
+_OUTPUTS = "outputs of the user-provided function"
 
 
 def _as_tuple(value: Any, what: str, function: str) -> tuple[tuple, bool]:
@@ -48,25 +49,50 @@ def _shaped(results: Sequence, is_tuple: bool) -> Any:
     return tuple(results) if is_tuple else results[0]
 
 
-def _require_graph(outputs: tuple, strict: bool) -> None:
-    if not strict:
-        return
-    for index, output in enumerate(outputs):
-        if not output.requires_grad:
-            raise RuntimeError(f"Output {index} of the user-provided function does not require "
-                               "gradients. The outputs must be computed in a differentiable "
-                               "manner from the input when running in strict mode.")
+_INDEPENDENT = {
+    "outputs": "Output {i} of the user-provided function does not require gradients. The outputs "
+               "must be computed in a differentiable manner from the input when running in strict "
+               "mode.",
+    "gradient": "The gradient with respect to input {i} is independent of the inputs of the "
+                "user-provided function. This is not allowed in strict mode.",
+    "jacobian": "While computing the hessian, found that the jacobian of the user-provided "
+                "function with respect to input {i} is independent of the inputs. This is not "
+                "allowed in strict mode.",
+    "back": "The output of the user-provided function is independent of input {i}. This is not "
+            "allowed in strict mode.",
+    "back_trick": "The gradient with respect to the input is independent of entry {i} in the "
+                  "grad_outputs when using the double backward trick to compute forward mode "
+                  "gradients. This is not allowed in strict mode.",
+    "double_back": "The jacobian of the user-provided function is independent of input {i}. This "
+                   "is not allowed in strict mode.",
+    "double_back_trick": "The hessian of the user-provided function is independent of entry {i} in "
+                         "the grad_jacobian when using the double backward trick to compute "
+                         "forward mode gradients. This is not allowed in strict mode.",
+}
+"""What strict mode says, by the stage at which it finds that nothing depends on something."""
 
 
-def _filled(grads: Sequence, like: Sequence, strict: bool) -> tuple:
+def _require_graph(values: tuple, strict: bool, stage: str = "outputs") -> None:
+    if strict:
+        for index, one in enumerate(values):
+            if not one.requires_grad:
+                raise RuntimeError(_INDEPENDENT[stage].format(i=index))
+
+
+def _filled(grads: Sequence, like: Sequence, strict: bool, create_graph: bool = False,
+            stage: str = "back") -> tuple:
     """Zeros where a gradient is None; an error if `strict`."""
     result = []
     for index, (one, other) in enumerate(zip(grads, like, strict=True)):
         if one is None:
             if strict:
-                raise RuntimeError(f"The output of the user-provided function is independent of "
-                                   f"input {index}. This is not allowed in strict mode.")
+                raise RuntimeError(_INDEPENDENT[stage].format(i=index))
             one = tensors.make.zeros_like(other)
+        elif strict and create_graph and not one.requires_grad:
+            what = "hessian" if stage.startswith("double") else "jacobian"
+            raise RuntimeError(f"The {what} of the user-provided function is independent of input "
+                               f"{index}. This is not allowed in strict mode when "
+                               "create_graph=True.")
         result.append(one)
     return tuple(result)
 
@@ -119,10 +145,10 @@ def vjp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
     with enable_grad():
         given, many_inputs = _as_tuple(inputs, "inputs", "vjp")
         fresh = _fresh_inputs(given, create_graph)
-        outputs, many_outputs = _as_tuple(func(*fresh), "outputs", "vjp")
+        outputs, many_outputs = _as_tuple(func(*fresh), _OUTPUTS, "vjp")
         _require_graph(outputs, strict)
         products = _filled(_grads(outputs, fresh, _weights(v, outputs, "vjp"), record), fresh,
-                           strict)
+                           strict, create_graph)
     return (_finished(_shaped(outputs, many_outputs), create_graph),
             _finished(_shaped(products, many_inputs), create_graph))
 
@@ -144,11 +170,14 @@ def jvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
         given, _ = _as_tuple(inputs, "inputs", "jvp")
         tangents = _weights(v, given, "jvp")
         fresh = _fresh_inputs(given, create_graph)
-        outputs, many_outputs = _as_tuple(func(*fresh), "outputs", "jvp")
+        outputs, many_outputs = _as_tuple(func(*fresh), _OUTPUTS, "jvp")
         _require_graph(outputs, strict)
         probes = tuple([tensors.make.zeros_like(one).requires_grad_() for one in outputs])
         first = _filled(_grads(outputs, fresh, probes, True), fresh, strict)
-        products = _filled(_grads(first, probes, tangents, create_graph), outputs, strict)
+        if create_graph:
+            _require_graph(first, strict, "gradient")
+        products = _filled(_grads(first, probes, tangents, create_graph), outputs, strict,
+                           create_graph, "back_trick")
     return (_finished(_shaped(outputs, many_outputs), create_graph),
             _finished(_shaped(products, many_outputs), create_graph))
 
@@ -158,45 +187,97 @@ def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bo
     """The Jacobian of `func`: for each output and input, a tensor of shape output + input.
 
     Args:
-        vectorize: accepted; the rows are computed one by one all the same.
-        strategy: "reverse-mode" only. The rest as in `vjp`.
+        vectorize: compute all rows at once, as one batch, instead of one by one.
+        strategy: "reverse-mode", or "forward-mode": column by column, always with `vectorize`.
+            The rest as in `vjp`.
 
     Returns:
         One tensor; a tuple of them if there are several inputs or outputs; a tuple (per output)
         of tuples (per input) if there are several of both.
     """
     if strategy not in ("reverse-mode", "forward-mode"):
-        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
+        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode". '
+                             'Hint: If your function has more outputs than inputs, "forward-mode" '
+                             'is recommended. Otherwise, prefer to use "reverse-mode".')
+    name = "torch.autograd.functional.jacobian"
     if strategy == "forward-mode":
-        raise NotImplementedError('strategy="forward-mode" is not supported: use "reverse-mode", '
-                                  "which gives the same Jacobian")
+        if create_graph:
+            raise NotImplementedError(f"{name}: `create_graph=True` and `strategy=\"forward-mode\"`"
+                                      " are not supported together (yet). Please either set "
+                                      "`create_graph=False` or `strategy=\"reverse-mode\"`.")
+        return _forward_jacobian(func, inputs, strict, vectorize)
+    if strict and vectorize:
+        raise RuntimeError(f"{name}: `strict=True` and `vectorized=True` are not supported "
+                           "together. Please either set `strict=False` or `vectorize=False`.")
     with enable_grad():
         given, many_inputs = _as_tuple(inputs, "inputs", "jacobian")
         fresh = _fresh_inputs(given, create_graph)
-        outputs, many_outputs = _as_tuple(func(*fresh), "outputs", "jacobian")
+        outputs, many_outputs = _as_tuple(func(*fresh), _OUTPUTS, "jacobian")
         _require_graph(outputs, strict)
-        rows = tuple([_jacobian_of(output, fresh, create_graph, strict) for output in outputs])
+        rows = _batched_rows(outputs, fresh, create_graph) if vectorize else tuple(
+            [_jacobian_of(output, fresh, create_graph, strict) for output in outputs])
     rows = _finished(rows, create_graph)
     if many_outputs:
         return rows if many_inputs else tuple([row[0] for row in rows])
     return rows[0] if many_inputs else rows[0][0]
 
 
-class _Stack(Function):
-    """Tensors of one shape, along a new first dimension."""
+def _basis(like: Sequence) -> list:
+    """The unit vectors of all elements of `like` together: for each tensor its part of them, as a
+    batch of tensors of its shape."""
+    counts = [one.numel() for one in like]
+    total, start, result = sum(counts), 0, []
+    for one, count in zip(like, counts, strict=True):
+        part = tensors.make.zeros((total, count), dtype=one.dtype, device=one.device)
+        if count:
+            part[start:start + count] = tensors.make.eye(count, dtype=one.dtype)
+        result.append(part.reshape((total, *one.shape)))
+        start += count
+    return result
 
-    @staticmethod
-    def forward(ctx: Any, *rows: Any) -> Any:
-        first = rows[0]
-        result = tensors.make.zeros((len(rows), *first.shape), dtype=first.dtype,
-                                    device=first.device)
-        for index, row in enumerate(rows):
-            result[index] = row
-        return result
 
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        return tuple(grad.unbind(0))
+def _batched_rows(outputs: tuple, inputs: tuple, create_graph: bool) -> tuple:
+    """The Jacobians of all outputs, from one batch of gradients."""
+
+    def gradients(*weights: Any) -> tuple:
+        return _filled(_grads(outputs, inputs, weights, create_graph), inputs, False)
+
+    counts = [output.numel() for output in outputs]
+    parts = tensors.forward().over_batch(gradients, _basis(outputs), sum(counts))
+    pieces = [part.split(counts) for part in parts]
+    return tuple([tuple([pieces[i][o].reshape(tuple(output.shape) + tuple(one.shape))
+                         for i, one in enumerate(inputs)]) for o, output in enumerate(outputs)])
+
+
+def _forward_jacobian(func: Callable, inputs: Any, strict: bool, vectorize: bool) -> Any:
+    """The Jacobian from one batch of tangents."""
+    if strict:
+        raise RuntimeError("torch.autograd.functional.jacobian: `strict=True` and "
+                           '`strategy="forward-mode"` are not supported together (yet). Please '
+                           'either set `strict=False` or `strategy="reverse-mode"`.')
+    if not vectorize:
+        raise NotImplementedError("Computing Jacobian using forward-AD or forward-over-reverse "
+                                  "Hessian is only implemented for `vectorize=True`.")
+    given, many_inputs = _as_tuple(inputs, "inputs", "jacobian")
+    kept: list = []
+
+    def pushed(*moves: Any) -> tuple:
+        def checked(*values: Any) -> Any:
+            results = func(*values)
+            kept[:] = [_as_tuple(results, _OUTPUTS, "jacobian")[1]]
+            return results
+
+        return tensors.forward().push(checked, given, moves)[1]
+
+    counts = [one.numel() for one in given]
+    parts = tensors.forward().over_batch(pushed, _basis(given), sum(counts))
+    many_outputs = kept[0]
+    rows = tuple([tuple([piece.movedim(0, -1).reshape(tuple(part.shape[1:]) + tuple(one.shape))
+                         for piece, one in zip(part.split(counts), given, strict=True)])
+                  for part in parts])
+    if many_outputs:
+        return rows if many_inputs else tuple([row[0] for row in rows])
+    return rows[0] if many_inputs else rows[0][0]
 
 
 def _jacobian_of(output: Any, inputs: tuple, create_graph: bool, strict: bool) -> tuple:
@@ -205,11 +286,12 @@ def _jacobian_of(output: Any, inputs: tuple, create_graph: bool, strict: bool) -
     shape = tuple(output.shape)
     columns: list[list] = [[] for _ in inputs]
     for element in output.reshape(-1).unbind(0) if output.numel() else ():
-        grads = _filled(_grads((element,), inputs, None, create_graph), inputs, strict)
+        grads = _filled(_grads((element,), inputs, None, create_graph), inputs, strict,
+                        create_graph)
         for column, one in zip(columns, grads, strict=True):
             column.append(one)
     return tuple([
-        _Stack.apply(*column).reshape(shape + tuple(one.shape)) if column
+        tensors.forward().stacked(column).reshape(shape + tuple(one.shape)) if column
         else make.zeros(shape + tuple(one.shape), dtype=one.dtype, device=one.device)
         for column, one in zip(columns, inputs, strict=True)])
 
@@ -227,19 +309,28 @@ def hessian(func: Callable, inputs: Any, create_graph: bool = False, strict: boo
             vectorize: bool = False, outer_jacobian_strategy: str = "reverse-mode") -> Any:
     """The Hessian of a function with one scalar result.
 
+    Args:
+        vectorize: compute all rows at once, as one batch.
+        outer_jacobian_strategy: "reverse-mode", or "forward-mode" (forwards over reverse, always
+            with `vectorize`). The rest as in `vjp`.
+
     Returns:
         A tensor of shape input + input; for a tuple of inputs, a tuple of tuples.
     """
     given, many_inputs = _as_tuple(inputs, "inputs", "hessian")
+    if outer_jacobian_strategy not in ("reverse-mode", "forward-mode"):
+        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
 
     def gradient(*args: Any) -> tuple:
         def scalar_func(*values: Any) -> Any:
             return _scalar(func(*values), "hessian")
+        if outer_jacobian_strategy == "forward-mode":
+            args = tuple([one.requires_grad_() for one in args])
         linked = tuple([one.view_as(one) for one in args])
         return jacobian(scalar_func, linked, create_graph=True, strict=strict)
 
     rows = jacobian(gradient, given, create_graph=create_graph, strict=strict,
-                    strategy=outer_jacobian_strategy)
+                    vectorize=vectorize, strategy=outer_jacobian_strategy)
     return rows if many_inputs else rows[0][0]
 
 
@@ -267,7 +358,9 @@ def vhp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
         given, many_inputs = _as_tuple(inputs, "inputs", "vhp")
         vectors = _weights(v, given, "vhp")
         fresh, output, first = _gradient(func, given, create_graph, strict, "vhp")
-        products = _filled(_grads(first, fresh, vectors, create_graph), fresh, strict)
+        _require_graph(first, strict, "jacobian")
+        products = _filled(_grads(first, fresh, vectors, create_graph), fresh, strict,
+                           create_graph, "double_back")
     return (_finished(output, create_graph),
             _finished(_shaped(products, many_inputs), create_graph))
 
@@ -284,7 +377,9 @@ def hvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
         vectors = _weights(v, given, "hvp")
         fresh, output, first = _gradient(func, given, create_graph, strict, "hvp")
         probes = tuple([tensors.make.zeros_like(one).requires_grad_() for one in first])
-        second = _filled(_grads(first, fresh, probes, True), fresh, strict)
-        products = _filled(_grads(second, probes, vectors, create_graph), fresh, strict)
+        _require_graph(first, strict, "jacobian")
+        second = _filled(_grads(first, fresh, probes, True), fresh, strict, False, "double_back")
+        products = _filled(_grads(second, probes, vectors, create_graph), fresh, strict,
+                           create_graph, "double_back_trick")
     return (_finished(output, create_graph),
             _finished(_shaped(products, many_inputs), create_graph))

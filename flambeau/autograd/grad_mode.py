@@ -22,8 +22,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "mode", "set_mode",
-           "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "mode",
+           "set_mode", "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
            "enable_grad", "set_grad_enabled", "set_multithreading_enabled", "inference_mode",
            "ContextDecorator"]
 

@@ -14,7 +14,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from flambeau.autograd import tape
-from flambeau.autograd.grad_mode import SAVED_HOOKS, is_recording, mode, no_grad, set_bits
+from flambeau.autograd.grad_mode import (
+    LEVELS,
+    SAVED_HOOKS,
+    is_recording,
+    mode,
+    no_grad,
+    set_bits,
+)
 from flambeau.autograd.registry import tensors
 from flambeau.core import errors
 from flambeau.core.errors import Location
@@ -106,6 +113,10 @@ class SavedTensor:
             self.output_nr = tensor._output_nr
             with no_grad():
                 self.tensor = tensor.detach()
+            if mode() & LEVELS:  # tangents that it is about to be given
+                if tensor._tangents is None:
+                    tensor._tangents = {}
+                self.tensor._tangents = tensor._tangents
         else:
             self.tensor = tensor
         if mode() & SAVED_HOOKS:
@@ -160,6 +171,8 @@ def _with_history(tensor: Any, edge: tuple[Any, int]) -> Any:
     node, output_nr = edge
     with no_grad():
         alias = tensor.detach()
+    if mode() & LEVELS:
+        alias._tangents = tensor._tangents
     alias._rg = True
     if isinstance(node, tape.AccumulateGrad):  # a leaf: gradients go where the leaf's go
         alias._accumulator = _Constant(node)

@@ -324,6 +324,9 @@ class Capture:
         if kind.startswith("bernoulli_float"):
             raise refuse("bernoulli with a tensor of probabilities",
                          "Use rand_like(p) < p, or draw outside of the compiled function.")
+        if kind in ("gamma", "poisson", "binomial") or kind.startswith("multinomial"):
+            raise refuse(f"{kind} numbers with a tensor of parameters",
+                         "Draw outside of the compiled function.")
         meta = target._meta
         value = random_fill(kind, meta.shape, meta.dtype, params, generator,
                             self.randoms.get(id(generator)))

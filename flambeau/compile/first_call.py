@@ -13,8 +13,10 @@ down. In either case the function's Python has run once, and nothing is computed
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import functools
+import operator
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,8 +38,13 @@ from flambeau.tensor.launches import Launch, late
 __all__ = ["FirstCall"]
 
 WORDS, CALLS = 1 << 18, 1 << 15
-OPERATIONS = 12  # of a program that is only run once, which cost as much as one kernel of eager's
+# what a program that is only run once costs (an operation planned), and what it saves (a kernel
+# compiled, a megabyte that is touched for the first time), in ms
+PLANNED, COMPILED, TOUCHED = 2, 25, 0.4
+LARGE = 1 << 20  # bytes of a storage from which on its memory goes back before it is free
 MUCH = 1 << 26  # bytes of blocks that were never touched, from which on they go back at once
+
+_address = operator.attrgetter("ptr")
 
 
 @functools.cache
@@ -81,6 +88,28 @@ def _entry(launch: Launch, at: int, words: Sequence[int]) -> _Entry:
     return _Entry(at, launch, spans[:count], [span for span, _ in spans[count:]])
 
 
+def _last_uses(entries: Sequence[_Entry], dead: Sequence) -> dict[int, list]:
+    """Large storages that nobody needs any more, by the number of the last call that uses each."""
+    large = sorted([s for s in dead if s.nbytes >= LARGE and s.owner is None], key=_address)
+    starts = [storage.ptr for storage in large]
+    last: dict[int, int] = {}
+    for number, entry in enumerate(entries):
+        for span in (*(span for span, _ in entry.reads), *entry.writes):
+            at = bisect.bisect_right(starts, span.start) - 1
+            if at >= 0 and span.start < starts[at] + large[at].nbytes:
+                last[at] = number
+    ends: dict[int, list] = {}
+    for at, number in last.items():
+        ends.setdefault(number, []).append(large[at])
+    return ends
+
+
+def _factors(launch: Launch) -> bool:
+    """Does a call check whether matrices can be factored? That depends on their elements, where
+    other checks look at integers."""
+    return any(value.prim.kind == "factor" for value in launch.call.graph.order())
+
+
 class FirstCall(Deferral):
     """The launches of one captured run, put off.
 
@@ -98,6 +127,7 @@ class FirstCall(Deferral):
         self.untouched = True
         self.generators: dict[int, tuple[Any, bytes]] = {}
         self.early: set[int] = set()  # places of calls whose results are known already
+        self.base = self.in_use.value
         self.peak = memory.memory_stats()["peak"]
 
     @classmethod
@@ -122,8 +152,11 @@ class FirstCall(Deferral):
         entries = list(self._entries(log))
         executable.make_ready([entry.launch.program for entry in entries])
         launch_from = launch_log.code().launch_from
-        for entry in entries:
+        ends = _last_uses(entries, dead)
+        for number, entry in enumerate(entries):
             launch_from(entry.launch.address, log.address + 8 * (entry.at + 1), 0, 0)
+            for storage in ends.get(number, ()):
+                memory.untouch(storage)
 
     def _entries(self, log: Log) -> Iterator[_Entry]:
         words = log.words[:log.words[USED]].tolist()
@@ -153,14 +186,16 @@ class FirstCall(Deferral):
     def _checked(self, *call: Any) -> tuple[int, int] | None:
         """Check now, on what may be undefined but for what is checked, and compute later."""
         launch = launches.by_address.get(call[0])
-        if launch is None or not self._known(_entry(launch, 0, call[1:])):
+        entry = None if launch is None else _entry(launch, self.log.words[USED], call[1:])
+        if entry is None or _factors(launch) or not self._known(entry):
             return super()._checked(*call)
-        failure = self.native(*call)
-        if failure is None:
-            self.record(*call)
-        else:
+        if self.native(*call) is not None:
             self.settle("an operation that has failed")
-        return failure
+            return self.native(*call)
+        if all(kind not in "fc" for _, kind in entry.reads):
+            self.early.add(entry.at)  # all that it reads was known
+        self.record(*call)
+        return None
 
     def _known(self, entry: _Entry) -> bool:
         """Are the integers that a call reads what they should be? They are computed now if they
@@ -196,11 +231,13 @@ class FirstCall(Deferral):
 
     # ------------------------------------------------------------------ the program instead
     def worthwhile(self) -> bool:
-        """Does a program for this run alone cost less than the kernels of its operations?"""
+        """Does a program for this run alone cost less than its operations one by one?"""
         if not self.untouched:
             return False
         programs = {id(e.launch.program): e.launch.program for e in self._entries(self.log)}
-        return OPERATIONS * executable.missing(programs.values()) > self.capture.operations
+        touched = (self.in_use.value - self.base) / 1e6
+        return PLANNED * self.capture.operations < TOUCHED * touched + COMPILED * (
+            executable.missing(programs.values()))
 
     def fits(self, recording: Recording) -> bool:
         """Is everything that the run has left undefined in what the program computes?"""

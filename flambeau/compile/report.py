@@ -215,7 +215,8 @@ def _named(source: Any) -> tuple[str, str]:
     """(family, title) of a step, in words."""
     if isinstance(source, Nest):
         return _named_nest(list(source.phases()))
-    family = _FAMILIES.get(source.kind, source.kind.replace("_", " "))
+    kind = source.attrs[0].routine if source.kind == "factor" else source.kind
+    family = _FAMILIES.get(kind, kind.replace("_", " "))
     shapes = " x ".join(shape_text(b.shape) for b in source.sources[:2])
     title = f"{family} {shapes} -> {shape_text(source.target.shape)}"
     if source.epilogue:

@@ -14,7 +14,7 @@ from flambeau.compiler.convolution.low_plan import low_direct_steps
 from flambeau.compiler.convolution.matrix import is_by_pixel
 from flambeau.compiler.convolution.patches import patch_steps
 from flambeau.compiler.convolution.plan import direct_steps
-from flambeau.compiler.convolution.pointwise import pointwise_steps
+from flambeau.compiler.convolution.pointwise import pointwise_gradient_steps, pointwise_steps
 from flambeau.compiler.convolution.winograd_plan import winograd_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
@@ -22,9 +22,11 @@ from flambeau.compiler.joint_steps import JOINT_RULES
 from flambeau.compiler.nest import Float, Pointer, vector_lanes
 from flambeau.compiler.products import gemm
 from flambeau.compiler.products import low as gemm_low
+from flambeau.compiler.products.low_step import Matrix, low_step
 from flambeau.compiler.schedule import batch_stride
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
+from flambeau.core import dtypes
 from flambeau.core.symbolic import environment, pinned
 
 __all__ = ["epilogue_with_slots", "steps"]
@@ -51,7 +53,16 @@ def _layout(rows: int, columns: int, row_stride: int, column_stride: int) -> str
 
 def _dot(library, target: Target, threads: int):
     a, b = library.sources
+    if b.shape[-1] == 1 and a.shape[-2] > 1 and a.strides[-2] == 1 and a.strides[-1] != 1 \
+            and not library.epilogue and library.ready is None:
+        # a matrix that lies by columns, times a vector: the vector, times a matrix by rows
+        library = dataclasses.replace(library, sources=(_turned(b), _turned(a)),
+                                      target=_turned(library.target))
+        a, b = library.sources
     if a.dtype is not library.target.dtype:
+        return _narrow_dot(library, target, threads)
+    if a.dtype is dtypes.float32 and gemm_low.split_spec(
+            *_orders(a, b), a.shape[-2], b.shape[-1], a.shape[-1], target) is not None:
         return _narrow_dot(library, target, threads)
     spec = gemm.gemm_spec(a.dtype.llvm, *_layouts(a, b), a.shape[-2], b.shape[-1], a.shape[-1],
                           target)
@@ -82,32 +93,28 @@ def _plain_dot(library, spec: gemm.GemmSpec, target: Target, threads: int):
     return Step(name, lambda: text, slots, cut.nchunks), 2 * batch * m * n * k // 8
 
 
+def _orders(a: Buffer, b: Buffer) -> tuple[str, str]:
+    """How operands lie along the sum."""
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    return (gemm_low.order(k, a.strides[-1], m, a.strides[-2]),
+            gemm_low.order(k, b.strides[-2], n, b.strides[-1]))
+
+
 def _narrow_dot(library, target: Target, threads: int):
-    """A product of 8- or 16-bit elements, whose sums have 32 bits."""
+    """A product of 8- or 16-bit elements, or of 16-bit parts, whose sums have 32 bits."""
     a, b = library.sources
     batch, m, k, n = math.prod(a.shape[:-2]), *a.shape[-2:], b.shape[-1]
     short = gemm_low.short_spec(a.dtype.llvm, *_layouts(a, b), m, n, k, target)
     if short is not None:
         return _plain_dot(library, short, target, threads)
-    along = [(k, a.strides[-1], m, a.strides[-2]), (k, b.strides[-2], n, b.strides[-1])]
     unsigned = "a" if a.dtype.kind == "u" else ""
     spec = gemm_low.GemmLowSpec("i8" if a.dtype.itemsize == 1 else a.dtype.llvm,
-                                *(gemm_low.order(*sizes) for sizes in along), unsigned,
-                                stored=not library.private)
-    values = {"c": 0 if library.private else _pointer(library.target), "c_batch": m * n, "c_row": n}
-    if gemm_low.is_swapped(spec, target, m, n, k):
-        spec, a, b, m, n = spec.transposed(), _turned(b), _turned(a), n, m
-    cut = gemm_low.gemm_low_plan(spec, target, batch, m, n, k, threads)
-    follows, more = epilogue_with_slots(library, target)
-    name, text = gemm_low.gemm_low_kernel(spec, target, follows)
-    values |= dataclasses.asdict(cut) | {
-        "a": _pointer(a), "b": _pointer(b), "work": Pointer("work", cut.work_bytes),
-        "batch": batch, "m": m, "n": n, "k": k,
-        "a_batch": batch_stride(a)[1], "a_row": a.strides[-2], "a_col": a.strides[-1],
-        "b_batch": batch_stride(b)[1], "b_row": b.strides[-2], "b_col": b.strides[-1],
-    }
-    slots = [values[slot] for slot in gemm_low.GEMM_LOW_SLOTS] + more
-    return Step(name, lambda: text, slots, cut.nchunks), batch * m * n * k // 16
+                                *_orders(a, b), unsigned, stored=not library.private)
+    place = 0 if library.private else _pointer(library.target)
+    matrices = (Matrix(_pointer(x), batch_stride(x)[1], *x.strides[-2:]) for x in (a, b))
+    step = low_step(spec, target, threads, *matrices, Matrix(place, m * n, n, 1),
+                    (batch, m, n, k), *epilogue_with_slots(library, target))
+    return step, batch * m * n * k // (16 if a.dtype.itemsize < 4 else 6)
 
 
 def _turned(buffer: Buffer) -> Buffer:
@@ -167,7 +174,8 @@ def _conv(library, target: Target, threads: int):
     if buffers[0].dtype.itemsize == 2 and kernel_type == "float":
         found = _low_conv(library, problem, target, threads)
     elif kind == "grad_weight":
-        found = grouped_steps(problem, *common) or gradient_steps(problem, *common)
+        rules = grouped_steps, pointwise_gradient_steps, gradient_steps
+        found = next(steps for make in rules if (steps := make(problem, *common)))
     else:
         follows, more = epilogue_with_slots(library, target)
         by_pixel = is_by_pixel(library.target.shape, library.target.strides)

@@ -6,14 +6,19 @@ vectorisers and its loop unroller stay off. llvmlite is imported at the first us
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
 import re
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from flambeau.compiler.target import Target
 
-__all__ = ["PASSES", "PIPELINE_VERSION", "LLVMError", "compile_object", "emit_assembly", "version"]
+__all__ = ["PASSES", "PIPELINE_VERSION", "LLVMError", "compile_object",
+           "compile_objects", "emit_assembly", "version"]
 
 # In this order; each is llvmlite's `add_<name>_pass`.
 PASSES = (
@@ -31,6 +36,9 @@ PASSES = (
 # Part of every object's cache key: raise it when PASSES or the code generator's options change.
 PIPELINE_VERSION = 1
 
+# What takes long: parse, verify, run the passes, generate code.
+_HEAVY = ("LLVMPY_ParseAssembly", "LLVMPY_VerifyModule", "LLVMPY_RunNewModulePassManager",
+          "LLVMPY_TargetMachineEmitToMemory")
 _CODEGEN_LEVEL = 2
 _QUOTED_LINES = 2  # before and after the offending one
 
@@ -87,6 +95,75 @@ def compile_object(ir_text: str, target: Target, jit: bool = True) -> bytes:
         return _emit(ir_text, target, jit, "emit_object")
 
 
+def compile_objects(ir_texts: Sequence[str], target: Target, threads: int) -> list[bytes]:
+    """`compile_object` for each of several modules, on several threads, the longest first."""
+    found: dict[int, bytes] = {}
+    with _lock:
+        if threads > 1 and len(ir_texts) > 1 and _native(_HEAVY[0]) is not None:
+            waiting = sorted(range(len(ir_texts)), key=lambda at: len(ir_texts[at]))
+            workers = [threading.Thread(target=_work, args=(waiting, ir_texts, target, found))
+                       for _ in range(min(threads, len(ir_texts)) - 1)]
+            for worker in workers:
+                worker.start()
+            _work(waiting, ir_texts, target, found)
+            for worker in workers:
+                worker.join()
+    return [found[at] if at in found else compile_object(text, target)
+            for at, text in enumerate(ir_texts)]
+
+
+def _work(waiting: list[int], ir_texts: Sequence[str], target: Target,
+          found: dict[int, bytes]) -> None:
+    """Compile what is `waiting`, with a context of this thread's own. What fails is left out: it
+    is compiled again by `compile_object`, which says why."""
+    with contextlib.suppress(LLVMError, RuntimeError):
+        llvm = _binding()
+        machine = target_machine.__wrapped__(target)
+        while waiting:
+            try:
+                at = waiting.pop()
+            except IndexError:  # another thread was faster
+                return
+            context = llvm.context.create_context()
+            found[at] = _emit_apart(ir_texts[at], machine, context)
+
+
+def _emit_apart(ir_text: str, machine: Any, context: Any) -> bytes:
+    """The object of a module. The calls that take long are made past llvmlite's lock, which lets
+    one thread at a time into LLVM: other threads have contexts and machines of their own."""
+    from llvmlite.binding import ffi
+
+    llvm = _binding()
+    parse, verify, run, emit = map(_native, _HEAVY)
+    with ffi.OutputString() as message:
+        module = llvm.ModuleRef(parse(context, ir_text.encode(), message), context)
+        if message:
+            raise LLVMError(str(message))
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    with ffi.OutputString() as message:
+        if verify(module, message):
+            raise LLVMError(str(message))
+    builder, manager = _passes(machine)
+    run(manager, module, builder)
+    with ffi.OutputString() as message:
+        buffer = emit(machine, module, 1, message)
+        if not buffer:
+            raise LLVMError(str(message))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer),
+                                ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+def _native(name: str) -> Any:
+    """A function of llvmlite's library without its lock, or None if this llvmlite has it not."""
+    from llvmlite.binding import ffi
+
+    return getattr(getattr(ffi.lib, name, None), "_cfn", None)
+
+
 def emit_assembly(ir_text: str, target: Target, jit: bool = True) -> str:
     """The assembly text that `compile_object` would assemble; for reading."""
     with _lock:
@@ -123,14 +200,20 @@ def _optimised(ir_text: str, target: Target, jit: bool):
     except RuntimeError as error:
         raise LLVMError(f"LLVM's verifier refused the module\n{error}"
                         f"{_instruction_context(str(error), ir_text)}") from None
+    builder, manager = _passes(machine)
+    manager.run(module, builder)
+    return module
+
+
+def _passes(machine: Any) -> tuple[Any, Any]:
+    """(llvmlite's pass builder for a machine, a manager of the passes)."""
+    llvm = _binding()
     tuning = llvm.create_pipeline_tuning_options(speed_level=_CODEGEN_LEVEL)
     tuning.loop_vectorization = tuning.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, tuning)
     manager = llvm.create_new_module_pass_manager()
     for name in PASSES:
         getattr(manager, f"add_{name}_pass")()
-    manager.run(module, builder)
-    return module
+    return llvm.create_pass_builder(machine, tuning), manager
 
 
 def _quote(message: str, ir_text: str) -> str:

@@ -15,7 +15,8 @@ class DType:
         name: PyTorch's name without the prefix, for example "float32".
         itemsize: bytes per element.
         kind: "b" bool, "u" unsigned, "i" signed, "f" float, "c" complex.
-        numpy: the equal NumPy dtype (ml_dtypes' bfloat16 for bfloat16).
+        numpy: the equal NumPy dtype (ml_dtypes' bfloat16 for bfloat16; for complex32, which NumPy
+            does not have, a record of two halves).
         llvm: LLVM's name of the type as it is stored in memory.
         legacy: PyTorch's legacy tensor type name, for example "FloatTensor".
     """
@@ -60,18 +61,26 @@ class DType:
 
     @property
     def is_reduced(self) -> bool:
-        """True for the 16-bit floats, whose arithmetic is done in float32."""
-        return self.kind == "f" and self.itemsize == 2
+        """True for the 16-bit floats and complex numbers made of them, whose arithmetic is done in
+        32 bits (`widened`)."""
+        return self.kind == "f" and self.itemsize == 2 or self is complex32
+
+    @property
+    def widened(self) -> DType:
+        """The dtype in which arithmetic is done."""
+        if not self.is_reduced:
+            return self
+        return complex64 if self.is_complex else float32
 
     def to_real(self) -> DType:
         """The dtype of a real or imaginary part; the dtype itself if it is real."""
-        return {complex64: float32, complex128: float64}.get(self, self)
+        return {complex64: float32, complex128: float64, complex32: float16}.get(self, self)
 
     def to_complex(self) -> DType:
         """The complex dtype whose parts have this precision."""
         if self.is_complex:
             return self
-        return complex128 if self is float64 else complex64
+        return {float64: complex128, float16: complex32}.get(self, complex64)
 
 
 _ROWS = (
@@ -91,11 +100,12 @@ _ROWS = (
     ("uint16", "u", np.uint16, "i16", "UInt16Tensor"),
     ("uint32", "u", np.uint32, "i32", "UInt32Tensor"),
     ("uint64", "u", np.uint64, "i64", "UInt64Tensor"),
+    ("complex32", "c", [("re", np.float16), ("im", np.float16)], "half", "ComplexHalfTensor"),
 )
 
 ALL_DTYPES = tuple(DType(*row, index) for index, row in enumerate(_ROWS))
 (uint8, int8, int16, int32, int64, float16, float32, float64, complex64, complex128, bool_,
- bfloat16, uint16, uint32, uint64) = ALL_DTYPES
+ bfloat16, uint16, uint32, uint64, complex32) = ALL_DTYPES
 
 _BY_NAME = {dtype.name: dtype for dtype in ALL_DTYPES}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL_DTYPES}
@@ -130,7 +140,7 @@ _ABOVE = {
     "bool": ("uint8", "int8"),
     "uint8": ("int16",), "int8": ("int16",), "int16": ("int32",), "int32": ("int64",),
     "int64": ("float16", "bfloat16"),
-    "float16": ("float32",), "bfloat16": ("float32",), "float32": ("float64", "complex64"),
+    "float16": ("float32", "complex32"), "complex32": ("complex64",), "bfloat16": ("float32",), "float32": ("float64", "complex64"),
     "float64": ("complex128",), "complex64": ("complex128",), "complex128": (),
 }
 
@@ -162,17 +172,18 @@ _PROMOTE: dict[tuple[DType, DType], DType | None] = {
 }
 
 
-def promote_types(a: DType, b: DType) -> DType:
-    """The smallest dtype to which both `a` and `b` convert (`torch.promote_types`)."""
+def promote_types(type1: DType, type2: DType) -> DType:
+    """The smallest dtype to which both dtypes convert (`torch.promote_types`)."""
     try:
-        result = _PROMOTE[a, b]
+        result = _PROMOTE[type1, type2]
     except (KeyError, TypeError):
-        position, wrong = next((i, x) for i, x in enumerate((a, b), 1) if not isinstance(x, DType))
+        position, wrong = next((i, x) for i, x in enumerate((type1, type2), 1)
+                               if not isinstance(x, DType))
         raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) must be "
                         f"torch.dtype, not {type(wrong).__name__}") from None
     if result is None:
-        raise RuntimeError(f"Promotion for {a.name} and {b.name} is not supported; convert one of "
-                           "them with .to(dtype) first")
+        raise RuntimeError(f"Promotion for {type1.name} and {type2.name} is not supported; convert "
+                           "one of them with .to(dtype) first")
     return result
 
 

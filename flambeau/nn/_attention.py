@@ -32,6 +32,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
     if scale is not None:
         scale = float(scale)
+    if query.is_nested:
+        return _of_parts(query, key, value, attn_mask, dropout_p=dropout_p, is_causal=is_causal,
+                         scale=scale, enable_gqa=enable_gqa)
     drop = None
     if dropout_p > 0.0:
         heads = query.shape[:-2] if enable_gqa else broadcast_shapes(
@@ -41,6 +44,17 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
     return functions._attention(query, key, value, attn_mask, drop, is_causal=is_causal,
                                 scale=scale, enable_gqa=enable_gqa,
                                 dropout_p=float(dropout_p) if drop is not None else 0.0)[0]
+
+
+def _of_parts(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
+              **options: Any) -> Tensor:
+    """The attention of nested tensors (batch, heads, ragged, d): of each part to itself."""
+    from flambeau.tensor.nested.tensor import on_parts
+
+    if attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: nested tensors need no attn_mask, since "
+                           "parts do not see one another; use is_causal, or dense tensors")
+    return on_parts(scaled_dot_product_attention, (query, key, value), **options)
 
 
 def _additive(mask: Tensor | None, name: str, other: Tensor | None, other_name: str,

@@ -226,6 +226,10 @@ def _drop(input: Tensor, p: float, training: bool, inplace: bool, *, features: b
         return input
     if p == 1:
         return input.mul_(0.0) if inplace else input * 0.0
+    if input.is_nested and not features:
+        from flambeau.tensor.nested.tensor import on_numbers
+
+        return on_numbers(_drop, input, p, training, inplace, features=False, alpha=alpha)
     if features and input.dim() < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
     shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if features else input.shape

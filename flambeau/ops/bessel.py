@@ -273,6 +273,51 @@ _special("spherical_bessel_j0", -9, 9, "sin(x) / x, and 1 at 0.", _spherical_j0,
          differentiable=False)
 
 
+# --------------------------------------------------------------------------- Airy's function
+AIRY_EDGE = 2.5
+AIRY_RISE = 2 / 3 * AIRY_EDGE ** 1.5
+
+
+def _airy_rise(size: Value) -> Value:
+    """z = 2/3 x^(3/2)."""
+    return p.mul(p.mul(size, p.sqrt(size)), e.like(2 / 3, size))
+
+
+def _airy_large(x: Value) -> Value:
+    z = _airy_rise(x)
+    t = _affine(p.div(e.like(2 * AIRY_RISE, z), z), 1, -1)
+    scaled = p.mul(p.exp(p.neg(z)), _series(table.AIRY_LARGE, t))
+    return p.div(scaled, p.mul(e.like(2 * math.sqrt(math.pi), x), p.sqrt(p.sqrt(x))))
+
+
+def _airy_waves(x: Value) -> Value:
+    """Ai(-x)."""
+    z = _airy_rise(x)
+    ratio = p.div(e.like(AIRY_RISE, z), z)
+    t = _affine(p.mul(ratio, ratio), 2, -1)
+    phase = p.sub(z, e.like(math.pi / 4, z))
+    total = p.add(p.mul(p.cos(phase), _series(table.AIRY_P, t)),
+                  p.div(p.mul(p.sin(phase), _series(table.AIRY_Q, t)), z))
+    return p.div(total, p.mul(e.like(math.sqrt(math.pi), x), p.sqrt(p.sqrt(x))))
+
+
+def _airy_ai(x: Value) -> Value:
+    def middle(x: Value) -> Value:
+        return _series(table.AIRY_MIDDLE, p.mul(x, e.like(1 / AIRY_EDGE, x)))
+
+    def right(x: Value) -> Value:
+        return _split(x, AIRY_EDGE, middle, _airy_large)
+
+    def left(x: Value) -> Value:
+        return _airy_waves(p.neg(x))
+
+    infinite = p.eq(p.abs_(x), e.like(math.inf, x))
+    return p.where(infinite, e.like(math.nan, x), _split(x, -AIRY_EDGE, left, right))
+
+
+_special("airy_ai", -9, 6, "Airy's function Ai.", _airy_ai, differentiable=False)
+
+
 # --------------------------------------------------------------------------- error functions
 def _erfcx(x: Value) -> Value:
     """exp(x^2) erfc(x); below 0 by reflection."""

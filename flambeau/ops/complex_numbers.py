@@ -47,7 +47,7 @@ def view_as_real(input: Tensor):
 @view_op(samples=_on((3, 4, 2), dtype="float64"), method=False)
 def view_as_complex(input: Tensor):
     """The memory of a float tensor (..., 2) as complex numbers (...): undoes view_as_real."""
-    if input.dtype not in (dtypes.float32, dtypes.float64):
+    if input.dtype not in (dtypes.float16, dtypes.float32, dtypes.float64):
         raise RuntimeError("view_as_complex is only supported for half, float and double tensors, "
                            f"but got a tensor of scalar type: {input.dtype.scalar_name}")
     if input.ndim == 0:
@@ -77,7 +77,7 @@ def _complex(real: Tensor, imag: Tensor):
 
 
 def _two_floats(a, b) -> None:
-    if a.dtype not in (dtypes.float32, dtypes.float64) or not b.dtype.is_floating_point:
+    if a.dtype not in (dtypes.float16, dtypes.float32, dtypes.float64) or not b.dtype.is_floating_point:
         raise RuntimeError("Expected both inputs to be Half, Float or Double tensors but got "
                            f"{a.dtype.scalar_name} and {b.dtype.scalar_name}")
     if a.dtype is not b.dtype:

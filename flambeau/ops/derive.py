@@ -94,8 +94,7 @@ class OpCall(Call):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         if low is not None:
             wanted = self._static("dtype") or low
-            outputs = tuple(convert(o, wanted) if o.dtype is dtypes.float32 and wanted.is_reduced
-                            else o for o in outputs)
+            outputs = tuple(_narrowed(o, wanted) for o in outputs)
         return tuple(convert(o, o.dtype) if o.number else o for o in outputs)
 
     def _promoted(self, bound: Sequence) -> list:
@@ -162,12 +161,19 @@ class OpCall(Call):
                 for g, v in zip(flat, inputs, strict=True)]
 
 
+def _narrowed(value: Value, low: DType) -> Value:
+    """What was computed in 32 bits for arguments of dtype `low`, in 16 bits."""
+    if low.is_reduced and value.dtype in (dtypes.float32, dtypes.complex64):
+        return convert(value, low.to_real() if value.dtype.kind == "f" else low.to_complex())
+    return value
+
+
 def _widened(arg: Any) -> Any:
     """Values of 16-bit floats as float32; everything else as it is."""
     if isinstance(arg, tuple) and arg and isinstance(arg[0], Value):
         return tuple(_widened(item) for item in arg)
     if isinstance(arg, Value) and arg.dtype.is_reduced:
-        return convert(arg, dtypes.float32)
+        return convert(arg, arg.dtype.widened)
     return arg
 
 

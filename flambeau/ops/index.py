@@ -617,19 +617,18 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1):
     if size < 0:
         raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
     flat = p.reshape(input, (input.numel,))
-    hit = p.ne(flat, p.zero_like(flat))
-    count = p.cumsum(convert(hit, dtypes.int64), 0)
-    place = p.sub(count, e.like(1, count))
-    rest = e.like(size, place)  # a row that is left out, for what does not fit
-    place = p.where(p.logical_and(hit, p.lt(place, rest)), place, rest)
+    count = p.cumsum(convert(p.ne(flat, p.zero_like(flat)), dtypes.int64), 0)
+    wanted = p.iota((size,), 0)
+    wanted = p.add(wanted, e.like(1, wanted))
+    place = p.search(count, wanted, False) if flat.numel else p.zero_like(wanted)
+    found = p.lt(place, e.like(flat.numel, place))
     columns, step = [], input.numel
     for length in input.shape:
         step //= max(1, length)
-        index = p.iota(flat.shape, 0)
-        column = e.remainder(e.floor_divide(index, e.like(step, index)), e.like(length, index))
-        base = p.expand(constant(fill_value, dtypes.int64, number=False), (size + 1,))
-        column = p.scatter(base, [place], column, "set")
-        columns.append(p.reshape(p.slice_dim(column, 0, 0, 1, size), (size, 1)))
+        column = e.floor_divide(place, e.like(max(1, step), place))
+        column = e.remainder(column, e.like(max(1, length), column))
+        column = p.where(found, column, e.like(fill_value, column))
+        columns.append(p.reshape(column, (size, 1)))
     if not columns:
         return p.expand(constant(0, dtypes.int64, number=False), (size, 0))
     return p.cat(columns, 1)

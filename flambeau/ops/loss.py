@@ -125,7 +125,7 @@ def _smooth_samples():
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_smooth_samples,
-    grad=lambda call: l1_loss.grad(call) if call._static("beta") == 0
+    refuses="c", grad=lambda call: l1_loss.grad(call) if call._static("beta") == 0
     else "SmoothL1LossBackward0")
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0):
     """d^2 / (2 beta) where d = |input - target| < beta, d - beta / 2 elsewhere."""
@@ -148,7 +148,7 @@ def _huber_samples():
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_huber_samples,
-    grad=_weighted_grad("HuberLossBackward0", "MeanBackward0"))
+    refuses="c", grad=_weighted_grad("HuberLossBackward0", "MeanBackward0"))
 def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None):
     """d^2 / 2 where d = |input - target| < delta, delta (d - delta / 2) elsewhere."""

@@ -154,6 +154,9 @@ def rms_norm_vjp(g, input, normalized_shape, weight, eps):
     dims = _trailing("rms_norm", input, normalized_shape, None)
     y, rstd = _rms(input, dims, eps)
     h = _affine(g, weight, None)
+    if input.dtype.is_complex:  # rstd is holomorphic: gradients have its conjugate
+        y, rstd = p.conj(y), p.conj(rstd)
+        h = h if weight is None else p.mul(g, p.conj(p.expand(weight, g.shape)))
     along = p.unreduce(_mean(p.mul(h, y), dims), y.shape, dims)
     to_input = p.mul(rstd, p.sub(h, p.mul(y, along)))
     return [to_input, p.reduce_sum(p.mul(g, y), range(input.ndim - len(dims)))]
@@ -410,7 +413,7 @@ def _normalize_samples():
     yield sample(Arr((3, 4)), math.inf)
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_normalize_samples, grad="DivBackward0")
+@op(method=False, public=FUNCTIONAL, samples=_normalize_samples, grad="DivBackward0")
 def normalize(input: Tensor, p: float = 2.0, dim: int | tuple = 1, eps: float = 1e-12):
     """input / max(its p-norm along `dim`, eps)."""
     return _normalized(input, p, dim, eps)
@@ -421,7 +424,7 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
     dims = normalize_dims(dim, x.ndim)
     size = p.abs_(x)
     if degree == 2:
-        square = p.reduce_sum(p.mul(x, x), dims)
+        square = p.reduce_sum(p.mul(size, size) if x.dtype.is_complex else p.mul(x, x), dims)
         norm = p.sqrt(p.maximum(square, e.like(eps * eps, square)))  # no 0 / 0 in the gradient
     elif degree in (math.inf, 1):
         norm = (p.reduce_sum if degree == 1 else p.reduce_max)(size, dims)
@@ -430,7 +433,7 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
         total = p.reduce_sum(p.pow_(size, e.like(degree, size)), dims)
         norm = p.pow_(total, e.like(1 / degree, total))
         norm = p.maximum(norm, e.like(eps, norm))
-    return p.div(x, p.unreduce(norm, x.shape, dims))
+    return p.div(x, convert(p.unreduce(norm, x.shape, dims), x.dtype))
 
 
 @op(method=False, out=False, public=FUNCTIONAL, grad="DivBackward0",

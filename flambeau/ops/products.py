@@ -63,6 +63,9 @@ def inner(input: Tensor, other: Tensor):
     if input.shape[-1] != other.shape[-1]:
         raise RuntimeError("inner() the last dimension must match on both input tensors but got "
                            f"shapes {list(input.shape)} and {list(other.shape)}")
+    if input.ndim == other.ndim == 1:
+        m._same_dtype("inner", input, other)
+        return m.dot(input, other)
     return _contract(input, other, (input.ndim - 1,), (other.ndim - 1,))
 
 

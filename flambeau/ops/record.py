@@ -235,7 +235,7 @@ class Op:
         result = []
         for param, arg in zip(self.params, args, strict=True):
             if arg is not None and param.role in ("tensor", "operand"):
-                arg = convert(arg, dtypes.float32 if exact and arg.number else dtype)
+                arg = convert(arg, dtype.widened if exact and arg.number else dtype)
             elif param.role == "tensors":
                 arg = tuple(convert(item, dtype) for item in arg)
             result.append(arg)
@@ -298,8 +298,7 @@ def combine_categories(dims: DType | None, zero: DType | None, number: DType | N
             result = lower
         elif _KIND_RANK[lower.kind] > _KIND_RANK[result.kind]:
             if lower.kind == "c" and result.kind == "f":
-                result = dtypes.promote_types(result, dtypes.complex64) if (
-                    result.itemsize == 8) else dtypes.complex64
+                result = result.to_complex()
             else:
                 result = dtypes.promote_types(result, lower) if result.kind == "b" else lower
     return result

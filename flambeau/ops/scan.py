@@ -78,11 +78,36 @@ def cummin(input: Tensor, dim: int):
 @op(samples=_samples())
 def logcumsumexp(input: Tensor, dim: int):
     """log(cumsum(exp(input))) along dim, without overflow."""
-    if input.dtype.kind != "f":
+    if input.dtype.kind not in "fc":
         raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
                                   f"'{input.dtype.scalar_name}'")
     at = normalize_dim(dim, input.ndim)
+    if input.dtype.is_complex:
+        return _complex_logcumsumexp(input, at)
     return p.cumlogsumexp(input, at) if input.ndim else _copy(input)
+
+
+def _complex_logcumsumexp(x: Value, dim: int) -> Value:
+    """By doubling: what lies up to 1, 2, 4 ... places before each element joins it."""
+    shift, size = 1, x.shape[dim] if x.ndim else 0
+    starts, steps = [0] * x.ndim, [1] * x.ndim
+    while shift < size:
+        starts[dim] = shift
+        early = p.slice_dim(x, dim, 0, 1, shift)
+        kept = p.slice_dim(x, dim, 0, 1, size - shift)
+        late = p.slice_dim(x, dim, shift, 1, size - shift)
+        x = p.boundary(p.cat([early, _log_of_sum(kept, late)], dim))
+        shift *= 2
+    return _copy(x)
+
+
+def _log_of_sum(a: Value, b: Value) -> Value:
+    """log(exp(a) + exp(b)) of complex numbers, from the one with the larger real part."""
+    first = p.ge(p.real(a), p.real(b))
+    high, low = p.where(first, a, b), p.where(first, b, a)
+    empty = p.eq(p.real(low), p.filled(float("-inf"), p.real(low)))
+    gap = p.where(empty, p.zero_like(low), p.sub(low, high))
+    return p.where(empty, high, p.add(high, p.log1p(p.exp(gap))))
 
 
 def _diff_samples():

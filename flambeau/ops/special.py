@@ -78,15 +78,11 @@ def logit(input: Tensor, eps: float | None = None):
     if eps is not None:
         low, high = e.like(eps, x), e.like(1 - eps, x)
         x = p.where(p.lt(x, low), low, p.where(p.gt(x, high), high, x))
-    return e.in_double(_logit, x)
-
-
-def _logit(x: Value) -> Value:
-    """log(x / (1 - x)); near its zero 2 atanh(2 x - 1), whose argument is exact there."""
-    one, half = e.like(1, x), e.like(0.5, x)
-    middle = p.lt(p.abs_(p.sub(x, half)), e.like(0.25, x))
-    inner = p.atanh(p.sub(p.add(x, x), one))
-    return p.where(middle, p.add(inner, inner), p.log(p.div(x, p.sub(one, x))))
+    one = e.like(1, x)
+    rest = p.sub(one, x)
+    # the odds less 1 are exact near the zero of their logarithm, as 2 x - 1 is from 1/4 on
+    beyond = p.log1p(p.div(p.sub(p.add(x, x), one), rest))
+    return p.where(p.lt(x, e.like(0.25, x)), p.log(p.div(x, rest)), beyond)
 
 
 @logit.vjp

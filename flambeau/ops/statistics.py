@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from flambeau.core.shapes import broadcast_shapes, normalize_dim, normalize_dims
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops import reduce as r
@@ -125,14 +125,38 @@ def _matrix_norm(A: Tensor, ord: float, dim: tuple, keepdim: bool = False, *,
 
 @op(method=False, out=False, samples=lambda: iter([
     sample(Arr((3, 4)), Arr((5, 4))), sample(Arr((2, 3, 4)), Arr((5, 4)), 1.0),
-    sample(Arr((3, 4)), Arr((2, 4)), float("inf"))]), refuses="bui")
+    sample(Arr((3, 4)), Arr((2, 4)), float("inf")),
+    sample(Arr((30, 2)), Arr((3, 2)))]), refuses="bui")
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0,
           compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"):
-    """The distances of all pairs of rows: (..., n, m) and (..., k, m) -> (..., n, k)."""
-    return _pair_distances(x1, x2, p)
+    """The distances of all pairs of rows: (..., n, m) and (..., k, m) -> (..., n, k).
+
+    Args:
+        compute_mode: whether Euclidean distances come from one matrix product, which is fast, but
+            loses digits of small ones: "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist", or
+            "use_mm_for_euclid_dist_if_necessary", for more than 25 rows.
+    """
+    many = max(x.shape[-2] if x.ndim > 1 else 0 for x in (x1, x2)) > 25
+    by_product = {None: many, "use_mm_for_euclid_dist_if_necessary": many,
+                  "use_mm_for_euclid_dist": True, "donot_use_mm_for_euclid_dist": False}
+    if compute_mode not in by_product:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    return _pair_distances(x1, x2, p, by_product[compute_mode])
 
 
-def _pair_distances(x1: Value, x2: Value, order: float) -> Value:
+def _euclidean(a: Value, b: Value) -> Value:
+    """sqrt(|a|^2 - 2 a b + |b|^2) of all pairs of rows; the gradient of no distance is 0."""
+    products = p.dot(a, p.permute(b, [*range(b.ndim - 2), b.ndim - 1, b.ndim - 2]))
+    rows, columns = (p.reduce_sum(p.mul(x, x), (x.ndim - 1,)) for x in (a, b))
+    both = p.add(p.unreduce(rows, products.shape, (products.ndim - 1,)),
+                 p.unreduce(columns, products.shape, (products.ndim - 2,)))
+    square = p.sub(both, p.mul(p.filled(2, products), products))
+    nil = p.le(square, p.zero_like(square))
+    root = p.sqrt(p.where(nil, p.filled(1, square), square))
+    return p.where(nil, p.zero_like(root), root)
+
+
+def _pair_distances(x1: Value, x2: Value, order: float, by_product: bool) -> Value:
     for name, x in (("X1", x1), ("X2", x2)):
         if x.ndim < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
@@ -146,6 +170,9 @@ def _pair_distances(x1: Value, x2: Value, order: float) -> Value:
         raise RuntimeError("cdist only supports non-negative p values")
     batch = broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
     rows, columns, width = x1.shape[-2], x2.shape[-2], x1.shape[-1]
+    if order == 2 and by_product and width and rows and columns:
+        return _euclidean(p.expand(x1, (*batch, rows, width)),
+                          p.expand(x2, (*batch, columns, width)))
     shape = (*batch, rows, columns, width)
     a = p.expand(p.reshape(x1, (*x1.shape[:-1], 1, width)), shape)
     b = p.expand(p.reshape(x2, (*x2.shape[:-2], 1, columns, width)), shape)
@@ -214,12 +241,10 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Index | None = None,
 
 
 def _outer_products(a: Value, b: Value) -> Value:
-    """a @ b.T, by elementwise products: exact for every dtype."""
-    rows, count = a.shape
-    shape = (rows, rows, count)
-    left = p.expand(p.reshape(a, (rows, 1, count)), shape)
-    right = p.expand(p.reshape(b, (1, rows, count)), shape)
-    return p.reduce_sum(p.mul(left, right), (2,))
+    """a @ b.T"""
+    if not a.numel:
+        return p.expand(constant(0, a.dtype, number=False), (a.shape[0], a.shape[0]))
+    return p.dot(a, p.permute(b, (1, 0)))
 
 
 def _observation_weights(fweights, aweights, count: int, dtype) -> Value | None:

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from flambeau.compiler.horizontal import table, together_kernel
 from flambeau.compiler.nest import Float, Number, Pointer
 from flambeau.compiler.program import Plan
+from flambeau.compiler.step import Step
 from flambeau.runtime import (
     lapack,  # noqa: F401 - tells the compiler where LAPACK is
     launch_log,
     loader,
+    pool,
 )
 from flambeau.runtime.launch import FLOAT, HEADER_WORDS, INTEGER, NUMBER, STATUS, Program
 from flambeau.runtime.loader import load_kernel
@@ -41,6 +43,7 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
         kinds.append(INTEGER)
     template: list[int] = [0, 0]
     members, patches = [], []
+    _load_kernels(plan.steps)
     for step in plan.steps:
         first = len(template)
         for slot in step.slots:
@@ -56,10 +59,27 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
                 template.append(struct.unpack("<q", struct.pack("<d", slot.value))[0])
             else:
                 template.append(int(slot))
-        step.address = step.address or load_kernel(step.name, step.text())
         members.append((step.address, first, step.nchunks))
     steps = _joined(plan, members, template)
     return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING, members)
+
+
+def _load_kernels(steps: Iterable[Step]) -> None:
+    """Give the steps the addresses of their kernels."""
+    texts: dict[tuple, str] = {}
+    waiting = [step for step in steps if not step.address]
+    for step in waiting:
+        if _kernel(step) not in texts:
+            texts[_kernel(step)] = step.text()
+    loader.load_all(texts.values(), pool.get_num_threads())
+    addresses = {key: load_kernel(key[0], text) for key, text in texts.items()}
+    for step in waiting:
+        step.address = addresses[_kernel(step)]
+
+
+def _kernel(step: Step) -> tuple:
+    """What tells the kernels of a program apart: the name of a nest says all of it."""
+    return (step.name,) if step.name.startswith("nest_") else (step.name, step.text())
 
 
 def _joined(plan: Plan, members: list, template: list[int]) -> list[tuple[int, int, int]]:
@@ -113,18 +133,21 @@ def ready(program: Program) -> None:
 
 def make_ready(programs: Iterable[Program]) -> None:
     """Load the kernels of late programs."""
+    programs = list(programs)
+    _load_kernels([step for program in programs for step in _unloaded(program)])
     for program in programs:
         ready(program)
 
 
 def missing(programs: Iterable[Program]) -> int:
     """How many kernels of late programs would have to be compiled."""
-    wanted = set()
-    for program in programs:
-        build = _waiting.get(program)
-        if build is not None:
-            wanted |= {step.text() for step in build.args[0].steps if not step.address}
+    wanted = {step.text() for program in programs for step in _unloaded(program)}
     return sum(not loader.compiled(text) for text in wanted)
+
+
+def _unloaded(program: Program) -> list[Step]:
+    build = _waiting.get(program)
+    return [] if build is None else [step for step in build.args[0].steps if not step.address]
 
 
 def _run_first(arguments: int, chunk: int, chunks: int, thread: int) -> None:

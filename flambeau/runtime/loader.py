@@ -14,13 +14,14 @@ import os
 import re
 import struct
 import threading
+from collections.abc import Iterable
 
 from flambeau.compiler import llvm as compiler
 from flambeau.compiler import soft_float
 from flambeau.compiler import target as targets
 from flambeau.runtime import object_cache
 
-__all__ = ["load_kernel", "load_module", "loaded", "provide"]
+__all__ = ["compiled", "load_all", "load_kernel", "load_module", "loaded", "provide"]
 
 _LOCAL = "internal|private|external|extern_weak|linkonce|available_externally"
 _EXPORT = re.compile(rf"^define *+(?!{_LOCAL})[^@\n]*@([\w.$]+)|^@([\w.$]+) *= *+(?!{_LOCAL})",
@@ -66,8 +67,7 @@ def compiled(ir_text: str) -> bool:
     digest = hashlib.sha256(ir_text.encode()).hexdigest()
     if (digest, None) in _modules:
         return True
-    key = cache_key(_renamed(ir_text, _unique(ir_text, digest[:20])), targets.host())
-    return object_cache.default_cache().holds(key)
+    return object_cache.default_cache().holds(_Module(ir_text, digest, None).key)
 
 
 def provide(name: str, address: int) -> None:
@@ -89,29 +89,63 @@ def cache_key(ir_text: str, target: targets.Target) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def load_all(ir_texts: Iterable[str], threads: int) -> None:
+    """Load modules for the host; those that have to be compiled are on several threads."""
+    with _lock:
+        digests = {hashlib.sha256(text.encode()).hexdigest(): text for text in ir_texts}
+        modules = {digest: _Module(text, digest, None) for digest, text in digests.items()
+                   if (digest, None) not in _modules}
+        cache = object_cache.default_cache()
+        missing = [module for module in modules.values() if not module.find(cache)]
+        objects = compiler.compile_objects([m.text for m in missing], targets.host(), threads)
+        for module, data in zip(missing, objects, strict=True):
+            module.keep(data, cache)
+        for digest, module in modules.items():
+            _modules[digest, None] = module.link()
+
+
 def _load(ir_text: str, digest: str, target: targets.Target | None) -> dict[str, int]:
-    engine = _engine()
-    suffix = digest[:20]
-    if target is None:
-        target = targets.host()
-    else:
-        suffix += hashlib.sha256(repr(target).encode()).hexdigest()[:8]
-    unique = _unique(ir_text, suffix)
-    cache = object_cache.default_cache()
-    text = _renamed(ir_text, unique)
-    key = cache_key(text, target)
-    data = cache.get(key)
-    if data is None:
-        data = compiler.compile_object(text, target)
-        cache.put(key, data)
-    if unique.keys() != set(soft_float.NAMES):
-        _check_imports(data, engine)
-    return engine.add(data, unique)
+    module, cache = _Module(ir_text, digest, target), object_cache.default_cache()
+    if not module.find(cache):
+        module.keep(compiler.compile_object(module.text, module.target), cache)
+    return module.link()
 
 
-def _unique(ir_text: str, suffix: str) -> dict[str, str]:
-    """The exported names, and what they become."""
-    return {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
+class _Module:
+    """A module on its way into memory.
+
+    Attributes:
+        unique: the exported names, and what they become.
+        text: the module with those.
+        data: its object code, once it is known.
+    """
+
+    def __init__(self, ir_text: str, digest: str, target: targets.Target | None):
+        suffix = digest[:20]
+        if target is not None:
+            suffix += hashlib.sha256(repr(target).encode()).hexdigest()[:8]
+        self.target = target or targets.host()
+        self.unique = {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
+        self.text = _renamed(ir_text, self.unique)
+        self.key = cache_key(self.text, self.target)
+        self.data: bytes | None = None
+
+    def find(self, cache: object_cache.ObjectCache) -> bool:
+        """Is it on disk?"""
+        self.data = cache.get(self.key)
+        return self.data is not None
+
+    def keep(self, data: bytes, cache: object_cache.ObjectCache) -> None:
+        """This is its object code."""
+        self.data = data
+        cache.put(self.key, data)
+
+    def link(self) -> dict[str, int]:
+        """Addresses by name."""
+        engine = _engine()
+        if self.unique.keys() != set(soft_float.NAMES):
+            _check_imports(self.data, engine)
+        return engine.add(self.data, self.unique)
 
 
 def _renamed(ir_text: str, names: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
            "foreign", "held_back", "in_use_address", "memory_stats", "reset_peak",
-           "set_cache_limit", "set_peak", "size_class"]
+           "set_cache_limit", "set_peak", "size_class", "untouch"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -130,6 +130,13 @@ def memory_stats() -> dict[str, int]:
 def in_use_address() -> int:
     """Where native code reads how many bytes are in use."""
     return ctypes.addressof(_ledger) + 8 * IN_USE
+
+
+def untouch(storage: Any) -> None:
+    """Let the system have the pages of a large storage that nobody reads any more; it stays in
+    use, its content is undefined."""
+    if storage.nbytes >= _MAPPED:
+        _system().untouch(storage.ptr, storage.nbytes)
 
 
 def set_peak(nbytes: int) -> None:
@@ -239,6 +246,7 @@ class _Posix:
         self.protection = mmap.PROT_READ | mmap.PROT_WRITE
         self.flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self.huge = getattr(mmap, "MADV_HUGEPAGE", None)
+        self.unneeded = getattr(mmap, "MADV_DONTNEED", None)
 
     def acquire(self, size: int) -> int:
         if size < _MAPPED:
@@ -270,6 +278,10 @@ class _Posix:
         else:
             self.libc.munmap(address, size)
 
+    def untouch(self, address: int, size: int) -> None:
+        if self.unneeded is not None:
+            self.libc.madvise(address, size, self.unneeded)
+
 
 class _Windows:
     """The C runtime's aligned allocation."""
@@ -287,6 +299,9 @@ class _Windows:
 
     def release(self, address: int, size: int) -> None:
         self._free(address)
+
+    def untouch(self, address: int, size: int) -> None:
+        """Blocks are the C runtime's: it keeps their pages."""
 
 
 # ------------------------------------------------------------------ the Python types

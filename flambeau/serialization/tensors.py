@@ -115,7 +115,7 @@ class FlambeauTensors:
         return isinstance(value, self.tensor_type)
 
     def is_storage(self, value: object) -> bool:
-        return type(value) is importlib.import_module("flambeau.runtime.memory").Storage
+        return importlib.import_module("flambeau.tensor.typed_storages").is_storage(value)
 
     def describe(self, tensor: Any) -> TensorRecord:
         if tensor.device.type != "cpu":

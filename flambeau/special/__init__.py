@@ -20,7 +20,8 @@ _NAMES |= {name: name for name in (
     "legendre_polynomial_p")}
 _NAMES |= {f"{shifted}chebyshev_polynomial_{kind}": f"{shifted}chebyshev_polynomial_{kind}"
            for shifted in ("", "shifted_") for kind in "tuvw"}
-_NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "multigammaln": "mvlgamma"}
+_NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "gammainc": "igamma",
+           "gammaincc": "igammac", "airy_ai": "airy_ai", "multigammaln": "mvlgamma"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,10 +17,10 @@ from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.ops.batching import BatchedCall, falls_back
 from flambeau.ops.derive import Call, OpCall
 from flambeau.ops.record import REGISTRY
-from flambeau.tensor import launches, levels, rewriting, viewing
+from flambeau.tensor import launches, levels, rewriting, tape, viewing
 from flambeau.tensor.launches import LaunchCache
 from flambeau.tensor.levels import Below, Level
-from flambeau.tensor.meta import Meta, meta_of
+from flambeau.tensor.meta import Meta, TensorBase, meta_of
 from flambeau.tensor.overriding import disabled_torch_function
 from flambeau.tensor.tensor import Tensor
 
@@ -213,6 +213,47 @@ class VmapLevel(Level):
         return tuple(dims), values
 
     def compute(self, call: Call, flat: Sequence) -> list:
+        key: list = []
+        values: list = []
+        deep = False
+        for arg in flat:
+            if arg.__class__ is Batched and arg._level is self:
+                key.append(arg._bdim)
+                arg = arg._value
+            else:
+                key.append(None)
+            values.append(arg)
+            if isinstance(arg, TensorBase):
+                key.append(arg._meta)
+                if arg._level is not None or arg._tangents or arg._base is not None and (
+                        arg._base._tangents):
+                    deep = True
+            else:
+                key.append(arg.__class__)
+        if deep:
+            return self._compute(call, flat)
+        ready = call.__dict__.setdefault("ready", {}).get((self.size, *key))
+        if ready is None:
+            if len(call.ready) > LaunchCache.LIMIT:
+                call.ready.clear()
+            dims = tuple(key[::2])
+            if _fallback(call) or all(dim is None for dim in dims):
+                return self._compute(call, flat)
+            batched = BatchedCall.of(call, dims, self.size)
+            launch = tape.launch_of(batched, values)
+            ready = call.ready[self.size, *key] = launch, [0 if f else None for f in batched.flags]
+        launch, places = ready
+        results = tape.run_launch(launch, values)
+        wrap = self.wrap
+        outs = [wrap(r, place) for r, place in zip(results, places)]  # noqa: B905
+        if mode() & 3 == RECORD:
+            wanted = self._wanted(flat)
+            if True in wanted:
+                levels.attach(call, flat, outs, wanted)
+        return outs
+
+    def _compute(self, call: Call, flat: Sequence) -> list:
+        """`compute` whatever the values are, by way of the levels below."""
         dims, values = self._taken_apart(flat)
         with Below(self):
             if all(dim is None for dim in dims):
@@ -254,7 +295,7 @@ class VmapLevel(Level):
         size, stride = (self.size, *size), (meta.strides[base._bdim], *stride)
         key = meta, size, stride, offset
         structure = [("input", 0), ("static", size), ("static", stride), ("static", offset)]
-        return levels.call_of(record, key, structure, [(tuple(meta.shape), meta.dtype)])
+        return levels.call_of(record, key, structure, (meta,))
 
     def _link(self, call: Call, base: Any, views: Sequence) -> None:
         """The history of views; as `viewing.make_view` does it."""
@@ -326,8 +367,7 @@ def _history(target: Any, source: Any, source_wanted: bool) -> rewriting.History
     """What copying `source` over `target` does on the tape."""
     record = REGISTRY["copy"]
     metas = target._meta, source._meta
-    call = levels.call_of(record, metas, [("input", 0), ("input", 1), ("static", False)],
-                          [(tuple(m.shape), m.dtype) for m in metas])
+    call = levels.call_of(record, metas, [("input", 0), ("input", 1), ("static", False)], metas)
     stand_in = levels.recorded(call, (target, source), (target,))
     return rewriting.History(stand_in, (target, source), target, (target._rg, source_wanted))
 

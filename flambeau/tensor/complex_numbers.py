@@ -34,8 +34,8 @@ def complex_(real: Any, imag: Any, *, out: Any = None) -> Any:
     """The complex tensor real + i * imag of two float tensors of one dtype."""
     made = ops._complex(real, imag)
     if out is not None and out.dtype is not made.dtype:
-        raise RuntimeError(f"Expected object of scalar type {made.dtype.scalar_name} but got scalar "
-                           f"type {out.dtype.scalar_name} for argument 'out'")
+        raise RuntimeError(f"Expected object of scalar type {made.dtype.scalar_name} but got "
+                           f"scalar type {out.dtype.scalar_name} for argument 'out'")
     return made if out is None else out.resize_(made.shape).copy_(made)
 
 

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau.autograd.graph import Node, node_type
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
 from flambeau.runtime import memory
@@ -21,7 +22,8 @@ from flambeau.tensor.meta import Meta
 from flambeau.tensor.overriding import disabled_torch_function
 from flambeau.tensor.tensor import Tensor
 
-__all__ = ["Composed", "ComposedMeta", "composed_meta", "unsupported", "write_back"]
+__all__ = ["Composed", "ComposedMeta", "PartsNode", "composed_meta", "link", "unsupported",
+           "write_back"]
 
 
 class ComposedMeta(Meta):
@@ -62,6 +64,25 @@ def unsupported(name: str, backend: str, advice: str) -> NotImplementedError:
     return NotImplementedError(
         f"Could not run 'aten::{name}' with arguments from the '{backend}' backend: there is no "
         f"rule for it. {advice}")
+
+
+# ---------------------------------------------------------------------- histories
+class PartsNode(Node):
+    """Stands between a composed tensor and the dense tensor that carries its numbers: the gradient
+    of one is made of the other's by a rule (pattern, gradient) -> gradient."""
+
+    __slots__ = ("pattern", "rule")
+
+    def apply(self, grads: list) -> tuple:
+        return (self.rule(self.pattern, grads[0]),)
+
+
+def link(made: Any, edge: Any, name: str, pattern: Any, rule: Callable) -> Any:
+    """Give `made` a history: what `edge` leads to, through a node of this name."""
+    node = node_type(name, PartsNode)((edge,), (made._meta,))
+    node.pattern, node.rule = pattern, rule
+    made._grad_fn, made._rg = node, True
+    return made
 
 
 class Composed(Tensor):

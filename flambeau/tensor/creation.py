@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -147,37 +148,47 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
 def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_grad: bool
                ) -> Tensor:
     """A tensor of another layout, without elements: all of them are zero."""
-    from flambeau.tensor.sparse.construct import sparse_zeros
+    construct = importlib.import_module("flambeau.tensor.sparse.construct")  # at the first use
+    return construct.sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad)
 
-    return sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad)
 
-
-def zeros(*size: Any, out: Any = None, **options: Any) -> Tensor:
+def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+          device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+          **extra: Any) -> Tensor:
     """A tensor of zeros."""
-    return _filled("zeros", size, 0, out, options)
+    if size and dtype is None and out is None and layout is None and device is None and not extra:
+        made = _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), 0)
+        return made.requires_grad_() if requires_grad else made
+    return _filled("zeros", size, 0, out, dtype, layout, device, requires_grad, extra)
 
 
-def ones(*size: Any, out: Any = None, **options: Any) -> Tensor:
+def ones(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+         device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+         **extra: Any) -> Tensor:
     """A tensor of ones."""
-    return _filled("ones", size, 1, out, options)
+    if size and dtype is None and out is None and layout is None and device is None and not extra:
+        made = _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), 1)
+        return made.requires_grad_() if requires_grad else made
+    return _filled("ones", size, 1, out, dtype, layout, device, requires_grad, extra)
 
 
-def _filled(name: str, size: Sequence, value: float, out: Any, options: dict) -> Tensor:
-    if size and not options and out is None:
-        return _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), value)
-    _known(name, options)
-    if not size and "size" not in options:
+def _filled(name: str, size: Sequence, value: float, out: Any, dtype: Any, layout: Any,
+            device: Any, requires_grad: bool, extra: dict) -> Tensor:
+    _known(name, extra)
+    if not size and "size" not in extra:
         raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
-    wants = options.pop("requires_grad", False)
-    if "size" in options:
-        size = (options.pop("size"),)
-    made = empty(*size, out=out, **options)
-    return _finish(_filled_new(made, value) if out is None else ops.fill_(made, value), wants)
+    if "size" in extra:
+        size = (extra.pop("size"),)
+    made = empty(*size, out=out, dtype=dtype, layout=layout, device=device, **extra)
+    filled = _filled_new(made, value) if out is None else ops.fill_(made, value)
+    return _finish(filled, requires_grad)
 
 
 def _filled_new(made: Tensor, value: Any) -> Tensor:
     """`made`, new, with its first content: that is no write that anything could have missed."""
     if not made._meta.strided:
+        if made.is_nested:
+            return ops.fill(made, value)
         if value == 0:
             return made
         raise NotImplementedError(f"full(...) is not implemented for sparse layout {made.layout!r}"
@@ -196,7 +207,7 @@ _fills = dispatch.FUNCTIONS["fill"].warm
 
 def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
          layout: Any = None, device: Any = None, requires_grad: bool = False,
-         names: Any = None) -> Tensor:
+         pin_memory: bool = False, names: Any = None) -> Tensor:
     """A tensor in which every element is `fill_value`, whose kind gives the dtype."""
     if dtype is None and out is None:
         if isinstance(fill_value, TensorBase):
@@ -249,20 +260,31 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
     return _finish(launches.fresh(meta_of(dtype, shape, strides)), requires_grad)
 
 
-def zeros_like(input: Tensor, **options: Any) -> Tensor:
+def zeros_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DType | None = None,
+               layout: Any = None, device: Any = None, pin_memory: bool = False,
+               requires_grad: bool = False) -> Tensor:
     """Zeros with the shape and dtype of `input`."""
-    return full_like(input, 0, **options)
+    made = empty_like(input, dtype=dtype, layout=layout, device=device,
+                      memory_format=memory_format)
+    return _finish(_filled_new(made, 0), requires_grad)
 
 
-def ones_like(input: Tensor, **options: Any) -> Tensor:
+def ones_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DType | None = None,
+              layout: Any = None, device: Any = None, pin_memory: bool = False,
+              requires_grad: bool = False) -> Tensor:
     """Ones with the shape and dtype of `input`."""
-    return full_like(input, 1, **options)
+    made = empty_like(input, dtype=dtype, layout=layout, device=device,
+                      memory_format=memory_format)
+    return _finish(_filled_new(made, 1), requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, *, requires_grad: bool = False,
-              **options: Any) -> Tensor:
+def full_like(input: Tensor, fill_value: Any, *, memory_format: Any = preserve_format,
+              dtype: DType | None = None, layout: Any = None, device: Any = None,
+              pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """A constant tensor with the shape and dtype of `input`."""
-    return _finish(_filled_new(empty_like(input, **options), fill_value), requires_grad)
+    made = empty_like(input, dtype=dtype, layout=layout, device=device,
+                      memory_format=memory_format)
+    return _finish(_filled_new(made, fill_value), requires_grad)
 
 
 def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None,
@@ -306,7 +328,7 @@ def _number(value: Any) -> Any:
 
 def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
            dtype: DType | None = None, layout: Any = None, device: Any = None,
-           requires_grad: bool = False) -> Tensor:
+           pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... up to but without `end`."""
     if end is None:
         start, end = 0, start
@@ -334,47 +356,74 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
     return _finish(made, requires_grad)
 
 
-def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Tensor:
+def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
+           dtype: DType | None = None, layout: Any = None, device: Any = None,
+           pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """Like `arange`, but including `end` (deprecated in PyTorch)."""
     import warnings
 
     warnings.warn("torch.range is deprecated and will be removed in a future release because its "
                   "behavior is inconsistent with Python's range builtin. Instead, use "
                   "torch.arange, which produces values in [start, end).", UserWarning, stacklevel=2)
-    dtype = options.pop("dtype", None) or dtypes_default()
+    if end is None:
+        start, end = 0, start
+    dtype = checked(dtype, device, layout) or dtypes_default()
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and larger bound inconsistent with step sign")
     count = math.floor((end - start) / step) + 1
-    return ops._arange(float(start), float(step), count, dtype)
+    made = ops._arange(float(start), float(step), count, dtype)
+    return out.resize_(made.shape).copy_(made) if out is not None else _finish(made, requires_grad)
 
 
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
-             layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+             layout: Any = None, device: Any = None, pin_memory: bool = False,
+             requires_grad: bool = False) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included."""
     steps = index_of(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
-    made = ops._linspace(float(_number(start)), float(_number(end)), steps, dtype)
+    start, end = _number(start), _number(end)
+    whole = isinstance(start, complex) or isinstance(end, complex)
+    dtype = checked(dtype, device, layout) or (
+        dtypes_default().to_complex() if whole else dtypes_default() if out is None else out.dtype)
+    if dtype.is_complex:
+        made = _complex_linspace(complex(start), complex(end), steps, dtype)
+    else:
+        made = ops._linspace(float(start), float(end), steps, dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)
 
 
+def _complex_linspace(start: complex, end: complex, steps: int, dtype: DType) -> Tensor:
+    """Both parts go evenly."""
+    parts = (ops._linspace(first, last, steps, dtype.to_real()) for first, last in
+             ((start.real, end.real), (start.imag, end.imag)))
+    return ops._complex(*parts)
+
+
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any = None,
              dtype: DType | None = None, layout: Any = None, device: Any = None,
-             requires_grad: bool = False) -> Tensor:
+             pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """base to the power of `linspace(start, end, steps)`; with an integer dtype, start and end are
     rounded towards zero first."""
-    dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
     start, end = _number(start), _number(end)
+    whole = isinstance(start, complex) or isinstance(end, complex)
+    dtype = checked(dtype, device, layout) or (
+        dtypes_default().to_complex() if whole else dtypes_default() if out is None else out.dtype)
     if dtype.is_integral:
         start, end = int(start), int(end)
-    exponents = linspace(start, end, steps, dtype=dtypes.float64)
-    made = ops.pow(full((), float(base), dtype=dtypes.float64), exponents).to(dtype)
+    wide = dtypes.complex128 if dtype.is_complex else dtypes.float64
+    exponents = linspace(start, end, steps, dtype=wide)
+    made = ops.pow(full((), base, dtype=wide), exponents).to(dtype)
     return _finish(made, requires_grad) if out is None else out.resize_(made.shape).copy_(made)
 
 
 def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,
-        layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        layout: Any = None, device: Any = None, pin_memory: bool = False,
+        requires_grad: bool = False) -> Tensor:
     """A matrix with ones on the diagonal."""
     if n < 0 or (m is not None and m < 0):
         name, wrong = ("n", n) if n < 0 else ("m", m)
@@ -394,13 +443,15 @@ def _triangle_indices(row: int, col: int, offset: int, dtype: Any, lower: bool) 
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
-                 device: Any = None, layout: Any = None) -> Tensor:
+                 layout: Any = None, device: Any = None, pin_memory: bool = False,
+                 requires_grad: bool = False) -> Tensor:
     """The (2, n) indices of the lower triangle."""
     return _triangle_indices(row, col, offset, checked(dtype, device), True)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
-                 device: Any = None, layout: Any = None) -> Tensor:
+                 layout: Any = None, device: Any = None, pin_memory: bool = False,
+                 requires_grad: bool = False) -> Tensor:
     """The (2, n) indices of the upper triangle."""
     return _triangle_indices(row, col, offset, checked(dtype, device), False)
 

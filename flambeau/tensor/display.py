@@ -222,6 +222,7 @@ def join_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
 
 
 def autograd_suffixes(requires_grad: bool, grad_fn: str | None) -> list[str]:
+    """What the text of a tensor says about its history."""
     if grad_fn is not None:
         return [f"grad_fn=<{grad_fn}>"]
     return ["requires_grad=True"] if requires_grad else []

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import as_device
-from flambeau.core.dtypes import DType
-from flambeau.tensor import creation, interop
+from flambeau.tensor import creation
 from flambeau.tensor.functions import ops
 
-__all__ = ["apply_", "map_", "map2_", "fill_diagonal_", "hash_tensor", "from_file", "to_dlpack",
+__all__ = ["apply_", "map_", "map2_", "fill_diagonal_", "hash_tensor", "to_dlpack",
            "is_inference", "dim_order", "is_set_to",
            "is_pinned", "attach"]
 
@@ -117,25 +114,6 @@ def hash_tensor(input: Any, dim: Any = (), *, keepdim: bool = False, mode: int =
 
 
 # ---------------------------------------------------------------------- memory
-def from_file(filename: str, shared: bool | None = None, size: int = 0, *,
-              dtype: DType | None = None, layout: Any = None, device: Any = None,
-              pin_memory: bool = False) -> Any:
-    """A vector of `size` elements on the memory of a file.
-
-    Args:
-        shared: writes go to the file, which is made or lengthened if need be; else they stay with
-            this tensor.
-    """
-    dtype = creation.checked(dtype, device, layout) or creation.dtypes_default()
-    if shared:
-        with open(filename, "ab") as file:
-            file.truncate(max(file.tell(), size * dtype.itemsize))
-    if not size:
-        return creation.empty(0, dtype=dtype)
-    mapped = np.memmap(filename, np.uint8, "r+" if shared else "c", shape=size * dtype.itemsize)
-    return interop.from_numpy(mapped.view(np.ndarray)).view(dtype)
-
-
 def to_dlpack(tensor: Any) -> Any:
     """A DLPack capsule of the tensor, which shares its memory; for `from_dlpack`."""
     need_tensor("to_dlpack", "tensor", tensor)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["Layout", "MemoryFormat", "strided", "jagged", "sparse_coo", "sparse_csr",
-           "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format", "legacy_contiguous_format",
-           "preserve_format", "channels_last", "channels_last_3d", "is_channels_last",
-           "channels_last_strides"]
+           "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format",
+           "legacy_contiguous_format", "preserve_format", "channels_last", "channels_last_3d",
+           "is_channels_last", "channels_last_strides"]
 
 
 class _Constant:

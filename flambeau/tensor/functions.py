@@ -18,7 +18,7 @@ FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "n
             "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
             "diagonals", "search", "histogram", "quantize", "polynomials",
             "bessel", "linalg", "scaling", "sparse", "fft",
-            "windows", "spectrogram",
+            "windows", "spectrogram", "incomplete_gamma",
             "gamma_draws")
 """The modules of flambeau.ops that define ops."""
 

@@ -76,38 +76,54 @@ def from_storage(storage: Any, dtype: DType, shape: Sequence[int], strides: Sequ
                     meta_of(dtype, shape, strides))
 
 
-def from_numpy(array: np.ndarray) -> Any:
+def from_numpy(ndarray: np.ndarray) -> Any:
     """A tensor on the array's memory: each sees what is written to the other.
 
     Raises:
-        TypeError: not an array, or a dtype that no tensor has.
+        TypeError: not an ndarray, or a dtype that no tensor has.
         ValueError: strides that no tensor can have.
     """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    dtype = dtypes.by_numpy(array.dtype)
-    if not array.dtype.isnative:
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    dtype = dtypes.by_numpy(ndarray.dtype)
+    if not ndarray.dtype.isnative:
         raise ValueError("given numpy array has byte order different from the native byte order. "
                          "Conversion between byte orders is currently not supported.")
-    if any(stride < 0 for stride in array.strides):
+    if any(stride < 0 for stride in ndarray.strides):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors "
                          "with negative strides are not currently supported. (You can probably "
                          "work around this by making a copy of your array  with array.copy().) ")
-    if any(stride % array.itemsize for stride in array.strides):
+    if any(stride % ndarray.itemsize for stride in ndarray.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
                          "the numpy array to reallocate the memory.")
-    launches.share(array)
-    strides = tuple(stride // array.itemsize for stride in array.strides)
-    span = required_span(array.shape, strides) * array.itemsize
-    storage = memory.foreign(array.ctypes.data, span, array)
-    return new_view(storage, storage.ptr, meta_of(dtype, array.shape, strides))
+    launches.share(ndarray)
+    strides = tuple(stride // ndarray.itemsize for stride in ndarray.strides)
+    span = required_span(ndarray.shape, strides) * ndarray.itemsize
+    storage = memory.foreign(ndarray.ctypes.data, span, ndarray)
+    return new_view(storage, storage.ptr, meta_of(dtype, ndarray.shape, strides))
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy in a dtype with which NumPy counts, if its own is none (bfloat16 and
+    complex32)."""
+    if array.dtype == dtypes.complex32.numpy:
+        made = np.empty(array.shape, np.complex64)
+        made.real, made.imag = array["re"], array["im"]
+        return made
+    return array.astype(np.float64) if array.dtype == dtypes.bfloat16.numpy else array
 
 
 def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
     """A new tensor with the array's elements converted to `dtype`."""
     tensor = fresh(contiguous_meta(dtype, array.shape))
+    made = array_of(tensor, new=True)
+    if array.dtype == dtypes.complex32.numpy:
+        array = plain(array)
     with np.errstate(all="ignore"):
-        array_of(tensor, new=True)[...] = array
+        if dtype is dtypes.complex32:
+            made["re"], made["im"] = array.real, array.imag
+        else:
+            made[...] = array
     if launches.late.observers:
         launches.late.observers[-1].given(tensor)
     return tensor
@@ -303,7 +319,7 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
     kind = _CTYPES.get(meta.dtype.name)
     if kind is not None:
         return kind.from_address(tensor._ptr).value
-    value = array_of(tensor).reshape(())[()]
+    value = plain(array_of(tensor)).reshape(())[()]
     return float(value) if meta.dtype.kind == "f" else value.item()
 
 

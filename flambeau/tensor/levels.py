@@ -17,7 +17,7 @@ from flambeau.autograd.grad_mode import LEVELS, RECORD, mode, set_bits
 from flambeau.ops.derive import Call, OpCall
 from flambeau.tensor import launches, tape, viewing
 from flambeau.tensor.launches import Launch, LaunchCache
-from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.overriding import ACTIVE
 
 __all__ = ["Below", "Level", "Recorded", "active", "assign", "call_of", "concerned", "current",
@@ -127,25 +127,27 @@ def run(call: Call, flat: Sequence) -> list:
     return level.compute(call, flat)
 
 
-def concerned(bound: Sequence) -> bool:
-    """Does a level of this thread concern one of the arguments, or of the lists among them?"""
-    flat: list = []
+def concerned(bound: Sequence) -> Level | None:
+    """The innermost level that concerns one of the arguments, or of the lists among them."""
     for arg in bound:
-        if isinstance(arg, (list, tuple)):
-            flat += arg
-        else:
-            flat.append(arg)
-    return top(flat) is not None
+        if arg.__class__ is tuple or arg.__class__ is list:
+            flat: list = []
+            for item in bound:
+                flat += item if item.__class__ is tuple or item.__class__ is list else (item,)
+            return top(flat)
+    return top(bound)
 
 
 _calls = LaunchCache()
 
 
-def call_of(record: Any, key: tuple, structure: Sequence, avals: Sequence) -> OpCall:
+def call_of(record: Any, key: tuple, structure: Sequence, flat: Sequence) -> OpCall:
     """The call of an op for one key of dispatch: always the same object, which what is derived from
-    it hangs on."""
+    it hangs on. `flat`: the tensors (or layouts) and numbers that it is for."""
     found = _calls.get((record, key))
     if found is None:
+        metas = [getattr(a, "_meta", a) for a in flat]
+        avals = [(tuple(m.shape), m.dtype) if isinstance(m, Meta) else m.__class__ for m in metas]
         found = _calls[record, key] = OpCall(record, structure, avals)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.autograd.grad_mode import is_recording
+from flambeau.autograd.grad_mode import LEVELS, is_recording, mode
 from flambeau.core.arguments import need_tensor
 from flambeau.core.shapes import broadcast_shapes
 from flambeau.tensor import dispatch
@@ -78,8 +78,9 @@ def adjoint(x: Any) -> Any:
 
 
 def differentiated(*xs: Any) -> bool:
-    """Will somebody ask for a gradient with respect to one of these?"""
-    return is_recording() and any(isinstance(x, TensorBase) and x.requires_grad for x in xs)
+    """May somebody ask for a gradient with respect to one of these, or for tangents?"""
+    return bool(mode() & LEVELS) or is_recording() and any(
+        isinstance(x, TensorBase) and x.requires_grad for x in xs)
 
 
 def named(name: str, fields: tuple[str, ...], values: Sequence[Any], out: Any = None) -> Any:
@@ -96,7 +97,7 @@ def written(name: str, value: Any, out: Any) -> Any:
     if out is None:
         return value
     need_tensor(name, "out", out)
-    if differentiated(value, out):
+    if is_recording() and (value.requires_grad or out.requires_grad):
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic "
                            "differentiation, but one of the arguments requires grad.")
     dispatch.check_castable(value.dtype, out.dtype)

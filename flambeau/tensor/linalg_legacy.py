@@ -58,11 +58,12 @@ def lu(A: Any, pivot: bool = True, get_infos: bool = False, out: Any = None) -> 
     """(LU, pivots), and info if `get_infos`: `torch.lu`, whose newer name is `linalg.lu_factor`."""
     need_matrices("torch.lu", A)
     need_pivot("linalg.lu_factor", pivot)
-    found = tuple(ops._lu_factor(A))
-    found = found if get_infos else found[:2]
+    found = ops._lu_factor(A)
+    if get_infos:
+        return named("_lu_with_info", ("LU", "pivots", "info"), found, out)
     if out is None:
-        return found
-    return tuple(written("torch.lu", x, o) for x, o in zip(found, out, strict=True))
+        return tuple(found)[:2]
+    return tuple(written("torch.lu", x, o) for x, o in zip(found, out, strict=False))
 
 
 def lu_solve(b: Any, LU_data: Any, LU_pivots: Any, *, out: Any = None) -> Any:

@@ -14,6 +14,7 @@ from flambeau.tensor import (
     histograms,
     indexing,
     linalg_legacy,
+    memory_methods,
     norms,
     overloads,
     random,
@@ -179,7 +180,7 @@ def _attach_overloads() -> None:
     for name in ("std", "var", "flatten", "allclose", "equal", "ravel", "tensor_split",
                  "is_nonzero"):
         setattr(Tensor, name, getattr(overloads, name))
-    Tensor.norm = norms.norm
+    Tensor.norm = norms.norm_method
     Tensor.max, Tensor.min = overloads.max_, overloads.min_
     Tensor.nonzero, Tensor.masked_select = compress.nonzero, compress.masked_select
     Tensor.argwhere = compress.argwhere
@@ -187,6 +188,8 @@ def _attach_overloads() -> None:
     Tensor.index_put, Tensor.index_put_ = indexing.index_put, indexing.index_put_
     for name in sorting.__all__:
         setattr(Tensor, name, getattr(sorting, name))
+    Tensor.unique = sorting.unique_method
+    Tensor.unique_consecutive = sorting.unique_consecutive_method
     for name in ("bincount", "histc", "histogram"):
         setattr(Tensor, name, getattr(histograms, name))
     for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
@@ -202,7 +205,8 @@ def _attach_conversions() -> None:
     table = {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
              "bfloat16": dtypes.bfloat16, "int": dtypes.int32, "long": dtypes.int64,
              "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
-             "cfloat": dtypes.complex64, "cdouble": dtypes.complex128}
+             "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
+             "chalf": dtypes.complex32}
     for name, dtype in table.items():
         setattr(Tensor, name, _conversion(name, dtype))
 
@@ -219,6 +223,17 @@ def _conversion(name: str, dtype: dtypes.DType) -> Any:
 def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
     """self where condition, other elsewhere."""
     return ops.where(condition, self, other)
+
+
+def _split(self: Tensor, split_size: Any, dim: int = 0) -> tuple:
+    """Pieces of `split_size` (the last one may be smaller), or of each size of a list, along
+    `dim`."""
+    return ops.split(self, split_size, dim)
+
+
+def _swapaxes(self: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Swap two dimensions."""
+    return ops.transpose(self, axis0, axis1)
 
 
 def _unflatten(self: Tensor, dim: int, sizes: Any) -> Tensor:
@@ -255,5 +270,7 @@ _attach_operators()
 _attach_overloads()
 _attach_conversions()
 shape_methods.attach(Tensor)
+memory_methods.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
+Tensor.split, Tensor.swapaxes = _split, _swapaxes
 ops.reshape = overloads.reshape

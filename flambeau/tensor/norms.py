@@ -25,6 +25,12 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out
     return ops.vector_norm(input, order, dim, keepdim, dtype=dtype, out=out)
 
 
+def norm_method(self: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False,
+                dtype: Any = None) -> Any:
+    """The norm of order p over dim, as `torch.norm`."""
+    return norm(self, p, dim, keepdim, dtype=dtype)
+
+
 def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
          dtype: Any = None) -> Any:
     """The norm of order `ord` over dim: of vectors (one dimension, or all elements if neither ord

@@ -201,12 +201,12 @@ def broadcast_tensors(*tensors: Any) -> tuple:
     return tuple(ops.expand(t, shape) for t in many)
 
 
-def result_type(tensor1: Any, tensor2: Any) -> dtypes.DType:
+def result_type(tensor: Any, other: Any) -> dtypes.DType:
     """The dtype that an operation on both gives."""
     from flambeau.ops.record import combine_categories, dtypes_default
 
     groups: list = [None, None, None]
-    for value in (tensor1, tensor2):
+    for value in (tensor, other):
         if isinstance(value, TensorBase):
             place, dtype = (0 if value.ndim else 1), value.dtype
         else:
@@ -269,9 +269,23 @@ def ravel(input: Any) -> Any:
     return reshape(input, (-1,))
 
 
-def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
-    """Cut at given positions, or into a number of nearly equal parts."""
+def tensor_split(input: Any, sections: Any = None, dim: int = 0, *, indices: Any = None,
+                 tensor_indices_or_sections: Any = None) -> tuple:
+    """Cut into a number of nearly equal parts (`sections`), or at given positions (`indices`);
+    either may be given first."""
     need_tensor("tensor_split", "input", input)
+    given = [x for x in (sections, indices, tensor_indices_or_sections) if x is not None]
+    if len(given) != 1:
+        raise TypeError("tensor_split(): expected either 'sections' or 'indices', got "
+                        f"{len(given)} of them")
+    indices_or_sections = given[0]
+    if isinstance(indices_or_sections, TensorBase):
+        if indices_or_sections.dtype is not dtypes.int64 or indices_or_sections.ndim > 1:
+            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a "
+                               "zero-dimensional or one-dimensional tensor of dtype long, but got "
+                               f"{indices_or_sections.ndim} dims and "
+                               f"{indices_or_sections.dtype!r}")
+        indices_or_sections = indices_or_sections.tolist()
     if not input.ndim:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a "
                            "tensor with 0 dims")
@@ -290,28 +304,32 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
 def new_factory(name: str):
     """`tensor.new_zeros(...)` and the like: dtype from the tensor."""
 
-    def make(self: Any, *size: Any, dtype: Any = None, **options: Any) -> Any:
+    def make(self: Any, *size: Any, dtype: Any = None, layout: Any = None, device: Any = None,
+             pin_memory: bool = False, requires_grad: bool = False, **options: Any) -> Any:
         if self._level is not None:
             size = (options.pop("size"),) if "size" in options else size
             room = launches.late.room_like(self, dtype or self.dtype, creation.sizes(size))
             return room if name == "empty" else ops.fill_(room, 0 if name == "zeros" else 1)
-        return getattr(creation, name)(*size, dtype=dtype or self.dtype, **options)
+        return getattr(creation, name)(*size, dtype=dtype or self.dtype, layout=layout,
+                                       device=device, requires_grad=requires_grad, **options)
 
     make.__name__ = f"new_{name}"
     make.__doc__ = f"`torch.{name}` with this tensor's dtype."
     return make
 
 
-def new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Any:
+def new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, layout: Any = None,
+             device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
     """`torch.full` with this tensor's dtype."""
     if self._level is not None:
         return ops.fill_(launches.late.room_like(self, dtype or self.dtype, tuple(size)),
                          fill_value)
-    return creation.full(size, fill_value, dtype=dtype or self.dtype, **options)
+    return creation.full(size, fill_value, dtype=dtype or self.dtype, layout=layout, device=device,
+                         requires_grad=requires_grad)
 
 
 def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None,
-               requires_grad: bool = False) -> Any:
+               requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """`torch.tensor` with this tensor's dtype."""
     made = interop.from_data(data, dtype or self.dtype)
     return made.requires_grad_() if requires_grad else made

@@ -16,6 +16,7 @@ from flambeau.core.shapes import broadcast_shapes
 from flambeau.runtime.generator import Generator, default_generator
 from flambeau.tensor import creation, dispatch, interop, launches
 from flambeau.tensor.fills import dense_meta, fill, plain_sizes, refill, renew
+from flambeau.tensor.formats import preserve_format
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.tensor import Tensor
@@ -171,43 +172,52 @@ def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
 
 
 # ---------------------------------------------------------------------- factories
-def rand(*size: Any, generator: Any = None, dtype: DType | None = None, requires_grad: bool = False,
-         **options: Any) -> Tensor:
+def rand(*size: Any, generator: Any = None, out: Any = None, dtype: DType | None = None,
+         layout: Any = None, device: Any = None, pin_memory: bool = False,
+         requires_grad: bool = False, **extra: Any) -> Tensor:
     """Numbers drawn uniformly from [0, 1)."""
     key = ("rand", plain_sizes(size), dtype)
-    if not options and not requires_grad and (made := renew(key, generator)) is not None:
+    plain = out is None and layout is None and not extra
+    if plain and device is None and not requires_grad and (
+            (made := renew(key, generator)) is not None):
         return made
-    creation._known("rand", options, ("generator",))
-    key = key if key[1] is not None and not options else None
-    made = room(creation.empty(*_sizes(size, options), dtype=dtype, **options))
-    if made.dtype.is_complex:
+    creation._known("rand", extra, ("generator",))
+    key = key if key[1] is not None and plain else None
+    made = room(creation.empty(*_sizes(size, extra), out=out, dtype=dtype, layout=layout,
+                               device=device, **extra))
+    if made.dtype.is_complex or out is not None:
         return creation._finish(uniform_(made, generator=generator), requires_grad)
     _needs_float("rand", made)
     return creation._finish(fill(made, "uniform", (0.0, 1.0), generator, key), requires_grad)
 
 
-def randn(*size: Any, generator: Any = None, dtype: DType | None = None,
-          requires_grad: bool = False, **options: Any) -> Tensor:
+def randn(*size: Any, generator: Any = None, out: Any = None, dtype: DType | None = None,
+          layout: Any = None, device: Any = None, pin_memory: bool = False,
+          requires_grad: bool = False, **extra: Any) -> Tensor:
     """Numbers drawn from the standard normal distribution."""
     key = ("randn", plain_sizes(size), dtype)
-    if not options and not requires_grad and (made := renew(key, generator)) is not None:
+    plain = out is None and layout is None and not extra
+    if plain and device is None and not requires_grad and (
+            (made := renew(key, generator)) is not None):
         return made
-    creation._known("randn", options, ("generator",))
-    key = key if key[1] is not None and not options else None
-    made = room(creation.empty(*_sizes(size, options), dtype=dtype, **options))
-    if made.dtype.is_complex:
+    creation._known("randn", extra, ("generator",))
+    key = key if key[1] is not None and plain else None
+    made = room(creation.empty(*_sizes(size, extra), out=out, dtype=dtype, layout=layout,
+                               device=device, **extra))
+    if made.dtype.is_complex or out is not None:
         return creation._finish(normal_(made, generator=generator), requires_grad)
     _needs_float("randn", made)
     kind = normal_kind(made.numel())
     return creation._finish(fill(made, kind, (0.0, 1.0), generator, key), requires_grad)
 
 
-def _sizes(size: Sequence, options: dict) -> Sequence:
-    return (options.pop("size"),) if "size" in options else size
+def _sizes(size: Sequence, extra: dict) -> Sequence:
+    return (extra.pop("size"),) if "size" in extra else size
 
 
 def randint(low: Any, high: Any = None, size: Any = None, *, generator: Any = None,
-            dtype: DType | None = None, requires_grad: bool = False, **options: Any) -> Tensor:
+            out: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+            pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """Integers drawn from [low, high), or from [0, low): `randint([low,] high, size)`."""
     if size is None and high is not None and not isinstance(high, int):
         low, high, size = 0, low, high
@@ -215,59 +225,80 @@ def randint(low: Any, high: Any = None, size: Any = None, *, generator: Any = No
         low, high = 0, low
     shape = None if size is None else plain_sizes((size,))
     key = None
-    if shape is not None and not options:
+    if shape is not None and out is None and layout is None and device is None:
         key = ("randint", low, low.__class__, high, high.__class__, shape, dtype)
         if not requires_grad and (made := renew(key, generator)) is not None:
             return made
     if size is None or isinstance(size, int):
         raise TypeError("randint(): argument 'size' must be tuple of ints, such as (3,), not "
                         f"{kind_of(size)}")
-    made = room(creation.empty(size, dtype=dtype or dtypes.int64, **options))
+    dtype = dtype or (dtypes.int64 if out is None else None)
+    made = room(creation.empty(size, out=out, dtype=dtype, layout=layout, device=device))
     plan = plan_random(made.dtype, operator.index(low), operator.index(high))
     return creation._finish(fill(made, plan.kind, plan.slots, generator, key), requires_grad)
 
 
 def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: DType | None = None,
-             requires_grad: bool = False, **options: Any) -> Tensor:
+             layout: Any = None, device: Any = None, pin_memory: bool = False,
+             requires_grad: bool = False) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     key = ("randperm", n, n.__class__, dtype)
-    if not options and out is None and not requires_grad and (
+    plain = layout is None and device is None
+    if plain and out is None and not requires_grad and (
             (made := renew(key, generator)) is not None):
         return made
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    made = room(creation.empty(n, dtype=dtype or dtypes.int64, **options))
-    made = creation._finish(fill(made, randperm_kind(n), (), generator,
-                                 None if options else key), requires_grad)
+    made = room(creation.empty(n, dtype=dtype or dtypes.int64, layout=layout, device=device))
+    made = creation._finish(fill(made, randperm_kind(n), (), generator, key if plain else None),
+                            requires_grad)
     return made if out is None else out.resize_(made.shape).copy_(made)
 
 
-def rand_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
+def rand_like(input: Tensor, *, generator: Any = None, memory_format: Any = preserve_format,
+              dtype: DType | None = None, layout: Any = None, device: Any = None,
+              pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """`rand` with the shape and dtype of `input`."""
-    if not options and isinstance(input, TensorBase):
+    if _is_alike(input, memory_format, dtype, layout, device, requires_grad):
         made = renew(("uniform_", input._meta, 0.0, 1.0), generator)
         if made is not None:
             return made
-    wants = options.pop("requires_grad", False)
-    made = room(creation.empty_like(input, **options))
-    return creation._finish(uniform_(made, generator=generator), wants)
+    made = _alike(input, memory_format, dtype, layout, device)
+    return creation._finish(uniform_(made, generator=generator), requires_grad)
 
 
-def randn_like(input: Tensor, *, generator: Any = None, **options: Any) -> Tensor:
+def randn_like(input: Tensor, *, generator: Any = None, memory_format: Any = preserve_format,
+               dtype: DType | None = None, layout: Any = None, device: Any = None,
+               pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
-    if not options and isinstance(input, TensorBase):
+    if _is_alike(input, memory_format, dtype, layout, device, requires_grad):
         made = renew(("normal_", input._meta, 0.0, 1.0), generator)
         if made is not None:
             return made
-    wants = options.pop("requires_grad", False)
-    made = room(creation.empty_like(input, **options))
-    return creation._finish(normal_(made, generator=generator), wants)
+    made = _alike(input, memory_format, dtype, layout, device)
+    return creation._finish(normal_(made, generator=generator), requires_grad)
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:
+def _is_alike(input: Any, memory_format: Any, dtype: Any, layout: Any, device: Any,
+              requires_grad: bool) -> bool:
+    """Does a `..._like` function ask for the very layout of its input?"""
+    return (memory_format is preserve_format and dtype is None and layout is None
+            and device is None and not requires_grad and isinstance(input, TensorBase))
+
+
+def _alike(input: Any, memory_format: Any, dtype: Any, layout: Any, device: Any) -> Tensor:
+    return room(creation.empty_like(input, memory_format=memory_format, dtype=dtype, layout=layout,
+                                    device=device))
+
+
+def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Any = None,
+                 memory_format: Any = preserve_format, dtype: DType | None = None,
+                 layout: Any = None, device: Any = None, pin_memory: bool = False,
+                 requires_grad: bool = False) -> Tensor:
     """`randint` with the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return random_(room(creation.empty_like(input, **options)), low, high)
+    made = _alike(input, memory_format, dtype, layout, device)
+    return creation._finish(random_(made, low, high, generator=generator), requires_grad)
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None, out: Any = None) -> Tensor:
@@ -292,6 +323,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = broadcast_shapes(*(tuple(x.shape) for x in tensors))
     made = normal_(room(creation.empty(shape, dtype=tensors[0].dtype)), generator=generator)
+    if mode() & LEVELS:
+        return made.mul(std).add(mean)
     made.mul_(std).add_(mean)
     return made if out is None else out.resize_(shape).copy_(made)
 
@@ -432,12 +465,21 @@ def generator_state(generator: Generator) -> Tensor:
     return interop.from_numpy(np.frombuffer(generator.state_bytes(), np.uint8).copy())
 
 
-def set_generator_state(generator: Generator, state: Tensor) -> Generator:
-    if not isinstance(state, TensorBase) or state.dtype is not dtypes.uint8:
+def set_generator_state(self: Generator, new_state: Tensor) -> Generator:
+    """Go on where a generator was when its `get_state` gave `new_state`."""
+    if not isinstance(new_state, TensorBase) or new_state.dtype is not dtypes.uint8:
         raise TypeError("RNG state must be a torch.ByteTensor")
-    generator.load_state_bytes(interop.read_bytes(state.contiguous()))
-    return generator
+    self.load_state_bytes(interop.read_bytes(new_state.contiguous()))
+    return self
+
+
+def _adopt(self: Generator, state: Generator) -> Generator:
+    """Go on where the generator `state` is."""
+    self.load_state_bytes(state.state_bytes())
+    return self
 
 
 Generator.get_state = generator_state
 Generator.set_state = set_generator_state
+Generator.graphsafe_get_state = Generator.clone_state
+Generator.graphsafe_set_state = _adopt

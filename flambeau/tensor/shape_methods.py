@@ -42,8 +42,8 @@ def _in_place(name: str, view: Callable) -> Callable:
 def _varying(function: Callable, doc: str | None = None) -> Callable:
     """A method whose last argument is a list of sizes that may also be given one by one."""
 
-    def method(self: Any, *sizes: Any) -> Any:
-        return function(self, shape_of(sizes))
+    def method(self: Any, *dims: Any) -> Any:
+        return function(self, shape_of(dims))
 
     method.__name__ = method.__qualname__ = function.__name__
     method.__doc__ = doc or function.__doc__
@@ -51,10 +51,10 @@ def _varying(function: Callable, doc: str | None = None) -> Callable:
 
 
 def _split_method(function: Callable) -> Callable:
-    def method(self: Any, *sections: Any) -> Any:
-        if len(sections) == 1 and (isinstance(sections[0], int) or not sections):
-            return function(self, sections[0])
-        return function(self, shape_of(sections))
+    def method(self: Any, *indices: Any) -> Any:
+        if len(indices) == 1 and isinstance(indices[0], int):
+            return function(self, indices[0])
+        return function(self, shape_of(indices))
 
     method.__name__ = method.__qualname__ = function.__name__
     method.__doc__ = function.__doc__
@@ -67,10 +67,12 @@ def resize_as_(self: Any, the_template: Any, *, memory_format: Any = None) -> An
     return self.resize_(tuple(the_template.shape))
 
 
-def new_empty_strided(self: Any, size: Any, stride: Any, *, dtype: Any = None,
-                      **options: Any) -> Any:
+def new_empty_strided(self: Any, size: Any, stride: Any, *, dtype: Any = None, layout: Any = None,
+                      device: Any = None, pin_memory: bool = False,
+                      requires_grad: bool = False) -> Any:
     """`torch.empty_strided` with this tensor's dtype."""
-    return creation.empty_strided(size, stride, dtype=dtype or self.dtype, **options)
+    return creation.empty_strided(size, stride, dtype=dtype or self.dtype, layout=layout,
+                                  device=device, requires_grad=requires_grad)
 
 
 def polygamma(self: Any, n: int) -> Any:

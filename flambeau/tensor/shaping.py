@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.core import dtypes, shapes
+from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
-from flambeau.core.shapes import normalize_dim
+from flambeau.core.shapes import Size, normalize_dim, required_span
+from flambeau.core.shapes import broadcast_shapes as joined_shape
 from flambeau.tensor import creation, interop
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -21,7 +22,7 @@ __all__ = [
     "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
     "unsafe_split", "unsafe_split_with_sizes", "as_strided", "as_strided_copy",
     "as_strided_scatter", "view_copy", "view_as_real_copy", "view_as_complex_copy",
-    "split_with_sizes_copy", "detach_copy",
+    "split_with_sizes_copy", "detach_copy", "split_copy", "unbind_copy", "swapaxes",
     "block_diag",
     "cartesian_prod", "combinations", "einsum", "chain_matmul", "repeat_interleave", "gradient",
     "unravel_index", "broadcast_shapes", "constant_pad_nd", "rot90", "sum_to_size",
@@ -39,18 +40,18 @@ def positive(input: Any) -> Any:
     return input
 
 
-def broadcast_shapes(*given: Any) -> shapes.Size:
+def broadcast_shapes(*shapes: Any) -> Size:
     """The common shape of tensors of these shapes.
 
     Raises:
         RuntimeError: they do not broadcast.
     """
-    tuples = [(s,) if isinstance(s, int) else tuple(s) for s in given]
+    tuples = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
     for size in itertools.chain.from_iterable(tuples):
         if size < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension ({size}): "
                                f"({size})")
-    return shapes.Size(shapes.broadcast_shapes(*tuples))
+    return Size(joined_shape(*tuples))
 
 
 def atleast_3d(*tensors: Any) -> Any:
@@ -70,14 +71,14 @@ def _three(tensor: Any) -> Any:
 
 # --------------------------------------------------------------------------- pieces
 def _named_split(name: str, least: int, dim_of: Any, doc: str) -> Any:
-    def split(input: Any, indices_or_sections: Any) -> tuple:
+    def split(input: Any, sections: Any = None, *, indices: Any = None) -> tuple:
         from flambeau.tensor.overloads import tensor_split
 
         if input.ndim < least:
             raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension, "
                                f"but got a tensor with {input.ndim} dimensions!")
         dim = dim_of(input)
-        sections = indices_or_sections
+        sections = indices if sections is None else sections
         if isinstance(sections, int) and (sections == 0 or input.shape[dim] % sections):
             raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but "
                                f"the size of the dimension {input.shape[dim]} is not divisible "
@@ -124,15 +125,34 @@ def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
     return ops.chunk(input, chunks, dim)
 
 
-def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, *,
-                          out: Any = None) -> Any:
-    """Copies of pieces of the given sizes along `dim`."""
-    pieces = ops.split_copy(input, shape_of((split_sizes,)), dim)
+def _written(pieces: tuple, out: Any) -> Any:
+    """The pieces; None if they are written to the tensors `out`."""
     if out is None:
         return pieces
     for target, piece in zip(out, pieces, strict=True):
         target.resize_(piece.shape).copy_(piece)
     return None
+
+
+def split_copy(input: Any, split_size: int, dim: int = 0, *, out: Any = None) -> Any:
+    """Copies of pieces of `split_size` (the last one may be smaller) along `dim`."""
+    return _written(ops.split_copy(input, split_size, dim), out)
+
+
+def unbind_copy(input: Any, dim: int = 0, *, out: Any = None) -> Any:
+    """Copies of the slices of `dim`."""
+    return _written(ops.unbind_copy(input, dim), out)
+
+
+def swapaxes(input: Any, axis0: int, axis1: int) -> Any:
+    """Swap two dimensions."""
+    return ops.transpose(input, axis0, axis1)
+
+
+def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, *,
+                          out: Any = None) -> Any:
+    """Copies of pieces of the given sizes along `dim`."""
+    return _written(ops.split_copy(input, shape_of((split_sizes,)), dim), out)
 
 
 # --------------------------------------------------------------------------- views of memory
@@ -148,7 +168,7 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
         raise RuntimeError(f"Tensor: invalid storage offset {offset}")
     if 0 not in size and len(size) == len(stride) and min((0, *stride)) == 0:
         itemsize, room = input._meta.dtype.itemsize, input._storage.nbytes
-        needed = (offset + shapes.required_span(size, stride)) * itemsize
+        needed = (offset + required_span(size, stride)) * itemsize
         if needed > room:
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
                                f"offset {offset}, and itemsize {itemsize} requiring a storage size "

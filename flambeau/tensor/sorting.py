@@ -103,6 +103,18 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     return _distinct(input, flat, None, _is_new(flat), return_inverse, return_counts, dim)
 
 
+def unique_method(self: Any, sorted: bool = True, return_inverse: bool = False,
+                  return_counts: bool = False, dim: int | None = None) -> Any:
+    """The distinct elements, as `torch.unique`."""
+    return unique(self, sorted, return_inverse, return_counts, dim)
+
+
+def unique_consecutive_method(self: Any, return_inverse: bool = False, return_counts: bool = False,
+                              dim: int | None = None) -> Any:
+    """Each run of equal elements as one, as `torch.unique_consecutive`."""
+    return unique_consecutive(self, return_inverse, return_counts, dim)
+
+
 def _rows(input: Any, dim: int) -> Any:
     moved = input.movedim(dim, 0)
     return moved.reshape(moved.shape[0], -1)

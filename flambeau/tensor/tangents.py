@@ -18,7 +18,8 @@ from flambeau.tensor import launches, levels
 from flambeau.tensor.levels import Below, Level
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["JvpLevel", "dual", "fitting", "tangent_of", "without"]
+__all__ = ["JvpLevel", "dual", "fitting", "set_tangent", "shown", "tangent_of",
+           "without"]
 
 
 class JvpLevel(Level):
@@ -89,6 +90,12 @@ def set_tangent(tensor: Any, level: Level, tangent: Any) -> None:
     if tensor._tangents is None:
         tensor._tangents = {}
     tensor._tangents[level] = tangent
+
+
+def shown(tensor: Any) -> list[str]:
+    """What the text of a tensor says of its tangents at the levels of this thread."""
+    return [f"tangent={tangent!r}" for level in levels.current() if isinstance(level, JvpLevel)
+            and (tangent := tangent_of(tensor, level)) is not None]
 
 
 def _part(base: Any, view: Any, tangent: Any) -> Any:

@@ -270,10 +270,20 @@ def apply_call(call: Any, args: Sequence) -> list:
 
 def run_call(call: Any, args: Sequence) -> list:
     """`apply_call` that no transform sees."""
-    metas = tuple(a._meta if isinstance(a, TensorBase) else type(a) for a in args)
+    return run_launch(launch_of(call, args), args)
+
+
+def launch_of(call: Any, args: Sequence) -> Launch:
+    """A call compiled for the layouts of these arguments."""
+    metas = tuple([a._meta if isinstance(a, TensorBase) else a.__class__ for a in args])
     launch = _call_launches.get((call, metas))
     if launch is None:
         launch = _call_launches[call, metas] = compile_call(call, metas)
+    return launch
+
+
+def run_launch(launch: Launch, args: Sequence) -> list:
+    """The results of a launch, recorded where recording is on."""
     results = launch.run(args)
     if launches.late.observers:
         launches.late.observers[-1].ran(launch, args, results)

@@ -16,10 +16,19 @@ from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.device import CPU, Device, as_device
 from flambeau.core.dtypes import DType
-from flambeau.core.shapes import Size, contiguous_strides
+from flambeau.core.shapes import Size
 from flambeau.core.symbolic import environment, index_of
 from flambeau.runtime import memory
-from flambeau.tensor import dispatch, indexing, interop, launches, overriding, rewriting, tape
+from flambeau.tensor import (
+    dispatch,
+    indexing,
+    interop,
+    launches,
+    overriding,
+    rewriting,
+    tangents,
+    tape,
+)
 from flambeau.tensor.display import tensor_repr
 from flambeau.tensor.formats import (
     channels_last_strides,
@@ -225,11 +234,6 @@ class Tensor(TensorBase):
     def _version(self) -> int:
         return self._storage.version
 
-    def untyped_storage(self) -> Any:
-        """The memory that views share."""
-        launches.share(None)
-        return self._storage
-
     # ------------------------------------------------------------------ autograd
     @property
     def requires_grad(self) -> bool:
@@ -389,8 +393,7 @@ class Tensor(TensorBase):
         """Nested lists of Python numbers (a number for a 0-d tensor)."""
         if dispatch.observers:
             dispatch.observers[-1].read(self)
-        array = interop.array_of(self)
-        return (array.astype(np.float64) if self._meta.dtype is dtypes.bfloat16 else array).tolist()
+        return interop.plain(interop.array_of(self)).tolist()
 
     def __bool__(self) -> bool:
         if self._meta.numel != 1:
@@ -449,10 +452,14 @@ class Tensor(TensorBase):
             dispatch.observers[-1].read(self)
         node = self.grad_fn
         plain = type(self) in dispatch.TENSOR_CLASSES
-        return tensor_repr(interop.array_of(self), self._meta.dtype,
+        array = interop.array_of(self)
+        if self._meta.dtype is dtypes.complex32:
+            array = interop.plain(array)
+        return tensor_repr(array, self._meta.dtype,
                            prefix="tensor(" if plain else f"{type(self).__name__}(",
                            requires_grad=self.requires_grad,
-                           grad_fn=None if node is None else node.name())
+                           grad_fn=None if node is None else node.name(),
+                           suffixes=() if self._tangents is None else tangents.shown(self))
 
     def __format__(self, spec: str) -> str:
         if self._meta.ndim == 0:
@@ -498,9 +505,9 @@ class Tensor(TensorBase):
         if self._rg and not force and grad_mode.is_recording():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
                                "tensor.detach().numpy() instead.")
-        if self._meta.dtype is dtypes.bfloat16:
-            raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no such dtype; convert "
-                            "with .float() first")
+        if self._meta.dtype in (dtypes.bfloat16, dtypes.complex32):
+            raise TypeError(f"Got unsupported ScalarType {self._meta.dtype.scalar_name}: NumPy has "
+                            "no such dtype; convert with .float() or .cfloat() first")
         if dispatch.observers:
             dispatch.observers[-1].read(self)
         array = interop.array_of(self)
@@ -521,8 +528,9 @@ class Tensor(TensorBase):
                    copy: bool | None = None) -> Any:
         if self._rg:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-        if self._meta.dtype is dtypes.bfloat16:
-            raise BufferError("bfloat16 cannot be exported through DLPack yet; use .float()")
+        if self._meta.dtype in (dtypes.bfloat16, dtypes.complex32):
+            raise BufferError(f"{self._meta.dtype.name} cannot be exported through DLPack yet; use "
+                              ".float() or .cfloat()")
         array = interop.array_of(self)
         launches.share(None)
         return array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
@@ -531,9 +539,12 @@ class Tensor(TensorBase):
         return (1, 0)
 
     # ------------------------------------------------------------------ conversion
-    def to(self, *args: Any, dtype: DType | None = None, device: Any = None,
+    def to(self, *args: Any, dtype: DType | None = None, device: Any = None, other: Any = None,
            non_blocking: bool = False, copy: bool = False, memory_format: Any = None) -> Tensor:
         """Convert dtype and device: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
+        if other is not None:
+            need_tensor("to", "other", other)
+            dtype = other.dtype
         if len(args) > 4:
             raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were "
                             "given")
@@ -585,11 +596,6 @@ class Tensor(TensorBase):
         as_device("cuda" if device is None else device)
         return self
 
-    def pin_memory(self, device: Any = None) -> Tensor:
-        """Raises: page-locked memory serves copies to an accelerator, and there is none."""
-        raise RuntimeError("Cannot access accelerator device when none is available. (pin_memory: "
-                           "leave it out on the CPU)")
-
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with its own memory, in the same order unless a memory format is given."""
         copied = ops.clone(self)
@@ -608,21 +614,21 @@ class Tensor(TensorBase):
         return ops._reshape_copy(self, tuple(self._meta.shape))
 
     # ------------------------------------------------------------------ shape, with free arguments
-    def view(self, *shape: Any) -> Tensor:
+    def view(self, *size: Any) -> Tensor:
         """The same elements in another shape (never copies), or reinterpreted as another dtype."""
         if not _ACTIVE:
             try:  # in a shape that it was viewed in before
-                plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
+                plan, = _view_plans[self._meta, tuple(map(_index_of, size))]
             except (KeyError, TypeError, AttributeError):
                 plan = None
             if plan is not None:
                 return make_view(self, plan)
-        if len(shape) == 1 and isinstance(shape[0], DType):
-            return self._reinterpreted(shape[0])
-        if not shape:
+        if len(size) == 1 and isinstance(size[0], DType):
+            return self._reinterpreted(size[0])
+        if not size:
             raise TypeError("view() received an invalid combination of arguments - got (), but "
                             "expected a shape (ints, or a tuple of ints) or a dtype")
-        return ops.view(self, shape_of(shape))
+        return ops.view(self, shape_of(size))
 
     def _reinterpreted(self, dtype: DType) -> Tensor:
         old, meta = self._meta.dtype.itemsize, self._meta
@@ -697,61 +703,23 @@ class Tensor(TensorBase):
         return moved.conj() if name in ("H", "mH") and self.is_complex() else moved
 
     # ------------------------------------------------------------------ in place
-    def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
-        """Copy elements of `src`, broadcast and converted, into this tensor."""
-        if not isinstance(src, Tensor):
+    def copy_(self, other: Any, non_blocking: bool = False) -> Tensor:
+        """Copy elements of `other`, broadcast and converted, into this tensor."""
+        if not isinstance(other, Tensor):
             raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
-                            f"{type(src).__name__}")
-        return ops.copy_(self, src)
-
-    def resize_(self, *sizes: Any) -> Tensor:
-        """Change the shape in place; new elements are uninitialised."""
-        shape = shape_of(sizes)
-        if any(size < 0 for size in shape):
-            raise RuntimeError("Trying to create tensor with negative dimension "
-                               f"{min(shape)}: {list(shape)}")
-        if self._rg:
-            raise RuntimeError("cannot resize variables that require grad")
-        meta = contiguous_meta(self.dtype, shape)
-        offset = self._ptr - self._storage.ptr
-        if offset + meta.nbytes > self._storage.nbytes:
-            if isinstance(self._storage.owner, np.ndarray):
-                raise RuntimeError("Trying to resize storage that is not resizable: it is the "
-                                   "memory of a NumPy array")
-            launches.settle("a tensor's memory grows")
-            larger = memory.allocate(offset + meta.nbytes)
-            old = min(self._storage.nbytes, larger.nbytes)
-            import ctypes
-
-            ctypes.memmove(larger.ptr, self._storage.ptr, old)
-            memory.exchange(self._storage, larger)
-            self._ptr = self._storage.ptr + offset
-        self._meta = meta
-        return self
-
-    def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None,
-             stride: Any = None) -> Tensor:
-        """Take over the memory of another tensor or storage."""
-        if isinstance(source, Tensor) and size is None:
-            self._storage, self._ptr, self._meta = source._storage, source._ptr, source._meta
-            return self
-        storage = source._storage if isinstance(source, Tensor) else source
-        shape = tuple(size)
-        other = interop.from_storage(storage, self.dtype, shape,
-                                     tuple(stride or contiguous_strides(shape)), storage_offset)
-        self._storage, self._ptr, self._meta = other._storage, other._ptr, other._meta
-        return self
+                            f"{type(other).__name__}")
+        return ops.copy_(self, other)
 
     # ------------------------------------------------------------------ indexing
-    def __getitem__(self, index: Any) -> Tensor:
-        if index.__class__ is int and not _ACTIVE:
-            plans = _select_plans.get((self._meta, 0, index))
+    def __getitem__(self, key: Any) -> Tensor:
+        if key.__class__ is int and not _ACTIVE:
+            plans = _select_plans.get((self._meta, 0, key))
             if plans is not None:
                 return make_view(self, plans[0])
-        return indexing.get(self, index)
+        return indexing.get(self, key)
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        indexing.put(self, index, value)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        indexing.put(self, key, value)
 
     # ------------------------------------------------------------------ subclasses
     def as_subclass(self, cls: type) -> Any:

@@ -9,6 +9,7 @@ from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.ops.record import Op
 from flambeau.tensor import dispatch, entering, launches, levels
 from flambeau.tensor import examples as _examples  # noqa: F401 - registers itself
+from flambeau.tensor.launches import LaunchCache
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["operate", "view"]
@@ -17,13 +18,17 @@ __all__ = ["operate", "view"]
 def operate(function: Any, form: str, args: Sequence, outs: Sequence = ()) -> Any:
     """One call in the form "call", "inplace", "mutate" or "out"; NotImplemented if no level
     concerns an argument."""
-    if not levels.concerned((*args, *outs)):
+    level = levels.concerned((*args, *outs) if outs else args)
+    if level is None:
         return NotImplemented
     record = function.record
     if form == "call":
         if record.kind == "view":
             return view(function, args)
-        return _returned(record, _results(record, args))
+        results = _results(record, args, level)
+        if len(results) == 1 and not record.many and not record.returns:
+            return results[0]
+        return dispatch.named_result(record, results) if record.returns else tuple(results)
     if form == "inplace":
         _write(record, args, (args[0],))
         return args[0]
@@ -42,22 +47,27 @@ def view(function: Any, args: Sequence) -> Any:
         return NotImplemented
     record = function.record
     structure = [("input", 0)] + [("static", a) for a in args[1:]]
-    call = levels.call_of(record, (base._meta, *args[1:]), structure, [dispatch.aval(base)])
+    call = levels.call_of(record, (base._meta, *args[1:]), structure, (base,))
     views = levels.run_view(call, base)
     return tuple(views) if record.many else views[0]
 
 
-def _results(record: Op, args: Sequence) -> list:
+_calls = LaunchCache()
+
+
+def _results(record: Op, args: Sequence, level: levels.Level | None) -> list:
     key = dispatch.key_of(record, args)
-    structure, flat = dispatch.flatten(record, args)
-    call = levels.call_of(record, key, structure, [dispatch.aval(a) for a in flat])
-    return levels.run(call, flat)
-
-
-def _returned(record: Op, results: Sequence) -> Any:
-    if record.returns:
-        return dispatch.named_result(record, results)
-    return results[0] if len(results) == 1 and not record.many else tuple(results)
+    known = _calls.get((record, key))
+    if known is None:
+        structure, flat = dispatch.flatten(record, args)
+        call = levels.call_of(record, key, structure, flat)
+        many = any(kind == "inputs" for kind, _ in structure)
+        picked = None if many else [n for n, (kind, _) in enumerate(structure) if kind == "input"]
+        _calls[record, key] = call, picked
+    else:
+        call, picked = known
+        flat = dispatch.flatten(record, args)[1] if picked is None else [args[n] for n in picked]
+    return levels.run(call, flat) if level is None else level.compute(call, flat)
 
 
 def _write(record: Op, args: Sequence, targets: Sequence) -> None:
@@ -67,7 +77,7 @@ def _write(record: Op, args: Sequence, targets: Sequence) -> None:
     if record.name == "copy":
         results = [args[1]]
     else:
-        results = _results(record, _without_targets(args, targets))
+        results = _results(record, _without_targets(args, targets), None)
     for target, result in zip(targets, results, strict=True):
         if not isinstance(result, TensorBase):
             result = launches.late.ops.mul(target.detach(), 0).add(result)

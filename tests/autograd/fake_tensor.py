@@ -12,6 +12,7 @@ from collections import namedtuple
 import numpy as np
 
 from flambeau.autograd import graph, hooks, saved
+from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.core import dtypes, errors
 
@@ -254,5 +255,28 @@ def tensor(data, requires_grad=False):
     return Tensor(np.array(data, dtype=np.float64), requires_grad)
 
 
+class forward:
+    """What the Jacobians ask of the tensor layer."""
+
+    @staticmethod
+    def stacked(rows):
+        return _Stack.apply(*rows)
+
+
+class _Stack(Function):
+    """Tensors of one shape, along a new first dimension."""
+
+    @staticmethod
+    def forward(ctx, *rows):
+        result = make.zeros((len(rows), *rows[0].shape), rows[0].dtype)
+        for index, row in enumerate(rows):
+            result[index] = row
+        return result
+
+    @staticmethod
+    def backward(ctx, grad):
+        return tuple(grad.unbind(0))
+
+
 def install():
-    graph.register_tensor_class(Tensor, make)
+    graph.register_tensor_class(Tensor, make, lambda: forward)

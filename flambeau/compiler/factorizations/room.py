@@ -82,10 +82,11 @@ class Room:
         task: what the kernel is.
         element, real: LLVM types of an element and of a real number.
         parts: real numbers in an element.
+        lanes: of a register, in real numbers.
     """
 
-    def __init__(self, f: Function, task: Task, names: Sequence[str]):
-        self.f, self.task = f, task
+    def __init__(self, f: Function, task: Task, names: Sequence[str], lanes: int):
+        self.f, self.task, self.lanes = f, task, lanes
         self.places = {name: place for place, name in enumerate(names)}
         self.real = task.dtype.to_real().llvm
         self.parts = 2 if task.complex else 1
@@ -196,11 +197,19 @@ class Room:
         with f.loop(0, count) as i:
             f.store(self.get_int(array, i), target, i)
 
-    def take_ints(self, source: Value, count: Value, array: Value) -> None:
-        """int32 elements of an operand as Fortran's integers."""
+    def take_pivots(self, source: Value, count: Value, array: Value, signed: bool = False) -> None:
+        """int32 elements of an operand, numbers of rows (`signed`: with either sign), as Fortran's
+        integers; whatever they are, no row beyond the matrix is named."""
         f = self.f
         with f.loop(0, count) as i:
-            self.put_int(f.cast("sext", f.load("i32", source, i), "i64"), array, i)
+            row = f.cast("sext", f.load("i32", source, i), "i64")
+            if signed:
+                below = f.smax(f.smin(row, -1), f.sub(0, count))
+                above = f.smin(f.smax(row, 1), count)
+                row = f.select(f.cmp("slt", row, 0), below, above)
+            else:
+                row = f.smin(f.smax(row, 1), count)
+            self.put_int(row, array, i)
 
     # ------------------------------------------------------------------ calls
     def int(self, value: Value | int) -> Value:

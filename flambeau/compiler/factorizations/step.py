@@ -135,7 +135,7 @@ def factorization_kernel(task: Task, names: tuple[str, ...], target: Target) -> 
     name = f"factor_{task.routine}_{task.dtype.name}{flags}"
     module = Module(target.attributes)
     f = module.function(name, KERNEL_ARGS)
-    room = Room(f, task, names)
+    room = Room(f, task, names, target.lanes(task.dtype.to_real().itemsize))
     start, stop = room.members()
     with f.loop(start, stop) as member:
         room.member = member

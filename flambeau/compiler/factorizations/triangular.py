@@ -6,6 +6,13 @@ Names of sizes: a matrix has `m` rows and `n` columns, right-hand sides have `k`
 from __future__ import annotations
 
 from flambeau.compiler.factorizations.room import Room, Routine, Task, plain
+from flambeau.compiler.factorizations.small import (
+    LARGEST,
+    either,
+    small_identity,
+    small_lu,
+    small_solve,
+)
 
 __all__ = ["TRIANGULAR"]
 
@@ -101,11 +108,26 @@ def _lu(room: Room) -> None:
 
 def _lu_of_transpose(room: Room) -> None:
     """What systems and determinants need: the rows as they are."""
-    n, target, pivots = room.size("n"), room.result(0), room.region("ipiv")
+    n, target = room.size("n"), room.result(0)
     room.copy(room.source(0), room.rows(0), n, n, target, n)
     with room.info() as info:
-        room.call("getrf", room.int(n), room.int(n), target, room.pitch(n), pivots, info)
-    room.give_ints(pivots, n, room.result(1, "i32"))
+        _factor_rows(room, target, n, room.result(1, "i32"), info)
+
+
+def _factor_rows(room: Room, matrix, n, pivots, info) -> None:
+    """LU of the transpose, in place, and int32 pivots."""
+    def by_lapack() -> None:
+        array = room.region("ipiv")
+        room.call("getrf", room.int(n), room.int(n), matrix, room.pitch(n), array, info)
+        room.give_ints(array, n, pivots)
+
+    if room.task.complex:
+        by_lapack()
+        return
+    with either(room, n) as otherwise:
+        small_lu(room, matrix, n, pivots, info)
+        otherwise()
+        by_lapack()
 
 
 def _system_sizes(shapes) -> dict[str, int]:
@@ -114,11 +136,24 @@ def _system_sizes(shapes) -> dict[str, int]:
 
 def _lu_solve(room: Room) -> None:
     """With the factors of the transpose, A X = B is a system with their transpose."""
-    n, k, b, pivots = room.size("n"), room.size("k"), room.region("b"), room.region("ipiv")
-    room.take_ints(room.source(1, "i32"), n, pivots)
+    n, k, turned = room.size("n"), room.size("k"), room.task.has("transposed")
+    if room.task.complex:
+        _solve_by_lapack(room, n, k, turned)
+        return
+    with either(room, n) as otherwise:
+        target = room.result(0)
+        room.copy(room.source(2), room.rows(2), n, k, target, k)
+        small_solve(room, room.source(0), room.rows(0), n, room.source(1, "i32"), target, k, turned)
+        otherwise()
+        _solve_by_lapack(room, n, k, turned)
+
+
+def _solve_by_lapack(room: Room, n, k, turned: bool) -> None:
+    b, pivots = room.region("b"), room.region("ipiv")
+    room.take_pivots(room.source(1, "i32"), n, pivots)
     room.turn(room.source(2), room.rows(2), n, k, b, n)
-    room.call("getrs", "N" if room.task.has("transposed") else "T", room.int(n), room.int(k),
-              room.source(0), room.pitch(room.rows(0)), pivots, b, room.pitch(n), room.int(0))
+    room.call("getrs", "N" if turned else "T", room.int(n), room.int(k), room.source(0),
+              room.pitch(room.rows(0)), pivots, b, room.pitch(n), room.int(0))
     room.turn(b, n, k, n, room.result(0), k)
 
 
@@ -127,13 +162,29 @@ def _system_work(sizes: dict[str, int]) -> int:
 
 
 def _inverse(room: Room) -> None:
-    f, n, target, pivots = room.f, room.size("n"), room.result(0), room.region("ipiv")
-    room.copy(room.source(0), room.rows(0), n, n, target, n)
+    f, n = room.f, room.size("n")
     with room.info() as info:
-        room.call("getrf", room.int(n), room.int(n), target, room.pitch(n), pivots, info)
-        with f.when(f.cmp("eq", f.load("i32", info), 0)):
-            room.call("getri", room.int(n), target, room.pitch(n), pivots, room.region("work"),
-                      room.int(f.mul(n, BLOCK)), info)
+        if room.task.complex:
+            _invert_by_lapack(room, n, info)
+            return
+        with either(room, n) as otherwise:
+            matrix, pivots, target = room.region("a"), room.region("ipiv"), room.result(0)
+            room.copy(room.source(0), room.rows(0), n, n, matrix, n)
+            small_lu(room, matrix, n, pivots, info)
+            small_identity(room, target, n)
+            with f.when(f.cmp("eq", f.load("i32", info), 0)):
+                small_solve(room, matrix, n, n, pivots, target, n, False)
+            otherwise()
+            _invert_by_lapack(room, n, info)
+
+
+def _invert_by_lapack(room: Room, n, info) -> None:
+    f, target, pivots = room.f, room.result(0), room.region("ipiv")
+    room.copy(room.source(0), room.rows(0), n, n, target, n)
+    room.call("getrf", room.int(n), room.int(n), target, room.pitch(n), pivots, info)
+    with f.when(f.cmp("eq", f.load("i32", info), 0)):
+        room.call("getri", room.int(n), target, room.pitch(n), pivots, room.region("work"),
+                  room.int(f.mul(n, BLOCK)), info)
 
 
 def _permutation_sizes(shapes) -> dict[str, int]:
@@ -169,7 +220,7 @@ def _ldl(room: Room) -> None:
 def _ldl_solve(room: Room) -> None:
     n, k, b, a = room.size("n"), room.size("k"), room.region("b"), room.region("a")
     pivots = room.region("ipiv")
-    room.take_ints(room.source(1, "i32"), n, pivots)
+    room.take_pivots(room.source(1, "i32"), n, pivots, True)
     room.turn(room.source(0), room.rows(0), n, n, a, n)
     room.turn(room.source(2), room.rows(2), n, k, b, n)
     room.call("sytrs", "L", room.int(n), room.int(k), a, room.pitch(n), pivots, b, room.pitch(n),
@@ -244,7 +295,8 @@ def _system_regions(task: Task, sizes: dict[str, int]) -> dict[str, int]:
 
 
 def _inverse_regions(task: Task, sizes: dict[str, int]) -> dict[str, int]:
-    return {"ipiv": sizes["n"] + 1, "work": sizes["n"] * BLOCK}
+    small = min(sizes["n"], LARGEST)
+    return {"ipiv": sizes["n"] + 1, "work": sizes["n"] * BLOCK, "a": small * small}
 
 
 def _ldl_regions(task: Task, sizes: dict[str, int]) -> dict[str, int]:

@@ -31,10 +31,12 @@ from flambeau.compiler.products import split
 from flambeau.compiler.products.blocks import ZERO, prefetch
 from flambeau.compiler.products.gemm import GemmSpec, gemm_spec
 from flambeau.compiler.products.low_packing import (
+    SIZES,
     Engine,
     Operand,
     bit_mask,
     engine_for,
+    has_split,
     pack_panels,
     pack_rows,
 )
@@ -42,7 +44,7 @@ from flambeau.compiler.products.packing import transpose
 from flambeau.compiler.target import Target
 
 __all__ = ["GEMM_LOW_SLOTS", "GemmLowPlan", "GemmLowSpec", "gemm_low_kernel", "gemm_low_plan",
-           "is_swapped", "order", "short_spec"]
+           "is_swapped", "order", "short_spec", "split_spec"]
 
 GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
                   "a_batch", "a_row", "a_col", "b_batch", "b_row", "b_col", "c_batch", "c_row",
@@ -215,6 +217,9 @@ def _define_turn(module: Module, engine: Engine) -> None:
 
 
 # ---------------------------------------------------------------------- what comes next
+_LINE = 64  # bytes
+
+
 @dataclasses.dataclass(frozen=True)
 class _Ahead:
     """Fetches the next part of a strip of A from memory while this one is multiplied: some cache
@@ -222,26 +227,24 @@ class _Ahead:
 
     lines: int  # of memory that a part consists of
     each: int  # of them, that follow one another
+    size: int  # bytes of an element
 
     @classmethod
     def of(cls, engine: Engine, order: str) -> _Ahead:
-        size, length = _BYTES[engine.memory], engine.depth * engine.group
+        size, length = SIZES[engine.memory], engine.depth * engine.group
         rows, run = (engine.height, length) if order == "along" else (length, engine.height)
         each = -(-run * size // _LINE)
-        return cls(rows * each, each)
+        return cls(rows * each, each, size)
 
     def define(self, module: Module) -> None:
-        """Define ahead(src, stride, first, last): lines `first` to `last`, `stride` in bytes."""
+        """Define ahead(src, stride, first, last): lines `first` to `last`, `stride` in elements."""
         f = module.function("ahead", [("ptr", "src"), ("i64", "stride"), ("i64", "first"),
                                       ("i64", "last")], internal=True)
+        stride = f.mul(f.args["stride"], self.size)
         with f.loop(f.args["first"], f.args["last"]) as line:
-            row = f.mul(f.udiv(line, self.each), f.args["stride"])
-            prefetch(f, f.gep(f.args["src"], f.add(row, f.mul(f.urem(line, self.each), _LINE)),
-                              "i8"), near=False)
-
-
-_LINE = 64  # bytes
-_BYTES = {"i8": 1, "i16": 2, "half": 2, "float": 4}
+            place = f.add(f.mul(f.udiv(line, self.each), stride),
+                          f.mul(f.urem(line, self.each), _LINE))
+            prefetch(f, f.gep(f.args["src"], place, "i8"), near=False)
 
 
 # ---------------------------------------------------------------------- the kernel
@@ -264,7 +267,7 @@ class _Kernel:
         if engine.parts > 1:
             split.pack_rows(self.module, "pack_a", engine, spec.a)
             split.pack_panels(self.module, "pack_b", engine, spec.b)
-            split.define_repair(self.module, engine)
+            split.define_repair(self.module, engine, _group(engine))
         else:
             pack_rows(self.module, "pack_a", Operand(engine, "a" in spec.unsigned), spec.a)
             pack_panels(self.module, "pack_b", Operand(engine, "b" in spec.unsigned), spec.b)
@@ -367,7 +370,8 @@ class _Kernel:
                 self.tiles.call(f, count, f.sub(width, j), [
                     self.packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)])
                 end = f.smin(f.add(j, engine.width), width)
-                whole = f.or_(f.cmp("eq", end, width), f.cmp("ne", first, j))
+                full = f.cmp("eq", f.sub(end, first), _group(engine))
+                whole = f.or_(f.cmp("eq", end, width), full)
                 with f.when(f.and_(last, whole)):
                     self._finish(batch, rows, (f.add(j0, first), f.sub(end, first)))
 
@@ -375,11 +379,11 @@ class _Kernel:
         """With the panel at column j of `width`: its share of the part of A that comes next."""
         if self.ahead is None:
             return
-        f, slot, lines = self.f, self.slot, self.ahead.lines
+        f, slot = self.f, self.slot
         stride = slot["a_row" if self.spec.a == "along" else "a_col"]
-        first, last = (f.udiv(f.mul(at, lines), width) for at in (j, f.smin(
-            f.add(j, self.engine.width), width)))
-        f.call("void", "ahead", [part, f.mul(stride, _BYTES[self.engine.memory]), first, last])
+        end = f.smin(f.add(j, self.engine.width), width)
+        share = [f.udiv(f.mul(at, self.ahead.lines), width) for at in (j, end)]
+        f.call("void", "ahead", [part, stride, *share])
 
     def _finish(self, batch: Value, rows: tuple, columns: tuple) -> None:
         """The one place where a rectangle of C, rows x columns, is complete."""
@@ -404,8 +408,9 @@ class _Kernel:
 
 def _group(engine: Engine) -> int:
     """Columns of C that are finished together: as many as loops over a row take at a time, few
-    enough for their sums to stay in the first-level cache."""
-    return 2 * engine.width
+    enough for their sums to stay in the first-level cache; float32 products of parts, which take
+    longer, rather spare their epilogue short loops."""
+    return (2 if engine.parts == 1 else 16) * engine.width
 
 
 def _pitch(engine: Engine) -> int:
@@ -414,16 +419,19 @@ def _pitch(engine: Engine) -> int:
 
 
 # ---------------------------------------------------------------------- planning
-_CACHED = 1 << 20  # bytes of packed B that stay in the second-level cache
+_CACHED = 1 << 20, 3 << 18  # bytes of packed B in the second-level cache: of one part, of several
 _WIDEST = 512  # columns of a block of C
-_TALLEST = 256  # rows of a block of C whose sum is cut
-_LONGEST = 1024, 192  # units of the sum that are packed of B at once: of one part, of several
+_TALLEST = 256, 512  # rows of a block of C whose sum is cut
+_LONGEST = 1024, 128  # units of the sum that are packed of B at once: of one part, of several
 _WORTH = 2e4  # cycles of work below which a second thread costs more than it gives
 
 # Cycles to pack a block of 16 lines x 16 units: copied, interleaved, transposed, both.
-_ROWS_COST = {"along": 25.0, "across": 110.0, "any": 2000.0}
-_PANELS_COST = {"along": 75.0, "across": 40.0, "any": 2000.0}
+# First for elements of one part, then for those of several.
+_ROWS_COST = ({"along": 25.0, "across": 110.0, "any": 2000.0}, {"along": 200.0, "across": 450.0})
+_PANELS_COST = ({"along": 75.0, "across": 40.0, "any": 2000.0}, {"along": 450.0, "across": 400.0})
 _TURN_COST = 75.0
+_START = 1500.0  # for a kernel that takes elements apart
+_MULTIPLY_ADDS = 25.0  # of float32 vectors, a cycle
 
 
 def order(length: int, step: int, lines: int, stride: int) -> str:
@@ -447,12 +455,32 @@ def short_spec(memory: str, a: str, b: str, m: int, n: int, k: int, target: Targ
 def is_swapped(spec: GemmLowSpec, target: Target, m: int, n: int, k: int) -> bool:
     """Whether `spec.transposed()` is the faster way to A (m, k) B (k, n)."""
     engine = engine_for(spec.memory, target)
-    units = -(-k // engine.group) / 16
-    plain = (_padded(engine, m, n) + m / 16 * _ROWS_COST[spec.a]
-             + n / 16 * _PANELS_COST[spec.b]) * units
-    other = (_padded(engine, n, m) + n / 16 * _ROWS_COST[spec.b]
-             + m / 16 * _PANELS_COST[spec.a]) * units
-    return other + _TURN_COST * (m / 16) * (n / 16) < plain
+    return _cost(engine, spec.transposed(), n, m, k) < _cost(engine, spec, m, n, k)
+
+
+def split_spec(a: str, b: str, m: int, n: int, k: int, target: Target) -> GemmLowSpec | None:
+    """The kernel for a float32 product that is faster in bfloat16 parts; None for others.
+
+    `a` and `b` as those of `GemmLowSpec`.
+    """
+    if not has_split(target) or "any" in (a, b):
+        return None
+    engine, spec = engine_for("float", target), GemmLowSpec("float", a, b)
+    cost = min(_cost(engine, spec, m, n, k), _cost(engine, spec.transposed(), n, m, k))
+    return spec if cost + _START < m * n * k / _MULTIPLY_ADDS else None
+
+
+def _cost(engine: Engine, spec: GemmLowSpec, m: int, n: int, k: int) -> float:
+    """Cycles that one core takes for a product."""
+    units = -(-k // (16 * engine.group))
+    turn = _TURN_COST * (m / 16) * (n / 16) if spec.swapped else 0.0
+    return (_padded(engine, m, n) + sum(_packing(engine, spec, m, n))) * units + turn
+
+
+def _packing(engine: Engine, spec: GemmLowSpec, m: int, n: int) -> tuple[float, float]:
+    """Cycles to pack 16 units of all of A and of all of B."""
+    rows, panels = (cost[engine.parts > 1] for cost in (_ROWS_COST, _PANELS_COST))
+    return m / 16 * rows[spec.a], n / 16 * panels[spec.b]
 
 
 def _padded(engine: Engine, m: int, n: int) -> float:
@@ -460,7 +488,9 @@ def _padded(engine: Engine, m: int, n: int) -> float:
     height = min((h for h in engine.rows if h >= m), default=engine.height)
     side = min(engine.width, 16 if engine.kind == "amx" else engine.width)
     cells = -(-m // height) * height * -(-n // side) * side / 256
-    return cells * (16.0 if engine.kind == "amx" else 128.0)
+    if engine.kind != "amx":
+        return cells * 128.0
+    return cells * (16.0 if engine.parts == 1 else 130.0)
 
 
 def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int, k: int,
@@ -469,17 +499,19 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     engine = engine_for(spec.memory, target)
     tiles_m, tiles_n = _grid(engine, spec, batch, m, n, k, threads)
     units = -(-max(k, 1) // engine.group)
-    longest = _LONGEST[engine.parts > 1]
+    several = engine.parts > 1
+    longest = _LONGEST[several]
     block_k = min(units, longest)
     columns = -(-max(n, 1) // (engine.width * tiles_n)) * engine.width
-    widest = max(engine.width, min(_WIDEST, _CACHED // (4 * engine.parts * block_k))
+    widest = max(engine.width, min(_WIDEST, _CACHED[several] // (4 * engine.parts * block_k))
                  // engine.width * engine.width)
     blocks = -(-columns // widest)
     block_n = -(-columns // (blocks * engine.width)) * engine.width
     strips = -(-max(m, 1) // engine.height)
     whole = units <= longest
     pitch = block_n + 16  # no power of two
-    block_m = engine.height * (strips if whole else min(strips, -(-_TALLEST // engine.height)))
+    tallest = strips if whole else min(strips, -(-_TALLEST[several] // engine.height))
+    block_m = engine.height * tallest
     step = 0 if whole else engine.height * pitch
     sums = 0
     if units > engine.depth:
@@ -497,7 +529,7 @@ def _grid(engine: Engine, spec: GemmLowSpec, batch: int, m: int, n: int, k: int,
           threads: int) -> tuple[int, int]:
     """(tiles_m, tiles_n): the cut that packs least."""
     units = -(-max(k, 1) // engine.group) / 16
-    rows, panels = m / 16 * _ROWS_COST[spec.a] * units, n / 16 * _PANELS_COST[spec.b] * units
+    rows, panels = (cost * units for cost in _packing(engine, spec, m, n))
     work = (_padded(engine, m, n) * units + rows + panels) * max(batch, 1)
     want = max(1, min(threads, int(work // _WORTH)))
     cells = -(-want // max(batch, 1))

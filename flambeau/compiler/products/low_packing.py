@@ -17,9 +17,9 @@ from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.products.packing import tile_for, transpose
 from flambeau.compiler.target import Target
 
-__all__ = ["Engine", "engine_for", "has_split", "pack_rows", "pack_panels"]
+__all__ = ["SIZES", "Engine", "engine_for", "has_split", "pack_rows", "pack_panels"]
 
-_SIZES = {"i8": 1, "i16": 2, "half": 2, "float": 4, "i32": 4}
+SIZES = {"i8": 1, "i16": 2, "half": 2, "float": 4, "i32": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Engine:
     @property
     def group(self) -> int:
         """Elements in a unit."""
-        return 4 // _SIZES[self.element]
+        return 4 // SIZES[self.element]
 
     @property
     def height(self) -> int:

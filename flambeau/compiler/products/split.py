@@ -17,7 +17,7 @@ The packed layouts are those of `low_packing.py`, one for each part, one after t
 
 from __future__ import annotations
 
-from flambeau.compiler.emitter import Function, Module, Value, vector
+from flambeau.compiler.emitter import Function, Module, Value, lanes_of, vector
 from flambeau.compiler.products.blocks import prefetch
 from flambeau.compiler.products.low_packing import Engine, bit_mask
 from flambeau.compiler.products.packing import transpose
@@ -25,7 +25,7 @@ from flambeau.compiler.products.packing import transpose
 __all__ = ["PARTS", "define_repair", "pack_rows", "pack_panels"]
 
 PARTS = 3
-_AHEAD, _BEYOND = 8, 64  # lines and elements after those that are packed, which memory is asked for
+_AHEAD, _BEYOND = 8, 64  # lines, and elements, ahead of what is packed: asked of memory
 _UPPER = 0xFFFF0000 - (1 << 32)
 _BLOCK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"), ("i64", "count"),
                ("i64", "depth"))
@@ -110,17 +110,23 @@ def _rows_block(module: Module, name: str, engine: Engine, layer: int) -> str:
     f = module.function(name, _BLOCK_ARGS, internal=True)
     lanes = engine.lanes
     type_ = vector(lanes, "float")
-    mask, line = bit_mask(f, lanes, f.args["count"]), f.args["src"]
+    turned = f.array("float", engine.group * lanes * lanes)  # row by row: LLVM is slow on long code
+    mask = bit_mask(f, lanes, f.args["count"])
     none = f.const(0, vector(lanes, "i1"))
-    lines = []
-    for k in range(engine.group * lanes):
-        live = f.cmp("sgt", f.args["depth"], k)
-        lines.append(f.masked_load(type_, line, f.select(live, mask, none)))
-        line = f.gep(line, f.select(live, f.args["stride"], 0), "float")
-    halves = [transpose(f, lines[at:at + lanes], 4) for at in (0, lanes)]
-    for row, pair in enumerate(zip(*halves, strict=True)):
-        for part, unit in enumerate(_along(f, *pair, lanes)):
-            f.store(unit, f.args["dst"], part * layer + row * engine.pitch)
+    with f.loop(0, engine.group * lanes, lanes) as k0:
+        lines = []
+        for k in range(lanes):
+            at = f.add(k0, k)
+            live = f.cmp("sgt", f.args["depth"], at)
+            line = f.gep(f.args["src"], f.select(live, f.mul(at, f.args["stride"]), 0), "float")
+            lines.append(f.masked_load(type_, line, f.select(live, mask, none)))
+        for row, line in enumerate(transpose(f, lines, 4)):
+            f.store(line, f.gep(turned, f.add(k0, row * engine.group * lanes), "float"))
+    with f.loop(0, lanes) as row:
+        source = f.gep(turned, f.mul(row, engine.group * lanes), "float")
+        place = f.gep(f.args["dst"], f.mul(row, engine.pitch), "i32")
+        for part, unit in enumerate(_along(f, *_load_pair(f, engine, source, None), lanes)):
+            f.store(unit, place, part * layer)
     return name
 
 
@@ -182,17 +188,22 @@ def _panels_block(module: Module, name: str, engine: Engine) -> str:
     where there are fewer lines, the last one again."""
     f = module.function(name, _BLOCK_ARGS, internal=True)
     lanes, layer = engine.lanes, engine.depth * engine.width
+    units = f.array("i32", PARTS * lanes * lanes)  # line by line: LLVM is slow on long code
     mask = bit_mask(f, engine.group * lanes, f.args["depth"])
-    line, lines = f.args["src"], []
-    for lane in range(lanes):
+    last = f.sub(f.args["count"], 1)
+    with f.loop(0, lanes) as lane:
+        line = f.gep(f.args["src"], f.mul(f.smin(lane, last), f.args["stride"]), "float")
         for at in (0, lanes):
             prefetch(f, f.gep(line, _BEYOND + at, "float"), near=False)
-        lines.append(_along(f, *_load_pair(f, engine, line, mask), lanes))
-        more = f.cmp("sgt", f.args["count"], lane + 1)
-        line = f.gep(line, f.select(more, f.args["stride"], 0), "float")
-    for part, units in enumerate(zip(*lines, strict=True)):
-        for lane, unit in enumerate(transpose(f, list(units), 4)):
-            f.store(unit, f.args["dst"], part * layer + lane * engine.width)
+        place = f.gep(units, f.mul(lane, lanes), "i32")
+        for part, unit in enumerate(_along(f, *_load_pair(f, engine, line, mask), lanes)):
+            f.store(unit, place, part * lanes * lanes)
+    with f.loop(0, PARTS) as part:
+        source = f.gep(units, f.mul(part, lanes * lanes), "i32")
+        place = f.gep(f.args["dst"], f.mul(part, layer), "i32")
+        lines = [f.load(engine.units, source, lane * lanes) for lane in range(lanes)]
+        for lane, line in enumerate(transpose(f, lines, 4)):
+            f.store(line, place, lane * engine.width)
     return name
 
 
@@ -200,29 +211,37 @@ def _panels_block(module: Module, name: str, engine: Engine) -> str:
 _LOOK = 64  # steps of a sum between looks at whether it is NaN already
 
 
-def define_repair(module: Module, engine: Engine) -> None:
+def define_repair(module: Module, engine: Engine, width: int) -> None:
     """Define repair(sums, pitch, rows, columns, k, a, a_row, a_col, b, b_row, b_col): take the sums
-    that are NaN again, in float32, one after the other along k."""
+    that are NaN again, in float32, one after the other along k. Of each row `width` sums exist."""
     f = module.function("repair", [
         ("ptr", "sums"), ("i64", "pitch"), ("i64", "rows"), ("i64", "columns"), ("i64", "k"),
         ("ptr", "a"), ("i64", "a_row"), ("i64", "a_col"),
         ("ptr", "b"), ("i64", "b_row"), ("i64", "b_col")], internal=True)
-    a, lanes = f.args, engine.lanes
-    again = _define_sum(module)
-    with f.loop(0, a["rows"]) as i, f.loop(0, a["columns"], lanes) as j:
-        line = f.gep(a["sums"], f.add(f.mul(i, a["pitch"]), j), "float")
-        mask = bit_mask(f, lanes, f.sub(a["columns"], j))
-        values = f.masked_load(vector(lanes, "float"), line, mask)
-        wrong = f.cast("bitcast", f.cmp("uno", values, values), f"i{lanes}")
-        with f.when(f.cmp("ne", wrong, 0)), \
-                f.loop(j, f.smin(f.add(j, lanes), a["columns"])) as column:
-            place = f.gep(line, f.sub(column, j), "float")
-            value = f.load("float", place)
-            with f.when(f.cmp("uno", value, value)):
-                row = f.gep(a["a"], f.mul(i, a["a_row"]), "float")
-                other = f.gep(a["b"], f.mul(column, a["b_col"]), "float")
-                f.store(f.call("float", again, [row, a["a_col"], other, a["b_row"], a["k"]]),
-                        place)
+    a, again = f.args, _define_sum(module)
+    suspect = _suspect(f, vector(engine.lanes, "float"), width)
+    with f.when(suspect), f.loop(0, a["rows"]) as i, f.loop(0, a["columns"]) as j:
+        place = f.gep(a["sums"], f.add(f.mul(i, a["pitch"]), j), "float")
+        value = f.load("float", place)
+        with f.when(f.cmp("uno", value, value)):
+            row = f.gep(a["a"], f.mul(i, a["a_row"]), "float")
+            other = f.gep(a["b"], f.mul(j, a["b_col"]), "float")
+            f.store(f.call("float", again, [row, a["a_col"], other, a["b_row"], a["k"]]), place)
+
+
+def _suspect(f: Function, type_: str, width: int) -> Value:
+    """Whether a sum may be NaN: whether any is not finite, or anything behind the last column."""
+    lanes = lanes_of(type_)
+    zero = f.const(0, type_)
+    totals = [f.var(type_, 0) for _ in range(0, width, lanes)]
+    with f.loop(0, f.args["rows"]) as i:
+        line = f.gep(f.args["sums"], f.mul(i, f.args["pitch"]), "float")
+        for number, total in enumerate(totals):
+            total.set(f.fma(f.load(type_, line, number * lanes), zero, total.get()))
+    total = totals[0].get()
+    for other in totals[1:]:
+        total = f.fadd(total, other.get())
+    return f.cmp("ne", f.cast("bitcast", f.cmp("uno", total, total), f"i{lanes}"), 0)
 
 
 def _define_sum(module: Module) -> str:

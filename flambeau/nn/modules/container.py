@@ -41,12 +41,12 @@ class _ModuleSequence(Module):
     def _key(self, index: Any) -> str:
         return list(self._modules)[_position(index, len(self))]
 
-    def __setitem__(self, index: Any, module: Module) -> None:
-        setattr(self, self._key(index), module)
+    def __setitem__(self, idx: Any, module: Module) -> None:
+        setattr(self, self._key(idx), module)
 
-    def __delitem__(self, index: Any) -> None:
+    def __delitem__(self, idx: Any) -> None:
         keys = list(self._modules)
-        for key in keys[index] if isinstance(index, slice) else [self._key(index)]:
+        for key in keys[idx] if isinstance(idx, slice) else [self._key(idx)]:
             delattr(self, key)
         self._renumber(self._modules.values())
 
@@ -82,10 +82,10 @@ class Sequential(_ModuleSequence):
             for index, module in enumerate(args):
                 self.add_module(str(index), module)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.__class__(OrderedDict(list(self._modules.items())[index]))
-        return self._modules[self._key(index)]
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, slice):
+            return self.__class__(OrderedDict(list(self._modules.items())[idx]))
+        return self._modules[self._key(idx)]
 
     def forward(self, input: Any) -> Any:
         for module in self._modules.values():
@@ -160,10 +160,10 @@ class ModuleList(_ModuleSequence):
         if modules is not None:
             self.extend(modules)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.__class__(list(self._modules.values())[index])
-        return self._modules[self._key(index)]
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, slice):
+            return self.__class__(list(self._modules.values())[idx])
+        return self._modules[self._key(idx)]
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
@@ -311,18 +311,18 @@ class ParameterList(Module):
         if values is not None:
             self.extend(values)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, slice):
             made = self.__class__()
-            for position in range(*index.indices(len(self))):
+            for position in range(*idx.indices(len(self))):
                 made.append(self[position])
             return made
-        return getattr(self, str(_position(index, len(self))))
+        return getattr(self, str(_position(idx, len(self))))
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(value, Tensor) and not isinstance(value, Parameter):
-            value = Parameter(value)
-        setattr(self, str(_position(index, len(self))), value)
+    def __setitem__(self, idx: Any, param: Any) -> None:
+        if isinstance(param, Tensor) and not isinstance(param, Parameter):
+            param = Parameter(param)
+        setattr(self, str(_position(idx, len(self))), param)
 
     def __len__(self) -> int:
         return self._size
@@ -330,8 +330,8 @@ class ParameterList(Module):
     def __iter__(self) -> Iterator[Any]:
         return iter(self[index] for index in range(len(self)))
 
-    def __iadd__(self, values: Iterable[Any]) -> ParameterList:
-        return self.extend(values)
+    def __iadd__(self, parameters: Iterable[Any]) -> ParameterList:
+        return self.extend(parameters)
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.isdigit()]

@@ -11,6 +11,7 @@ from flambeau.ops.primitives.bits import *  # noqa: F403
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
 from flambeau.ops.primitives.fourier import *  # noqa: F403
+from flambeau.ops.primitives.gamma import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.pooling import *  # noqa: F403
 from flambeau.ops.primitives.resampling import *  # noqa: F403

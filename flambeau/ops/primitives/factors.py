@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Primitive, Value
+from flambeau.ops.primitives.structure import expand, reshape
 
 __all__ = ["FACTOR", "Form", "factor", "factor_rule", "is_paired", "paired"]
 
@@ -183,6 +184,15 @@ def factor_vjp(node, g):
     results = results_of(node)
     results[number] = node
     return rule(node, results, [g if place == number else None for place in range(len(results))])
+
+
+@FACTOR.batch
+def factor_batch(node, inputs, flags, size):
+    """The examples are one more dimension of the batch."""
+    form, number = node.attrs
+    many = [x if flag else expand(reshape(x, (1, *x.shape)), (size, *x.shape))
+            for x, flag in zip(inputs, flags, strict=True)]
+    return FACTOR(*many, attrs=(dataclasses.replace(form, lead=form.lead + 1), number))
 
 
 def paired(form: Form) -> Form:

@@ -12,3 +12,9 @@ methods.py      methods of Tensor that are about sparse tensors
 Rules compute with operations of the table on indices and values, so derivatives of every order
 follow. The gradient of a sparse tensor is always sparse, with its pattern.
 """
+
+from flambeau.tensor.sparse import rules
+
+__all__: list[str] = []
+
+del rules

@@ -299,3 +299,5 @@ def empty_sparse(shape: Sequence[int], dtype: DType, layout: Layout, dense: int 
     values = empty((*lead, 0, *block, *shape[len(shape) - dense:]), dtype=dtype)
     return assemble(Compressed(layout, offsets, plain, shape, block), values)
 
+
+SparseTensor.values_at = staticmethod(values_at)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.tensor.sparse import elementwise, products, reductions, shaping
+from flambeau.tensor.sparse.tensor import SparseTensor
 
-__all__ = ["find"]
+__all__: list[str] = []
 
 _NO_VIEW = "reshape is not implemented for sparse tensors"
 _NO_EXPAND = "expand is unsupported for Sparse tensors"
@@ -40,6 +41,5 @@ _CALLS: dict[str, Callable] = {
 _IN_PLACE: dict[str, Callable] = {"add": elementwise.add_inplace, "sub": elementwise.sub_inplace}
 
 
-def find(name: str, form: str) -> Callable | None:
-    """The rule of an op in one of its forms ("call", "inplace", "out", "mutate"), or None."""
-    return (_CALLS if form == "call" else _IN_PLACE if form == "inplace" else {}).get(name)
+SparseTensor.rules["call"] |= _CALLS
+SparseTensor.rules["inplace"] |= _IN_PLACE

@@ -1,4 +1,4 @@
-"""`SparseTensor`, and the two nodes by which histories pass between it and its values.
+"""`SparseTensor`, and how histories pass between it and its values.
 
 A sparse tensor is an ordinary citizen of the graph. Where a rule needs its values, `values_of`
 gives them as a dense tensor whose node turns their gradient into a sparse one; where a rule has
@@ -9,13 +9,12 @@ gradient. Everything between is operations of the table.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from flambeau.autograd import grad_mode
-from flambeau.autograd.graph import Node, node_type
 from flambeau.core.dtypes import int64
 from flambeau.tensor import tape
-from flambeau.tensor.composed import Composed
+from flambeau.tensor.composed import Composed, link
 from flambeau.tensor.formats import sparse_coo, sparse_csr
 from flambeau.tensor.sparse.patterns import Compressed, Coo, Pattern
 
@@ -30,12 +29,16 @@ class SparseTensor(Composed):
     _pattern: Pattern
     _elements: Any
 
+    rules: ClassVar[dict[str, dict[str, Callable]]] = {"call": {}, "inplace": {}}
+    """The functions that compute ops, by form and name; rules.py fills them in."""
+
+    values_at: ClassVar[Callable]
+    """(tensor of any layout, pattern) -> its elements there; convert.py defines it."""
+
     @classmethod
     def rule(cls, name: str, form: str) -> Callable | None:
         """See `Composed.rule`."""
-        from flambeau.tensor.sparse import rules
-
-        return rules.find(name, form)
+        return cls.rules.get(form, {}).get(name)
 
     is_sparse = property(lambda self: self.layout is sparse_coo)
     is_sparse_csr = property(lambda self: self.layout is sparse_csr)
@@ -119,35 +122,14 @@ def _rebuild(layout: Any, shape: tuple, indices: tuple, values: Any, coalesced: 
 
 
 # ---------------------------------------------------------------------- histories
-class _PatternNode(Node):
-    """A node between a sparse tensor and its values."""
-
-    __slots__ = ("pattern",)
-
-
-class _OfValues(_PatternNode):
-    """From a sparse tensor to its values: their gradient becomes a sparse one."""
-
-    __slots__ = ()
-
-    def apply(self, grads: list) -> tuple:
-        return (assemble(self.pattern, grads[0]),)
+_OF_VALUES = "ValuesBackward0"
+_OF_TENSOR = "SparseCooTensorWithDimsAndTensorsBackward0"
+_OF_COMPRESSED = "SparseCompressedTensorBackward0"
 
 
-class _OfTensor(_PatternNode):
-    """From values to a sparse tensor: its gradient, whatever its layout, read at the pattern."""
-
-    __slots__ = ()
-
-    def apply(self, grads: list) -> tuple:
-        from flambeau.tensor.sparse.convert import values_at
-
-        return (values_at(grads[0], self.pattern),)
-
-
-_OF_VALUES = node_type("ValuesBackward0", _OfValues)
-_OF_TENSOR = node_type("SparseCooTensorWithDimsAndTensorsBackward0", _OfTensor)
-_OF_COMPRESSED = node_type("SparseCompressedTensorBackward0", _OfTensor)
+def _read(pattern: Pattern, grad: Any) -> Any:
+    """The gradient of values: the tensor's, whatever its layout, at the pattern."""
+    return SparseTensor.values_at(grad, pattern)
 
 
 def _bare(pattern: Pattern, values: Any) -> SparseTensor:
@@ -163,13 +145,10 @@ def assemble(pattern: Pattern, values: Any) -> SparseTensor:
     if not values._rg:
         return _bare(pattern, values)
     made = _bare(pattern, values.detach())
-    if grad_mode.is_recording():
-        edge = tape.edge_to(values)
-        kind = _OF_TENSOR if pattern.layout is sparse_coo else _OF_COMPRESSED
-        node = kind((edge,), (made._meta,))
-        node.pattern = pattern
-        made._grad_fn, made._rg = node, True
-    return made
+    if not grad_mode.is_recording():
+        return made
+    name = _OF_TENSOR if pattern.layout is sparse_coo else _OF_COMPRESSED
+    return link(made, tape.edge_to(values), name, pattern, _read)
 
 
 def values_of(tensor: SparseTensor) -> Any:
@@ -177,11 +156,7 @@ def values_of(tensor: SparseTensor) -> Any:
     values = tensor._elements
     if not (tensor._rg and grad_mode.is_recording()):
         return values
-    node = _OF_VALUES((tape.edge_of(tensor),), (values._meta,))
-    node.pattern = tensor._pattern
-    alias = tape.alias_of(values)
-    alias._grad_fn, alias._rg = node, True
-    return alias
+    return link(tape.alias_of(values), tape.edge_of(tensor), _OF_VALUES, tensor._pattern, assemble)
 
 
 def same_pattern(a: Pattern, b: Pattern) -> bool:

@@ -1,0 +1,283 @@
+"""Operations on nested tensors.
+
+An op of the table that is elementwise is computed on the numbers of all parts at once. The others
+that are here work on rows (the last dimension) or on whole parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.core.shapes import normalize_dim
+from flambeau.ops.derive import OpCall
+from flambeau.tensor import dispatch
+from flambeau.tensor.composed import write_back
+from flambeau.tensor.creation import arange, full
+from flambeau.tensor.formats import jagged, strided
+from flambeau.tensor.functions import ops
+from flambeau.tensor.launches import is_elementwise
+from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.nested.structure import Structure
+from flambeau.tensor.nested.tensor import NestedTensor, numbers_of, wrap
+
+__all__: list[str] = []
+
+_known: dict[tuple, bool] = {}
+
+
+# ---------------------------------------------------------------------- elementwise
+def _elementwise(function: Any, form: str, args: Sequence) -> Any:
+    record = function.record
+    first = next(a for a in args if isinstance(a, NestedTensor))
+    structure = first._structure
+    plain = [_numbers_for(record.name, a, structure) if isinstance(a, TensorBase) else a
+             for a in args]
+    key = (record.name, dispatch.key_of(record, plain))
+    if key not in _known:
+        _known[key] = _is_elementwise(record, plain, tuple(first._numbers.shape))
+    if not _known[key]:
+        raise NestedTensor.refusal(record.name)
+    result = dispatch.call_op(function, plain)
+    if isinstance(result, tuple):
+        return type(result)(*(wrap(structure, r) for r in result)) if hasattr(
+            result, "_fields") else tuple(wrap(structure, r) for r in result)
+    made = wrap(structure, result)
+    return write_back(args[0], made) if form == "inplace" else made
+
+
+def _is_elementwise(record: Any, args: Sequence, shape: tuple) -> bool:
+    if record.kind == "view":
+        return record.name == "alias"
+    structure, flat = dispatch.flatten(record, args)
+    try:
+        graph = OpCall(record, structure, [dispatch.aval(a) for a in flat]).graph
+    except (RuntimeError, IndexError, ValueError):  # what it takes is not what the parts have
+        return False
+    return is_elementwise(graph) and all(tuple(o.shape) == shape for o in graph.outputs)
+
+
+def _numbers_for(name: str, arg: Any, structure: Structure) -> Any:
+    """An operand as it goes with the numbers of a nested one."""
+    if isinstance(arg, NestedTensor):
+        if not arg._structure.matches(structure):
+            raise RuntimeError(f"cannot call binary pointwise function {name} with inputs of "
+                               f"shapes {structure.shape} and {arg._structure.shape}: their parts "
+                               "have different shapes")
+        return numbers_of(arg)
+    if arg.ndim == 0:
+        return arg
+    if structure.layout is not jagged:
+        raise RuntimeError("Expected both self and other to be nested, but got a nested self and "
+                           "non-nested other; use layout=torch.jagged")
+    rank, at = len(structure.shape), structure.ragged
+    sizes = (1,) * (rank - arg.ndim) + tuple(arg.shape)
+    if len(sizes) > rank or sizes[at] != 1:
+        raise RuntimeError(f"{name}: a dense tensor of shape {list(arg.shape)} does not broadcast "
+                           f"to a nested one of shape {structure.shape}: its ragged dimension "
+                           "must be 1")
+    wide = arg.reshape(sizes)
+    if sizes[0] == 1:
+        return ops.squeeze(wide, 0)
+    if at != 1:
+        raise RuntimeError(f"{name}: broadcasting over parts needs the ragged dimension to be the "
+                           "second one")
+    return ops.index_select(ops.squeeze(wide, 1), 0, structure.rows())
+
+
+# ---------------------------------------------------------------------- rows
+def _rows(name: str, tensor: NestedTensor) -> Any:
+    """The numbers as rows of the last dimension, which must be the same in all parts."""
+    structure = tensor._structure
+    if structure.ragged == len(structure.shape) - 1 or type(structure.shape[-1]) is not int:
+        raise RuntimeError(f"{name}: the last dimension of a nested tensor of size "
+                           f"{structure.shape} is ragged; transpose it, or work on the parts")
+    numbers = numbers_of(tensor)
+    return numbers if structure.layout is jagged else numbers.reshape(-1, structure.shape[-1])
+
+
+def _of_rows(structure: Structure, rows: Any) -> NestedTensor:
+    return wrap(structure, rows if structure.layout is jagged else rows.reshape(-1))
+
+
+def _linear(input: Any, weight: Any, bias: Any = None) -> NestedTensor:
+    if not isinstance(input, NestedTensor):
+        raise NestedTensor.refusal("linear with a nested weight")
+    rows = ops.linear(_rows("linear", input), weight, bias)
+    return _of_rows(input._structure.with_last(weight.shape[0]), rows)
+
+
+def _matmul(input: Any, other: Any) -> NestedTensor:
+    if isinstance(input, NestedTensor) and isinstance(other, NestedTensor):
+        parts = [ops.matmul(a, b) for a, b in zip(input.unbind(), other.unbind(), strict=True)]
+        layout = input._structure.layout
+        same = len({tuple(p.shape[1:]) for p in parts}) == 1
+        ragged = 1 if layout is jagged and same else 0
+        structure = Structure(layout if ragged else strided, [p.shape for p in parts], ragged)
+        return wrap(structure, structure.join(parts))
+    if not isinstance(input, NestedTensor) or other.ndim != 2:
+        raise RuntimeError("matmul: expected a nested tensor and a matrix, or two nested tensors")
+    rows = ops.matmul(_rows("matmul", input), other)
+    return _of_rows(input._structure.with_last(other.shape[1]), rows)
+
+
+def _along_last(name: str) -> Callable:
+    def rule(input: NestedTensor, dim: int, *rest: Any) -> NestedTensor:
+        at = normalize_dim(dim, input.ndim)
+        if at != input.ndim - 1:
+            if at == input._structure.ragged and at == 1:
+                parts = [getattr(ops, name)(part, 0, *rest) for part in input.unbind()]
+                return wrap(input._structure, input._structure.join(parts))
+            raise RuntimeError(f"{name}: a nested tensor of size {input._structure.shape} takes "
+                               f"dim=-1 or the ragged dimension, got {dim}")
+        rows = _rows(name, input)
+        return _of_rows(input._structure, getattr(ops, name)(rows, -1, *rest))
+
+    rule.__name__ = rule.__qualname__ = name
+    return rule
+
+
+def _layer_norm(input: NestedTensor, normalized_shape: Any, *rest: Any) -> NestedTensor:
+    rows = ops.layer_norm(_rows("layer_norm", input), normalized_shape, *rest)
+    return _of_rows(input._structure, rows)
+
+
+# ---------------------------------------------------------------------- reductions
+def _reduction(name: str) -> Callable:
+    def rule(input: NestedTensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+        kwargs = {} if dtype is None else {"dtype": dtype}
+        reduce = getattr(ops, name)
+        if dim is None or dim == ():
+            return reduce(numbers_of(input), **kwargs)
+        dims = dim if isinstance(dim, tuple) else (dim,)
+        at = normalize_dim(dims[0], input.ndim)
+        structure = input._structure
+        if len(dims) > 1 or at == 0:
+            raise RuntimeError(f"{name}(): reducing along the batch dimension but not the ragged "
+                               "dimension is not supported for nested tensors; use one dim above 0")
+        if at == structure.ragged or structure.layout is not jagged and at < input.ndim - 1:
+            parts = [reduce(part, at - 1, keepdim, **kwargs) for part in input.unbind()]
+            return ops.stack(tuple(parts), 0)
+        if at != input.ndim - 1:
+            raise RuntimeError(f"{name}(): a nested tensor is reduced along its ragged or its last "
+                               f"dimension, got dim={dim}")
+        rows = reduce(_rows(name, input), -1, keepdim, **kwargs)
+        return _of_rows(structure.with_last(1 if keepdim else None), rows)
+
+    rule.__name__ = rule.__qualname__ = name
+    return rule
+
+
+def _whole(name: str) -> Callable:
+    def rule(input: NestedTensor, *rest: Any) -> Any:
+        if any(a is not None and a is not False and a != () for a in rest):
+            raise NestedTensor.refusal(f"{name} along a dimension")
+        return getattr(ops, name)(numbers_of(input))
+
+    rule.__name__ = rule.__qualname__ = name
+    return rule
+
+
+# ---------------------------------------------------------------------- parts
+def _unbind(input: NestedTensor, dim: int = 0) -> tuple:
+    if normalize_dim(dim, input.ndim) != 0:
+        raise RuntimeError("unbind(): only supported for NestedTensor on dim=0")
+    return tuple(input._structure.parts(numbers_of(input)))
+
+
+def _select(input: NestedTensor, dim: int, index: int) -> Any:
+    at = normalize_dim(dim, input.ndim)
+    if at:
+        raise NestedTensor.refusal("select along another dimension than the first")
+    count = len(input)
+    if not -count <= index < count:
+        raise IndexError(f"index {index} is out of bounds for dimension 0 with size {count}")
+    return _unbind(input)[index]
+
+
+def _transpose(input: NestedTensor, dim0: int, dim1: int) -> NestedTensor:
+    a, b = normalize_dim(dim0, input.ndim), normalize_dim(dim1, input.ndim)
+    structure = input._structure
+    if a == b:
+        return wrap(structure, numbers_of(input))
+    if 0 in (a, b):
+        raise RuntimeError("transpose(): the batch dimension of a nested tensor cannot change "
+                           "places")
+
+    def turned(sizes: Sequence, shift: int) -> tuple:
+        found = list(sizes)
+        found[a - shift], found[b - shift] = found[b - shift], found[a - shift]
+        return tuple(found)
+
+    shapes = [turned(shape, 1) for shape in structure.shapes]
+    if structure.layout is jagged:
+        ragged = {a: b, b: a}.get(structure.ragged, structure.ragged)
+        made = Structure(jagged, shapes, ragged, structure.offsets, turned(structure.shape, 0))
+        return wrap(made, ops.transpose(numbers_of(input), a - 1, b - 1))
+    made = Structure(structure.layout, shapes, 0, None, turned(structure.shape, 0))
+    return wrap(made, made.join([ops.transpose(p, a - 1, b - 1) for p in _unbind(input)]))
+
+
+def _cat(tensors: Sequence, dim: int = 0) -> NestedTensor:
+    first = tensors[0]
+    if not all(isinstance(t, NestedTensor) for t in tensors):
+        raise RuntimeError("cat(): all tensors must be nested if one is")
+    at = normalize_dim(dim, first.ndim)
+    structure = first._structure
+    if at == 0 or at == structure.ragged or structure.layout is not jagged:
+        raise RuntimeError(f"cat(): not supported for NestedTensor on dim={dim}")
+    joined = ops.cat(tuple(numbers_of(t) for t in tensors), at - 1)
+    size = joined.shape[at - 1]
+    shapes = [(*s[:at - 1], size, *s[at:]) for s in structure.shapes]
+    shape = (*structure.shape[:at], size, *structure.shape[at + 1:])
+    return wrap(Structure(jagged, shapes, structure.ragged, structure.offsets, shape), joined)
+
+
+def _padded(input: NestedTensor, padding: Any, output_size: Any = None) -> Any:
+    structure = input._structure
+    if not structure.shapes:
+        raise RuntimeError("at least one constituent tensor should have non-zero numel")
+    most = [max(column) for column in zip(*structure.shapes, strict=True)]
+    sizes = list(output_size or (len(structure.shapes), *most))
+    if len(sizes) != len(most) + 1 or sizes[0] < len(structure.shapes) or any(
+            a < b for a, b in zip(sizes[1:], most, strict=True)):
+        raise RuntimeError(f"output_size {sizes} must be at least as large as the parts: "
+                           f"{[len(structure.shapes), *most]}")
+    if structure.ragged == 1 and sizes[2:] == most[1:] and sizes[0] == len(structure.shapes):
+        return _padded_rows(input, padding, sizes)
+    parts = []
+    for part in _unbind(input):
+        around = [n for size, have in zip(reversed(sizes[1:]), reversed(part.shape), strict=True)
+                  for n in (0, size - have)]
+        parts.append(ops.pad(part, tuple(around), "constant", float(padding)))
+    empty = full(sizes[1:], padding, dtype=input.dtype)
+    parts += [empty] * (sizes[0] - len(parts))
+    return ops.stack(tuple(parts), 0)
+
+
+def _padded_rows(input: NestedTensor, padding: Any, sizes: Sequence[int]) -> Any:
+    """All parts at once, where only the first dimension differs."""
+    structure, numbers = input._structure, numbers_of(input)
+    rows = structure.rows()
+    place = arange(rows.shape[0]) - structure.offsets[rows] + rows * sizes[1]
+    canvas = full((sizes[0] * sizes[1], *sizes[2:]), padding, dtype=input.dtype)
+    return ops.index_copy(canvas, 0, place, numbers).reshape(tuple(sizes))
+
+
+def _zero(input: NestedTensor) -> NestedTensor:
+    return wrap(input._structure, ops.zero(numbers_of(input)))
+
+
+NestedTensor.elementwise = staticmethod(_elementwise)
+NestedTensor.rules |= {
+    "linear": _linear, "nn.functional.linear": _linear, "matmul": _matmul,
+    "softmax": _along_last("softmax"), "log_softmax": _along_last("log_softmax"),
+    "nn.functional.softmax": _along_last("softmax"), "layer_norm": _layer_norm,
+    "nn.functional.log_softmax": _along_last("log_softmax"),
+    "nn.functional.layer_norm": _layer_norm, "sum": _reduction("sum"), "mean": _reduction("mean"),
+    "unbind": _unbind, "select": _select, "transpose": _transpose, "cat": _cat, "zero": _zero,
+    "to_padded_tensor": _padded,
+    **{name: _whole(name) for name in ("max_all", "min_all", "any", "all", "amax", "amin",
+                                       "argmax", "argmin")},
+}
+

@@ -1,0 +1,229 @@
+"""`NestedTensor`: a structure and the numbers of all parts, which are an ordinary dense tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from flambeau.autograd import grad_mode
+from flambeau.core.shapes import Size
+from flambeau.tensor import indexing, tape
+from flambeau.tensor.composed import Composed, link
+from flambeau.tensor.formats import jagged
+from flambeau.tensor.nested.structure import Structure
+
+__all__ = ["NestedTensor", "numbers_of", "on_numbers", "on_parts", "wrap"]
+
+
+class NestedTensor(Composed):
+    """A batch of tensors of different shapes."""
+
+    backend = "NestedTensorCPU"
+    advice = "Work on the parts (.unbind()), on .values(), or on .to_padded_tensor(0)."
+    _structure: Structure
+    _numbers: Any
+    rules: ClassVar[dict[str, Callable]] = {}
+    """The functions that compute ops, by name; rules.py fills them in."""
+
+    elementwise: ClassVar[Callable]
+    """(function, form, args) -> result of an elementwise op; rules.py defines it."""
+
+    is_nested = property(lambda self: True)
+
+    @classmethod
+    def rule(cls, name: str, form: str) -> Callable | None:
+        """See `Composed.rule`."""
+        return cls.rules.get(name) if form == "call" else None
+
+    @classmethod
+    def operate(cls, function: Any, form: str, args: Sequence, outs: Any = None) -> Any:
+        """See `Composed.operate`. An elementwise op of the table needs no rule."""
+        if cls.rule(function.record.name, "call") is None and form in ("call", "inplace"):
+            return cls.elementwise(function, form, args)
+        return super().operate(function, form, args, outs)
+
+    # ------------------------------------------------------------------ attributes
+    @property
+    def shape(self) -> Size:
+        """The sizes of the dimensions, ragged ones as j1, j2 ...; only in the jagged layout."""
+        if self._structure.layout is not jagged:
+            raise RuntimeError("Internal error: NestedTensorImpl doesn't support sizes. Please "
+                               "file an issue. (A nested tensor of the strided layout has no "
+                               "shape: ask for .size(dim), or look at .unbind().)")
+        return self._meta.shape
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or one size of it."""
+        if dim is None:
+            return self.shape
+        at = indexing.checked_dim(dim, self._meta.ndim)
+        found = self._structure.shape[at]
+        if self._structure.layout is not jagged and type(found) is not int:
+            raise RuntimeError(f"Given dimension {dim} is irregular and does not have a size.")
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """numel * itemsize."""
+        return self._meta.numel * self._meta.dtype.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Raises: the parts have strides."""
+        raise RuntimeError("a nested tensor has no strides; look at those of .unbind() or "
+                           ".values()")
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Are the numbers row-major without gaps?"""
+        return self._numbers.is_contiguous()
+
+    def contiguous(self, memory_format: Any = None) -> NestedTensor:
+        """Itself, with its numbers row-major."""
+        if self.is_contiguous():
+            return self
+        return wrap(self._structure, numbers_of(self).contiguous())
+
+    def offsets(self) -> Any:
+        """Where the parts begin along the ragged dimension, and the end of the last."""
+        self._need_jagged("offsets")
+        return self._structure.offsets
+
+    def lengths(self) -> Any:
+        """None: the parts follow one another without gaps."""
+        self._need_jagged("lengths")
+
+    def _need_jagged(self, name: str) -> None:
+        if self._structure.layout is not jagged:
+            raise AttributeError(f"only nested tensors of layout torch.jagged have {name}()")
+
+    def jagged_values(self) -> Any:
+        """The numbers of all parts; `values()` of a nested tensor."""
+        found = numbers_of(self)
+        return found if found._rg else found.detach()
+
+    @property
+    def _values(self) -> Any:
+        return numbers_of(self)
+
+    @property
+    def _max_seqlen(self) -> int:
+        return max(self._structure.lengths, default=0)
+
+    @property
+    def _min_seqlen(self) -> int:
+        return min(self._structure.lengths, default=0)
+
+    def __len__(self) -> int:
+        return len(self._structure.shapes)
+
+    def __iter__(self) -> Any:
+        return iter(self.unbind())
+
+    def to_padded_tensor(self, padding: Any, output_size: Any = None) -> Any:
+        """A dense tensor with `padding` where parts have no elements."""
+        return self.rules["to_padded_tensor"](self, padding, output_size)
+
+    def to_padded_dense(self, dtype: Any) -> Any:
+        """`to_dense` of a nested tensor."""
+        raise self.refusal("to_dense")
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Raises: the parts can be arrays."""
+        raise RuntimeError(".numpy() is not supported for nested tensors: take the parts, "
+                           "[t.numpy() for t in nt.unbind()]")
+
+    # ------------------------------------------------------------------ parts
+    def _parts_alias(self) -> NestedTensor:
+        return _bare(self._structure, self._numbers)
+
+    def _take_parts(self, other: NestedTensor) -> None:
+        if other._grad_fn is None and other._structure.matches(self._structure) and (
+                other._numbers._meta is self._numbers._meta):
+            self._numbers.copy_(other._numbers)
+            return
+        self._structure, self._numbers, self._meta = (other._structure, other._numbers,
+                                                      other._meta)
+        self._grad_fn, self._rg, self._output_nr = other._grad_fn, other._rg, 0
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        node = self.grad_fn
+        history = f", grad_fn=<{node.name()}>" if node is not None else (
+            ", requires_grad=True" if self._rg else "")
+        if self._structure.layout is jagged:
+            size = ", ".join(map(repr, self._structure.shape))
+            return (f"NestedTensor(size=({size}), offsets={self._structure.offsets!r}{history}, "
+                    "contiguous=True)")
+        parts = [repr(part) for part in self._structure.parts(self._numbers)]
+        text = ",\n".join("\n".join("  " + line for line in part.split("\n")) for part in parts)
+        return f"nested_tensor([\n{text}\n]{history})"
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        structure = self._structure
+        return _rebuild, (structure.layout, structure.shapes, structure.ragged, self._numbers,
+                          self._rg and self._grad_fn is None)
+
+    def __deepcopy__(self, memo: dict) -> NestedTensor:
+        if id(self) not in memo:
+            if not self.is_leaf:
+                raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) "
+                                   "support the deepcopy protocol at the moment; use .detach() "
+                                   "first")
+            made = memo[id(self)] = _bare(self._structure, self._numbers.clone())
+            made._rg = self._rg
+        return memo[id(self)]
+
+
+def _rebuild(layout: Any, shapes: tuple, ragged: int, numbers: Any, requires_grad: bool
+             ) -> NestedTensor:
+    made = _bare(Structure(layout, shapes, ragged), numbers)
+    made._rg = requires_grad
+    return made
+
+
+# ---------------------------------------------------------------------- histories
+def _bare(structure: Structure, numbers: Any) -> NestedTensor:
+    made = object.__new__(NestedTensor)
+    made._adopt(structure.meta(numbers._meta.dtype))
+    made._structure, made._numbers = structure, numbers
+    return made
+
+
+def _read(structure: Structure, grad: Any) -> Any:
+    """The gradient of the numbers."""
+    if isinstance(grad, NestedTensor):
+        return numbers_of(grad)
+    return structure.join([grad[i][tuple(slice(0, n) for n in shape)]
+                           for i, shape in enumerate(structure.shapes)])
+
+
+def wrap(structure: Structure, numbers: Any) -> NestedTensor:
+    """The nested tensor of a structure and numbers; its history is theirs."""
+    if not numbers._rg:
+        return _bare(structure, numbers)
+    made = _bare(structure, numbers.detach())
+    if not grad_mode.is_recording():
+        return made
+    return link(made, tape.edge_to(numbers), "NestedViewFromJaggedBackward0", structure, _read)
+
+
+def numbers_of(tensor: NestedTensor) -> Any:
+    """The numbers of a nested tensor as a dense tensor that continues its history."""
+    numbers = tensor._numbers
+    if not (tensor._rg and grad_mode.is_recording()):
+        return numbers
+    return link(tape.alias_of(numbers), tape.edge_of(tensor), "NestedGetValuesBackward0",
+                tensor._structure, wrap)
+
+
+def on_numbers(function: Callable, tensor: NestedTensor, *args: Any, **kwargs: Any) -> NestedTensor:
+    """A function of single elements, applied to those of all parts."""
+    return wrap(tensor._structure, function(numbers_of(tensor), *args, **kwargs))
+
+
+def on_parts(function: Callable, tensors: Sequence[NestedTensor], **kwargs: Any) -> NestedTensor:
+    """A function of tensors that keeps the ragged dimension of the first, part by part."""
+    structure = tensors[0]._structure
+    results = [function(*parts, **kwargs)
+               for parts in zip(*(t.unbind() for t in tensors), strict=True)]
+    made = Structure(structure.layout, [tuple(r.shape) for r in results], structure.ragged,
+                     structure.offsets)
+    return wrap(made, made.join(results))
