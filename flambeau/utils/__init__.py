@@ -1,8 +1,8 @@
 """Helpers beside the core: tables of hooks, names of types, data loading.
 
 Lives here: `hooks` (removable handles), `naming`, `checkpoint` (activations computed again),
-`tensorboard` (logs) and `data` (datasets, samplers, the loader), each loaded at first use. May not
-live here: anything that computes on tensors.
+`tensorboard` (logs), `benchmark` (timing) and `data` (datasets, samplers, the loader), each loaded
+at first use. May not live here: anything that computes on tensors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["checkpoint", "data", "hooks", "naming", "tensorboard"]
+__all__ = ["benchmark", "checkpoint", "data", "hooks", "naming", "tensorboard"]
 
 
 def __getattr__(name: str) -> ModuleType:
