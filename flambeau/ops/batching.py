@@ -74,6 +74,7 @@ class BatchedCall(Call):
         self.forward, self.dims, self.size = forward, dims, size
         self.name = f"vmap({forward.name})"
         self.record = getattr(forward, "record", None)
+        self.original = getattr(forward, "original", forward)  # as users know it
         self.flags: tuple[bool, ...] = ()
         self.graph  # noqa: B018 - tells the flags
 

@@ -257,7 +257,7 @@ def write_back(target: Any, result: Any) -> Any:
     if type(target) is Tensor or not isinstance(target, Composed):
         return target.copy_(result.to_dense() if isinstance(result, Composed) else result)
     dispatch.check_writable(target, "in-place operation on a composed tensor")
-    if type(result) is not type(target) or tuple(result.shape) != tuple(target.shape):
+    if type(result) is not type(target) or result._meta.shape != target._meta.shape:
         raise RuntimeError(f"the result of layout {result.layout!r} and shape "
                            f"{list(result.shape)} cannot be written to a tensor of layout "
                            f"{target.layout!r} and shape {list(target.shape)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.grad_mode import no_grad
 from flambeau.compiler.random.fills import normal_kind
 from flambeau.core.dtypes import DType
+from flambeau.core.shapes import broadcast_shapes
 from flambeau.tensor import creation, fills, launches, levels, random
 from flambeau.tensor.batched import Batched, VmapLevel
 from flambeau.tensor.levels import Below
@@ -67,7 +68,7 @@ def room(made: Any) -> Any:
     return _made(wanted, made._meta.dtype, tuple(made._meta.shape))
 
 
-def fill(tensor: Any, kind: str, params: tuple, generator: Any) -> Any:
+def fill(tensor: Any, kind: str, params: tuple, generator: Any, given: int = 0) -> Any:
     """Fill a tensor from a stream, as the innermost level of the thread wants it.
 
     Raises:
@@ -77,9 +78,12 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Any) -> Any:
     level = levels.current()[-1]
     if not isinstance(level, VmapLevel):
         with Below(level):
-            return fills.fill(tensor, kind, params, generator)
+            return fills.fill(tensor, kind, params, generator, given=given)
     if level.randomness == "error":
         raise RuntimeError(RANDOM_ERROR)
+    if given:
+        raise RuntimeError("vmap: these random numbers depend on a tensor of parameters and have no "
+                           "rule for batches; draw them outside of vmap")
     inside = tensor.__class__ is Batched and tensor._level is level
     if level.randomness == "different" and not (inside and tensor._bdim is not None):
         raise RuntimeError(UNBATCHED)
@@ -131,6 +135,31 @@ def _examples(tensor: Any, level: VmapLevel) -> Any:
         return tensor._value if tensor._bdim == 0 else tensor._value.movedim(tensor._bdim, 0)
 
 
+def draws(function: Callable, *parameters: Any) -> Any:
+    """Random numbers that depend on parameters element by element, among the levels: `function` of
+    tensors of one shape gives them below."""
+    level = levels.current()[-1]
+    if not isinstance(level, VmapLevel):
+        with Below(level):
+            return function(*parameters)
+    if level.randomness == "error":
+        raise RuntimeError(RANDOM_ERROR)
+    shape = broadcast_shapes(*[tuple(p._meta.shape) for p in parameters])
+    parameters = tuple([p.detach().expand(shape) for p in parameters])
+    rows = [_examples(p, level) for p in parameters]
+    batched = any(row is not None for row in rows)
+    if level.randomness == "same" and batched:
+        raise RuntimeError("vmap: random numbers whose parameters differ between examples cannot "
+                           "be the same for all of them; use randomness='different'")
+    with Below(level):
+        plain = [p._value if p._level is level else p for p in parameters]
+        if level.randomness == "same":
+            return function(*plain)
+        whole = [p.expand(level.size, *p.shape) if row is None else row
+                 for p, row in zip(plain, rows, strict=True)]
+        return level.wrap(function(*whole), 0)
+
+
 def multinomial(weights: Any, count: int, replacement: bool, generator: Any) -> Any:
     """`torch.multinomial` among the levels: the rows of all examples are rows of one call."""
     level = levels.current()[-1]
@@ -167,3 +196,4 @@ def _fill_once(value: Any, bdim: int, kind: str, params: tuple, generator: Any) 
 
 launches.late.room, launches.late.room_like, launches.late.fill = room, room_like, fill
 launches.late.bernoulli_each, launches.late.multinomial = bernoulli_each, multinomial
+launches.late.draws = draws

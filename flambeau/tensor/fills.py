@@ -96,7 +96,7 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Generator | None,
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"expected a torch.Generator, got {type(generator).__name__}")
     if mode() & LEVELS:
-        return late.fill(tensor, kind, params, generator)
+        return late.fill(tensor, kind, params, generator, given)
     generator = generator or default_generator
     meta = dense_meta(tensor._meta)
     target = tensor if meta is tensor._meta else launches.fresh(meta)

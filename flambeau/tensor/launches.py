@@ -92,8 +92,8 @@ class _Late:
         deferred: puts operations off (compile/deferral.py), or None.
         run, operate, view: run a call, a form of an op, or a view, among the transforms of the
             thread (levels.py, transformed.py).
-        room, room_like, fill, bernoulli_each, multinomial: new memory, that for random numbers, and
-            those themselves, for the examples of a vmap (examples.py).
+        room, room_like, fill, bernoulli_each, multinomial, draws: new memory, that for random
+            numbers, and those themselves, for the examples of a vmap (examples.py).
     """
 
     tensor: type = TensorBase
@@ -110,6 +110,7 @@ class _Late:
     fill: Callable = None  # type: ignore[assignment]
     bernoulli_each: Callable = None  # type: ignore[assignment]
     multinomial: Callable = None  # type: ignore[assignment]
+    draws: Callable = None  # type: ignore[assignment]
     ops: Any = None
     observers: list = []
 
@@ -345,16 +346,17 @@ def _compile_runner(pattern: str, results: int, arena: bool, checked: bool) -> C
 def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> None:
     """Turn a kernel's status into an exception in the user's terms."""
     code, value = failure
-    record = getattr(launch.call, "record", None)
+    call = getattr(launch.call, "original", launch.call)
+    record = getattr(call, "record", None)
     if code == 1:
         index = value + BEYOND if value < -BEYOND // 2 else value
         error = (out_of_range if record is None else record.index_error)(
-            index, launch.call, args)
+            index, call, args)
     elif code >= failures.FIRST:
         error = failures.failure(code, value)
     else:
         shapes = [list(a.shape) for a in args if isinstance(a, TensorBase)]
-        error = RuntimeError(f"ZeroDivisionError: {launch.call.name}: integer division or "
+        error = RuntimeError(f"ZeroDivisionError: {call.name}: integer division or "
                              f"remainder by zero (shapes of the arguments: {shapes})")
     note_line(error)
     raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -319,10 +320,12 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     if not tensors:
         made = room(creation.empty(size, **options)) if out is None else out
         return normal_(made, mean, std, generator=generator)
-    if isinstance(std, TensorBase) and std.numel() and std.detach().min().item() < 0:
+    if isinstance(std, TensorBase) and std.numel() and not mode() & LEVELS and std.detach().min().item() < 0:
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = broadcast_shapes(*(tuple(x.shape) for x in tensors))
     made = normal_(room(creation.empty(shape, dtype=tensors[0].dtype)), generator=generator)
+    if mode() & LEVELS:
+        return made.mul(std).add(mean)
     if mode() & LEVELS:
         return made.mul(std).add(mean)
     made.mul_(std).add_(mean)
@@ -333,6 +336,8 @@ def poisson(input: Tensor, generator: Any = None) -> Tensor:
     """How many events happen where `input` many are expected."""
     need_tensor("poisson", "input", input)
     _needs_float("poisson_cpu", input)
+    if mode() & LEVELS:
+        return launches.late.draws(functools.partial(poisson, generator=generator), input)
     rates = input.detach().to(dtypes.float64).contiguous()
     made = creation.empty(tuple(input.shape), dtype=dtypes.float64)
     try:
@@ -353,6 +358,8 @@ def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
     if prob.dtype is not count.dtype:
         raise RuntimeError(f"expected scalar type {count.dtype.scalar_name} but found "
                            f"{prob.dtype.scalar_name}: convert one with .to(dtype)")
+    if mode() & LEVELS:
+        return launches.late.draws(functools.partial(binomial, generator=generator), count, prob)
     shape = broadcast_shapes(tuple(count.shape), tuple(prob.shape))
     trials = ops.stack([ops.expand(x.detach(), shape) for x in (count, prob)], -1)
     made = creation.empty(tuple(trials.shape[:-1]), dtype=dtypes.float64)

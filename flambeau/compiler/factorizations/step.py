@@ -25,6 +25,7 @@ ROUTINES: dict[str, Routine] = TRIANGULAR | SPECTRAL | LEAST_SQUARES | EXPONENTI
 TOGETHER = 128  # size of matrices up to which threads share a batch; LAPACK has threads of its own
 GRAIN = 20000  # work that is worth a chunk
 MAX_CHUNKS = 64
+MEMBER = 300  # work that a member of the batch takes whatever its size
 WORD = 8  # bytes of the longest of Fortran's integers
 
 _library: list[Callable[[str], int]] = []
@@ -45,7 +46,7 @@ def factorization_steps(library, target: Target, threads: int) -> list[tuple[Ste
     task = Task(form.routine, form.dtype, form.flags)
     sizes = routine.sizes([shape for shape, _ in read])
     regions, work_stride = _placed(task, routine.regions(task, sizes))
-    work = max(1, routine.work(sizes))
+    work = routine.work(sizes) + MEMBER
     apart = threads > 1 and max(sizes.values()) <= TOGETHER or not routine.functions(task)
     nchunks = max(1, min(batch, batch * work // GRAIN, MAX_CHUNKS)) if apart else 1
     values = {"batch": batch, "work": Pointer("work", work_stride * threads),

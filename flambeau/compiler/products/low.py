@@ -247,6 +247,16 @@ class _Ahead:
             prefetch(f, f.gep(f.args["src"], place, "i8"), near=False)
 
 
+def _define_claim(module: Module, width: int) -> None:
+    """Define claim(c, stride, rows): ask for the lines of `width` elements of some rows of C, to
+    write to them soon."""
+    f = module.function("claim", [("ptr", "c"), ("i64", "stride"), ("i64", "rows")], internal=True)
+    with f.loop(0, f.args["rows"]) as i:
+        row = f.gep(f.args["c"], f.mul(i, f.args["stride"]), "i32")
+        for at in range(0, 4 * width, _LINE):
+            prefetch(f, f.gep(row, at, "i8"), write=True, near=False)
+
+
 # ---------------------------------------------------------------------- the kernel
 @functools.lru_cache(maxsize=256)
 def gemm_low_kernel(spec: GemmLowSpec, target: Target, epilogue: Epilogue | None = None
@@ -278,6 +288,9 @@ class _Kernel:
             self.ahead.define(self.module)
         if spec.stored:
             _define_store(self.module, engine)
+        self.claims = spec.stored and engine.parts > 1
+        if self.claims:
+            _define_claim(self.module, engine.height if spec.swapped else engine.width)
         if spec.swapped:
             _define_turn(self.module, engine)
         if epilogue:
@@ -362,6 +375,9 @@ class _Kernel:
                                       f.select(more, f.add(k, depth), start))
             with f.loop(0, width, engine.width) as j:
                 self._fetch(following, j, width)
+                if self.claims:
+                    with f.when(last):
+                        self._claim(batch, rows, (f.add(j0, j), f.sub(width, j)))
                 panel = f.gep(panels, f.mul(j, engine.parts * engine.depth), "i32")
                 first = f.and_(j, -_group(engine))
                 old, pitch = f.gep(sums, j, "i32"), slot["pitch"]
@@ -385,6 +401,20 @@ class _Kernel:
         share = [f.udiv(f.mul(at, self.ahead.lines), width) for at in (j, end)]
         f.call("void", "ahead", [part, stride, *share])
 
+    def _claim(self, batch: Value, rows: tuple, columns: tuple) -> None:
+        """Of C, what the tile at (rows, columns) will be stored to."""
+        f, slot = self.f, self.slot
+        (i, count), j = rows, columns[0]
+        if self.spec.swapped:
+            i, count, j = columns[0], f.smin(columns[1], self.engine.width), rows[0]
+        f.call("void", "claim", [self._result(batch, i, j), slot["c_row"], count])
+
+    def _result(self, batch: Value, i: Value, j: Value) -> Value:
+        """Element (i, j) of C as it is stored."""
+        f, slot = self.f, self.slot
+        offset = f.add(f.mul(batch, slot["c_batch"]), f.mul(i, slot["c_row"]))
+        return f.gep(slot["c"], f.add(offset, j), "i32")
+
     def _finish(self, batch: Value, rows: tuple, columns: tuple) -> None:
         """The one place where a rectangle of C, rows x columns, is complete."""
         f, slot, sums = self.f, self.slot, self.finished
@@ -399,8 +429,7 @@ class _Kernel:
             rows, columns = columns, rows
             sums, pitch = self.turned, f.const(self.engine.strip, "i64")
         if self.spec.stored:
-            offset = f.add(f.mul(batch, slot["c_batch"]), f.mul(rows[0], slot["c_row"]))
-            place = f.gep(slot["c"], f.add(offset, columns[0]), "i32")
+            place = self._result(batch, rows[0], columns[0])
             f.call("void", "store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
         if self.epilogue:
             self.epilogue.call(f, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)

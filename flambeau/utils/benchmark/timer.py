@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flambeau
@@ -54,19 +55,22 @@ class Timer:
                                    num_threads)
         self._timer = timeit.Timer(stmt, setup, timer, names)
 
-    def _seconds(self, number: int) -> float:
-        """Seconds that `number` executions take."""
+    @contextlib.contextmanager
+    def _ready(self, warm_up: int = 2) -> Iterator[None]:
+        """The wanted number of threads for a block, in which the statement has run before: with
+        another number of threads, kernels are planned anew."""
         before = flambeau.get_num_threads()
         flambeau.set_num_threads(self._task_spec.num_threads)
         try:
-            return self._timer.timeit(number)
+            self._timer.timeit(warm_up)
+            yield
         finally:
             flambeau.set_num_threads(before)
 
     def timeit(self, number: int = 1000000) -> Measurement:
         """One measurement of `number` executions, after a warm-up."""
-        self._seconds(max(number // 100, 2))
-        return Measurement(number, [self._seconds(number)], self._task_spec)
+        with self._ready(max(number // 100, 2)):
+            return Measurement(number, [self._timer.timeit(number)], self._task_spec)
 
     def repeat(self, repeat: int = -1, number: int = -1) -> None:
         """Not there; `timeit.Timer.repeat`'s place is taken by the others."""
@@ -81,7 +85,7 @@ class Timer:
         clock = min(self._clock() for _ in range(5))
         number = 1
         while True:
-            seconds = self._seconds(number)
+            seconds = self._timer.timeit(number)
             if clock / max(seconds, 1e-12) <= _OVERHEAD and seconds >= min_run_time / 1000:
                 return number
             if seconds > min_run_time or number > 1 << 40:
@@ -96,12 +100,13 @@ class Timer:
                           min_run_time: float = 0.2) -> Measurement:
         """Measurements of as many executions as the clock needs, for at least `min_run_time`
         seconds in all; `callback` is told (executions, seconds) of each."""
-        number = self._block_size(min_run_time)
-        times: list[float] = []
-        while sum(times) < min_run_time:
-            times.append(self._seconds(number))
-            if callback is not None:
-                callback(number, times[-1])
+        with self._ready():
+            number = self._block_size(min_run_time)
+            times: list[float] = []
+            while sum(times) < min_run_time:
+                times.append(self._timer.timeit(number))
+                if callback is not None:
+                    callback(number, times[-1])
         return Measurement(number, times, self._task_spec)
 
     def adaptive_autorange(self, threshold: float = 0.1, *, min_run_time: float = 0.01,
@@ -109,15 +114,16 @@ class Timer:
                            callback: Callable[[int, float], Any] | None = None) -> Measurement:
         """Measurements until the middle half of the times is narrower than `threshold` of their
         median, for at most `max_run_time` seconds."""
-        number = self._block_size(0.05)
-        times: list[float] = []
-        while sum(times) < max_run_time:
-            times.append(self._seconds(number))
-            if callback is not None:
-                callback(number, times[-1])
-            made = Measurement(number, times, self._task_spec)
-            if sum(times) > min_run_time and made.meets_confidence(threshold):
-                break
+        with self._ready():
+            number = self._block_size(0.05)
+            times: list[float] = []
+            while sum(times) < max_run_time:
+                times.append(self._timer.timeit(number))
+                if callback is not None:
+                    callback(number, times[-1])
+                made = Measurement(number, times, self._task_spec)
+                if sum(times) > min_run_time and made.meets_confidence(threshold):
+                    break
         return Measurement(number, times, self._task_spec)
 
     def collect_callgrind(self, number: int = 100, *, repeats: int | None = None,
