@@ -22,7 +22,7 @@ _HOME = {
     "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
 }
 _MODULES = ("anomaly", "engine", "function", "functional", "grad_mode", "graph",
-            "hooks", "saved", "variable")
+            "hooks", "profiler", "saved", "variable")
 
 __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad",
            "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck", "graph",

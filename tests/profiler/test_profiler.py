@@ -181,3 +181,19 @@ def test_what_is_not_there_is_refused():
         profile(activities=[ProfilerActivity.CUDA])
     with pytest.raises(NotImplementedError, match="with_flops"):
         profile(with_flops=True)
+
+
+def test_the_older_face():
+    older = torch.autograd.profiler
+    with older.profile(record_shapes=True) as prof:
+        work()
+    assert "matmul" in [event.name for event in prof.function_events]
+    assert prof.self_cpu_time_total > 0
+    assert "Self CPU" in prof.table(row_limit=3)
+    assert prof.total_average().count == len(prof.function_events)
+    with older.profile(enabled=False) as prof, older.emit_nvtx(False), older.emit_itt(False):
+        work()
+    assert not prof.function_events
+    assert older.record_function is record_function
+    with pytest.raises(NotImplementedError, match="GPU"), older.emit_nvtx():
+        pass
