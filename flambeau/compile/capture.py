@@ -19,6 +19,7 @@ from flambeau.compile.origins import Origins
 from flambeau.compiler.simplify import simplify
 from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
+from flambeau.core.shapes import dense_order
 from flambeau.core.symbolic import hint, key_of
 from flambeau.ir.graph import Graph, Value, constant, number_input, tensor_input
 from flambeau.ops.primitives.contraction import random_fill
@@ -32,7 +33,15 @@ from flambeau.ops.primitives.elementwise import (
     view_as_complex,
     view_as_real,
 )
-from flambeau.ops.primitives.structure import as_strided, expand, iota, reshape, scatter
+from flambeau.ops.primitives.structure import (
+    as_strided,
+    expand,
+    iota,
+    permute,
+    reshape,
+    scatter,
+    slice_,
+)
 from flambeau.tensor.dispatch import extent
 from flambeau.tensor.interop import twin
 from flambeau.tensor.meta import Meta, TensorBase
@@ -57,6 +66,19 @@ class CaptureError(NotImplementedError):
 def refuse(what: str, rewrite: str) -> CaptureError:
     """The error for something that cannot be captured, with the user's line."""
     return CaptureError(f"compile: {what} cannot be captured\n  at {user_location()}\n  {rewrite}")
+
+
+def _corner(root: Meta, part: Meta, offset: int) -> tuple[int, ...] | None:
+    """Where `part` begins in `root`, along each dimension, if it is a rectangle of it."""
+    if part.dtype is not root.dtype or part.strides != root.strides or 0 in part.shape:
+        return None
+    starts = [0] * len(root.shape)
+    for d in sorted(range(len(root.shape)), key=lambda d: -root.strides[d]):
+        if root.shape[d] > 1:
+            starts[d], offset = divmod(offset, root.strides[d])
+    fits = all(start + size <= whole for start, size, whole in zip(
+        starts, part.shape, root.shape, strict=True))
+    return tuple(starts) if fits and not offset else None
 
 
 class Memory:
@@ -203,17 +225,31 @@ class Capture:
         if region == memory.region:
             return memory.value
         if region not in memory.views:
-            root = _reinterpreted(self._dense(memory), tensor._meta.dtype)
-            memory.views[region] = as_strided(root, tensor._meta.shape, tensor._meta.strides,
-                                              self._offset(memory, tensor))
+            memory.views[region] = self._part(memory, tensor)
         return memory.views[region]
+
+    def _part(self, memory: Memory, tensor: Any) -> Value:
+        """The elements of a view, as a rectangle of the root where it is one."""
+        offset, shape = self._offset(memory, tensor), tensor._meta.shape
+        starts = None if memory.meta.contiguous else _corner(memory.meta, tensor._meta, offset)
+        if starts is not None:
+            return slice_(memory.value, starts, (1,) * len(shape), shape)
+        root = _reinterpreted(self._dense(memory), tensor._meta.dtype)
+        return as_strided(root, shape, tensor._meta.strides, offset)
 
     def _dense(self, memory: Memory) -> Value:
         """The root's value, row-major in memory order."""
         if memory.meta.contiguous:
             return memory.value
-        raise refuse("a view of a tensor that is not contiguous",
-                     "Call .contiguous() on the base first, outside of the compiled function.")
+        return permute(memory.value, self._order(memory))
+
+    def _order(self, memory: Memory) -> tuple[int, ...]:
+        """The root's dimensions in the order of memory."""
+        order = dense_order(memory.meta.shape, memory.meta.strides)
+        if order is None:
+            raise refuse("a view of a tensor that is not contiguous",
+                         "Call .contiguous() on the base first, outside of the compiled function.")
+        return order
 
     def _offset(self, memory: Memory, tensor: Any) -> int:
         itemsize = tensor._meta.dtype.itemsize
@@ -244,7 +280,10 @@ class Capture:
             at = iota(value.shape, d)
             place = add(place, mul(at, filled(stride, at)))
         written = reshape(scatter(flat, [place], value, "set"), root.shape)
-        memory.value = reshape(_reinterpreted(written, memory.meta.dtype), memory.meta.shape)
+        order = self._order(memory)
+        written = reshape(_reinterpreted(written, memory.meta.dtype),
+                          tuple(memory.meta.shape[d] for d in order))
+        memory.value = permute(written, tuple(order.index(d) for d in range(len(order))))
         memory.views.clear()
         memory.views[region] = value
 
@@ -328,10 +367,13 @@ class Capture:
             raise refuse(f"{kind} numbers with a tensor of parameters",
                          "Draw outside of the compiled function.")
         meta = target._meta
-        value = random_fill(kind, meta.shape, meta.dtype, params, generator,
-                            self.randoms.get(id(generator)))
+        order = dense_order(meta.shape, meta.strides)  # the stream fills memory from end to end
+        value = random_fill(kind, tuple([meta.shape[d] for d in order]), meta.dtype, params,
+                            generator, self.randoms.get(id(generator)))
         self.randoms[id(generator)] = value
         self.kept.append(generator)
+        if order != tuple(range(meta.ndim)):
+            value = permute(value, tuple([order.index(d) for d in range(meta.ndim)]))
         self.assign(target, value)
         self.origins.note(f"random {kind}", next_order())
 

@@ -205,6 +205,22 @@ def test_loss_may_be_returned_with_its_consumed_graph():
     assert "operations in" in compiled.explain()
 
 
+@pytest.mark.parametrize("lay", [
+    lambda x: x.transpose(0, 1), lambda x: x.permute(2, 0, 1), lambda x: x.transpose(0, 1)[1:],
+    lambda x: x[:, ::2], lambda x: x[:, :1].transpose(0, 1)])
+@pytest.mark.parametrize("draw", [
+    lambda x: nn.functional.dropout(x, 0.3), torch.rand_like, torch.randn_like,
+    lambda x: (x * 1).uniform_(), lambda x: (x * 1).bernoulli_(0.3)])
+def test_random_numbers_fill_memory_in_the_same_order(lay, draw):
+    x = torch.randn(3, 4, 5)
+    results = []
+    for run in (draw, torch.compile(draw)):
+        torch.manual_seed(0)
+        results.append([run(lay(x)) for _ in range(3)])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_random_numbers_continue_the_stream():
     def noisy(x):
         return x + torch.rand(3)
