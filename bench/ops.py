@@ -124,6 +124,7 @@ def seconds(call: Callable, once: float) -> float:
 
 
 def timed(label: str, ours: Callable, theirs: Callable, windows: int) -> Timing:
+    """The best of several windows, the sides in turn."""
     best = []
     for call in (ours, theirs):
         call()
@@ -157,6 +158,7 @@ def bound(module: Any, function: Callable, case: Case, backward: bool) -> Callab
 
 
 def timings(record: Any, dtype: str, windows: int, backward: bool, most: int) -> list[Timing]:
+    """Those of an op's samples, `most` at most, that can be made large."""
     theirs = theirs_of(record)
     ours = function_of(record)
     found: list[Timing] = []
@@ -168,7 +170,7 @@ def timings(record: Any, dtype: str, windows: int, backward: bool, most: int) ->
                      for module, function in ((flambeau, ours), (torch, theirs))]
             for call in calls:
                 call()
-        except Exception:  # noqa: BLE001 - a sample that cannot be enlarged may fail in any way
+        except Exception:  # a sample that cannot be enlarged may fail in any way
             continue
         found.append(timed(case.label, *calls, windows))
     return found
@@ -183,6 +185,7 @@ def chosen(options: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
+    """Time what the command line names, and print what is slow."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="a regular expression for names")
     parser.add_argument("--families", default="", help="modules of flambeau.ops")

@@ -44,7 +44,9 @@ _HOMES = {
     "tensor.sparse.construct": (
         "sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_bsr_tensor",
         "sparse_bsc_tensor", "sparse_compressed_tensor"),
-    "tensor.sparse.methods": ("smm", "hspmm", "sspaddmm", "is_same_size"),
+    "tensor.sparse.methods": (
+        "smm", "hspmm", "sspaddmm", "is_same_size", "indices_copy", "values_copy",
+        "crow_indices_copy", "col_indices_copy", "ccol_indices_copy", "row_indices_copy"),
     "tensor.legacy": (
         "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"),
@@ -52,7 +54,7 @@ _HOMES = {
     "tensor.random": (
         "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
         "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-        "dropout", "multinomial", "poisson", "binomial"),
+        "dropout", "multinomial", "poisson", "binomial", "thread_safe_generator"),
     "tensor.overloads": (
         "batch_norm", "native_batch_norm",
         "std", "var", "std_mean", "var_mean", "reshape", "flatten", "where", "allclose", "equal",
@@ -115,6 +117,17 @@ _HOMES = {
     "autograd.grad_mode": (
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
         "is_inference_mode_enabled"),
+    "func.batches": ("vmap",),
+    "nn._native": (
+        "alpha_dropout", "alpha_dropout_", "binary_cross_entropy_with_logits",
+        "cosine_embedding_loss", "ctc_loss", "dropout_", "embedding", "embedding_bag",
+        "feature_alpha_dropout", "feature_alpha_dropout_", "feature_dropout", "feature_dropout_",
+        "frobenius_norm", "get_device", "hinge_embedding_loss", "instance_norm", "is_signed",
+        "kl_div", "margin_ranking_loss", "native_dropout", "poisson_nll_loss", "rrelu", "rrelu_",
+        "triplet_margin_loss", "zero_", "detach_", "resize_as_", "adaptive_max_pool1d",
+        "max_pool1d_with_indices", "norm_except_dim"),
+    "amp.grad_scaler": ("GradScaler",),
+    "core.errors": ("AcceleratorError",),
     "serialization": ("save", "load", "checkpoint", "resume"),
 }
 
@@ -127,7 +140,8 @@ _RENAMED = {
 }
 
 _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf"),
-              "nan": float("nan"), "newaxis": None}
+              "nan": float("nan"), "newaxis": None, "has_lapack": True, "has_mkl": False,
+              "has_openmp": False, "has_spectral": True}
 
 _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",

@@ -94,10 +94,7 @@ def is_tensor_like(inp: Any) -> bool:
 # -- modes ----------------------------------------------------------------------------------------
 class TorchFunctionMode:
     """A context in which `__torch_function__(self, func, types, args, kwargs)` is asked about all
-    functions of this thread; while it answers, it is not asked itself.
-
-    Functions of `nn.functional` that are written with others show as those others.
-    """
+    functions of this thread; while it answers, it is not asked itself."""
 
     def __init__(self) -> None:
         pass
@@ -136,9 +133,9 @@ class BaseTorchFunctionMode(TorchFunctionMode):
 @functools.cache
 def _door_factories() -> None:
     """From the first mode on, functions without tensor arguments ask too."""
-    for name, function in _functions(flambeau):
-        if getattr(function, "__module__", "").startswith("flambeau.tensor."):
-            setattr(flambeau, name, overriding.door(function, always=True))
+    made = [name for name, function in _functions(flambeau)
+            if function.__module__.startswith("flambeau.tensor.")]
+    overriding.fit_doors(vars(flambeau), made, always=True)
     for table in (get_ignored_functions, get_overridable_functions, get_testing_overrides, _names,
                   _methods):
         table.cache_clear()  # they know the functions without doors

@@ -21,7 +21,7 @@ _HOME = {
     "Function": "function", "NestedIOFunction": "function",
     "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
 }
-_MODULES = ("anomaly", "engine", "function", "functional", "grad_mode", "graph",
+_MODULES = ("anomaly", "engine", "forward_ad", "function", "functional", "grad_mode", "graph",
             "hooks", "profiler", "saved", "variable")
 
 __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad",

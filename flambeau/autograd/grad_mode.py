@@ -22,10 +22,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "mode",
-           "set_mode", "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
-           "enable_grad", "set_grad_enabled", "set_multithreading_enabled", "inference_mode",
-           "ContextDecorator"]
+__all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "INSIDE", "mode",
+           "set_mode", "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled",
+           "no_grad", "enable_grad", "set_grad_enabled", "set_multithreading_enabled",
+           "inference_mode", "ContextDecorator"]
 
 RECORD = 1
 """Grad mode is on. The only bit set in the usual case."""
@@ -39,6 +39,8 @@ SAVED_HOOKS = 16
 """Saved tensors pass through `saved_tensors_hooks`."""
 LEVELS = 32
 """Transforms (vmap, forward mode) are at work, and see every operation: `tensor/levels.py`."""
+INSIDE = 64
+"""The same, also while what happens lies below all of them: results may be given tangents yet."""
 
 _MODE: ContextVar[int] = ContextVar("flambeau_grad_mode", default=RECORD)
 

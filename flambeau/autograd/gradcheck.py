@@ -43,8 +43,9 @@ def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1
         nondet_tol: how far two runs of the same backward may differ.
         check_undefined_grad: also check that missing gradients count as zeros.
         check_grad_dtypes: also check that each gradient has its input's dtype.
-        check_batched_grad, check_batched_forward_grad, check_forward_ad: not supported.
-        check_backward_ad: must be True, as nothing else is checked.
+        check_batched_grad: also check that a batch of gradients (vmap) is what a loop gives.
+        check_backward_ad, check_forward_ad: check reverse and forward mode.
+        check_batched_forward_grad: the same of forward mode over a batch.
         fast_mode: accepted; the whole Jacobian is compared all the same.
         masked: accepted for dense inputs, where it changes nothing.
 
@@ -55,17 +56,25 @@ def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1
         GradcheckError: something differs.
         ValueError: no input requires grad.
     """
-    if check_batched_grad or check_batched_forward_grad or check_forward_ad:
-        raise NotImplementedError("gradcheck checks reverse mode without vmap only: leave out "
-                                  "check_batched_grad, check_batched_forward_grad and "
-                                  "check_forward_ad")
-    if not check_backward_ad:
-        raise AssertionError("Expected at least one check to be enabled: check_backward_ad")
+    if not (check_backward_ad or check_forward_ad):
+        raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be "
+                             "True")
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be "
+                             "True")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError("Setting check_batched_forward_grad=True requires check_forward_ad to "
+                             "be True")
     inputs = _as_tuple(inputs)
     _check_inputs(inputs)
     try:
-        _check_backward(func, inputs, eps, atol, rtol, nondet_tol, check_grad_dtypes)
-        if check_undefined_grad:
+        if check_forward_ad:
+            _check_forward(func, inputs, eps, atol, rtol, check_batched_forward_grad)
+        if check_backward_ad:
+            _check_backward(func, inputs, eps, atol, rtol, nondet_tol, check_grad_dtypes)
+        if check_batched_grad:
+            _check_batched(func, inputs, atol, rtol)
+        if check_undefined_grad and check_backward_ad:
             _check_undefined(func, inputs)
     except GradcheckError:
         if raise_exception:
@@ -264,6 +273,71 @@ def _check_backward(func: Callable, inputs: tuple, eps: float, atol: float, rtol
                     f"{nondet_tol}.")
 
 
+def _floating(outputs: Any) -> list:
+    return [one for one in _as_tuple(outputs) if isinstance(one, tensors.cls)
+            and (one.dtype.is_floating_point or one.dtype.is_complex)]
+
+
+def _check_forward(func: Callable, inputs: tuple, eps: float, atol: float, rtol: float,
+                   batched: bool) -> None:
+    """The tangents against differences, one degree of freedom at a time, or all as a batch."""
+    numerical = _numerical(func, inputs, _floating, eps)
+    places = [index for index, one in enumerate(inputs) if _requires_grad(one)]
+    for column, place in enumerate(places):
+        one = inputs[place].detach()
+
+        def of_one(value: Any, place: int = place) -> tuple:
+            return tuple(_floating(func(*inputs[:place], value, *inputs[place + 1:])))
+
+        def moved(move: Any, one: Any = one, of_one: Callable = of_one) -> tuple:
+            return tensors.forward().push(of_one, (one,), (move,))[1]
+
+        outputs = of_one(one)
+        moves = []
+        for index, direction in itertools.product(
+                itertools.product(*map(range, tuple(one.shape))), _directions(one)):
+            move = tensors.make.zeros_like(one)
+            move[index] = direction
+            moves.append(move)
+        rows = [[_values(part) for part in moved(move)] for move in moves]
+        if batched and moves:
+            found = tensors.forward().over_batch(moved, (tensors.forward().stacked(moves),),
+                                                 len(moves))
+            _compare_batch(found, rows, atol, rtol, "forward")
+        for number, output in enumerate(outputs):
+            degrees = output.numel() * len(_directions(output))
+            by_rule, by_steps = (_jacobian_block(table, number, degrees)
+                                 for table in (rows, numerical[column]))
+            if not np.allclose(by_rule, by_steps, rtol=rtol, atol=atol):
+                raise GradcheckError("In forward mode: " + _mismatch(
+                    number, place, by_steps, by_rule, output, one))
+
+
+def _check_batched(func: Callable, inputs: tuple, atol: float, rtol: float) -> None:
+    """Two gradients at once against one after the other."""
+    wanted = [one for one in inputs if _requires_grad(one)]
+    rng = np.random.default_rng(0)
+    for output in _differentiable(func(*inputs)):
+        weights = [_random_like(output, rng, False).detach() for _ in range(2)]
+
+        def gradients(weight: Any, output: Any = output) -> tuple:
+            found = grad((output,), wanted, (weight,), retain_graph=True, allow_unused=True)
+            return tuple([tensors.make.zeros_like(one.detach()) if g is None else g
+                          for g, one in zip(found, wanted, strict=True)])
+
+        rows = [[_values(part) for part in gradients(weight)] for weight in weights]
+        found = tensors.forward().over_batch(gradients, (tensors.forward().stacked(weights),), 2)
+        _compare_batch(found, rows, atol, rtol, "backward")
+
+
+def _compare_batch(found: Sequence, rows: list, atol: float, rtol: float, mode: str) -> None:
+    for place, part in enumerate(found):
+        for one, row in zip(part.unbind(0), rows, strict=True):
+            if not np.allclose(_values(one), row[place], rtol=rtol, atol=atol):
+                raise GradcheckError(f"While testing batched gradients in {mode} mode: number "
+                                     f"{place} of them differs under vmap from what a loop gives")
+
+
 def _mismatch(number: int, place: int, numerical: np.ndarray, analytical: np.ndarray, output: Any,
               one: Any) -> str:
     """What is wrong where."""
@@ -288,11 +362,7 @@ def _index(position: tuple) -> str:
 
 def _check_constant(func: Callable, inputs: tuple, eps: float) -> None:
     """No output requires grad: then none may depend on an input either."""
-    def floating(outputs: Any) -> list:
-        return [one for one in _as_tuple(outputs) if isinstance(one, tensors.cls)
-                and (one.dtype.is_floating_point or one.dtype.is_complex)]
-
-    for rows in _numerical(func, inputs, floating, eps):
+    for rows in _numerical(func, inputs, _floating, eps):
         for row in rows:
             if any(np.any(np.abs(block) > 1e-12) for block in row):
                 raise GradcheckError("Numerical gradient for function expected to be zero")

@@ -15,7 +15,7 @@ from typing import Any
 
 from flambeau.autograd import tape
 from flambeau.autograd.grad_mode import (
-    LEVELS,
+    INSIDE,
     SAVED_HOOKS,
     is_recording,
     mode,
@@ -113,7 +113,7 @@ class SavedTensor:
             self.output_nr = tensor._output_nr
             with no_grad():
                 self.tensor = tensor.detach()
-            if mode() & LEVELS:  # tangents that it is about to be given
+            if mode() & INSIDE:  # tangents that it is about to be given
                 if tensor._tangents is None:
                     tensor._tangents = {}
                 self.tensor._tangents = tensor._tangents
@@ -171,7 +171,7 @@ def _with_history(tensor: Any, edge: tuple[Any, int]) -> Any:
     node, output_nr = edge
     with no_grad():
         alias = tensor.detach()
-    if mode() & LEVELS:
+    if mode() & INSIDE:
         alias._tangents = tensor._tangents
     alias._rg = True
     if isinstance(node, tape.AccumulateGrad):  # a leaf: gradients go where the leaf's go

@@ -28,7 +28,7 @@ from flambeau.runtime.launch_log import CALLS, FIRST
 from flambeau.tensor import launches
 from flambeau.tensor.launches import late
 
-__all__ = ["Deferral", "Limits", "Log", "deferring", "one_by_one", "possible"]
+__all__ = ["Deferral", "Limits", "Log", "deferring", "possible"]
 
 
 

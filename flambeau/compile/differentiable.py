@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from flambeau.autograd import engine
 from flambeau.autograd import saved as saving
 from flambeau.autograd.function import FunctionCtx
-from flambeau.autograd.grad_mode import RECORD, mode, no_grad
+from flambeau.autograd.grad_mode import LEVELS, RECORD, mode, no_grad
 from flambeau.autograd.registry import tensors
 from flambeau.autograd.tape import (
     RELEASED,
@@ -42,7 +42,7 @@ from flambeau.core import failures
 from flambeau.core.errors import caller_location
 from flambeau.core.shapes import dense_order
 from flambeau.ir.graph import Graph, Value, sort, tensor_input
-from flambeau.ops.derive import substitute
+from flambeau.ops.derive import Call, _aval, substitute
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import dispatch, launches, tape
@@ -427,6 +427,9 @@ class Backward:
             part = self.part(pattern)
             planned = None if self.planned is None else self.planned(pattern, part)
             program = self.programs[pattern] = _Program(part, planned)
+        if mode() & LEVELS:  # gradients may stand for many examples, or have tangents
+            results = launches.late.run(program.call, [*given, *saved, *node.tape_numbers])
+            return tuple([None if place is None else results[place] for place in program.produced])
         results = [launches.fresh(meta, size_class) for meta, size_class in program.pools]
         argv = [t._ptr for t in given]
         argv += [t._ptr for t in saved]
@@ -490,12 +493,13 @@ class _Program:
         self.arena = memory.size_class(planned.arena_bytes) if planned.arena_bytes else None
 
 
-class _Call:
+class _Call(Call):
     """A program as part of a larger one."""
 
     name = "compiled_backward"
 
     def __init__(self, graph: Graph):
+        super().__init__([_aval(v) for v in graph.inputs])
         self.graph = graph
 
     def build(self, values: Sequence[Value]) -> list[Value]:

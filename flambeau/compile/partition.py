@@ -308,4 +308,5 @@ def numbered(made: Value, old: Value) -> Value:
 def zeros(like: Value) -> Value:
     """Zeros with the shape and dtype of `like`."""
     zero = numbered(constant(0, like.dtype, number=False), like)
+    zero.serial -= 0.5  # before what is made of it
     return numbered(expand(zero, like.shape), like)

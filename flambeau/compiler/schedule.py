@@ -16,18 +16,18 @@ from collections.abc import Mapping, Sequence
 from flambeau.compiler.convolution.low import dot_engine
 from flambeau.compiler.convolution.matrix import fits_low, pixel_strides
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
-from flambeau.compiler.factorizations.step import fits
+from flambeau.compiler.factorizations.placing import place_factor
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
 from flambeau.compiler.narrow import narrow_images, narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
+from flambeau.compiler.rewriting import rewritten
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
-from flambeau.ops.primitives.factors import factor, is_paired
 from flambeau.ops.primitives.structure import coordinates, expand
 
 __all__ = ["Schedule", "LibraryStep", "schedule"]
@@ -203,8 +203,10 @@ class _Scheduler:
         for value, buffer in early:
             if value not in self.final and value not in self.placed and value not in self.numbers:
                 self.final[value] = buffer
+        self.rewritten = rewritten(pairs, aliases, self.placed)
         for value in self.order:
-            if value not in self.placed and (self._is_stored(value) or value in self.final):
+            if value not in self.placed and (value in self.final or self._is_stored(value)
+                                             and value not in self.rewritten):
                 self.place(value)
         for value, buffer in early:
             if self.final.get(value) is not buffer:
@@ -239,6 +241,8 @@ class _Scheduler:
         copies = []
         for number in staged:
             value, buffer, _ = updates[number]
+            if value in self.rewritten:
+                self.place(value)
             temp = self.temporary(value)
             self._emit_map(value, temp, root=value not in self.placed
                            and value not in self.numbers)
@@ -254,7 +258,8 @@ class _Scheduler:
             else:
                 self.final[value] = buffer
                 self.place(value)
-            if any(_conflicts(step, source, overwritten) for step in self.steps[first:]):
+            known = overwritten | {source} if value in self.rewritten else overwritten
+            if any(_conflicts(step, source, known) for step in self.steps[first:]):
                 return number
             overwritten.add(source)
         for temp, buffer in copies:
@@ -436,7 +441,8 @@ class _Scheduler:
     def _place_scatter(self, value: Value, buffer: Buffer) -> None:
         base, source, *indices = value.inputs
         pattern, mode = value.attrs
-        self._emit_map(base, buffer)
+        if self.rewritten.get(value) is not buffer:
+            self._emit_map(base, buffer)
         if not base.numel:
             buffer = self._stand_in(base)
         loops = self._loops(source.shape)
@@ -516,65 +522,12 @@ class _Scheduler:
             self.placed[member] = where
 
     def _place_fourier(self, value: Value, buffer: Buffer) -> None:
-        """Both parts of a transform. Parts of an operand lie alike, as do those of the result."""
-        from flambeau.compiler.fourier.step import fits_fourier
+        from flambeau.compiler.fourier.placing import place_fourier
 
-        how, which = value.attrs
-        parts = [value]
-        if how.kind != "c2r":
-            rest = how, 1 - which
-            parts.insert(1 - which, next(
-                (v for v in self.order if v.prim is value.prim and v.inputs == value.inputs
-                 and v.attrs == rest), None))
-            if parts[1 - which] is None:  # nobody wants it
-                parts[1 - which] = value.prim(*value.inputs, attrs=rest)
-        if not value.numel:
-            return
-        sources = [self.view(operand) for operand in value.inputs]
-        if not all(fits_fourier(s, how.dim) and s.strides == sources[0].strides for s in sources):
-            for number, (source, operand) in enumerate(zip(sources, value.inputs, strict=True)):
-                sources[number] = self.temporary(operand)
-                self._copy(source, sources[number])
-        where = [buffer if part is value else self.final.get(part) or self.temporary(part)
-                 for part in parts]
-        results = where
-        if not all(fits_fourier(b, how.dim) and b.strides == where[0].strides for b in where):
-            results = [self.temporary(part) for part in parts]
-        self.steps.append(LibraryStep("fourier", value.attrs, tuple(sources), results[0],
-                                      results=tuple(results)))
-        for part, result, place in zip(parts, results, where, strict=True):
-            if result is not place:
-                self._copy(result, place)
-            self.placed[part] = place
+        place_fourier(self, value, buffer, LibraryStep)
 
     def _place_factor(self, value: Value, buffer: Buffer) -> None:
-        """All results of one run of a factorization; its kernel needs memory for each of them."""
-        form = value.attrs[0]
-        read = value.inputs[form.unread:]
-        sources = tuple(self._factor_operand(form, number, v) for number, v in enumerate(read))
-        run = {v.attrs[1]: v for v in self.order if v.prim is value.prim
-               and v.inputs == value.inputs and v.attrs[0] == form}
-        results: list[Buffer] = []
-        for member in factor(form, *value.inputs):
-            number = member.attrs[1]
-            where = buffer if number == value.attrs[1] else self.final.get(run.get(number))
-            dense = where is not None and where.strides == contiguous_strides(where.shape)
-            results.append(where if dense else self.temporary(member))
-        self.steps.append(LibraryStep("factor", value.attrs, sources, results[value.attrs[1]],
-                                      results=tuple(results)))
-        for number, member in run.items():
-            where = buffer if member is value else self.final.get(member) or results[number]
-            if results[number] is not where:
-                self._copy(results[number], where)
-            self.placed[member] = where
-
-    def _factor_operand(self, form, number: int, value: Value) -> Buffer:
-        buffer = self.view(value)
-        if fits(buffer, form.lead, is_paired(form, number, value.dtype)):
-            return buffer
-        dense = self.temporary(value)
-        self._copy(buffer, dense)
-        return dense
+        place_factor(self, value, buffer, LibraryStep)
 
     def _rows(self, value: Value) -> Buffer:
         """`value` as a buffer with contiguous rows."""

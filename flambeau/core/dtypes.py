@@ -140,8 +140,9 @@ _ABOVE = {
     "bool": ("uint8", "int8"),
     "uint8": ("int16",), "int8": ("int16",), "int16": ("int32",), "int32": ("int64",),
     "int64": ("float16", "bfloat16"),
-    "float16": ("float32", "complex32"), "complex32": ("complex64",), "bfloat16": ("float32",), "float32": ("float64", "complex64"),
-    "float64": ("complex128",), "complex64": ("complex128",), "complex128": (),
+    "float16": ("float32", "complex32"), "bfloat16": ("float32",),
+    "float32": ("float64", "complex64"), "float64": ("complex128",),
+    "complex32": ("complex64",), "complex64": ("complex128",), "complex128": (),
 }
 
 

@@ -12,8 +12,13 @@ import sys
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-__all__ = ["Location", "UserLine", "caller_location", "describe", "user_location", "stack_location",
-           "describe_stack", "note_line", "note_write", "last_write"]
+__all__ = ["AcceleratorError", "Location", "UserLine", "caller_location", "describe",
+           "user_location", "stack_location", "describe_stack", "note_line", "note_write",
+           "last_write"]
+
+class AcceleratorError(RuntimeError):
+    """An accelerator failed while it computed. Nothing on the CPU raises it."""
+
 
 Location = tuple[CodeType, int]
 """A code object and the offset of an instruction inside it."""

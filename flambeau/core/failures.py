@@ -21,6 +21,15 @@ class LinAlgError(RuntimeError):
         torch.linalg.pinv(torch.zeros(2, 2))
     """
 
+    def __reduce__(self) -> tuple:
+        return _again, self.args
+
+
+def _again(*args: object) -> LinAlgError:
+    """An error that has been pickled: its class shows PyTorch's name, under which nobody finds it.
+    """
+    return LinAlgError(*args)
+
 
 LinAlgError.__module__ = "torch._C"
 LinAlgError.__qualname__ = LinAlgError.__name__ = "_LinAlgError"

@@ -23,6 +23,8 @@ def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
     Raises:
         ValueError: neither a number nor a tensor.
     """
+    if all(type(value) is Tensor for value in values):
+        return tuple(torch.broadcast_tensors(*values))
     for value in values:
         if not torch.overrides.is_tensor_like(value) and not isinstance(value, (int, float, bool)):
             raise ValueError("Input arguments must all be instances of Number, torch.Tensor or "

@@ -1,4 +1,4 @@
-"""`torch.fft`: discrete Fourier transforms, ops of the op table; and the frequencies they are of."""
+"""`torch.fft`: discrete Fourier transforms, ops of the op table, and the frequencies they give."""
 
 from __future__ import annotations
 

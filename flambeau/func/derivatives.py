@@ -6,12 +6,19 @@ cost what `autograd.grad` costs; forwards they are a level (`tensor/tangents.py`
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flambeau
-from flambeau.autograd.grad_mode import enable_grad, is_grad_enabled, is_recording
+from flambeau.autograd.grad_mode import (
+    INFERENCE,
+    RECORD,
+    is_grad_enabled,
+    is_recording,
+    set_bits,
+)
 from flambeau.tensor import (
     Tensor,
     entering,
@@ -84,6 +91,16 @@ def _aux(result: Any, name: str) -> tuple:
     return result
 
 
+@contextlib.contextmanager
+def _recording() -> Iterator[None]:
+    """Within the block operations are recorded, whatever the mode outside."""
+    before = set_bits(RECORD | INFERENCE, RECORD)
+    try:
+        yield
+    finally:
+        set_bits(RECORD | INFERENCE, before & (RECORD | INFERENCE))
+
+
 class _Taped:
     """A function's results on the tape, with respect to inputs entered for it.
 
@@ -146,7 +163,7 @@ def grad_and_value(func: Callable, argnums: int | tuple[int, ...] = 0,
     def with_value(*args: Any, **kwargs: Any) -> Any:
         leaves, spec = tensors_of(chosen(args, argnums))
         taped = _Taped(leaves)
-        with enable_grad():
+        with _recording():
             given = replaced(args, argnums, tree_unflatten(taped.inputs, spec))
             output = func(*given, **kwargs)
             aux = None
@@ -203,7 +220,7 @@ def vjp_at(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
     """`vjp` with respect to the primals at `argnums` (None: all of them)."""
     leaves, spec = tensors_of(primals if argnums is None else chosen(primals, argnums))
     taped = _Taped(leaves)
-    with enable_grad():
+    with _recording():
         given = tree_unflatten(taped.inputs, spec)
         results = func(*(given if argnums is None else replaced(primals, argnums, given)))
         aux = None
@@ -243,7 +260,7 @@ def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
     """
     leaves, spec = tensors_of(primals)
     taped = _Taped(leaves)
-    with enable_grad():
+    with _recording():
         outputs, shape = tree_flatten(func(*tree_unflatten(taped.inputs, spec)))
         probes = [flambeau.zeros_like(out.detach()).requires_grad_() for out in outputs]
         first = taped.gradients(outputs, probes, True, True)

@@ -36,6 +36,7 @@ def jacrev(func: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool 
 
     @functools.wraps(func)
     def jacobian(*args: Any) -> Any:
+        _only_real(tensors_of(chosen(args, argnums))[0], "jacrev")
         found = vjp_at(func, args, argnums, has_aux)
         results, vjp_fn = found[:2]
         outputs, shape = tree_flatten(results)
@@ -69,6 +70,7 @@ def jacfwd(func: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = F
     @functools.wraps(func)
     def jacobian(*args: Any) -> Any:
         inputs, spec = tensors_of(chosen(args, argnums))
+        _only_real(inputs, "jacfwd")
         shapes: list[TreeSpec] = []
         kept: list = []
 
@@ -107,6 +109,13 @@ def _check(outputs: Sequence, what: str) -> None:
         if not (out.is_floating_point() or out.is_complex()):
             raise RuntimeError(f"{what} of f must be floating-point or complex Tensors, got Tensor "
                                f"with dtype {out.dtype!r}")
+
+
+def _only_real(inputs: Sequence[Tensor], name: str) -> None:
+    for index, one in enumerate(inputs):
+        if one.is_complex():
+            raise RuntimeError(f"{name}: Expected all inputs to be real but received complex "
+                               f"tensor at flattened input idx: {index}")
 
 
 def _basis(tensors: Sequence[Tensor], start: int, length: int) -> list[Tensor]:

@@ -164,7 +164,10 @@ def register_fake(op: Any, func: Callable | None = None, /, *, lib: Library | No
     return register if func is None else register(func)
 
 
-impl_abstract = register_fake
+def impl_abstract(qualname: str, func: Callable | None = None, *, lib: Library | None = None,
+                  _stacklevel: int = 1) -> Any:
+    """The old name of `register_fake`."""
+    return register_fake(qualname, func, lib=lib)
 
 
 def register_autograd(op: Any, backward: Callable, /, *, setup_context: Callable | None = None,

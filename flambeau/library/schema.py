@@ -162,7 +162,7 @@ def _type_name(annotation: Any) -> str | None:
 
 
 def infer_schema(prototype_function: Callable, /, *, mutates_args: str | Iterable[str],
-                 op_name: str | None = None) -> str:
+                 op_name: str | None = None, tags: Any = ()) -> str:
     """The schema of a function, from its annotations.
 
     Args:

@@ -9,7 +9,6 @@ from flambeau.core.failures import LinAlgError
 from flambeau.tensor import public
 from flambeau.tensor.functions import ops
 from flambeau.tensor.linalg_spectral import (
-    cond,
     det,
     eig,
     eigh,
@@ -44,8 +43,8 @@ from flambeau.tensor.linalg_systems import (
     tensorinv,
     tensorsolve,
 )
+from flambeau.tensor.norms import cond, matrix_norm, vector_norm
 from flambeau.tensor.norms import linalg_norm as norm
-from flambeau.tensor.norms import matrix_norm, vector_norm
 from flambeau.tensor.vandermonde import linalg_vander as vander
 
 __all__ = ["LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig",

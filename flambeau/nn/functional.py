@@ -21,6 +21,7 @@ from flambeau.nn._resize import *  # noqa: F403
 from flambeau.nn._windows import *  # noqa: F403
 from flambeau.tensor import Tensor, functions, public
 from flambeau.tensor.functions import ops
+from flambeau.tensor.overriding import fit_doors
 from flambeau.tensor.random import dropout as dropout
 from flambeau.tensor.random import room
 
@@ -730,3 +731,6 @@ def triplet_margin_with_distance_loss(
     if reduction == "none":
         return loss
     return loss.mean() if reduction == "mean" else loss.sum()
+
+
+fit_doors(globals(), __all__)

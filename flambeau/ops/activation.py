@@ -73,6 +73,8 @@ def hardtanh_vjp(g, input, min_val, max_val):
     grad="HardtanhBackward0")
 def relu6(input: Tensor):
     """input limited to [0, 6]."""
+    if input.dtype.kind == "u":
+        return p.minimum(input, e.like(6, input))
     return hardtanh(input, 0.0, 6.0)
 
 

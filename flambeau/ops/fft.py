@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flambeau.core.shapes import normalize_dim
+from flambeau.core.symbolic import pinned
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
@@ -73,7 +74,7 @@ def _resized(x: Value, dim: int, n: int) -> Value:
 def _checked(n: int) -> int:
     if n < 1:
         raise RuntimeError(f"Invalid number of data points ({n}) specified")
-    return n
+    return pinned(n)
 
 
 # --------------------------------------------------------------------------- one dimension

@@ -75,6 +75,8 @@ def _weighted(loss: Value, reduction: str, weight: Value | None) -> Value:
         return reduced(loss, reduction)
     if weight.shape != loss.shape:
         raise ValueError("Weights and input must have the same size.")
+    if weight.dtype.is_complex and not loss.dtype.is_complex:  # promoted beside complex operands
+        weight = p.real(weight)
     return reduced(p.mul(loss, weight), reduction, weight)
 
 

@@ -90,9 +90,7 @@ def logcumsumexp(input: Tensor, dim: int):
 def _complex_logcumsumexp(x: Value, dim: int) -> Value:
     """By doubling: what lies up to 1, 2, 4 ... places before each element joins it."""
     shift, size = 1, x.shape[dim] if x.ndim else 0
-    starts, steps = [0] * x.ndim, [1] * x.ndim
     while shift < size:
-        starts[dim] = shift
         early = p.slice_dim(x, dim, 0, 1, shift)
         kept = p.slice_dim(x, dim, 0, 1, size - shift)
         late = p.slice_dim(x, dim, shift, 1, size - shift)

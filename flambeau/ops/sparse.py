@@ -6,16 +6,41 @@ that no other family has.
 
 from __future__ import annotations
 
+import numpy as np
+
 from flambeau.core import dtypes
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Tensor, op
+from flambeau.ops.samples import Arr, sample
 
 _PRIVATE = {"method": False, "public": (), "out": False}
 
+# A matrix (4, 5) of 6 entries, one row of it empty, in the order of rows, and its transpose.
+_OFFSETS, _COLUMNS = np.array([0, 2, 2, 5, 6]), np.array([4, 1, 0, 1, 3, 1])
+_TURNED = np.array([0, 1, 4, 4, 5, 6]), np.array([2, 0, 2, 3, 2, 0]), np.array([2, 1, 3, 5, 4, 0])
 
-@op(name="_segment_sum", **_PRIVATE)
+
+def _sum_samples():
+    for width in (1, 3, 70):
+        yield sample(_OFFSETS, _COLUMNS, Arr((5, width)), Arr((6,)))
+    yield sample(_OFFSETS, _COLUMNS, Arr((5, 3)))
+
+
+def _product_samples():
+    yield sample(_OFFSETS, _COLUMNS, *_TURNED, Arr((5, 3)), Arr((6,)))
+
+
+def _rows_samples():
+    yield sample(_OFFSETS, 6)
+
+
+def _offsets_samples():
+    yield sample(np.array([0, 0, 2, 2, 2, 3]), 4)
+
+
+@op(name="_segment_sum", samples=_sum_samples, **_PRIVATE)
 def _segment_sum(offsets: Index, index: Index, input: Tensor, weights: Tensor | None = None):
     """Rows of `input` (size, width) by number, weighted, added up over consecutive segments.
 
@@ -26,7 +51,7 @@ def _segment_sum(offsets: Index, index: Index, input: Tensor, weights: Tensor | 
     return p.segment_sum(offsets, index, input, weights)
 
 
-@op(name="_sparse_product", **_PRIVATE)
+@op(name="_sparse_product", samples=_product_samples, **_PRIVATE)
 def _sparse_product(offsets: Index, index: Index, turned_offsets: Index, turned_index: Index,
                     order: Index, input: Tensor, weights: Tensor):
     """`_segment_sum` of a sparse matrix whose transpose is known: its gradient is one, too.
@@ -51,13 +76,13 @@ def _sparse_product_vjp(g, offsets, index, turned_offsets, turned_index, order, 
     return to_input, p.reduce_sum(pairs, (1,))
 
 
-@op(name="_segment_rows", differentiable=False, **_PRIVATE)
+@op(name="_segment_rows", samples=_rows_samples, differentiable=False, **_PRIVATE)
 def _segment_rows(offsets: Index, entries: int):
     """The segment that each of `entries` entries belongs to: (segments + 1,) -> (entries,)."""
     return p.segment_rows(convert(offsets, dtypes.int64), entries)
 
 
-@op(name="_segment_offsets", differentiable=False, **_PRIVATE)
+@op(name="_segment_offsets", samples=_offsets_samples, differentiable=False, **_PRIVATE)
 def _segment_offsets(rows: Index, segments: int):
     """How many entries come before each segment: (entries,) -> (segments + 1,)."""
     rows = convert(rows, dtypes.int64)

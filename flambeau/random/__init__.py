@@ -6,9 +6,17 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from flambeau.tensor.random import get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from flambeau.tensor.random import (
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+    thread_safe_generator,
+)
 
-__all__ = ["fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state"]
+__all__ = ["fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state",
+           "thread_safe_generator"]
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import stat
 import tempfile
 import threading
 import time
+import zlib
 
 from flambeau.core import config
 
@@ -24,7 +25,7 @@ __all__ = ["ObjectCache", "default_cache"]
 
 _MAGIC = b"FLBOBJ01"
 _HEADER = len(_MAGIC) + 32
-_TRIM_EVERY = 64  # puts between two looks at the directory's size
+_TRIM_EVERY = 64  # puts between two looks at the directory's size, on average
 _TRIM_TO = 0.8  # of the budget
 _TOUCH_AFTER = 86400.0  # seconds: a file that is used stays young at one write a day
 
@@ -39,7 +40,6 @@ class ObjectCache:
         self.folder = None if folder is None else pathlib.Path(folder)
         self.budget = budget
         self.hits = self.misses = self.corrupt = self.written = 0
-        self._puts = 0
         self._lock = threading.Lock()
         self._ready: bool | None = None
 
@@ -90,8 +90,7 @@ class ObjectCache:
                     os.unlink(temporary)
             return False
         self.written += 1
-        self._puts += 1
-        if self._puts % _TRIM_EVERY == 1:
+        if zlib.crc32(key.encode()) % _TRIM_EVERY == 0:  # chosen by the key: short runs count, too
             self.trim()
         return True
 

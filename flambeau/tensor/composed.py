@@ -23,7 +23,7 @@ from flambeau.tensor.overriding import disabled_torch_function
 from flambeau.tensor.tensor import Tensor
 
 __all__ = ["Composed", "ComposedMeta", "PartsNode", "composed_meta", "link", "unsupported",
-           "write_back"]
+           "write_back", "write_out"]
 
 
 class ComposedMeta(Meta):

@@ -298,7 +298,10 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
     if any(step < 0 for step in stride) or any(n < 0 for n in size):
         raise RuntimeError("Storage size calculation overflowed: sizes and strides must not be "
                            f"negative, got sizes={list(size)} and strides={list(stride)}")
-    storage = memory.allocate(required_span(tuple(size), tuple(stride)) * dtype.itemsize)
+    span = required_span(tuple(size), tuple(stride))
+    if span == math.prod(size):  # without gaps: captures can follow it
+        return _finish(launches.fresh(meta_of(dtype, tuple(size), tuple(stride))), requires_grad)
+    storage = memory.allocate(span * dtype.itemsize)
     return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
 
 

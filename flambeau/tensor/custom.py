@@ -178,30 +178,33 @@ class _Vmapped:
         return known[key]
 
 
+def _given(level: VmapLevel, values: Sequence, places: Sequence) -> list:
+    """Values as tensors of the level, given where their examples lie."""
+    return [value if place is None or not isinstance(value, TensorBase)
+            else level.wrap(value, place) for value, place in zip(values, places, strict=True)]
+
+
+def _taken(level: VmapLevel, tensor: Any) -> Any:
+    """All examples along the first dimension."""
+    if not isinstance(tensor, TensorBase):
+        return tensor
+    value, place = tensor, None
+    if tensor.__class__ is Batched and tensor._level is level:
+        value, place = tensor._value, tensor._bdim
+    if place is None:
+        return value.expand(level.size, *value.shape)
+    return value if place == 0 else value.movedim(place, 0)
+
+
 def _vmapped(cls: type[Function], dims: tuple, size: int, randomness: str) -> type[Function]:
     """Runs the parts of `cls` on tensors that stand for the examples."""
 
-    def given(level: VmapLevel, values: Sequence, places: Sequence) -> list:
-        return [value if place is None or not isinstance(value, TensorBase)
-                else level.wrap(value, place) for value, place in zip(values, places, strict=True)]
-
-    def taken(level: VmapLevel, tensor: Any) -> Any:
-        """All examples along the first dimension."""
-        if not isinstance(tensor, TensorBase):
-            return tensor
-        value, place = tensor, None
-        if tensor.__class__ is Batched and tensor._level is level:
-            value, place = tensor._value, tensor._bdim
-        if place is None:
-            return value.expand(size, *value.shape)
-        return value if place == 0 else value.movedim(place, 0)
-
     def forward(*values: Any) -> Any:
         with VmapLevel(size, randomness) as level:
-            output = cls.forward(*given(level, values, dims))
+            output = cls.forward(*_given(level, values, dims))
             outs = output if isinstance(output, tuple) else (output,)
             with Below(level):
-                outs = tuple([taken(level, out) for out in outs])
+                outs = tuple([_taken(level, out) for out in outs])
         return outs if isinstance(output, tuple) else outs[0]
 
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -209,8 +212,8 @@ def _vmapped(cls: type[Function], dims: tuple, size: int, randomness: str) -> ty
         with VmapLevel(size, randomness) as level:
             inner = _Context()
             inner.needs_input_grad = ctx.needs_input_grad
-            outs = given(level, outputs, (0,) * len(outputs))
-            args = given(level, inputs, dims)
+            outs = _given(level, outputs, (0,) * len(outputs))
+            args = _given(level, inputs, dims)
             cls.setup_context(inner, tuple(args), tuple(outs) if isinstance(output, tuple)
                               else outs[0])
             values = [_unwrapped(level, t, (inputs, args), (outputs, outs))
@@ -226,17 +229,17 @@ def _vmapped(cls: type[Function], dims: tuple, size: int, randomness: str) -> ty
     def inside(ctx: Any, level: VmapLevel, saved: Sequence, places: Sequence) -> _Context:
         inner = _Context()
         inner.__dict__.update(ctx.inner)
-        inner.saved_tensors = tuple(given(level, saved, places))
+        inner.saved_tensors = tuple(_given(level, saved, places))
         return inner
 
     def backward(ctx: Any, *grads: Any) -> tuple:
         saved = ctx.saved_tensors
         with VmapLevel(size, randomness) as level:
             inner = inside(ctx, level, saved, ctx.places[:len(saved)])
-            found = cls._backward_rule()(inner, *given(level, grads, (0,) * len(grads)))
+            found = cls._backward_rule()(inner, *_given(level, grads, (0,) * len(grads)))
             found = found if isinstance(found, (tuple, list)) else (found,)
             with Below(level):
-                rows = [taken(level, grad) for grad in found]
+                rows = [_taken(level, grad) for grad in found]
                 return tuple([
                     None if row is None else row.sum(0) if place is None else
                     row if place == 0 else row.movedim(0, place)
@@ -246,11 +249,11 @@ def _vmapped(cls: type[Function], dims: tuple, size: int, randomness: str) -> ty
         saved = ctx.saved_tensors
         with VmapLevel(size, randomness) as level:
             inner = inside(ctx, level, saved, ctx.places[len(ctx.places) - len(saved):])
-            found = cls.jvp(inner, *given(level, tangents, dims))
+            found = cls.jvp(inner, *_given(level, tangents, dims))
             with Below(level):
                 if isinstance(found, tuple):
-                    return tuple([taken(level, t) for t in found])
-                return taken(level, found)
+                    return tuple([_taken(level, t) for t in found])
+                return _taken(level, found)
 
     body = {"forward": staticmethod(forward), "setup_context": staticmethod(setup_context),
             "backward": staticmethod(backward), "generate_vmap_rule": True}

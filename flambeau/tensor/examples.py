@@ -82,8 +82,8 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Any, given: int = 0) 
     if level.randomness == "error":
         raise RuntimeError(RANDOM_ERROR)
     if given:
-        raise RuntimeError("vmap: these random numbers depend on a tensor of parameters and have no "
-                           "rule for batches; draw them outside of vmap")
+        raise RuntimeError("vmap: these random numbers depend on a tensor of parameters and have "
+                           "no rule for batches; draw them outside of vmap")
     inside = tensor.__class__ is Batched and tensor._level is level
     if level.randomness == "different" and not (inside and tensor._bdim is not None):
         raise RuntimeError(UNBATCHED)

@@ -11,7 +11,6 @@ from flambeau.tensor.dispatch import (
     ACTIVE,
     FUNCTIONS,
     MISSING,
-    TENSOR_CLASSES,
     call_inplace,
     call_mutating,
     call_op,
@@ -19,6 +18,7 @@ from flambeau.tensor.dispatch import (
     call_renamed,
     call_unwatched,
 )
+from flambeau.tensor.overriding import LAYOUT_CLASSES
 from flambeau.tensor.viewing import make_view
 
 __all__ = ["make_function", "make_inplace", "make_mutating"]
@@ -58,7 +58,7 @@ def make_function(record: Op) -> Callable:
     space = {"function": function, "cache": function.cache, "call_op": call_op,
              "call_renamed": call_renamed, "MISSING": MISSING,
              "call_out": call_out, "outs": function.outs, "ACTIVE": ACTIVE,
-             "TENSORS": TENSOR_CLASSES, **_fixed(record),
+             "TENSORS": LAYOUT_CLASSES, **_fixed(record),
              "make_view": make_view}
     space |= {f"_default_{p.name}": p.default for p in record.params if not p.required}
     made = define(short, "\n".join(lines), f"<flambeau op {record.name}>", space)
@@ -110,7 +110,7 @@ def make_inplace(record: Op) -> Callable:
               f"            return {first}\n"
               f"    return call_inplace(function, ({everything},))\n")
     space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
-             "warm": function.warm, "TENSORS": TENSOR_CLASSES, **_fixed(record)}
+             "warm": function.warm, "TENSORS": LAYOUT_CLASSES, **_fixed(record)}
     function.inplace = _derived(record, short, source, space)
     return function.inplace
 
@@ -131,7 +131,7 @@ def make_mutating(record: Op) -> Callable:
               f"    call_mutating(function, ({everything},))\n")
     return _derived(record, short, source,
                     {"function": function, "call_mutating": call_mutating, "ACTIVE": ACTIVE,
-                     "warm": function.warm, "TENSORS": TENSOR_CLASSES})
+                     "warm": function.warm, "TENSORS": LAYOUT_CLASSES})
 
 
 def _signature(record: Op) -> str:

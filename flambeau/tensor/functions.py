@@ -53,10 +53,11 @@ def __getattr__(name: str) -> Any:
         for home in ("overloads", "random", "compress", "creation"):
             module = importlib.import_module(f"flambeau.tensor.{home}")
             if name in module.__all__:
-                return getattr(module, name)
+                found = getattr(module, name)
     if found is None and name.startswith("__"):
         raise AttributeError(name)
     if found is None:
         raise NotImplementedError(f"the operation {name!r} is not implemented yet")
+    globals()[name] = found  # the next time it is found without this function
     return found
 

@@ -136,6 +136,8 @@ def _item(item: Any) -> Any:
     if isinstance(item, TensorBase):
         if item._meta.ndim == 0 and item._meta.dtype.kind != "f":
             masked = item._meta.dtype in (dtypes.bool_, dtypes.uint8)
+            if item._level is not None and not masked:  # each example has its own
+                return _checked_index(item)
             return bool(item.item()) if masked else item.item()
         return _checked_index(item)
     if isinstance(item, np.ndarray):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from flambeau.autograd.grad_mode import LEVELS, RECORD, mode, set_bits
+from flambeau.autograd.grad_mode import INSIDE, LEVELS, RECORD, mode, set_bits
 from flambeau.ops.derive import Call, OpCall
 from flambeau.tensor import launches, tape, viewing
 from flambeau.tensor.launches import Launch, LaunchCache
@@ -57,7 +57,7 @@ class Level:
         self._token = _Token()
         _LEVELS.set((*stack, self))
         ACTIVE.append(self._token)
-        set_bits(LEVELS, LEVELS)
+        self._before = set_bits(LEVELS | INSIDE, LEVELS | INSIDE)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -65,7 +65,7 @@ class Level:
         self.depth = DEAD
         _LEVELS.set(below)
         ACTIVE.remove(self._token)
-        set_bits(LEVELS, LEVELS if below else 0)
+        set_bits(LEVELS | INSIDE, self._before & (LEVELS | INSIDE))
 
     def compute(self, call: Call, flat: Sequence) -> list:
         """The results of a call on arguments that this level concerns."""

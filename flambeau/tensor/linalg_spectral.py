@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from flambeau.core import dtypes
@@ -19,10 +18,10 @@ from flambeau.tensor.linalg_checks import (
     need_square,
     written,
 )
-from flambeau.tensor.linalg_systems import inv, inv_ex
+from flambeau.tensor.linalg_systems import inv
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["cond", "det", "eig", "eigh", "eigvals", "eigvalsh", "geqrf", "householder_product",
+__all__ = ["det", "eig", "eigh", "eigvals", "eigvalsh", "geqrf", "householder_product",
            "logdet", "lstsq", "matrix_exp", "matrix_power", "matrix_rank", "orgqr", "ormqr", "pinv",
            "qr", "singular_values", "slogdet", "svd", "svdvals"]
 
@@ -264,34 +263,6 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
         need_square(name, A)
     atol, rtol = _tolerances(f"torch.{name}", A, atol, rtol if rcond is None else rcond)
     return written(name, ops._pinv(A, atol, rtol, bool(hermitian)), out)
-
-
-def cond(A: Any, p: Any = None, *, out: Any = None) -> Any:
-    """The condition number of matrices: the norm of order p of A times that of its inverse (inf
-    where there is none); by default, and for 2 and -2, from singular values."""
-    from flambeau.tensor.norms import matrix_norm
-
-    need_matrices("linalg.cond", A)
-    if p in (None, 2, -2):
-        if not A.numel():
-            return written("linalg.cond", _norms_of_nothing(A), out)
-        s = singular_values(A)
-        ratio = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-        return written("linalg.cond", ratio, out)
-    if p not in ("fro", "nuc", 1, -1, math.inf, -math.inf):
-        raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
-    if not A.numel():
-        return written("linalg.cond", _norms_of_nothing(A), out)
-    if A.shape[-1] != A.shape[-2]:
-        raise RuntimeError(f"linalg.cond: with norm type p={p!r} A must be batches of square "
-                           f"matrices, but they are {A.shape[-2]} by {A.shape[-1]} matrices")
-    inverse, info = inv_ex(A)
-    product = matrix_norm(A, p) * matrix_norm(inverse, p)
-    return written("linalg.cond", product.masked_fill(info > 0, math.inf), out)
-
-
-def _norms_of_nothing(A: Any) -> Any:
-    return creation.zeros(A.shape[:-2], dtype=A.dtype.to_real())
 
 
 # ---------------------------------------------------------------------- powers

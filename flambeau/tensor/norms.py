@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from flambeau.tensor import linalg_spectral
+from flambeau.tensor import creation, linalg_spectral
 from flambeau.tensor.functions import ops
-from flambeau.tensor.linalg_checks import written
+from flambeau.tensor.linalg_checks import need_matrices, written
+from flambeau.tensor.linalg_systems import inv_ex
 
-__all__ = ["norm", "linalg_norm", "vector_norm", "matrix_norm"]
+__all__ = ["norm", "linalg_norm", "vector_norm", "matrix_norm", "cond"]
 
 
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
@@ -92,3 +94,29 @@ def _spectral_norm(A: Any, ord: Any, dim: tuple, keepdim: bool, dtype: Any) -> A
         for d in sorted(dim):
             found = found.unsqueeze(d)
     return found
+
+
+def cond(A: Any, p: Any = None, *, out: Any = None) -> Any:
+    """The condition number of matrices: the norm of order p of A times that of its inverse (inf
+    where there is none); by default, and for 2 and -2, from singular values."""
+    need_matrices("linalg.cond", A)
+    if p in (None, 2, -2):
+        if not A.numel():
+            return written("linalg.cond", _norms_of_nothing(A), out)
+        s = linalg_spectral.singular_values(A)
+        ratio = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+        return written("linalg.cond", ratio, out)
+    if p not in ("fro", "nuc", 1, -1, math.inf, -math.inf):
+        raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
+    if not A.numel():
+        return written("linalg.cond", _norms_of_nothing(A), out)
+    if A.shape[-1] != A.shape[-2]:
+        raise RuntimeError(f"linalg.cond: with norm type p={p!r} A must be batches of square "
+                           f"matrices, but they are {A.shape[-2]} by {A.shape[-1]} matrices")
+    inverse, info = inv_ex(A)
+    product = matrix_norm(A, p) * matrix_norm(inverse, p)
+    return written("linalg.cond", product.masked_fill(info > 0, math.inf), out)
+
+
+def _norms_of_nothing(A: Any) -> Any:
+    return creation.zeros(A.shape[:-2], dtype=A.dtype.to_real())

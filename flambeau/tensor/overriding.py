@@ -18,9 +18,10 @@ from typing import Any
 from flambeau.core.generated import define
 from flambeau.tensor.meta import Meta, TensorBase
 
-__all__ = ["ACTIVE", "TENSOR_CLASSES", "DisableTorchFunction", "DisableTorchFunctionSubclass",
+__all__ = ["ACTIVE", "LAYOUT_CLASSES", "TENSOR_CLASSES", "DisableTorchFunction",
+           "DisableTorchFunctionSubclass",
            "ask", "asked", "convert", "default_torch_function", "disabled_torch_function", "door",
-           "door_class", "handle", "keep_class", "relevant", "special_names", "state"]
+           "door_class", "fit_doors", "handle", "keep_class", "relevant", "special_names", "state"]
 
 ACTIVE: list = []
 """Non-empty while something watches all operations (capture, autocast, modes).
@@ -30,6 +31,10 @@ Then no call takes the warm path. An unused hook costs one truth test.
 
 TENSOR_CLASSES: set[type] = set()
 """Exact classes whose instances the warm path may treat as plain tensors."""
+
+
+LAYOUT_CLASSES: set[type] = set()
+"""Exact classes whose instances have layouts: those, and the classes that are asked."""
 
 
 class _State(threading.local):
@@ -85,9 +90,9 @@ class Unseen(Meta):
 
     def __init__(self, plain: Meta):
         self.plain = plain
-        for name in Meta.__slots__:
-            if name != "__weakref__":
-                setattr(self, name, getattr(plain, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)  # its own slots are empty
 
 
 _layout = TensorBase._meta
@@ -138,9 +143,10 @@ def relevant(args: Iterable) -> list:
 
 def _enter(found: list, arg: Any) -> None:
     cls = arg.__class__
+    for other in found:
+        if other.__class__ is cls:
+            return
     if isinstance(arg, type) or not asked(cls):
-        return
-    if any(other.__class__ is cls for other in found):
         return
     place = next((i for i, other in enumerate(found) if issubclass(cls, other.__class__)),
                  len(found))
@@ -233,6 +239,15 @@ def door(function: Callable, always: bool = False) -> Callable:
     return made
 
 
+def fit_doors(namespace: dict, names: Iterable[str], always: bool = False) -> None:
+    """Put doors before the hand-written functions of a module; ops have theirs."""
+    for name in names:
+        function = namespace.get(name)
+        if inspect.isfunction(function) and function.__module__ != "flambeau":
+            namespace[name] = door(function, always)
+            namespace[name].__module__ = namespace["__name__"]  # where pickle finds it
+
+
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NO_TENSORS = {"int", "float", "bool", "str", "Sequence[int]", "DType", "DType | None",
                "int | None", "float | None", "bool | None", "str | None"}
@@ -320,6 +335,7 @@ def special_names() -> set[str]:
 
 def door_class(cls: type, base: type) -> None:
     """Make a new subclass of Tensor (`base`) one that is asked about operations, or is not."""
+    LAYOUT_CLASSES.add(cls)
     if not asked(cls):
         TENSOR_CLASSES.add(cls)
         cls._meta = _layout

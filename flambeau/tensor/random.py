@@ -24,8 +24,9 @@ from flambeau.tensor.tensor import Tensor
 
 __all__ = ["manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn",
            "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
-           "dropout", "multinomial", "poisson", "binomial", "uniform_", "normal_", "random_",
-           "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"]
+           "dropout", "multinomial", "poisson", "binomial", "thread_safe_generator",
+           "uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_",
+           "cauchy_", "geometric_"]
 
 
 def _in_place(tensor: Any, name: str, kind: str, params: tuple, generator: Any,
@@ -320,7 +321,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     if not tensors:
         made = room(creation.empty(size, **options)) if out is None else out
         return normal_(made, mean, std, generator=generator)
-    if isinstance(std, TensorBase) and std.numel() and not mode() & LEVELS and std.detach().min().item() < 0:
+    if isinstance(std, TensorBase) and std.numel() and not mode() & LEVELS and (
+            std.detach().min().item() < 0):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = broadcast_shapes(*(tuple(x.shape) for x in tensors))
     made = normal_(room(creation.empty(shape, dtype=tensors[0].dtype)), generator=generator)
@@ -464,6 +466,12 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Continue the default stream from a state."""
     set_generator_state(default_generator, new_state)
+
+
+def thread_safe_generator() -> Generator | None:
+    """The generator of this thread, if it is a worker of a DataLoader that has its own; here there
+    is none: a generator locks itself while it is drawn from."""
+    return None
 
 
 def generator_state(generator: Generator) -> Tensor:

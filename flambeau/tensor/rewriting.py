@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.autograd.grad_mode import mode
+from flambeau.autograd.grad_mode import LEVELS, mode
 from flambeau.autograd.graph import Node, edge_of, next_order
 from flambeau.autograd.hooks import move_retain_grad
 from flambeau.core.errors import caller_location
@@ -133,6 +133,9 @@ class CopySlices(Node):
         part = strided(whole, self.shape, self.strides, self.offset)
         results = list(self.inner.apply([part.clone()]))
         own = results.pop(self.position) if self.position is not None else None
+        if mode() & LEVELS and own is not None:  # it may have examples that the whole has not
+            whole = ops.add(own.new_zeros(tuple(whole._meta.shape)), whole)
+            part = strided(whole, self.shape, self.strides, self.offset)
         if own is None:
             part.zero_()
         else:

@@ -74,6 +74,21 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
     pad = n_fft // 2 if center else max(0, n_fft - length) // 2 if align_to_window else 0
     call = _signature("stft", input, n_fft=n_fft, hop_length=hop, win_length=length, window=window,
                       normalized=normalized, onesided=onesided, return_complex=return_complex)
+    _check_frames(call, input, n_fft, hop, length, window, pad)
+    if onesided is None:
+        onesided = not complex_
+    elif onesided and complex_:
+        raise RuntimeError("Cannot have onesided output if window or input is complex")
+    if window is None and length < n_fft:
+        window = ones(length, dtype=input.dtype.to_real())
+    found = ops._stft(input, window, n_fft, hop, pad, pad_mode, bool(normalized), onesided)
+    found = found.transpose(-1, -2)
+    return found if return_complex else ops.view_as_real(found)
+
+
+def _check_frames(call: str, input: Any, n_fft: int, hop: int, length: int, window: Any,
+                  pad: int) -> None:
+    """Does the signal have frames, and the window their length?"""
     _need(not input.dtype.is_integral, call, "expected a tensor of floating point or complex "
           "values")
     _need(input.ndim in (1, 2), call, f"expected a 1D or 2D tensor, got {input.ndim}D")
@@ -85,15 +100,6 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
     _need(window is None or tuple(window.shape) == (length,), call, "expected a 1D window tensor "
           f"of size equal to win_length={length}, but got window with size "
           f"{window is not None and list(window.shape)}")
-    if onesided is None:
-        onesided = not complex_
-    elif onesided and complex_:
-        raise RuntimeError("Cannot have onesided output if window or input is complex")
-    if window is None and length < n_fft:
-        window = ones(length, dtype=input.dtype.to_real())
-    found = ops._stft(input, window, n_fft, hop, pad, pad_mode, bool(normalized), onesided)
-    found = found.transpose(-1, -2)
-    return found if return_complex else ops.view_as_real(found)
 
 
 def istft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None,

@@ -212,12 +212,12 @@ class UntypedStorage:
             return handle_of(part)
         return int(self._bytes()[_place(index, len(self), self)])
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        where = index if isinstance(index, slice) else _place(index, len(self), self)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        where = key if isinstance(key, slice) else _place(key, len(self), self)
         self._bytes()[where] = int(value) & 255
         self._written()
 
-    def __delitem__(self, index: Any) -> None:
+    def __delitem__(self, key: Any) -> None:
         raise TypeError("'torch.UntypedStorage' object doesn't support item deletion")
 
     def __iter__(self) -> Iterator[int]:

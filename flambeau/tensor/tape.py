@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.autograd import saved as saving
-from flambeau.autograd.grad_mode import ANOMALY, INFERENCE, LEVELS, RECORD, SAVED_HOOKS, mode
+from flambeau.autograd.grad_mode import (
+    ANOMALY,
+    INFERENCE,
+    INSIDE,
+    LEVELS,
+    RECORD,
+    SAVED_HOOKS,
+    mode,
+)
 from flambeau.autograd.graph import (
     RELEASED,
     Node,
@@ -182,7 +190,7 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
         _save_packed(node, plan, kept, outs, where)
     else:
         kept += [alias_of(outs[i]) for i in plan.saved_outputs]
-        if word & LEVELS:
+        if word & INSIDE:
             _share_tangents(kept[len(plan.saved_inputs):], [outs[i] for i in plan.saved_outputs])
         node.tape_saved = kept
         node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None

@@ -775,5 +775,6 @@ def _construct(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 dispatch.TENSOR_CLASSES.add(Tensor)
+overriding.LAYOUT_CLASSES.add(Tensor)
 overriding.keep_class(Tensor.grad)
 launches.install(Tensor, tape.OpNode)

@@ -142,17 +142,17 @@ class TypedStorage:
     def _tensor(self) -> Any:
         return self._untyped_storage._tensor(self.dtype)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, slice):
             raise RuntimeError("slices are only supported in UntypedStorage.__getitem__")
-        place = _place(index, len(self), self)
+        place = _place(idx, len(self), self)
         return self._tensor()[place % len(self)].item()
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(index, slice):
-            self._tensor()[index] = value
+    def __setitem__(self, idx: Any, value: Any) -> None:
+        if isinstance(idx, slice):
+            self._tensor()[idx] = value
         else:
-            self._tensor()[_place(index, len(self), self)] = value
+            self._tensor()[_place(idx, len(self), self)] = value
 
     def __iter__(self) -> Iterator:
         return iter(self.tolist())

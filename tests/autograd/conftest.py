@@ -19,7 +19,7 @@ def fake(request):
         return
     import fake_tensor
 
-    before = graph.tensors.cls, graph.tensors.make
+    before = graph.tensors.cls, graph.tensors.make, graph.tensors.forward
     fake_tensor.install()
     yield
     graph.register_tensor_class(*before)

@@ -329,3 +329,17 @@ def test_many_programs_get_ready_together():
     wanted = copy.deepcopy(net)(x)
     assert torch.allclose(torch.compile(net)(x), wanted)
     assert not set(executable._waiting) & set(executable._real)
+
+
+def test_results_without_a_gradient(done):
+    """Of three results one is differentiated: what the others would give is no gradient at all."""
+    net = nn.LSTM(4, 6, batch_first=True)
+    x = torch.randn(2, 5, 4)
+    run = torch.compile(net)
+    for _ in range(3):
+        net.zero_grad()
+        run(x)[0].sum().backward()
+        found = net.weight_ih_l0.grad.clone()
+        net.zero_grad()
+        net(x)[0].sum().backward()
+        assert torch.allclose(found, net.weight_ih_l0.grad, atol=1e-5)

@@ -112,6 +112,14 @@ def test_gradients_of_samples_are_those_of_the_mean(torch):
         assert torch.allclose(drawn, exact, rtol=0.15, atol=0.02), name
 
 
+def test_gradients_of_wishart_samples(torch):
+    df = torch.tensor(6.0, dtype=torch.float64, requires_grad=True)
+    scale = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    sample = torch.distributions.Wishart(df, scale).rsample((4000,)).mean(0)
+    slope, = torch.autograd.grad(sample.trace(), df)
+    assert abs(slope.item() - 2) < 0.2  # the mean is df times the scale
+
+
 def test_derivatives_of_draws(torch):
     """Against differences of SciPy's cumulative probabilities."""
     from scipy import special

@@ -1,4 +1,4 @@
-"""vmap gives what a loop over the examples gives: views, indexing, writes, nesting, random numbers."""
+"""vmap gives what a loop over the examples gives: views, indexing, writes, nesting, draws."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _picked(x):
 
 def _scattered(x):
     place = x.argsort(1)
-    return torch.zeros_like(x).scatter_(1, place, x), x.new_zeros(3, 4).index_add_(
+    return torch.zeros_like(x).scatter_(1, place, x), x.new_zeros(4, 4).index_add_(
         0, place[0, :3], x)
 
 
@@ -235,6 +235,23 @@ def test_history_inside_and_outside():
         assert not vmap(lambda a: a * w)(x).requires_grad
     plain = vmap(lambda a: vjp(torch.sin, a)[1](a)[0])(x)
     assert not plain.requires_grad and torch.allclose(plain, x.cos() * x)
+
+
+def test_an_index_of_each_example():
+    x = torch.arange(6.0).reshape(3, 2)
+    assert torch.equal(vmap(lambda i: x[i])(torch.tensor([2, 0])), x[torch.tensor([2, 0])])
+
+
+def test_around_compiled_functions():
+    def function(x):
+        return x.sin() * x.sum()
+
+    compiled, x = torch.compile(function), torch.randn(4, 3)
+    for _ in range(3):
+        compiled(x[0])
+    _close(vmap(compiled)(x), torch.stack([function(one) for one in x]))
+    _close(jacrev(compiled)(x[0]), jacrev(function)(x[0]))
+    _close(jvp(compiled, (x[0],), (x[1],))[1], jvp(function, (x[0],), (x[1],))[1])
 
 
 def test_compiled():

@@ -82,6 +82,9 @@ def test_handlers_see_functions_methods_and_attributes(torch, logged):
             (lambda: x.add_(1), torch.Tensor.add_), (lambda: x + 1, torch.add),
             (lambda: torch.where(x > 0, x, x), torch.where), (lambda: len(x), torch.Tensor.__len__),
             (lambda: torch.einsum("ij->i", x), torch.einsum),
+            (lambda: torch.nn.functional.relu(x), torch.nn.functional.relu),
+            (lambda: torch.nn.functional.cross_entropy(x, torch.tensor([0, 1])),
+             torch.nn.functional.cross_entropy),
             (lambda: x.requires_grad_(), torch.Tensor.requires_grad_)]
     for call, expected in seen:
         calls.clear()

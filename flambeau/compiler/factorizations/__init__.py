@@ -5,3 +5,5 @@ and `exponential.py` hold one routine after the other, `step.py` makes kernel ca
 steps. Addresses of LAPACK's functions are slots, not text: a kernel serves every process and every
 width of LAPACK's integers.
 """
+
+__all__: list[str] = []

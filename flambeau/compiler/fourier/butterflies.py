@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.emitter import Function, Value
+from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of
 from flambeau.compiler.fourier.ports import Array, Point
 
 __all__ = ["Butterflies"]
@@ -70,7 +70,7 @@ class Butterflies:
 
     # ------------------------------------------------------------------ transforms
     def transform(self, x: Sequence[Point]) -> list[Point]:
-        """The transform of len(x) points, a prime up to 31 or a product of small ones."""
+        """The transform of len(x) points, a prime or a product of small ones."""
         n = len(x)
         if n == 1:
             return list(x)
@@ -92,6 +92,34 @@ class Butterflies:
             row = [room.load(k * b + t) for t in range(b)]
             for i, each in enumerate(self.transform(row)):
                 put(k + a * i, each)
+
+    def prime(self, fetch: Callable[[int], Point], put: Callable, n: int, room: Array,
+              table: Value, start: int) -> None:
+        """`transform` of n points, a large prime, by a loop over pairs of results; the table holds
+        cosines and sines from `start` on. `put` takes numbers known only there."""
+        f, half = self.f, n // 2
+        total = first = fetch(0)
+        for t in range(1, half + 1):
+            a, b = fetch(t), fetch(n - t)
+            both = self.add(a, b)
+            total = self.add(total, both)
+            room.store(2 * t, both)
+            room.store(2 * t + 1, self.sub(a, b))
+        room.store(0, first)
+        put(0, total)
+        zero = f.const(0, first[0].type)
+        scalar, lanes = scalar_of(zero.type), lanes_of(zero.type)
+        with f.loop(0, half) as k:
+            even, odd = room.load(0), (zero, zero)
+            for t in range(1, half + 1):
+                place = f.add(f.mul(k, 2 * half), start + 2 * (t - 1))
+                c, s = (f.splat(f.load(scalar, table, f.add(place, part)), lanes)
+                        for part in range(2))
+                both, gap = room.load(2 * t), room.load(2 * t + 1)
+                even = self.mul_add(both[0], c, even[0]), self.mul_add(both[1], c, even[1])
+                odd = self.mul_add(gap[0], s, odd[0]), self.mul_add(gap[1], s, odd[1])
+            put(f.add(k, 1), (f.fadd(even[0], odd[1]), f.fsub(even[1], odd[0])))
+            put(f.sub(n - 1, k), (f.fsub(even[0], odd[1]), f.fadd(even[1], odd[0])))
 
     def _four(self, x: Sequence[Point]) -> list[Point]:
         a, b = self.add(x[0], x[2]), self.sub(x[0], x[2])

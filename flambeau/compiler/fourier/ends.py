@@ -10,6 +10,8 @@ where h = n / 2 and Z[h] is Z[0]. The way back solves this for Z.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flambeau.compiler.emitter import Value
 from flambeau.compiler.fourier.passes import Passes, Reader, Writer
 from flambeau.compiler.fourier.plan import chirp_size, is_smooth
@@ -25,11 +27,14 @@ class Ends:
         table: rotations of the passes. `ends`: those of the two ends: `halves` or chirps, in this
             order if there are both.
         arrays: four; the last one may hold what is read and what is written.
+        transform_apart: emits the call of a transform of the last one, in place.
     """
 
-    def __init__(self, passes: Passes, spec, table: Value, ends: Value, arrays: list[Array]):
+    def __init__(self, passes: Passes, spec, table: Value, ends: Value, arrays: list[Array],
+                 transform_apart: Callable[[int], None]):
         self.passes, self.f, self.points = passes, passes.f, passes.points
         self.spec, self.table, self.ends, self.arrays = spec, table, ends, arrays
+        self.transform_apart = transform_apart
         self.n, self.lanes = spec.n, passes.lanes
         self.even = spec.n % 2 == 0
 
@@ -125,7 +130,7 @@ class Ends:
         if is_smooth(n):
             self.passes.run(n, self.table, read, write, stages)
             return
-        m, room = chirp_size(n), self.arrays[2]
+        m = chirp_size(n)
         start = 2 * (self.n // 2 + 1 + self.lanes) if self.spec.kind != "c2c" and self.even else 0
         spectrum = start + 2 * (n + self.lanes)
         passes, points, f = self.passes, self.points, self.f
@@ -140,11 +145,12 @@ class Ends:
         passes.span(m, lambda e, count: padded.store(e, (zero, zero), count))
         passes.span(n, lambda e, count: padded.store(e, stages[0].load(e), count))
 
-        def filtered(e, a, count) -> None:
-            turned = points.mul(a, passes.factor(self.ends, m + self.lanes, e, spectrum))
-            room.store(e, turned[::-1], count)
+        def filtered(e, count) -> None:
+            factor = passes.factor(self.ends, m + self.lanes, e, spectrum)
+            padded.store(e, points.mul(padded.load(e), factor)[::-1], count)
 
-        passes.run(m, self.table, padded.load, filtered, stages)
-        passes.run(m, self.table, room.load, lambda e, a, count: padded.store(e, a[::-1], count),
-                   stages)
-        passes.span(n, lambda e, count: write(e, points.mul(padded.load(e), chirp(e)), count))
+        self.transform_apart(m)
+        passes.span(m, filtered)
+        self.transform_apart(m)
+        passes.span(n, lambda e, count: write(
+            e, points.mul(padded.load(e)[::-1], chirp(e)), count))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.emitter import Module, Value, vector
+from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.fourier.ends import Ends
 from flambeau.compiler.fourier.passes import Passes
 from flambeau.compiler.fourier.plan import chirp_size, is_smooth
-from flambeau.compiler.fourier.ports import Array, Port, transpose
+from flambeau.compiler.fourier.ports import Array, Port
 from flambeau.compiler.frame import chunk_range, thread_workspace
 from flambeau.compiler.target import Target
 
@@ -18,6 +18,9 @@ _POINTERS = ("x_re", "x_im", "y_re", "y_im", "table", "ends", "work")
 FOURIER_SLOTS = (*_POINTERS, "work_stride", "outer", "inner", "x_outer", "x_inner", "x_step",
                  "y_outer", "y_inner", "y_step", "scale", "im_scale")
 ARRAYS = 4  # two that passes go back and forth between, and two for what comes before and after
+
+
+ROOM = 32  # vectors that a transform of a few points may put aside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ def work_bytes(spec: FourierSpec, lanes: int) -> int:
     """Workspace of one thread."""
     width = lanes if spec.across else 1
     room = Array.elements(_room(spec) + 16 * lanes, lanes, width)
-    room = ARRAYS * room + Array.elements(16, lanes, lanes)
+    room = ARRAYS * room + Array.elements(ROOM, lanes, lanes)
     return room * (4 if spec.scalar == "float" else 8)
 
 
@@ -83,25 +86,42 @@ def fourier_kernel(spec: FourierSpec, target: Target) -> tuple[str, str]:
 
 
 class _Kernel:
-    def __init__(self, f, spec: FourierSpec, lanes: int, fused: bool):
+    def __init__(self, f: Function, spec: FourierSpec, lanes: int, fused: bool):
         self.f, self.spec, self.lanes = f, spec, lanes
         self.type = vector(lanes, spec.scalar)
         self.slot = {}
         for place, name in enumerate(FOURIER_SLOTS):
             kind = "ptr" if name in _POINTERS else "double" if "scale" in name else "i64"
             self.slot[name] = f.load(kind, f.args["args"], place)
-        work = thread_workspace(f, self.slot["work"], self.slot["work_stride"])
-        width = lanes if spec.across else 1
-        points = _room(spec) + 16 * lanes
-        size = Array.elements(points, lanes, width)
-        self.arrays = [Array.at(f, work, number * size, points, lanes, spec.scalar, width)
-                       for number in range(ARRAYS)]
-        room = Array.at(f, work, ARRAYS * size, 16, lanes, spec.scalar, lanes)
-        self.passes = Passes(f, spec.across, lanes, self.type, fused, room)
+        self.fused = fused
+        self.work = thread_workspace(f, self.slot["work"], self.slot["work_stride"])
+        self.arrays, self.passes = self._memory(f, self.work)
         self.scale, self.im_scale = (f.splat(
             self.slot[name] if spec.scalar == "double"
             else f.cast("fptrunc", self.slot[name], "float"), lanes)
             for name in ("scale", "im_scale"))
+
+    def _memory(self, f: Function, work: Value) -> tuple[list[Array], Passes]:
+        """What a function works with, in a thread's workspace."""
+        spec, lanes = self.spec, self.lanes
+        width = lanes if spec.across else 1
+        points = _room(spec) + 16 * lanes
+        size = Array.elements(points, lanes, width)
+        arrays = [Array.at(f, work, number * size, points, lanes, spec.scalar, width)
+                  for number in range(ARRAYS)]
+        room = Array.at(f, work, ARRAYS * size, ROOM, lanes, spec.scalar, lanes)
+        return arrays, Passes(f, spec.across, lanes, self.type, self.fused, room)
+
+    def _transform_apart(self, points: int) -> None:
+        """The transform of the last array, in place, by a function of its own: it is long, and
+        needed twice."""
+        f, name = self.f, "transformed"
+        if all(function.name != name for function in f.module.functions):
+            g = f.module.function(name, [("ptr", "table"), ("ptr", "work")], internal=True)
+            arrays, passes = self._memory(g, g.args["work"])
+            passes.run(points, g.args["table"], arrays[3].load, arrays[3].store,
+                       (arrays[0], arrays[1]))
+        f.call("void", name, [self.slot["table"], self.work])
 
     def _clear_margins(self) -> None:
         """Lanes beyond the ends of a row compute on what is there: garbage may be slow (numbers
@@ -138,7 +158,8 @@ class _Kernel:
     def _rows(self, base: dict) -> None:
         spec = self.spec
         read, write = self._source(base), self._target(base)
-        Ends(self.passes, spec, self.slot["table"], self.slot["ends"], self.arrays).run(read, write)
+        Ends(self.passes, spec, self.slot["table"], self.slot["ends"], self.arrays,
+             self._transform_apart).run(read, write)
         if spec.target.startswith("turn"):
             self._turned_out(base)
 
@@ -215,17 +236,12 @@ class _Kernel:
         port = "pair" if spec.source == "turn_pair" else "unit"
 
         def block(e, count) -> None:
-            rows = []
-            for lane in range(lanes):
-                row = f.smin(f.const(lane, "i64"), f.sub(self.present, 1))
+            with f.loop(0, lanes) as lane:
+                row = f.smin(lane, f.sub(self.present, 1))
                 offset = f.mul(row, self.slot["x_inner"])
-                rows.append(self._row_port("x", port, base, offset).load(e, count))
-            turned = [transpose(f, [row[part] for row in rows], lanes)
-                      for part in range(1 if self._is_real("x") else 2)]
-            if len(turned) == 1:
-                turned.append([f.const(0, self.type)] * lanes)
-            for place, point in enumerate(zip(*turned, strict=True)):
-                room.store(f.add(e, place), point)
+                point = self._row_port("x", port, base, offset).load(e, count)
+                self.passes.room.store(lane, point)
+            self.passes.turn(self.passes.room, 0, room, f.mul(e, lanes))
 
         self._blocks(points, block)
 
@@ -235,12 +251,11 @@ class _Kernel:
         port = "pair" if spec.target == "turn_pair" else "unit"
 
         def block(e, count) -> None:
-            points = [room.load(f.add(e, place)) for place in range(lanes)]
-            rows = [transpose(f, [point[part] for point in points], lanes) for part in range(2)]
-            for lane, row in enumerate(zip(*rows, strict=True)):
-                with f.when(f.cmp("slt", f.const(lane, "i64"), self.present)):
-                    offset = f.mul(f.const(lane, "i64"), self.slot["y_inner"])
-                    self._row_port("y", port, base, offset).store(e, row, count)
+            self.passes.turn(room, f.mul(e, lanes), self.passes.room, 0)
+            with f.loop(0, self.present) as lane:
+                offset = f.mul(lane, self.slot["y_inner"])
+                port_ = self._row_port("y", port, base, offset)
+                port_.store(e, self.passes.room.load(lane), count)
 
         self._blocks(self._counts("y"), block)
 

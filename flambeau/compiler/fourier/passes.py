@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Value, scalar_of
 from flambeau.compiler.fourier.butterflies import Butterflies
-from flambeau.compiler.fourier.plan import Pass, passes
+from flambeau.compiler.fourier.plan import Pass, is_large_prime, passes
 from flambeau.compiler.fourier.ports import Array, Point, transpose, unzip
 
 __all__ = ["Passes", "Reader", "Writer"]
@@ -23,7 +23,7 @@ class Passes:
     Args:
         across: whether lanes are rows.
         type_: of a vector.
-        room: memory for 16 vectors.
+        room: memory for 32 vectors.
     """
 
     def __init__(self, f: Function, across: bool, lanes: int, type_: str, fused: bool,
@@ -94,10 +94,11 @@ class Passes:
                                              count), turns, t)
 
                 def put(t: int, each: Point) -> None:
-                    out = self.f.add(self.f.mul(k, step.rest), t * step.before * step.rest)
+                    out = self.f.add(self.f.mul(k, step.rest),
+                                     self.f.mul(t, step.before * step.rest))
                     write(self.f.add(out, j), each, count)
 
-                self._combine(step.radix, fetch, put)
+                self._combine(step, table, fetch, put)
 
             self.span(step.rest, column)
 
@@ -116,8 +117,11 @@ class Passes:
             x = self._columns(source, self.f.mul(k, radix), radix)
             turns = [tuple(self.f.load(self.type, table, self._place(step, t, part, k))
                            for part in range(2)) for t in range(1, radix)]
-            self._combine(radix, lambda t: self._turned(x(t), turns, t),
-                          lambda t, each: write(self.f.add(k, t * step.before), each, count))
+
+            def put(t, each: Point) -> None:
+                write(self.f.add(k, self.f.mul(t, step.before)), each, count)
+
+            self._combine(step, table, lambda t: self._turned(x(t), turns, t), put)
 
         self.span(step.before, results)
 
@@ -134,25 +138,39 @@ class Passes:
         at `base`."""
         if radix & (radix - 1):
             return lambda t: source.column(base, t, radix)
-        rows = [self.f.add(base, i * self.lanes) for i in range(radix)]
-        across = transpose if radix == self.lanes else unzip
+        if radix == self.lanes:
+            self.turn(source, base, self.room, 0)
+            return self.room.load
         parts = []
         for pointer in (source.re, source.im):
-            loaded = [self.f.load(self.type, pointer, row) for row in rows]
-            parts.append(across(self.f, loaded, self.lanes))
-        if radix < LARGE:
-            return lambda t: (parts[0][t], parts[1][t])
-        for t, point in enumerate(zip(*parts, strict=True)):
-            self.room.store(t, point)
-        return lambda t: self.room.load(t)
+            rows = [self.f.load(self.type, pointer, self.f.add(base, i * self.lanes))
+                    for i in range(radix)]
+            parts.append(unzip(self.f, rows, self.lanes))
+        return lambda t: (parts[0][t], parts[1][t])
+
+    def turn(self, source: Array, first, target: Array, to) -> None:
+        """As many vectors as lanes, from element `first` on, as columns; a function of its own: it
+        is long, and used more than once."""
+        f, name = self.f, "turned"
+        if all(function.name != name for function in f.module.functions):
+            g = f.module.function(name, [("ptr", "rows"), ("ptr", "columns")], internal=True)
+            rows = [g.load(self.type, g.args["rows"], i * self.lanes) for i in range(self.lanes)]
+            for i, column in enumerate(transpose(g, rows, self.lanes)):
+                g.store(column, g.args["columns"], i * self.lanes)
+        for a, b in ((source.re, target.re), (source.im, target.im)):
+            f.call("void", name, [f.gep(a, first, self.scalar), f.gep(b, to, self.scalar)])
 
     def _turned(self, x: Point, turns: list[Point] | None, t: int) -> Point:
         return x if turns is None or t == 0 else self.points.mul(x, turns[t - 1])
 
-    def _combine(self, radix: int, fetch: Callable[[int], Point],
-                 put: Callable[[int, Point], None]) -> None:
-        if radix == LARGE:
+    def _combine(self, step: Pass, table: Value, fetch: Callable[[int], Point], put: Callable
+                 ) -> None:
+        """The transform of `radix` points."""
+        if step.radix == LARGE:
             self.points.in_two(fetch, put, 4, 4, self.room)
-            return
-        for t, each in enumerate(self.points.transform([fetch(t) for t in range(radix)])):
-            put(t, each)
+        elif is_large_prime(step.radix):
+            self.points.prime(fetch, put, step.radix, self.room, table, step.matrix)
+        else:
+            x = [fetch(t) for t in range(step.radix)]
+            for t, each in enumerate(self.points.transform(x)):
+                put(t, each)

@@ -19,21 +19,31 @@ import functools
 import numpy as np
 
 __all__ = ["LARGEST_PRIME", "Pass", "address", "chirp_tables", "chirp_size", "factors", "halves",
-           "is_smooth", "passes", "rotations", "split_length", "twist_table", "unit_roots"]
+           "is_large_prime", "is_smooth", "passes", "rotations", "split_length", "twist_table",
+           "unit_roots"]
 
 LARGEST_PRIME = 31
+LARGE_PRIME = 11  # from which primes on transforms are loops
 ODD_RADICES = (9, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-    """One pass: its radix, the product of earlier ones, and where its rotations begin in the table:
-    `before` real parts for each t from 1 on, then as many imaginary parts (0 if before is 1)."""
+    """One pass.
+
+    Attributes:
+        radix; before: the product of earlier ones; rest: that of later ones.
+        table: where its rotations begin in the table: `before` real parts for each t from 1 on,
+            then as many imaginary parts; nothing if before is 1.
+        matrix: for primes from `LARGE_PRIME` on: where the cosine and the sine of 2 pi k t / radix
+            begin in the table, for 0 < k, t < radix / 2.
+    """
 
     radix: int
     before: int
     rest: int
     table: int
+    matrix: int = 0
 
 
 def factors(n: int) -> list[int]:
@@ -71,11 +81,17 @@ def passes(n: int, lanes: int) -> tuple[Pass, ...]:
         radices.append(1 << last_bits)
     found, before, table = [], 1, 0
     for radix in radices:
-        found.append(Pass(radix, before, n // (before * radix), table))
-        if before > 1:
-            table += 2 * (radix - 1) * before
+        rotations = 2 * (radix - 1) * before if before > 1 else 0
+        matrix = table + rotations
+        found.append(Pass(radix, before, n // (before * radix), table, matrix))
+        table = matrix + (2 * (radix // 2) ** 2 if is_large_prime(radix) else 0)
         before *= radix
     return tuple(found)
+
+
+def is_large_prime(radix: int) -> bool:
+    """Is the transform of `radix` points a loop?"""
+    return radix >= LARGE_PRIME and radix % 2 == 1
 
 
 def _powers(bits: int) -> list[int]:
@@ -119,6 +135,10 @@ def rotations(n: int, lanes: int, kind: str) -> np.ndarray:
             roots = unit_roots(size)
             places = np.outer(np.arange(1, each.radix), np.arange(each.before)) % size
             parts += [roots.real[places].ravel(), roots.imag[places].ravel()]
+        if is_large_prime(each.radix):
+            half = np.arange(1, each.radix // 2 + 1)
+            turns = unit_roots(each.radix)[np.outer(half, half) % each.radix]
+            parts.append(np.stack([turns.real, -turns.imag], -1).ravel())
     return np.concatenate([*parts, np.zeros(2 * lanes)]).astype(kind)
 
 

@@ -32,7 +32,7 @@ from flambeau.ops.primitives.fourier import Fourier
 
 __all__ = ["fits_fourier", "fourier_steps"]
 
-LONG = 1 << 16  # points from which a transform goes in two halves
+LONG = 1 << 20  # points from which a transform goes in two halves
 GRAIN = 1 << 16  # work that is worth a chunk
 CHUNKS = 64
 
@@ -40,7 +40,8 @@ CHUNKS = 64
 @dataclasses.dataclass(frozen=True)
 class _Rows:
     """Where the rows of an operand are: addresses (None: no imaginary parts), strides between
-    groups of rows, between rows of a group, and along a row; of the elements of one part, of `size` bytes."""
+    groups of rows, between rows of a group, and along a row, in elements of one part; their
+    bytes."""
 
     re: Pointer
     im: Pointer | None

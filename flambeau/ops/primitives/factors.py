@@ -15,7 +15,8 @@ from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Primitive, Value
 from flambeau.ops.primitives.structure import expand, reshape
 
-__all__ = ["FACTOR", "Form", "factor", "factor_rule", "is_paired", "paired"]
+__all__ = ["FACTOR", "Form", "factor", "factor_rule", "is_paired", "operands_of", "paired",
+           "results_of"]
 
 INT = dtypes.int32
 
@@ -151,6 +152,13 @@ FACTOR = Primitive("factor", "factor", _infer)
 def results_of(node: Value) -> list[Value]:
     """All results of the run that `node` is a result of."""
     return factor(node.attrs[0], *node.inputs)
+
+
+def operands_of(node: Value) -> list[tuple[Value, int, bool]]:
+    """What a kernel reads: (operand, dimensions of the batch, whether its elements are pairs)."""
+    form = node.attrs[0]
+    return [(value, form.lead, is_paired(form, place, value.dtype))
+            for place, value in enumerate(node.inputs[form.unread:])]
 
 
 def factor(form: Form, *operands: Value) -> list[Value]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from flambeau.core import dtypes
+from flambeau.core.symbolic import pinned
 from flambeau.ir.graph import Primitive, Value, constant
 from flambeau.ops.primitives.elementwise import convert, lt, mul, where
 from flambeau.ops.primitives.elementwise import logical_and as both
@@ -22,8 +23,10 @@ class Fourier:
     """A transform along dimension `dim`, of length n, times `scale`.
 
     Attributes:
-        kind: "c2c" (of reals, too); "r2c" (reals, to the first n // 2 + 1 results); "c2r" (the first n // 2 + 1 of
-            a Hermitian sequence, to n reals; imaginary parts that are 0 in one are not looked at).
+        n: a plan is made for it: programs for sizes that vary have it as a condition.
+        kind: "c2c" (of reals, too); "r2c" (reals, to the first n // 2 + 1 results); "c2r" (the
+            first n // 2 + 1 of a Hermitian sequence, to n reals; imaginary parts that are 0 in one
+            are not looked at).
         backward: the sign of the exponent is positive.
     """
 
@@ -57,19 +60,19 @@ FOURIER_PARTS.results = 2
 
 def fourier(x: Value, dim: int, backward: bool = False, scale: float = 1.0) -> Value:
     """y[k] = scale * sum over j of x[j] exp(-+ 2 pi i j k / n)."""
-    return FOURIER(x, attrs=(Fourier("c2c", dim, x.shape[dim], backward, scale),))
+    return FOURIER(x, attrs=(Fourier("c2c", dim, pinned(x.shape[dim]), backward, scale),))
 
 
 def fourier_from_reals(x: Value, dim: int, backward: bool = False, scale: float = 1.0) -> Value:
     """The first half of the transform of reals, n // 2 + 1 numbers."""
-    return FOURIER(x, attrs=(Fourier("r2c", dim, x.shape[dim], backward, scale),))
+    return FOURIER(x, attrs=(Fourier("r2c", dim, pinned(x.shape[dim]), backward, scale),))
 
 
 def fourier_to_reals(x: Value, dim: int, n: int, backward: bool = True, scale: float = 1.0
                      ) -> Value:
     """The transform, of length n, of the Hermitian sequence that begins with the n // 2 + 1 numbers
     x."""
-    return FOURIER(x, attrs=(Fourier("c2r", dim, n, backward, scale),))
+    return FOURIER(x, attrs=(Fourier("c2r", dim, pinned(n), backward, scale),))
 
 
 def _inner(x: Value, how: Fourier, factor: float) -> Value:

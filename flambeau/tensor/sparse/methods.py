@@ -22,7 +22,9 @@ __all__ = [
     "to_sparse_bsc", "indices", "values", "_indices", "_values", "crow_indices", "col_indices",
     "ccol_indices", "row_indices", "coalesce", "is_coalesced", "_is_coalesced", "_coalesced_",
     "_nnz", "sparse_dim", "dense_dim", "_dimI", "_dimV", "sparse_mask", "sparse_resize_",
-    "sparse_resize_and_clear_", "resize_as_sparse_", "smm", "sspaddmm", "hspmm", "is_same_size"]
+    "sparse_resize_and_clear_", "resize_as_sparse_", "smm", "sspaddmm", "hspmm", "is_same_size",
+    "indices_copy", "values_copy", "crow_indices_copy", "col_indices_copy", "ccol_indices_copy",
+    "row_indices_copy"]
 
 
 # ---------------------------------------------------------------------- conversions
@@ -224,6 +226,23 @@ def sparse_mask(self: Any, mask: Any) -> Any:
         raise RuntimeError("sparse_mask(): operands have incompatible sizes; self has size "
                            f"{list(self.shape)} but mask has size {list(mask.shape)}")
     return assemble(mask._pattern, convert.values_at(self, mask._pattern))
+
+
+def _copy_of(name: str) -> Any:
+    method = globals()[name]
+
+    def copied(input: Any, *, out: Any = None) -> Any:
+        made = method(input).clone()
+        return made if out is None else out.resize_(tuple(made.shape)).copy_(made)
+
+    copied.__name__ = copied.__qualname__ = f"{name}_copy"
+    copied.__doc__ = f"A copy of what `Tensor.{name}` gives."
+    return copied
+
+
+indices_copy, values_copy = _copy_of("indices"), _copy_of("values")
+crow_indices_copy, col_indices_copy = _copy_of("crow_indices"), _copy_of("col_indices")
+ccol_indices_copy, row_indices_copy = _copy_of("ccol_indices"), _copy_of("row_indices")
 
 
 # ---------------------------------------------------------------------- sizes

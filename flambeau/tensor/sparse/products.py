@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.autograd.grad_mode import is_recording
+from flambeau.tensor.composed import write_out
 from flambeau.tensor.formats import sparse_coo, sparse_csr
 from flambeau.tensor.functions import ops
 from flambeau.tensor.sparse.convert import (
@@ -231,20 +232,21 @@ def mm_reduce(mat1: Any, mat2: Any, reduce: str) -> Any:
     return ops.index_reduce(result, 0, row, terms, _REDUCTIONS[reduce], include_self=False)
 
 
-def smm(input: SparseTensor, mat: Any) -> SparseTensor:
+def smm(input: SparseTensor, mat2: Any) -> SparseTensor:
     """A sparse matrix times a dense one, as a sparse matrix: rows without entries have none."""
     _need_sparse("smm", 1, input)
-    _check("smm", input, mat)
-    return _full_rows(input, mat)
+    _check("smm", input, mat2)
+    return _full_rows(input, mat2)
 
 
-def hspmm(mat1: SparseTensor, mat2: Any) -> SparseTensor:
+def hspmm(mat1: SparseTensor, mat2: Any, *, out: SparseTensor | None = None) -> SparseTensor:
     """A sparse matrix times a dense one, with a sparse and a dense dimension."""
     _need_sparse("hspmm", 1, mat1)
     _check("hspmm", mat1, mat2)
     rows, product = _rows_with_entries(mat1, mat2)
     shape = (mat1.shape[0], mat2.shape[1])
-    return assemble(Coo(ops.unsqueeze(rows, 0), shape, True), product)
+    made = assemble(Coo(ops.unsqueeze(rows, 0), shape, True), product)
+    return made if out is None else write_out(out, made)
 
 
 def _rows_with_entries(sparse: SparseTensor, dense: Any) -> tuple[Any, Any]:
@@ -269,7 +271,7 @@ def _full_rows(sparse: SparseTensor, dense: Any) -> SparseTensor:
 
 
 def sspaddmm(input: SparseTensor, mat1: SparseTensor, mat2: Any, *, beta: Any = 1,
-             alpha: Any = 1) -> SparseTensor:
+             alpha: Any = 1, out: SparseTensor | None = None) -> SparseTensor:
     """beta * input + alpha * (mat1 @ mat2) with sparse input and mat1, as a sparse matrix."""
     _need_sparse("sspaddmm", 0, input)
     _need_sparse("sspaddmm", 1, mat1)
@@ -279,6 +281,7 @@ def sspaddmm(input: SparseTensor, mat1: SparseTensor, mat2: Any, *, beta: Any = 
     both = Coo(ops.cat((scaled._pattern.indices[0], product._pattern.indices[0]), 1),
                product.shape)
     values = values_of(product) if alpha == 1 else values_of(product) * alpha
-    return assemble(both, ops.cat((values_of(scaled), values), 0))
+    made = assemble(both, ops.cat((values_of(scaled), values), 0))
+    return made if out is None else write_out(out, made)
 
 
