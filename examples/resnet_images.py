@@ -44,9 +44,9 @@ def main() -> None:
     dataset = torch.utils.data.TensorDataset(x[:TRAIN], y[:TRAIN])
     loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)
     model = make_model(torch)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4,
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9, weight_decay=5e-4,
                                 nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=run.steps + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.005, total_steps=run.steps + 1)
 
     def learn(x: Any, y: Any) -> Any:
         optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,8 @@ def test_an_example_trains_and_draws(name, tmp_path):
     picture = tmp_path / "picture.png"
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--steps", "2", "--picture",
-         str(picture)], capture_output=True, text=True, timeout=120, check=False)
+         str(picture)], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     losses = [line for line in done.stdout.splitlines() if line.startswith("step ")]
     assert len(losses) == 2

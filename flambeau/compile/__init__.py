@@ -27,7 +27,7 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
             options: dict[str, Any] | None = None, disable: bool = False) -> Any:
     """A function (or module) that runs as one native call after it has been captured.
 
-    The first calls run eagerly, for real, and are captured; as soon as a run leaves no new state
+    The first calls run in Python and are captured; as soon as a run leaves no new state
     behind (an optimizer makes its state in its first step) the program is compiled, and later calls
     with the same layouts replay it. What can change between calls is an input (tensors, learning
     rates, numbers that have been seen to change) or guarded (other Python values); a new situation

@@ -30,7 +30,8 @@ __all__ = ["Batch", "batches", "independent", "table", "together_kernel"]
 
 LARGE = 1 << 23  # work of a step that gains nothing: it fills all threads for long enough
 MOST_PARTS = 64
-ALONE = (*JOINT_RULES, "random", "factor")  # kinds of steps that wait for threads, or change hidden state
+# kinds of steps that wait for threads, or change hidden state
+ALONE = (*JOINT_RULES, "random", "factor")
 
 Memory = Callable[[Buffer], tuple[str, int]]
 

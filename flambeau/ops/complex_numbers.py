@@ -77,7 +77,8 @@ def _complex(real: Tensor, imag: Tensor):
 
 
 def _two_floats(a, b) -> None:
-    if a.dtype not in (dtypes.float16, dtypes.float32, dtypes.float64) or not b.dtype.is_floating_point:
+    able = (dtypes.float16, dtypes.float32, dtypes.float64)
+    if a.dtype not in able or not b.dtype.is_floating_point:
         raise RuntimeError("Expected both inputs to be Half, Float or Double tensors but got "
                            f"{a.dtype.scalar_name} and {b.dtype.scalar_name}")
     if a.dtype is not b.dtype:

@@ -16,7 +16,15 @@ from flambeau.ops.primitives.factors import Form, factor
 from flambeau.ops.record import Index, Tensor, op
 from flambeau.ops.samples import Arr, sample
 
-PRIVATE = {"public": (), "method": False, "out": False, "refuses": "bui"}
+
+def _matrices(first: Value, *others: object) -> None:
+    """A check for records: they take matrices."""
+    if first.ndim < 2:
+        raise RuntimeError("linalg: The input tensor must have at least 2 dimensions, got shape "
+                           f"{list(first.shape)}")
+
+
+PRIVATE = {"public": (), "method": False, "out": False, "refuses": "bui", "check": _matrices}
 
 
 def _square_samples(*args, **kwargs):

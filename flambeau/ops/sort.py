@@ -265,7 +265,7 @@ def _quantile(input: Tensor, q: Tensor, dim: int | None = None, keepdim: bool = 
                      p.add(low, p.mul(weight, p.sub(high, low))))
     result = p.permute(result, [len(lead), *range(len(lead))])  # (many, ...)
     shape = lead
-    if keepdim:
+    if keepdim and input.ndim:
         shape = (1,) * input.ndim if dim is None else lead[:at] + (1,) + lead[at:]
     return p.reshape(result, ((many,) if q.ndim else ()) + tuple(shape))
 
