@@ -19,7 +19,6 @@ import os
 import secrets
 import tempfile
 import weakref
-from multiprocessing import util
 from typing import Any
 
 from flambeau.runtime import memory
@@ -106,6 +105,8 @@ def _keep_count(mapping: Mapping) -> None:
     _named_here.add(mapping)
     if os.getpid() not in _leaving:
         _leaving.append(os.getpid())
+        from multiprocessing import util  # late: it costs every import 9 ms
+
         util.Finalize(None, _leave_all, exitpriority=-100)
 
 

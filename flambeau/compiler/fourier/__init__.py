@@ -5,3 +5,5 @@ the kernels, `step.py` the step of a program.
 
 Which sums are formed depends on the length alone: not on strides, the number of rows or threads.
 """
+
+__all__: list[str] = []
