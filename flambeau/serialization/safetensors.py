@@ -91,13 +91,16 @@ def save_file(tensors: Mapping[str, Any], filename: str | os.PathLike,
     """Write contiguous tensors by name; the format knows no sharing.
 
     Raises:
-        ValueError: a value is no contiguous tensor.
+        ValueError: a value is no contiguous tensor, or of a dtype that the format does not know.
         SaveError: the file cannot be written.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     parts, at = [], 0
     for name, tensor in tensors.items():
         part, dtype, shape = _memory_of(name, tensor)
+        if dtype.name not in _CODES:
+            raise ValueError(f"{name!r} has dtype {dtype!r}, which the safetensors format has no "
+                             "name for; convert it, or use torch.save")
         header[name] = {"dtype": _CODES[dtype.name], "shape": list(shape),
                         "data_offsets": [at, at + len(part)]}
         parts.append(part)

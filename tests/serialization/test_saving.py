@@ -183,6 +183,11 @@ def test_beyond_four_gib():
 
 @pytest.mark.parametrize("dtype", dtypes.ALL_DTYPES, ids=repr)
 def test_safetensors_round_trip(dtype, tmp_path):
+    if dtype is dtypes.complex32:
+        with pytest.raises(ValueError, match="no name for"):
+            safetensors.save_file({"a": tensor(np.ones(2, dtype.numpy))}, tmp_path / "m")
+        assert not list(tmp_path.iterdir())
+        return
     path = tmp_path / "m.safetensors"
     values = {"a.weight": np.arange(6).reshape(2, 3).astype(dtype.numpy),
               "scalar": np.ones((), dtype.numpy), "empty": np.zeros((0, 2), dtype.numpy)}
