@@ -51,8 +51,8 @@ def check_function(name: str, step: int) -> None:
     assert worst.ulp <= MAX_ULP[name], f"{name}: {worst}"
 
 
-# In float32 throughout, where double would cost three to five times as much; PyTorch, which computes
-# x - tanh(x) and log(x / (1 - x)) as they stand, loses all digits near their zeros.
+# In float32 throughout, where double would cost three to five times as much; PyTorch computes
+# x - tanh(x) and log(x / (1 - x)) as they stand and loses all digits near their zeros.
 OP_ULP = {"logit": 3.0, "tanhshrink": 3.0}
 
 
@@ -111,4 +111,5 @@ def test_ops_against_scipy(torch, name):
     agree = (ours.numpy() == rounded) | np.isnan(rounded) & np.isnan(ours.numpy())
     error = np.where(agree, 0, np.where(np.isnan(error), np.inf, error))
     worst = int(error.argmax())
-    assert error[worst] <= OP_ULP.get(name, 2), f"{name}({x[worst]!r}) = {ours[worst].item()!r}, {exact[worst]!r}"
+    assert error[worst] <= OP_ULP.get(name, 2), (
+        f"{name}({x[worst]!r}) = {ours[worst].item()!r}, {exact[worst]!r}")
