@@ -32,9 +32,11 @@ def inverse(input: Any, *, out: Any = None) -> Any:
     return systems.inv(input, out=out)
 
 
-def triangular_solve(b: Any, A: Any, upper: bool = True, transpose: bool = False,
+def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = False,
                      unitriangular: bool = False, *, out: Any = None) -> Any:
-    """(solution of A X = b, or of A^T X = b; a copy of A). `linalg.solve_triangular` is newer."""
+    """(solution of A X = input, or of A^T X = input; a copy of A). `linalg.solve_triangular` is
+    newer."""
+    b = input
     need_square("triangular_solve", A)
     need_same_dtype("triangular_solve", A, b, ("A", "b"))
     if b.ndim < 2 or A.shape[-1] != b.shape[-2]:
@@ -66,9 +68,9 @@ def lu(A: Any, pivot: bool = True, get_infos: bool = False, out: Any = None) -> 
     return tuple(written("torch.lu", x, o) for x, o in zip(found, out, strict=False))
 
 
-def lu_solve(b: Any, LU_data: Any, LU_pivots: Any, *, out: Any = None) -> Any:
+def lu_solve(input: Any, LU_data: Any, LU_pivots: Any, *, out: Any = None) -> Any:
     """`linalg.lu_solve` under its old name and order: `torch.lu_solve`."""
-    return systems.lu_solve(LU_data, LU_pivots, b, out=out)
+    return systems.lu_solve(LU_data, LU_pivots, input, out=out)
 
 
 # ---------------------------------------------------------------------- others

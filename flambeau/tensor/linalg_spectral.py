@@ -88,9 +88,9 @@ def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
     return written(name, ops._householder_product(A, tau), out)
 
 
-def orgqr(input: Any, tau: Any, *, out: Any = None) -> Any:
+def orgqr(input: Any, input2: Any, *, out: Any = None) -> Any:
     """`linalg.householder_product` under LAPACK's name."""
-    return householder_product(input, tau, out=out)
+    return householder_product(input, input2, out=out)
 
 
 def _need_reflectors(name: str, A: Any, tau: Any) -> None:
@@ -112,10 +112,11 @@ def _need_reflectors(name: str, A: Any, tau: Any) -> None:
                            f"{A.dtype.scalar_name}")
 
 
-def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False, *,
+def ormqr(input: Any, input2: Any, input3: Any, left: bool = True, transpose: bool = False, *,
           out: Any = None) -> Any:
-    """Q other (other Q if not `left`), with the (m, m) product Q of the reflectors that input and
-    tau describe, or with Q^H if `transpose`."""
+    """Q input3 (input3 Q if not `left`), with the (m, m) product Q of the reflectors that input and
+    input2 (tau) describe, or with Q^H if `transpose`."""
+    tau, other = input2, input3
     name = "torch.ormqr"
     _need_reflectors(name, input, tau)
     need_tensor(name, "other", other)

@@ -118,8 +118,9 @@ def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False, out:
     return named("linalg_cholesky_ex", ("L", "info"), found, out)
 
 
-def cholesky_solve(B: Any, L: Any, upper: bool = False, *, out: Any = None) -> Any:
-    """X with A X = B, by the Cholesky factor L of A (U if `upper`)."""
+def cholesky_solve(input: Any, input2: Any, upper: bool = False, *, out: Any = None) -> Any:
+    """X with A X = input, by the Cholesky factor input2 of A (the upper one if `upper`)."""
+    B, L = input, input2
     name = "cholesky_solve"
     for what, x in (("b", B), ("u", L)):
         need_tensor(name, what, x)
@@ -132,8 +133,9 @@ def cholesky_solve(B: Any, L: Any, upper: bool = False, *, out: Any = None) -> A
     return written(name, ops._cholesky_solve(B, L, bool(upper)), out)
 
 
-def cholesky_inverse(L: Any, upper: bool = False, *, out: Any = None) -> Any:
-    """The inverse of A, by its Cholesky factor L (U if `upper`)."""
+def cholesky_inverse(input: Any, upper: bool = False, *, out: Any = None) -> Any:
+    """The inverse of A, by its Cholesky factor (the upper one if `upper`)."""
+    L = input
     need_square("cholesky_inverse", L, "L")
     identity = creation.eye(L.shape[-1], dtype=L.dtype)
     return written("cholesky_inverse", ops._cholesky_solve(identity, L, bool(upper)), out)
