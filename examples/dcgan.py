@@ -45,7 +45,7 @@ def main() -> None:
     run = start(__doc__, steps=400)
     torch = run.torch
     images, _ = shapes(2000, SIZE, run.seed)
-    data = torch.from_numpy(images) * 2 - 1
+    data = torch.from_numpy(images).to(torch.get_default_dtype()) * 2 - 1
     generator, discriminator = make_models(torch)
     of_generator = torch.optim.Adam(generator.parameters(), lr=5e-5, betas=(0.5, 0.999))
     of_discriminator = torch.optim.Adam(discriminator.parameters(), lr=5e-5, betas=(0.5, 0.999))

@@ -47,7 +47,7 @@ def normalized(torch: Any, edges: np.ndarray) -> Any:
     degree = np.bincount(index[0], minlength=NODES)
     weight = 1 / np.sqrt(degree[index[0]] * degree[index[1]])
     return torch.sparse_coo_tensor(torch.from_numpy(index),
-                                   torch.from_numpy(weight.astype(np.float32)),
+                                   torch.from_numpy(weight).to(torch.get_default_dtype()),
                                    (NODES, NODES)).coalesce()
 
 

@@ -39,7 +39,8 @@ def main() -> None:
     run = start(__doc__, steps=200)
     torch = run.torch
     images, kinds = shapes(TRAIN + 480, SIZE, run.seed)
-    x, y = torch.from_numpy(images), torch.from_numpy(kinds)
+    x = torch.from_numpy(images).to(torch.get_default_dtype())
+    y = torch.from_numpy(kinds)
     held_x, held_y = x[TRAIN:], y[TRAIN:]
     dataset = torch.utils.data.TensorDataset(x[:TRAIN], y[:TRAIN])
     loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True)

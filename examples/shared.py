@@ -5,6 +5,7 @@ Each example is a script that trains a small model on what ships with Python or 
     python examples/char_gpt.py                      # import flambeau as torch
     python examples/char_gpt.py --framework torch    # import torch: the same losses
     python examples/char_gpt.py --compile            # the step as one compiled program
+    python examples/char_gpt.py --double             # in float64, where rounding hardly grows
 
 It prints losses, shows a progress bar on a terminal, and writes a picture at the end.
 """
@@ -66,10 +67,13 @@ def start(title: str, steps: int) -> Run:
     parser.add_argument("--compile", action="store_true", help="run torch.compile(step)")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--double", action="store_true", help="compute in float64")
     parser.add_argument("--quiet", action="store_true", help="print no losses")
     parser.add_argument("--picture", type=Path, default=None, help="the PNG file to write")
     options = parser.parse_args()
     torch = importlib.import_module(options.framework)
+    if options.double:
+        torch.set_default_dtype(torch.float64)
     torch.manual_seed(options.seed)
     name = Path(importlib.import_module("__main__").__file__).stem
     return Run(torch, options, options.picture or Path(f"{name}.png"))

@@ -36,7 +36,7 @@ def main() -> None:
     run = start(__doc__, steps=500)
     torch = run.torch
     images, _ = shapes(2000, SIZE, run.seed)
-    data = torch.from_numpy(images.mean(1, keepdims=True))
+    data = torch.from_numpy(images.mean(1, keepdims=True)).to(torch.get_default_dtype())
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data), BATCH, shuffle=True,
                                          drop_last=True)
     model = make_model(torch)

@@ -23,11 +23,15 @@ def losses(name, picture, *options):
             if line.startswith("step")]
 
 
+DOUBLE = ("resnet_images",)  # in float32 rounding errors grow by 10 a few steps, in PyTorch as here
+
+
 @pytest.mark.parametrize("name", [
     "char_gpt", "lstm_language_model", "vae", "dcgan", "gcn", "bert_masked_lm", "resnet_images"])
 def test_losses_equal(name, tmp_path):
-    expected = losses(name, tmp_path / "t.png", "--framework", "torch")
+    double = ("--double",) if name in DOUBLE else ()
+    expected = losses(name, tmp_path / "t.png", "--framework", "torch", *double)
     assert len(expected) == STEPS
     for options in ((), ("--compile",)):
-        found = losses(name, tmp_path / "f.png", *options)
+        found = losses(name, tmp_path / "f.png", *options, *double)
         assert found == pytest.approx(expected, rel=TOLERANCE), options
