@@ -129,6 +129,7 @@ _HOMES = {
     "amp.grad_scaler": ("GradScaler",),
     "core.errors": ("AcceleratorError",),
     "serialization": ("save", "load", "checkpoint", "resume"),
+    "accelerator": ("AcceleratorError", "Event", "Stream"),
 }
 
 _RENAMED = {

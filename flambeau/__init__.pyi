@@ -17,6 +17,9 @@ from flambeau import autograd as autograd
 from flambeau import nn as nn
 from flambeau import optim as optim
 from flambeau import utils as utils
+from flambeau.accelerator import AcceleratorError as AcceleratorError
+from flambeau.accelerator import Event as Event
+from flambeau.accelerator import Stream as Stream
 from flambeau.amp.autocast_mode import autocast as autocast
 from flambeau.amp.grad_scaler import GradScaler as GradScaler
 from flambeau.autograd.grad_mode import enable_grad as enable_grad
@@ -27,7 +30,6 @@ from flambeau.core.device import Device as _device
 from flambeau.core.dtypes import DType as _dtype
 from flambeau.core.dtypes import finfo as finfo
 from flambeau.core.dtypes import iinfo as iinfo
-from flambeau.core.errors import AcceleratorError as AcceleratorError
 from flambeau.core.shapes import Size as _Size
 from flambeau.runtime.generator import Generator as Generator
 from flambeau.runtime.memory import OutOfMemoryError as OutOfMemoryError

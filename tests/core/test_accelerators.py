@@ -37,6 +37,23 @@ def test_what_needs_an_accelerator_says_so(name):
         getattr(torch.accelerator, name)()
 
 
+def test_the_queue_of_the_cpu_is_always_done():
+    stream, event = torch.Stream(), torch.Event("cpu")
+    assert stream.query()
+    assert event.query()
+    stream.synchronize()
+    stream.wait_event(event)
+    with stream as entered:
+        assert entered is stream
+    assert "device_type=cpu" in repr(stream)
+    for call in (stream.record_event, event.record, lambda: stream.wait_stream(stream)):
+        with pytest.raises(RuntimeError, match="doesn't support events"):
+            call()
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.Stream("cuda")
+    assert issubclass(torch.AcceleratorError, RuntimeError)
+
+
 def test_contexts_without_a_device_do_nothing():
     with torch.cuda.device(None), torch.cuda.device(-1), torch.cuda.stream(None), \
             torch.cuda.device_of(torch.ones(1)), torch.accelerator.device_index(None):
