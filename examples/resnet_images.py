@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from shared import save_grid, shapes, start
+from shared import endless, save_grid, shapes, start
 
 SIZE, BATCH, TRAIN = 32, 48, 1920
 
@@ -57,15 +57,10 @@ def main() -> None:
         return loss
 
     learn = run.compiled(learn)
-    batches: Any = iter(())
+    batches = endless(loader)
 
     def step() -> Any:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
-        x, y = batch
+        x, y = next(batches)
         if torch.rand(()) < 0.5:
             x = x.flip(3)
         x = torch.roll(x, tuple(torch.randint(-2, 3, (2,)).tolist()), (2, 3))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,8 @@ import numpy as np
 from flambeau.cli.progress import progress
 from flambeau.utils.tensorboard.images import grid, png
 
-__all__ = ["Run", "curve", "documentation", "save_grid", "save_picture", "shapes", "start"]
+__all__ = ["Run", "curve", "documentation", "endless", "save_grid", "save_picture", "shapes",
+           "start"]
 
 
 class Run:
@@ -102,6 +103,12 @@ def shapes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         images[i] = np.where(mask, ink[:, None, None], paper[:, None, None])
     images += rng.normal(0, 0.03, images.shape).astype(np.float32)
     return images.clip(0, 1), kinds.astype(np.int64)
+
+
+def endless(loader: Iterable) -> Iterator:
+    """The batches of one pass after another."""
+    while True:
+        yield from loader
 
 
 def _mask(kind: int, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared import save_grid, shapes, start
+from shared import endless, save_grid, shapes, start
 
 SIZE, HIDDEN, LATENT, BATCH = 24, 256, 8, 64
 
@@ -53,15 +53,10 @@ def main() -> None:
         return loss
 
     learn = run.compiled(learn)
-    batches: Any = iter(())
+    batches = endless(loader)
 
     def step() -> Any:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
-        return learn(batch[0])
+        return learn(next(batches)[0])
 
     run.train(step, "VAE")
     with torch.no_grad():

@@ -25,7 +25,7 @@ from flambeau.compiler.rewriting import rewritten
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
-from flambeau.core.shapes import contiguous_strides, dense_order
+from flambeau.core.shapes import contiguous_strides, dense_order, one_stride
 from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import coordinates, expand
@@ -786,14 +786,4 @@ def _only_unit_dims(value: Value) -> bool:
 
 def batch_stride(buffer: Buffer) -> tuple[int, int] | None:
     """(count, stride) of the leading dimensions but the last two, if one loop walks them all."""
-    count, stride = 1, 0
-    for size, step in zip(buffer.shape[-3::-1], buffer.strides[-3::-1], strict=True):
-        if size == 1:
-            continue
-        if count == 1:
-            count, stride = size, step
-        elif step == stride * count:
-            count *= size
-        else:
-            return None
-    return count, stride
+    return one_stride(buffer.shape[:-2], buffer.strides[:-2])

@@ -13,7 +13,7 @@ from flambeau.core.symbolic import index_of
 
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
            "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
-           "check_expand", "same_shape", "slice_bounds"]
+           "one_stride", "check_expand", "same_shape", "slice_bounds"]
 
 
 class Size(tuple):
@@ -84,6 +84,22 @@ def is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
                 return False
             expected *= size
     return True
+
+
+def one_stride(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
+    """(count, stride) of the one loop that walks these dimensions in order; None if there is
+    none."""
+    count, stride = 1, 0
+    for size, step in zip(reversed(shape), reversed(strides), strict=True):
+        if size == 1:
+            continue
+        if count == 1:
+            count, stride = size, step
+        elif step == stride * count:
+            count *= size
+        else:
+            return None
+    return count, stride
 
 
 def dense_order(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...] | None:

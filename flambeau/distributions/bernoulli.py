@@ -9,7 +9,6 @@ from flambeau.distributions import constraints
 from flambeau.distributions.exp_family import ExponentialFamily
 from flambeau.distributions.utils import (
     broadcast_all,
-    is_number,
     lazy_property,
     logits_to_probs,
     probs_to_logits,
@@ -37,11 +36,10 @@ class BinaryParameter:
     def _set_binary(self, probs: Any, logits: Any) -> None:
         """Keep what was given; the other follows from it."""
         given = probs if one_of(probs, logits) else logits
-        number = is_number(given)
         value, = broadcast_all(given)
         setattr(self, "logits" if probs is None else "probs", value)
         self._param = value
-        self._binary_shape = torch.Size() if number else value.size()
+        self._binary_shape = value.size()
 
     @lazy_property
     def logits(self) -> Tensor:

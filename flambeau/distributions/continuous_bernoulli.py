@@ -9,7 +9,7 @@ import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.bernoulli import BinaryParameter, one_of
 from flambeau.distributions.exp_family import ExponentialFamily
-from flambeau.distributions.utils import broadcast_all, clamp_probs, is_number
+from flambeau.distributions.utils import broadcast_all, clamp_probs
 from flambeau.nn import functional as F
 from flambeau.tensor import Tensor
 
@@ -33,7 +33,6 @@ class ContinuousBernoulli(BinaryParameter, ExponentialFamily):
     def __init__(self, probs: Any = None, logits: Any = None,
                  lims: tuple[float, float] = (0.499, 0.501), validate_args: bool | None = None):
         if one_of(probs, logits):
-            number = is_number(probs)
             self.probs, = broadcast_all(probs)
             wanted = self._validate_args if validate_args is None else validate_args
             if wanted and not self.arg_constraints["probs"].check(self.probs).all():
@@ -41,12 +40,10 @@ class ContinuousBernoulli(BinaryParameter, ExponentialFamily):
             self.probs = clamp_probs(self.probs)
             self._param = self.probs
         else:
-            number = is_number(logits)
             self.logits, = broadcast_all(logits)
             self._param = self.logits
         self._lims = lims
-        super().__init__(torch.Size() if number else self._param.size(),
-                         validate_args=validate_args)
+        super().__init__(self._param.size(), validate_args=validate_args)
 
     def _expand_parts(self, new: Any, batch_shape: Any) -> None:
         super()._expand_parts(new, batch_shape)

@@ -7,7 +7,7 @@ from typing import Any
 import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.exp_family import ExponentialFamily
-from flambeau.distributions.utils import broadcast_all, is_number
+from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
 
 __all__ = ["Exponential"]
@@ -24,8 +24,7 @@ class Exponential(ExponentialFamily):
 
     def __init__(self, rate: Any, validate_args: bool | None = None):
         self.rate, = broadcast_all(rate)
-        super().__init__(torch.Size() if is_number(rate) else self.rate.size(),
-                         validate_args=validate_args)
+        super().__init__(self.rate.size(), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:

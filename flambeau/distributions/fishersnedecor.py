@@ -8,7 +8,7 @@ import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.distribution import Distribution
 from flambeau.distributions.gamma import Gamma
-from flambeau.distributions.utils import broadcast_all, is_number
+from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
 
 __all__ = ["FisherSnedecor"]
@@ -26,8 +26,7 @@ class FisherSnedecor(Distribution):
         self.df1, self.df2 = broadcast_all(df1, df2)
         self._gamma1 = Gamma(self.df1 * 0.5, self.df1)
         self._gamma2 = Gamma(self.df2 * 0.5, self.df2)
-        shape = torch.Size() if is_number(df1) and is_number(df2) else self.df1.size()
-        super().__init__(shape, validate_args=validate_args)
+        super().__init__(self.df1.size(), validate_args=validate_args)
 
     def _expand_parts(self, new: Any, batch_shape: Any) -> None:
         new._gamma1 = self._gamma1.expand(batch_shape)

@@ -7,7 +7,7 @@ from typing import Any
 import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.exp_family import ExponentialFamily
-from flambeau.distributions.utils import broadcast_all, is_number
+from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
 
 __all__ = ["Gamma"]
@@ -24,9 +24,7 @@ class Gamma(ExponentialFamily):
 
     def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None):
         self.concentration, self.rate = broadcast_all(concentration, rate)
-        numbers = is_number(concentration) and is_number(rate)
-        super().__init__(torch.Size() if numbers else self.concentration.size(),
-                         validate_args=validate_args)
+        super().__init__(self.concentration.size(), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:

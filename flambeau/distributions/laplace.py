@@ -7,7 +7,7 @@ from typing import Any
 import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.distribution import Distribution
-from flambeau.distributions.utils import broadcast_all, is_number
+from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
 
 __all__ = ["Laplace"]
@@ -23,8 +23,7 @@ class Laplace(Distribution):
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
         self.loc, self.scale = broadcast_all(loc, scale)
-        shape = torch.Size() if is_number(loc) and is_number(scale) else self.loc.size()
-        super().__init__(shape, validate_args=validate_args)
+        super().__init__(self.loc.size(), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:

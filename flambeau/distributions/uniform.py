@@ -7,7 +7,7 @@ from typing import Any
 import flambeau as torch
 from flambeau.distributions import constraints
 from flambeau.distributions.distribution import Distribution
-from flambeau.distributions.utils import broadcast_all, is_number
+from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
 
 __all__ = ["Uniform"]
@@ -27,8 +27,7 @@ class Uniform(Distribution):
 
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
         self.low, self.high = broadcast_all(low, high)
-        shape = torch.Size() if is_number(low) and is_number(high) else self.low.size()
-        super().__init__(shape, validate_args=validate_args)
+        super().__init__(self.low.size(), validate_args=validate_args)
         if self._validate_args and not torch.lt(self.low, self.high).all():
             raise ValueError("Uniform is not defined when low>= high")
 

@@ -6,6 +6,7 @@ Times are microseconds, memory is in bytes, as in PyTorch's profiler.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from flambeau.core.errors import describe
 from flambeau.profiler.collecting import Raw
+from flambeau.serialization.files import replacing
 
 __all__ = ["EventList", "FunctionEvent", "FunctionEventAvg", "Interval", "events_of"]
 
@@ -240,10 +242,11 @@ class EventList(list):
         return self.table()
 
     def export_chrome_trace(self, path: str | os.PathLike, metadata: dict | None = None) -> None:
-        """Write a trace that chrome://tracing and Perfetto show."""
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"schemaVersion": 1, "displayTimeUnit": "ms", **(metadata or {}),
-                       "traceEvents": [_traced(event) for event in self]}, file)
+        """Write a trace that chrome://tracing and Perfetto show; compressed if the name ends in
+        .gz."""
+        text = json.dumps({"schemaVersion": 1, "displayTimeUnit": "ms", **(metadata or {}),
+                           "traceEvents": [_traced(event) for event in self]}).encode()
+        _write(path, gzip.compress(text) if os.fspath(path).endswith(".gz") else text)
 
     @property
     def supported_export_stacks_metrics(self) -> list[str]:
@@ -258,16 +261,22 @@ class EventList(list):
         """
         if metric not in self.supported_export_stacks_metrics:
             raise ValueError(f"metric should be one of {self.supported_export_stacks_metrics}")
-        with open(path, "w", encoding="utf-8") as file:
-            for event in self:
-                if event.stack:
-                    line = ";".join(text.replace(";", ",") for text in reversed(event.stack))
-                    file.write(f"{line} {int(getattr(event, metric))}\n")
+        lines = []
+        for event in self:
+            if event.stack:
+                line = ";".join(text.replace(";", ",") for text in reversed(event.stack))
+                lines.append(f"{line} {int(getattr(event, metric))}\n")
+        _write(path, "".join(lines).encode())
 
 
 _SORTABLE = ("cpu_time", "cpu_time_total", "self_cpu_time_total", "count", "cpu_memory_usage",
              "self_cpu_memory_usage", "device_time", "device_time_total",
              "self_device_time_total", "device_memory_usage", "self_device_memory_usage")
+
+
+def _write(path: str | os.PathLike, data: bytes) -> None:
+    with replacing(path, len(data)) as file:
+        file.write(data)
 
 
 def _traced(event: FunctionEvent) -> dict[str, Any]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
-import gzip
 import json
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 import uuid
@@ -323,15 +320,7 @@ class profile:
     def export_chrome_trace(self, path: str) -> None:
         """Write a trace that chrome://tracing and Perfetto show; compressed if the name ends in
         .gz."""
-        details = {"trace_id": self._trace_id, **self._metadata}
-        if not path.endswith(".gz"):
-            self.events().export_chrome_trace(path, details)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            plain = os.path.join(folder, "trace.json")
-            self.events().export_chrome_trace(plain, details)
-            with open(plain, "rb") as source, gzip.open(path, "wb") as target:
-                shutil.copyfileobj(source, target)
+        self.events().export_chrome_trace(path, {"trace_id": self._trace_id, **self._metadata})
 
     def export_stacks(self, path: str, metric: str = "self_cpu_time_total") -> None:
         """Write the lines with their microseconds, as flame graph tools take them; needs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from flambeau.compiler.codegen import KERNEL_ARGS
 from flambeau.compiler.emitter import Module
@@ -17,6 +17,7 @@ from flambeau.compiler.factorizations.triangular import TRIANGULAR
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
+from flambeau.core.shapes import one_stride
 from flambeau.ops.primitives.factors import is_paired
 
 __all__ = ["factorization_steps", "fits", "provide"]
@@ -77,16 +78,16 @@ def _as_elements(form, number: int, buffer: Buffer) -> tuple[tuple, tuple[int, i
     """Of an operand the shape of its matrix, and its (batch, row) strides: those of a batch in its
     own numbers, those of rows in elements."""
     shape, strides, lead = buffer.shape, buffer.strides, form.lead
-    step = batch_step(shape[:lead], strides[:lead])
-    assert step is not None
+    batch = one_stride(shape[:lead], strides[:lead])
+    assert batch is not None
     parts = 2 if is_paired(form, number, buffer.dtype) else 1
     core = shape[lead:len(shape) - (parts == 2)]
-    return core, (step, strides[lead] // parts if len(core) > 1 else 0)
+    return core, (batch[1], strides[lead] // parts if len(core) > 1 else 0)
 
 
 def fits(buffer: Buffer, lead: int, pairs: bool) -> bool:
     """Can a kernel read an operand as it lies? One loop walks its batch, rows are contiguous."""
-    if batch_step(buffer.shape[:lead], buffer.strides[:lead]) is None:
+    if one_stride(buffer.shape[:lead], buffer.strides[:lead]) is None:
         return False
     shape, strides = buffer.shape[lead:], buffer.strides[lead:]
     unit = 1
@@ -100,21 +101,6 @@ def fits(buffer: Buffer, lead: int, pairs: bool) -> bool:
         return False
     return len(shape) == 1 or (strides[-2] >= unit * shape[-1] and strides[-2] % unit == 0
                                and strides[-2] >= unit)
-
-
-def batch_step(shape: Sequence[int], strides: Sequence[int]) -> int | None:
-    """The stride with which one loop walks these dimensions; None if there is none."""
-    count, stride = 1, 0
-    for size, step in zip(reversed(shape), reversed(strides), strict=True):
-        if size == 1:
-            continue
-        if count == 1:
-            count, stride = size, step
-        elif step == stride * count:
-            count *= size
-        else:
-            return None
-    return stride
 
 
 def _placed(task: Task, regions: dict[str, int]) -> tuple[dict[str, int], int]:

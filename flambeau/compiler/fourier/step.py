@@ -28,6 +28,7 @@ from flambeau.compiler.fourier.plan import (
 from flambeau.compiler.nest import Float, Pointer
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
+from flambeau.core.shapes import one_stride
 from flambeau.ops.primitives.fourier import Fourier
 
 __all__ = ["fits_fourier", "fourier_steps"]
@@ -66,18 +67,8 @@ def fits_fourier(buffer: Buffer, dim: int) -> bool:
 
 def _stride(buffer: Buffer, first: int, end: int) -> int | None:
     """The stride that walks dimensions first to end, or None."""
-    count, stride = 1, 0
-    for size, step in zip(buffer.shape[first:end][::-1], buffer.strides[first:end][::-1],
-                          strict=True):
-        if size == 1:
-            continue
-        if count == 1:
-            count, stride = size, step
-        elif step == count * stride:
-            count *= size
-        else:
-            return None
-    return stride
+    found = one_stride(buffer.shape[first:end], buffer.strides[first:end])
+    return None if found is None else found[1]
 
 
 def _pointer(buffer: Buffer) -> Pointer:
