@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["MODELS", "bert_small", "lstm", "resnet18"]
+__all__ = ["MODELS", "bert_model", "bert_small", "lstm", "resnet18", "resnet18_model"]
 
 
-def resnet18(T, batch: int = 8, size: int = 112) -> Callable:
-    """ResNet-18 (He et al. 2015) on images of size x size, with SGD."""
+def resnet18_model(T, classes: int = 1000):
+    """ResNet-18 (He et al. 2015)."""
     nn = T.nn
 
     class Block(nn.Module):
@@ -33,15 +33,20 @@ def resnet18(T, batch: int = 8, size: int = 112) -> Callable:
               nn.MaxPool2d(3, 2, 1)]
     for inner, outer in ((64, 64), (64, 128), (128, 256), (256, 512)):
         layers += [Block(inner, outer, 1 if inner == outer else 2), Block(outer, outer, 1)]
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+def resnet18(T, batch: int = 8, size: int = 112) -> Callable:
+    """ResNet-18 on images of size x size, with SGD."""
+    model = resnet18_model(T)
     optimizer = T.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     x, y = T.randn(batch, 3, size, size), T.randint(0, 1000, (batch,))
     return _step(T, model, optimizer, x, y)
 
 
-def bert_small(T, batch: int = 8, length: int = 128) -> Callable:
-    """BERT-small (4 layers, 512 wide, 8 heads; Turc et al. 2019) with a word head, with AdamW."""
-    nn, words, width = T.nn, 8192, 512
+def bert_model(T, words: int = 8192, length: int = 128, width: int = 512):
+    """BERT-small (4 layers, 512 wide, 8 heads; Turc et al. 2019) with a word head."""
+    nn = T.nn
 
     class Bert(nn.Module):
         def __init__(self):
@@ -56,7 +61,13 @@ def bert_small(T, batch: int = 8, length: int = 128) -> Callable:
         def forward(self, x):
             return self.head(self.encoder(self.words(x) + self.places)).flatten(0, 1)
 
-    model = Bert()
+    return Bert()
+
+
+def bert_small(T, batch: int = 8, length: int = 128) -> Callable:
+    """BERT-small with AdamW."""
+    words = 8192
+    model = bert_model(T, words, length)
     optimizer = T.optim.AdamW(model.parameters(), lr=1e-4)
     x = T.randint(0, words, (batch, length))
     return _step(T, model, optimizer, x, x.flatten())

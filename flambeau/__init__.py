@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-import types
+from types import FunctionType, ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -23,6 +23,11 @@ _DTYPES = {
     "cdouble": "complex128", "bool": "bool_", "uint16": "uint16",
     "uint32": "uint32", "uint64": "uint64",
 }
+_STORED_DTYPES = (
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn_x2", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)),
+    "qint8", "quint8", "qint32", "quint4x2", "quint2x4")
 
 _HOMES = {
     "core.dtypes": ("finfo", "iinfo", "promote_types"),
@@ -40,13 +45,25 @@ _HOMES = {
     "tensor.typed_storages": (
         "TypedStorage", "is_storage", "BFloat16Storage", "BoolStorage", "ByteStorage",
         "CharStorage", "ComplexDoubleStorage", "ComplexFloatStorage", "DoubleStorage",
-        "FloatStorage", "HalfStorage", "IntStorage", "LongStorage", "ShortStorage"),
+        "FloatStorage", "HalfStorage", "IntStorage", "LongStorage", "ShortStorage", "QInt8Storage",
+        "QInt32Storage", "QUInt8Storage", "QUInt4x2Storage", "QUInt2x4Storage"),
     "tensor.sparse.construct": (
         "sparse_coo_tensor", "sparse_csr_tensor", "sparse_csc_tensor", "sparse_bsr_tensor",
         "sparse_bsc_tensor", "sparse_compressed_tensor"),
     "tensor.sparse.methods": (
         "smm", "hspmm", "sspaddmm", "is_same_size", "indices_copy", "values_copy",
         "crow_indices_copy", "col_indices_copy", "ccol_indices_copy", "row_indices_copy"),
+    "tensor.quantized.construct": (
+        "_empty_affine_quantized", "_empty_per_channel_affine_quantized",
+        "_make_per_channel_quantized_tensor", "_make_per_tensor_quantized_tensor", "dequantize",
+        "empty_quantized", "fused_moving_avg_obs_fake_quant", "int_repr", "q_per_channel_axis",
+        "q_per_channel_scales", "q_per_channel_zero_points", "q_scale", "q_zero_point",
+        "quantize_per_channel", "quantize_per_tensor", "quantize_per_tensor_dynamic",
+        "quantized_batch_norm", "quantized_max_pool1d", "quantized_max_pool2d",
+        "quantized_max_pool3d"),
+    "core.qschemes": (
+        "per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric",
+        "per_tensor_affine", "per_tensor_symmetric"),
     "tensor.legacy": (
         "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"),
@@ -128,6 +145,8 @@ _HOMES = {
         "max_pool1d_with_indices", "norm_except_dim"),
     "amp.grad_scaler": ("GradScaler",),
     "core.errors": ("AcceleratorError",),
+    "futures": ("fork", "wait"),
+    "library.tags": ("Tag",),
     "serialization": ("save", "load", "checkpoint", "resume"),
     "accelerator": ("AcceleratorError", "Event", "Stream"),
 }
@@ -136,6 +155,7 @@ _RENAMED = {
     "Storage": ("tensor.typed_storages", "FloatStorage"),
     "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
     "memory_format": ("tensor.formats", "MemoryFormat"), "layout": ("tensor.formats", "Layout"),
+    "qscheme": ("core.qschemes", "QScheme"),
     "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
     "min": ("tensor.overloads", "min_"), "complex": ("tensor.complex_numbers", "complex_"),
 }
@@ -147,10 +167,12 @@ _CONSTANTS = {"pi": 3.141592653589793, "e": 2.718281828459045, "inf": float("inf
 _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "optim", "utils",
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
              "cuda", "accelerator", "backends", "types", "overrides", "library", "distributions",
-             "_C", "sparse", "storage", "nested", "multiprocessing", "profiler")
+             "_C", "futures", "return_types", "sparse", "storage",
+             "nested", "multiprocessing", "profiler", "hub")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}
+_TABLE |= {name: ("core.dtypes", name) for name in _STORED_DTYPES}
 _TABLE |= _RENAMED
 
 __all__ = sorted({"__version__", "tensor", "compile", "ops", *_CONSTANTS,
@@ -163,7 +185,7 @@ def __getattr__(name: str) -> Any:
     if name in _TABLE:
         home, attribute = _TABLE[name]
         value = getattr(importlib.import_module(f"{__name__}.{home}"), attribute)
-        if home.startswith("tensor.") and isinstance(value, types.FunctionType):
+        if home.startswith("tensor.") and isinstance(value, FunctionType):
             value = importlib.import_module(f"{__name__}.tensor.overriding").door(value)
         globals()[name] = value
         return value
@@ -183,12 +205,14 @@ def __getattr__(name: str) -> Any:
 
 
 def _op(name: str) -> Any:
-    """An op of the op table by its public name or alias, or its in-place form."""
+    """An op of the op table by its public name or alias, its in-place form, or that over lists."""
+    if name.startswith("_foreach_"):
+        return importlib.import_module(f"{__name__}.tensor.foreach").lookup(name)
     public = importlib.import_module(f"{__name__}.tensor.public")
     return public.lookup("torch", name)
 
 
-class _Table(types.ModuleType):
+class _Table(ModuleType):
     """`tensor`, `compile` and `ops` name a folder and what users know: users get theirs.
 
     Importing the folder does not put the module in its place.
@@ -199,7 +223,7 @@ class _Table(types.ModuleType):
         return importlib.import_module("flambeau.tensor.creation").tensor
 
     @tensor.setter
-    def tensor(self, module: types.ModuleType) -> None:
+    def tensor(self, module: ModuleType) -> None:
         pass
 
     @property
@@ -207,7 +231,7 @@ class _Table(types.ModuleType):
         return importlib.import_module("flambeau.compile").compile
 
     @compile.setter
-    def compile(self, module: types.ModuleType) -> None:
+    def compile(self, module: ModuleType) -> None:
         pass
 
     @property
@@ -216,7 +240,7 @@ class _Table(types.ModuleType):
         return importlib.import_module("flambeau.library.operators").ops
 
     @ops.setter
-    def ops(self, module: types.ModuleType) -> None:
+    def ops(self, module: ModuleType) -> None:
         pass
 
 

@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(map(frozenset, (
     {"nn", "optim", "utils", "compile", "serialization", "amp", "distributions", "func",
      "linalg", "masked", "special", "random", "cpu", "cuda", "accelerator", "backends",
      "testing", "types", "fft", "signal", "sparse", "storage", "nested", "multiprocessing",
-     "library", "overrides", "_C"},
+     "library", "overrides", "futures", "return_types", "_C"},
     {"jit", "export", "onnx", "hub", "vision", "distributed", "profiler", "compat"},
     {"cli", "__main__"},
 )))

@@ -1,12 +1,15 @@
-"""Every op of the table has a docstring and samples: its documentation and tests come of them."""
+"""Every op of the table has a docstring and samples, every public operation a description and an
+example: documentation and tests come of them."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from entries import entries
 
 # Shorter than this is a placeholder, not a description.
 LEAST_DOC = 10
@@ -33,13 +36,23 @@ def problems(ops: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: samples should be a function, it is a {type(op.samples).__name__}"
 
 
+def undescribed(found: Iterable[Any]) -> Iterator[str]:
+    """The public operations whose docstring says nothing or shows nothing."""
+    for entry in found:
+        said, example, _ = entry.doc.partition(">>> ")
+        if len(said.strip()) < LEAST_DOC:
+            yield f"{entry.title} has no docstring"
+        if not example:
+            yield f"{entry.title} has no example: `>>> {entry.title}(...)` and what it prints"
+
+
 def main() -> int:
     """Print the problems; returns 1 if there are any."""
-    ops = registry()
-    found = list(problems(ops))
+    ops, public = registry(), entries()
+    found = [*problems(ops), *undescribed(public)]
     for line in found:
         print(f"   {line}")
-    print(f"   {len(ops)} ops")
+    print(f"   {len(ops)} ops, {len(public)} public operations")
     return 1 if found else 0
 
 

@@ -28,7 +28,7 @@ x = torch.linspace(-5, 5, 41, dtype=torch.float64)
 
 y = F.hardswish_tutorial(x)                                              # function
 assert np.allclose(y.numpy(), expected(x.numpy()))
-assert F.hardswish_tutorial.__doc__ == "input * min(max(input + 3, 0), 6) / 6."
+assert F.hardswish_tutorial.__doc__.startswith("input * min(max(input + 3, 0), 6) / 6.\\n\\n>>> ")
 assert not hasattr(torch, "hardswish_tutorial") and not hasattr(torch.Tensor, "hardswish_tutorial")
 
 assert np.allclose(torch.hardswish_flagged(x).numpy(), y.numpy())        # the same, flagged
@@ -112,8 +112,11 @@ def test_the_block_gives_docs_and_stub(copy: Path):
     run(copy, "scripts/make_docs.py")
     run(copy, "scripts/make_stubs.py")
     docs = (copy / "docs" / "ops.md").read_text()
-    assert re.search(r"`hardswish_tutorial\(input\)` \| input \* .* \| F \| _ \| rule \|", docs)
-    assert re.search(r"`hardswish_flagged\(input\)` \| .* \| torch \. \| _ out \| rule \|", docs)
+    row = r"`hardswish_{}\(input\)`\]\(reference/activation.md#.*\) \| {}"
+    assert re.search(row.format("tutorial", r"input \* .* \| F \| _ \| rule \|"), docs)
+    assert re.search(row.format("flagged", r".* \| torch \. \| _ out \| rule \|"), docs)
+    page = (copy / "docs" / "reference" / "activation.md").read_text()
+    assert "## torch.nn.functional.hardswish_tutorial" in page
     stub = (copy / "flambeau" / "__init__.pyi").read_text()
     assert "def hardswish_flagged(input: Tensor, *, out: Any = None) -> Tensor: ..." in stub
     assert "    def hardswish_flagged(self) -> Tensor: ..." in stub

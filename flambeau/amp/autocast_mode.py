@@ -49,6 +49,11 @@ class autocast:
         dtype: bfloat16 or float16; by default bfloat16 on the CPU and float16 on GPUs.
         enabled: False makes a region, inside of another one, that casts nothing.
         cache_enabled: keep casts of weights until the region ends; by default as it is set.
+
+    >>> a = torch.eye(2)
+    >>> with torch.autocast("cpu"):
+    ...     print((a @ a).dtype)
+    torch.bfloat16
     """
 
     def __init__(self, device_type: str, dtype: DType | None = None, enabled: bool = True,
@@ -102,12 +107,24 @@ def is_autocast_available(device_type: str) -> bool:
 
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
-    """Are operations on this device cast now, in this thread?"""
+    """Are operations on this device cast now, in this thread?
+
+    >>> with torch.autocast("cpu"):
+    ...     print(torch.is_autocast_enabled("cpu"))
+    True
+    >>> torch.is_autocast_enabled("cpu")
+    False
+    """
     return _device(device_type) in _state.current().enabled
 
 
 def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
-    """Switch casting on or off for this thread; `autocast` is the better way."""
+    """Switch casting on or off for this thread; `autocast` is the better way.
+
+    >>> torch.set_autocast_enabled("cpu", False)
+    >>> torch.is_autocast_enabled("cpu")
+    False
+    """
     if enabled is None:
         device_type, enabled = "cuda", device_type
     _expect("set_autocast_enabled", 1, "device_type", device_type, str, "str")
@@ -118,12 +135,22 @@ def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
 
 
 def get_autocast_dtype(device_type: str) -> DType:
-    """The lower precision that is used on this device."""
+    """The lower precision that is used on this device.
+
+    >>> torch.get_autocast_dtype("cpu")
+    torch.bfloat16
+    """
     return _state.current().lower[_state.DEVICES.index(_device(device_type))]
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:
-    """Set the lower precision that is used on this device."""
+    """Set the lower precision that is used on this device.
+
+    >>> torch.set_autocast_dtype("cpu", torch.float16)
+    >>> torch.get_autocast_dtype("cpu")
+    torch.float16
+    >>> torch.set_autocast_dtype("cpu", torch.bfloat16)
+    """
     _expect("set_autocast_dtype", 1, "device_type", device_type, str, "str")
     _expect("set_autocast_dtype", 2, "dtype", dtype, DType, "torch.dtype")
     enabled = is_autocast_enabled(device_type)
@@ -131,61 +158,113 @@ def set_autocast_dtype(device_type: str, dtype: DType) -> None:
 
 
 def is_autocast_cache_enabled() -> bool:
-    """Are casts of weights kept until the region ends?"""
+    """Are casts of weights kept until the region ends?
+
+    >>> torch.is_autocast_cache_enabled()
+    True
+    """
     return _state.current().caching
 
 
 def set_autocast_cache_enabled(enabled: bool) -> None:
-    """Say whether casts of weights are kept until the region ends."""
+    """Say whether casts of weights are kept until the region ends.
+
+    >>> torch.set_autocast_cache_enabled(True)
+    >>> torch.is_autocast_cache_enabled()
+    True
+    """
     _state.replace(_state.current()._replace(caching=bool(enabled)), dispatch.ACTIVE)
 
 
 def clear_autocast_cache() -> None:
-    """Forget the casts of weights."""
+    """Forget the casts of weights.
+
+    >>> torch.clear_autocast_cache()
+    """
     _state.clear_cache()
 
 
 def autocast_increment_nesting() -> int:
-    """Note one more region; gives their number."""
+    """Note one more region; gives their number.
+
+    >>> torch.autocast_increment_nesting()
+    1
+    >>> torch.autocast_decrement_nesting()
+    0
+    """
     state = _state.current()
     _state.replace(state._replace(depth=state.depth + 1), dispatch.ACTIVE)
     return state.depth + 1
 
 
 def autocast_decrement_nesting() -> int:
-    """Note one region less; gives their number."""
+    """Note one region less; gives their number.
+
+    >>> torch.autocast_increment_nesting()
+    1
+    >>> torch.autocast_decrement_nesting()
+    0
+    """
     state = _state.current()
     _state.replace(state._replace(depth=state.depth - 1), dispatch.ACTIVE)
     return state.depth - 1
 
 
 def is_autocast_cpu_enabled() -> bool:
-    """Deprecated spelling of `is_autocast_enabled("cpu")`."""
+    """Deprecated spelling of `is_autocast_enabled("cpu")`.
+
+    >>> torch.is_autocast_cpu_enabled()
+    False
+    """
     return is_autocast_enabled("cpu")
 
 
 def set_autocast_cpu_enabled(enabled: bool) -> None:
-    """Deprecated spelling of `set_autocast_enabled("cpu", enabled)`."""
+    """Deprecated spelling of `set_autocast_enabled("cpu", enabled)`.
+
+    >>> torch.set_autocast_cpu_enabled(False)
+    >>> torch.is_autocast_cpu_enabled()
+    False
+    """
     set_autocast_enabled("cpu", enabled)
 
 
 def get_autocast_cpu_dtype() -> DType:
-    """Deprecated spelling of `get_autocast_dtype("cpu")`."""
+    """Deprecated spelling of `get_autocast_dtype("cpu")`.
+
+    >>> torch.get_autocast_cpu_dtype()
+    torch.bfloat16
+    """
     return get_autocast_dtype("cpu")
 
 
 def set_autocast_cpu_dtype(dtype: DType) -> None:
-    """Deprecated spelling of `set_autocast_dtype("cpu", dtype)`."""
+    """Deprecated spelling of `set_autocast_dtype("cpu", dtype)`.
+
+    >>> torch.set_autocast_cpu_dtype(torch.float16)
+    >>> torch.get_autocast_dtype("cpu")
+    torch.float16
+    >>> torch.set_autocast_cpu_dtype(torch.bfloat16)
+    """
     set_autocast_dtype("cpu", dtype)
 
 
 def get_autocast_gpu_dtype() -> DType:
-    """Deprecated spelling of `get_autocast_dtype("cuda")`."""
+    """Deprecated spelling of `get_autocast_dtype("cuda")`.
+
+    >>> torch.get_autocast_gpu_dtype()
+    torch.float16
+    """
     return get_autocast_dtype("cuda")
 
 
 def set_autocast_gpu_dtype(dtype: DType) -> None:
-    """Deprecated spelling of `set_autocast_dtype("cuda", dtype)`."""
+    """Deprecated spelling of `set_autocast_dtype("cuda", dtype)`.
+
+    >>> torch.set_autocast_gpu_dtype(torch.float16)
+    >>> torch.get_autocast_gpu_dtype()
+    torch.float16
+    """
     set_autocast_dtype("cuda", dtype)
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.tensor.dispatch import ACTIVE
 from flambeau.tensor.functions import ops
+from flambeau.tensor.launches import fresh_dense
+from flambeau.tensor.lists import MUTATE, over_lists
 
 __all__ = ["GradScaler", "OptState"]
 
@@ -20,6 +23,18 @@ class OptState(enum.Enum):
     READY = 0
     UNSCALED = 1
     STEPPED = 2
+
+
+def _unscale(grads: list[Tensor], inverse: Tensor) -> Tensor:
+    """Multiply gradients by `inverse`; gives 1 if one was not finite, else 0."""
+    if ACTIVE:  # one after the other, so that no list is captured
+        found = flambeau.zeros(())
+        for grad in grads:
+            ops.unscale_step_(grad, found, inverse)
+        return found
+    flags = [fresh_dense(flambeau.float32, ()) for _ in grads]
+    over_lists("unscale_step", MUTATE)(grads, flags, inverse, True)
+    return flambeau.stack(flags).amax()
 
 
 class GradScaler:
@@ -107,19 +122,13 @@ class GradScaler:
             raise RuntimeError("Attempted unscale_ but _scale is None. Call scale(loss) and "
                                "backward() first.")
         inverse = self._scale.double().reciprocal().float()
-        found = flambeau.zeros(())
-        some = False
+        grads = [param.grad for group in optimizer.param_groups for param in group["params"]
+                 if param.grad is not None]
+        if not allow_half and any(grad.dtype is flambeau.float16 for grad in grads):
+            raise ValueError("Attempting to unscale FP16 gradients: keep the parameters in "
+                             "float32 and use autocast.")
         with flambeau.no_grad():
-            for group in optimizer.param_groups:
-                for param in group["params"]:
-                    if param.grad is None:
-                        continue
-                    if not allow_half and param.grad.dtype is flambeau.float16:
-                        raise ValueError("Attempting to unscale FP16 gradients: keep the "
-                                         "parameters in float32 and use autocast.")
-                    ops.unscale_step_(param.grad, found, inverse)
-                    some = True
-        return found if some else None
+            return _unscale(grads, inverse) if grads else None
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """`optimizer.step(...)`, unless a gradient is not finite; gives its result or None.
@@ -210,6 +219,26 @@ class GradScaler:
     def is_enabled(self) -> bool:
         """Does it scale at all?"""
         return self._enabled
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Between two steps: what `state_dict` has, and the settings.
+
+        Raises:
+            AssertionError: gradients have been unscaled since the last `update`.
+        """
+        if self._stages:
+            raise AssertionError("A GradScaler instance may only be pickled at the beginning of "
+                                 "an iteration, or at the end after scaler.update().")
+        state = self.__dict__.copy()
+        if self._enabled:
+            state.update(_init_scale=self.get_scale(), _scale=None, _growth_tracker=None,
+                         _init_growth_tracker=self._get_growth_tracker())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__.pop("_per_optimizer_states", None)
+        self.__dict__.setdefault("_stages", {})
 
     def state_dict(self) -> dict[str, Any]:
         """The factor, its settings, and the number of good steps; empty if scaling is off."""

@@ -16,7 +16,7 @@ _HOME = {
     "backward": "api", "grad": "api", "Variable": "variable",
     "no_grad": "grad_mode", "enable_grad": "grad_mode", "set_grad_enabled": "grad_mode",
     "set_multithreading_enabled": "grad_mode", "inference_mode": "grad_mode",
-    "is_grad_enabled": "grad_mode",
+    "is_grad_enabled": "grad_mode", "enforce_grad_layout_policy": "grad_mode",
     "is_inference_mode_enabled": "grad_mode",
     "Function": "function", "NestedIOFunction": "function",
     "detect_anomaly": "anomaly", "set_detect_anomaly": "anomaly",
@@ -25,6 +25,7 @@ _MODULES = ("anomaly", "engine", "forward_ad", "function", "functional", "grad_m
             "hooks", "profiler", "saved", "variable")
 
 __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad",
+           "enforce_grad_layout_policy",
            "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck", "graph",
            "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled", "variable"]
 

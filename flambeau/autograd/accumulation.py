@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import getrefcount
 from typing import Any
 
-from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.autograd.grad_mode import GRAD_LAYOUT, RECORD, mode
 from flambeau.autograd.registry import tensors
 
 __all__ = ["accumulate"]
@@ -39,6 +39,9 @@ def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
     """
     if not variable._rg:  # it has stopped to since it was recorded
         return
+    wanted = variable._grad_dtype
+    if wanted and grad.dtype is not wanted:
+        grad, fresh = grad.to(wanted), True
     held = variable._grad
     if held is not None:
         if not held._meta.strided and grad._meta.strided:
@@ -52,7 +55,8 @@ def accumulate(variable: Any, grad: Any, fresh: bool = False) -> None:
         (fresh or getrefcount(grad) == _ALONE)
         and getrefcount(grad._storage) == _STORAGE_ALONE
         and not mode() & RECORD
-        and (grad._meta is variable._meta or _same_layout(grad, variable))
+        and (grad._meta is variable._meta or _same_layout(grad, variable)
+             or not GRAD_LAYOUT.enforced)
     ):
         if grad._rg:
             grad = grad.detach()

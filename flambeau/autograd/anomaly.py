@@ -37,6 +37,12 @@ class detect_anomaly:
 
     Args:
         check_nan: raise an error where a backward returns NaN.
+
+    >>> x = torch.tensor([-1.]).requires_grad_()
+    >>> with torch.autograd.detect_anomaly(check_nan=False):
+    ...     x.sqrt().backward()
+    >>> x.grad
+    tensor([nan])
     """
 
     def __init__(self, check_nan: bool = True) -> None:
@@ -57,6 +63,12 @@ class set_detect_anomaly:
     Args:
         mode: True to turn it on.
         check_nan: raise an error where a backward returns NaN.
+
+    >>> x = torch.tensor([2.]).requires_grad_()
+    >>> with torch.autograd.set_detect_anomaly(True):
+    ...     (x * x).backward()
+    >>> x.grad
+    tensor([4.])
     """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
@@ -95,4 +107,4 @@ def apply(node: Any, grads: list) -> tuple:
 
 
 def _has_nan(tensor: Any) -> bool:
-    return bool((tensor != tensor).any())
+    return not tensor.is_meta and bool((tensor != tensor).any())

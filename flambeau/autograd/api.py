@@ -41,6 +41,11 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
 
     Raises:
         RuntimeError: a tensor needs no gradient, a shape does not fit, or the graph was freed.
+
+    >>> x = torch.tensor([1., 2.]).requires_grad_()
+    >>> torch.autograd.backward((x * x).sum())
+    >>> x.grad
+    tensor([2., 4.])
     """
     if grad_variables is not None:
         warnings.warn("`grad_variables` is deprecated. Use `grad_tensors` instead.",
@@ -79,6 +84,13 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
 
     Returns:
         One gradient per input.
+
+    >>> x = torch.tensor(3., requires_grad=True)
+    >>> (slope,) = torch.autograd.grad(x ** 3, x, create_graph=True)
+    >>> slope.item()
+    27.0
+    >>> torch.autograd.grad(slope, x)
+    (tensor(18.),)
     """
     if is_grads_batched:
         raise NotImplementedError("is_grads_batched=True is not supported: call grad() once per "

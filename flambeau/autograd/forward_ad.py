@@ -34,6 +34,13 @@ def enter_dual_level() -> int:
 
     Raises:
         RuntimeError: there is one already: they do not nest.
+
+    >>> fwAD = torch.autograd.forward_ad
+    >>> level = fwAD.enter_dual_level()
+    >>> x = fwAD.make_dual(torch.tensor(2.), torch.tensor(1.))
+    >>> fwAD.unpack_dual(x ** 3).tangent
+    tensor(12.)
+    >>> fwAD.exit_dual_level(level=level)
     """
     forward = _levels()
     if forward.named() is not None:
@@ -48,6 +55,10 @@ def exit_dual_level(*, level: int | None = None) -> None:
 
     Raises:
         RuntimeError: it is not the last one that was entered.
+
+    >>> fwAD = torch.autograd.forward_ad
+    >>> level = fwAD.enter_dual_level()
+    >>> fwAD.exit_dual_level(level=level)
     """
     forward = _levels()
     if forward.named() is None:
@@ -59,7 +70,14 @@ def exit_dual_level(*, level: int | None = None) -> None:
 
 
 class dual_level(ContextDecorator):
-    """A block in which tensors may have tangents. Yields the number of its level."""
+    """A block in which tensors may have tangents. Yields the number of its level.
+
+    >>> fwAD = torch.autograd.forward_ad
+    >>> with fwAD.dual_level():
+    ...     x = fwAD.make_dual(torch.tensor(0.), torch.tensor(2.))
+    ...     print(fwAD.unpack_dual(x.sin()).tangent)
+    tensor(2.)
+    """
 
     def clone(self) -> dual_level:
         return type(self)()
@@ -77,6 +95,12 @@ def make_dual(tensor: Any, tangent: Any, *, level: int | None = None) -> Any:
     Raises:
         RuntimeError: no level was entered, or the shapes differ.
         ValueError: the tensors are not of floating or complex dtypes.
+
+    >>> fwAD = torch.autograd.forward_ad
+    >>> with fwAD.dual_level():
+    ...     x = fwAD.make_dual(torch.tensor(2.), torch.tensor(1.))
+    ...     print(fwAD.unpack_dual(x ** 3).tangent)
+    tensor(12.)
     """
     level = _open_level(level, "make_dual")
     if not (tensor.is_floating_point() or tensor.is_complex()):
@@ -89,7 +113,14 @@ def make_dual(tensor: Any, tangent: Any, *, level: int | None = None) -> Any:
 
 
 def unpack_dual(tensor: Any, *, level: int | None = None) -> UnpackedDualTensor:
-    """(value, tangent) of a tensor; the tangent is None if it has none."""
+    """(value, tangent) of a tensor; the tangent is None if it has none.
+
+    >>> fwAD = torch.autograd.forward_ad
+    >>> with fwAD.dual_level():
+    ...     x = fwAD.make_dual(torch.tensor(2.), torch.tensor(1.))
+    ...     print(fwAD.unpack_dual(torch.exp(x)))
+    UnpackedDualTensor(primal=tensor(7.3891), tangent=tensor(7.3891))
+    """
     forward = _levels()
     if level is None and forward.named() is None:
         return UnpackedDualTensor(tensor, None)

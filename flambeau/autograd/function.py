@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.autograd import engine, saved, tape
+from flambeau.autograd import engine, registry, saved, tape
 from flambeau.autograd.grad_mode import (
     ANOMALY,
     LEVELS,
@@ -50,13 +50,14 @@ class FunctionCtx(tape.Node):
         """Keep tensors (None allowed) for `backward`; read them back from `saved_tensors`."""
         self.to_save = tensors
 
-    def save_for_forward(self, *given: Any) -> None:
+    def save_for_forward(self, *tensors: Any) -> None:
         """Keep tensors for `jvp`."""
-        for tensor in given:
-            if tensor is not None and not isinstance(tensor, tensors.cls):
+        kind = registry.tensors.cls
+        for tensor in tensors:
+            if tensor is not None and not isinstance(tensor, kind):
                 raise TypeError("save_for_forward expects all arguments to be tensors; you should "
                                 "save non-tensors as attributes on ctx.")
-        self.kept_for_forward = given
+        self.kept_for_forward = tensors
 
     def mark_dirty(self, *args: Any) -> None:
         """Say which inputs `forward` changed in place; each must also be returned."""
@@ -83,7 +84,10 @@ class FunctionCtx(tape.Node):
             return self.to_save
         if self.tape_freed:
             raise RuntimeError(saved.BACKWARD_TWICE)
-        return saved.unpack(self) if self.tape_saved else ()
+        kept = saved.unpack(self) if self.tape_saved else ()
+        if self._function.clear_saved_tensors_on_access:
+            self.maybe_clear_saved_tensors()
+        return kept
 
     @property
     def saved_variables(self) -> tuple:
@@ -115,7 +119,11 @@ class FunctionCtx(tape.Node):
         """Call the user's `backward` and check what it returns."""
         if self.materialize_grads:
             grads = tape.fill_missing(self, grads)
-        results = self._function._backward_rule()(self, *grads)
+        rule = self._function._backward_rule()
+        if self._function.boxed_grads_call:
+            results = rule(self, list(grads))
+        else:
+            results = rule(self, *grads)
         if not isinstance(results, (tuple, list)) or _is_tensor(results):
             results = (results,)
         return self._checked(tuple(results))
@@ -164,6 +172,21 @@ class Function(metaclass=_FunctionMeta):
 
     generate_vmap_rule = False
     """Inside of `vmap`, run `forward` and `backward` on tensors that stand for the examples."""
+
+    boxed_grads_call = False
+    """Call `backward(ctx, grads)` with one list, from which it may take gradients out to free them,
+    instead of `backward(ctx, *grads)`."""
+
+    clear_saved_tensors_on_access = False
+    """Forget the saved tensors when `ctx.saved_tensors` is read: each is freed when `backward` has
+    no more need of it."""
+
+    # Methods of `ctx`, under the class that documents them.
+    save_for_backward = FunctionCtx.save_for_backward
+    save_for_forward = FunctionCtx.save_for_forward
+    mark_dirty = FunctionCtx.mark_dirty
+    mark_non_differentiable = FunctionCtx.mark_non_differentiable
+    set_materialize_grads = FunctionCtx.set_materialize_grads
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn(f"{type(self)} should not be instantiated. Methods on autograd functions are "

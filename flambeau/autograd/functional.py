@@ -140,6 +140,10 @@ def vjp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
 
     Returns:
         (outputs, product), the product shaped like the inputs.
+
+    >>> x = torch.tensor([1., 2.])
+    >>> torch.autograd.functional.vjp(lambda x: x ** 2, x, torch.tensor([1., 1.]))
+    (tensor([1., 4.]), tensor([2., 4.]))
     """
     record = create_graph and is_grad_enabled()
     with enable_grad():
@@ -165,6 +169,10 @@ def jvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
 
     Returns:
         (outputs, product), the product shaped like the outputs.
+
+    >>> x = torch.tensor([1., 2.])
+    >>> torch.autograd.functional.jvp(lambda x: x ** 2, x, torch.tensor([1., 0.]))
+    (tensor([1., 4.]), tensor([2., 0.]))
     """
     with enable_grad():
         given, _ = _as_tuple(inputs, "inputs", "jvp")
@@ -194,6 +202,10 @@ def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bo
     Returns:
         One tensor; a tuple of them if there are several inputs or outputs; a tuple (per output)
         of tuples (per input) if there are several of both.
+
+    >>> torch.autograd.functional.jacobian(lambda x: x * x.sum(), torch.tensor([1., 2.]))
+    tensor([[4., 1.],
+            [2., 5.]])
     """
     if strategy not in ("reverse-mode", "forward-mode"):
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode". '
@@ -230,7 +242,8 @@ def _basis(like: Sequence) -> list:
     for one, count in zip(like, counts, strict=True):
         part = tensors.make.zeros((total, count), dtype=one.dtype, device=one.device)
         if count:
-            part[start:start + count] = tensors.make.eye(count, dtype=one.dtype)
+            part[start:start + count] = tensors.make.eye(count, dtype=one.dtype,
+                                                           device=one.device)
         result.append(part.reshape((total, *one.shape)))
         start += count
     return result
@@ -316,6 +329,10 @@ def hessian(func: Callable, inputs: Any, create_graph: bool = False, strict: boo
 
     Returns:
         A tensor of shape input + input; for a tuple of inputs, a tuple of tuples.
+
+    >>> torch.autograd.functional.hessian(lambda x: (x ** 3).sum(), torch.tensor([1., 2.]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
     """
     given, many_inputs = _as_tuple(inputs, "inputs", "hessian")
     if outer_jacobian_strategy not in ("reverse-mode", "forward-mode"):
@@ -353,6 +370,10 @@ def vhp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
 
     Returns:
         (output, product), the product shaped like the inputs.
+
+    >>> x = torch.tensor([1., 2.])
+    >>> torch.autograd.functional.vhp(lambda x: (x ** 3).sum(), x, torch.tensor([1., 0.]))
+    (tensor(9.), tensor([6., 0.]))
     """
     with enable_grad():
         given, many_inputs = _as_tuple(inputs, "inputs", "vhp")
@@ -371,6 +392,10 @@ def hvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False,
 
     Arguments and results are those of `vhp`; where the Hessian is symmetric the two agree, and
     `vhp` is faster.
+
+    >>> x = torch.tensor([1., 2.])
+    >>> torch.autograd.functional.hvp(lambda x: (x ** 3).sum(), x, torch.tensor([1., 0.]))
+    (tensor(9.), tensor([6., 0.]))
     """
     with enable_grad():
         given, many_inputs = _as_tuple(inputs, "inputs", "hvp")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -58,12 +59,26 @@ def is_recording() -> bool:
 
 
 def is_grad_enabled() -> bool:
-    """True if grad mode is on in this thread."""
+    """True if grad mode is on in this thread.
+
+    >>> with torch.no_grad():
+    ...     print(torch.is_grad_enabled())
+    False
+    >>> torch.is_grad_enabled()
+    True
+    """
     return bool(mode() & RECORD)
 
 
 def is_inference_mode_enabled() -> bool:
-    """True inside `inference_mode()`."""
+    """True inside `inference_mode()`.
+
+    >>> with torch.inference_mode():
+    ...     print(torch.is_inference_mode_enabled())
+    True
+    >>> torch.is_inference_mode_enabled()
+    False
+    """
     return bool(mode() & INFERENCE)
 
 
@@ -151,7 +166,14 @@ class _Recording(ContextDecorator):
 
 
 class no_grad(_Recording):
-    """Turn recording off: results do not require grad. Context manager and decorator."""
+    """Turn recording off: results do not require grad. Context manager and decorator.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.no_grad():
+    ...     y = 2 * x
+    >>> y.requires_grad
+    False
+    """
 
     def __enter__(self) -> None:
         self._before = mode()
@@ -159,7 +181,17 @@ class no_grad(_Recording):
 
 
 class enable_grad(_Recording):
-    """Turn recording on again inside `no_grad`. Context manager and decorator."""
+    """Turn recording on again inside `no_grad`. Context manager and decorator.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.no_grad(), torch.enable_grad():
+    ...     y = 2 * x
+    >>> y.requires_grad
+    True
+    """
+
+    def __new__(cls, orig_func: Callable | None = None) -> Any:
+        return super().__new__(cls, orig_func)
 
     def __enter__(self) -> None:
         self._before = mode()
@@ -171,6 +203,12 @@ class set_grad_enabled(ContextDecorator):
 
     Args:
         mode: True to record, False not to.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.set_grad_enabled(False):
+    ...     y = 2 * x
+    >>> y.requires_grad
+    False
     """
 
     def __init__(self, mode: bool) -> None:
@@ -211,11 +249,55 @@ class set_multithreading_enabled(ContextDecorator):
         pass
 
 
+class enforce_grad_layout_policy(ContextDecorator):
+    """Must the first gradient of a leaf get the leaf's strides? True by default: one in another
+    layout is copied. Otherwise a gradient that nobody else holds is taken as it is. In effect from
+    its call on; as a context manager until the end of the block.
+
+    >>> x = torch.ones(2, 3, requires_grad=True)
+    >>> with torch.autograd.enforce_grad_layout_policy(False):
+    ...     x.t().exp().sum().backward()
+    >>> x.grad.shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, enable: bool = True) -> None:
+        self.mode, self.before = enable, GRAD_LAYOUT.enforced
+        GRAD_LAYOUT.enforced = enable
+
+    def clone(self) -> enforce_grad_layout_policy:
+        return type(self)(self.mode)
+
+    def __call__(self, function: Any) -> Any:
+        GRAD_LAYOUT.enforced = self.before  # only while the function runs
+        return super().__call__(function)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        GRAD_LAYOUT.enforced = self.before
+
+
+class _GradLayout(threading.local):
+    enforced = True
+
+
+GRAD_LAYOUT = _GradLayout()
+"""Of a thread: `enforced`, see `enforce_grad_layout_policy`."""
+
+
 class inference_mode(ContextDecorator):
     """Like `no_grad`, and results can never enter a graph. Context manager and decorator.
 
     Args:
         mode: False turns inference mode off inside a block that has it on.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.inference_mode():
+    ...     y = 2 * x
+    >>> y.requires_grad
+    False
     """
 
     def __new__(cls, mode: Any = True) -> Any:

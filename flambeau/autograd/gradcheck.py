@@ -55,6 +55,10 @@ def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1
     Raises:
         GradcheckError: something differs.
         ValueError: no input requires grad.
+
+    >>> x = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradcheck(torch.sin, (x,))
+    True
     """
     if not (check_backward_ad or check_forward_ad):
         raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be "
@@ -97,6 +101,10 @@ def gradgradcheck(func: Callable, inputs: Any, grad_outputs: Any = None, *, eps:
             from a fixed seed if None.
         gen_non_contig_grad_outputs: make the random ones not contiguous.
         check_fwd_over_rev: not supported. The rest as in `gradcheck`.
+
+    >>> x = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradgradcheck(torch.sin, (x,))
+    True
     """
     if check_fwd_over_rev:
         raise NotImplementedError("gradgradcheck checks reverse over reverse mode only: leave out "

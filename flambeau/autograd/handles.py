@@ -15,16 +15,17 @@ class RemovableHandle:
     """Removes a hook again: by `remove()`, or at the end of a `with` block.
 
     Args:
-        hooks: the dictionary that the hook is in.
-        extra: other dictionaries keyed by the same id, cleared together with it.
+        hooks_dict: the dictionary that the hook is in.
+        extra_dict: other dictionaries keyed by the same id, cleared together with it.
     """
 
     _next_id = count().__next__
 
-    def __init__(self, hooks: dict, *, extra: Any = None) -> None:
+    def __init__(self, hooks_dict: dict, *, extra_dict: Any = None) -> None:
         self.id = RemovableHandle._next_id()
-        self.hooks_dict_ref = weakref.ref(hooks)
-        extras = () if extra is None else extra if isinstance(extra, (list, tuple)) else (extra,)
+        self.hooks_dict_ref = weakref.ref(hooks_dict)
+        many = isinstance(extra_dict, (list, tuple))
+        extras = () if extra_dict is None else extra_dict if many else (extra_dict,)
         self.extra_dict_ref = tuple(weakref.ref(one) for one in extras)
 
     def remove(self) -> None:

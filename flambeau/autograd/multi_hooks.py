@@ -22,6 +22,11 @@ def register_multi_grad_hook(tensors: Sequence[Any], fn: Callable,
         fn: with mode "all", gets a list with one gradient per tensor, None for those that the
             backward did not reach; with mode "any", gets the first gradient that appears.
         mode: "all" or "any".
+
+    >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+    >>> handle = torch.autograd.graph.register_multi_grad_hook([a, b], lambda grads: print(grads))
+    >>> (2 * a + 3 * b).sum().backward()
+    [tensor([2.]), tensor([3.])]
     """
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")

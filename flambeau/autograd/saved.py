@@ -9,6 +9,7 @@ which would make a reference cycle, and tensors that `saved_tensors_hooks` packs
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -27,7 +28,7 @@ from flambeau.core import errors
 from flambeau.core.errors import Location
 
 __all__ = ["SavedTensor", "save", "unpack", "saved_tensors_hooks", "save_on_cpu",
-           "disable_saved_tensors_hooks", "BACKWARD_TWICE"]
+           "disable_saved_tensors_hooks", "allow_mutation_on_saved_tensors", "BACKWARD_TWICE"]
 
 BACKWARD_TWICE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after "
@@ -226,6 +227,13 @@ class saved_tensors_hooks:
 
     The backward calls `unpack_hook(packed)`, which must give a tensor with the same content.
     Blocks nest; the innermost one acts.
+
+    >>> x = torch.tensor([2.]).requires_grad_()
+    >>> with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), torch.from_numpy):
+    ...     y = x * x
+    >>> y.backward()
+    >>> x.grad
+    tensor([4.])
     """
 
     def __init__(self, pack_hook: Callable[[Any], Any], unpack_hook: Callable[[Any], Any]) -> None:
@@ -250,6 +258,13 @@ class save_on_cpu(saved_tensors_hooks):
     Args:
         pin_memory: keep them in pinned memory, for faster and asynchronous copies.
         device_type: the type of device to move from.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.autograd.graph.save_on_cpu():
+    ...     y = x.exp().sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([2.7183, 2.7183])
     """
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
@@ -266,8 +281,65 @@ class save_on_cpu(saved_tensors_hooks):
         super().__init__(pack_to_cpu, unpack_from_cpu)
 
 
+class allow_mutation_on_saved_tensors(saved_tensors_hooks):
+    """Within the block, what a backward needs may be written to: copies are kept, made when an
+    operation saves its tensors (PyTorch makes them when they are written to). They are given up at
+    the end of the block, so the backward runs inside.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with torch.autograd.graph.allow_mutation_on_saved_tensors():
+    ...     y = 3 * x
+    ...     z = (y ** 2).sum()
+    ...     _ = y.zero_()
+    ...     z.backward()
+    >>> x.grad
+    tensor([18., 18.])
+    """
+
+    def __init__(self) -> None:
+        self.copies: dict[object, Any] = {}
+        super().__init__(self._keep, self._copy)
+
+    def _keep(self, tensor: Any) -> object:
+        ticket = _Ticket()
+        self.copies[id(ticket)] = tensor.clone()
+        weakref.finalize(ticket, self.copies.pop, id(ticket), None)
+        return ticket
+
+    def _copy(self, ticket: object) -> Any:
+        if id(ticket) not in self.copies:
+            raise AssertionError("Trying to backward outside of the "
+                                 "'allow_mutation_on_saved_tensors' context in which the graph was "
+                                 "originally recorded.")
+        return self.copies[id(ticket)]
+
+    def clear(self) -> None:
+        """Give up the copies."""
+        self.copies.clear()
+
+    def __enter__(self) -> allow_mutation_on_saved_tensors:
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+        self.clear()
+
+
+class _Ticket:
+    """Stands for a copy; the copy goes with it."""
+
+    __slots__ = ("__weakref__",)
+
+
 class disable_saved_tensors_hooks:
-    """Within the block, entering `saved_tensors_hooks` raises RuntimeError(`error_message`)."""
+    """Within the block, entering `saved_tensors_hooks` raises RuntimeError(`error_message`).
+
+    >>> with torch.autograd.graph.disable_saved_tensors_hooks("no hooks here"):
+    ...     y = torch.ones(2, requires_grad=True).exp()
+    >>> y
+    tensor([2.7183, 2.7183], grad_fn=<ExpBackward0>)
+    """
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message

@@ -228,6 +228,11 @@ def get_gradient_edge(tensor: Any) -> GradientEdge:
 
     Raises:
         RuntimeError: `tensor` does not require grad.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> edge = torch.autograd.graph.get_gradient_edge(x.exp())
+    >>> edge.output_nr
+    0
     """
     if not tensor.requires_grad:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor "
@@ -259,7 +264,13 @@ def note_stack(node: Node) -> None:
 
 
 def increment_version(tensor: Any) -> None:
-    """Say that the memory of `tensor` (or of each of several) was written behind our back."""
+    """Say that the memory of `tensor` (or of each of several) was written behind our back.
+
+    >>> x = torch.ones(2)
+    >>> torch.autograd.graph.increment_version(x)
+    >>> x._version
+    1
+    """
     many = tensor if isinstance(tensor, (list, tuple)) else (tensor,)
     for one in many:
         if hasattr(one, "is_inference") and one.is_inference():

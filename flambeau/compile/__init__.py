@@ -23,7 +23,7 @@ __all__ = ["CaptureError", "compile", "mark_dynamic", "mark_static"]
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,
-            backend: Any = "inductor", mode: str | None = None,
+            backend: Any = None, mode: str | None = None,
             options: dict[str, Any] | None = None, disable: bool = False) -> Any:
     """A function (or module) that runs as one native call after it has been captured.
 
@@ -40,7 +40,8 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     Args:
         fullgraph: raise `CaptureError`, which names the line and a rewrite, instead.
         dynamic: as in PyTorch, whether sizes are symbolic; None: once they have changed.
-        backend: "inductor" compiles; "eager" and "aot_eager" run the function as it is.
+        backend: "inductor" (the default, see `torch.compiler.set_default_backend`) compiles;
+            "eager" and "aot_eager" run the function as it is.
         mode: "strict" makes results equal eager runs' bit for bit; PyTorch's modes mean the same
             one compiler.
         options: {"exact": True} is the same as mode="strict". By default operations are fused,
@@ -50,6 +51,10 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     Raises:
         RuntimeError: an unknown mode, option or backend.
         NotImplementedError: a backend of one's own.
+
+    >>> f = torch.compile(lambda x: x.sin() * 2)
+    >>> f(torch.zeros(2))
+    tensor([0., 0.])
     """
     from flambeau.compile.choices import choose
     from flambeau.compile.compiled import Compiled

@@ -17,6 +17,7 @@ from flambeau.autograd.grad_mode import is_recording
 from flambeau.autograd.tape import next_order
 from flambeau.compile.origins import Origins
 from flambeau.compiler.simplify import simplify
+from flambeau.core.device import META
 from flambeau.core.dtypes import DType, int64
 from flambeau.core.errors import user_location
 from flambeau.core.shapes import dense_order
@@ -79,6 +80,13 @@ def _corner(root: Meta, part: Meta, offset: int) -> tuple[int, ...] | None:
     fits = all(start + size <= whole for start, size, whole in zip(
         starts, part.shape, root.shape, strict=True))
     return tuple(starts) if fits and not offset else None
+
+
+def _need_memory(tensor: Any) -> None:
+    """Raise CaptureError for a tensor of the meta device, whose operations compute nothing."""
+    if tensor._meta.device is META:
+        raise refuse("an operation on tensors of the meta device", "Do it outside of the compiled "
+                     "function: without torch.compile it costs its Python alone.")
 
 
 class Memory:
@@ -197,6 +205,7 @@ class Capture:
             root = self.roots.get(id(owner))
             if root is None:
                 root = tensor if tensor._base is None else tensor._base
+            _need_memory(root)
             placeholder = tensor_input(tuple(root._meta.shape), root._meta.dtype)
             self.inputs.append((placeholder, root))
             found = self.memories[id(owner)] = Memory(owner, root, placeholder, placeholder)
@@ -205,6 +214,7 @@ class Capture:
 
     def created(self, tensor: Any) -> None:
         """New memory with undefined content."""
+        _need_memory(tensor)
         owner = self._owner(tensor)
         meta = tensor._meta
         zero = expand(constant(0, meta.dtype, number=False), meta.shape)

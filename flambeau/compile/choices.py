@@ -21,6 +21,7 @@ _IGNORED = frozenset((
     "max_autotune_pointwise", "epilogue_fusion", "shape_padding", "fallback_random",
     "trace.enabled", "trace.graph_diagram", "coordinate_descent_tuning", "guard_filter_fn",
     "freezing", "cpp_wrapper", "fx_graph_cache", "force_disable_caches", "debug"))
+_DEFAULT = ["inductor"]
 
 
 class Choices(NamedTuple):
@@ -55,9 +56,24 @@ def choose(mode: str | None, options: Mapping[str, Any] | None, backend: Any) ->
     return Choices(exact, _kind(backend) == "compile")
 
 
+def get_default_backend() -> Any:
+    """What `torch.compile` takes where no backend is named: "inductor" unless it was set."""
+    return _DEFAULT[0]
+
+
+def set_default_backend(backend: Any) -> None:
+    """Set that; None sets it back.
+
+    Raises:
+        as `torch.compile(backend=...)`.
+    """
+    _kind(backend)
+    _DEFAULT[0] = "inductor" if backend is None else backend
+
+
 def _kind(backend: Any) -> str:
     if backend is None:
-        return "compile"
+        backend = _DEFAULT[0]
     if isinstance(backend, str):
         if backend in BACKENDS:
             return BACKENDS[backend]

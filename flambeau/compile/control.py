@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from flambeau.compile import compile
-from flambeau.compile.choices import BACKENDS
+from flambeau.compile.choices import BACKENDS, get_default_backend, set_default_backend
 from flambeau.compile.compiled import Compiled
 from flambeau.compile.deferral import deferring
 from flambeau.compile.planning import plan
@@ -19,8 +19,9 @@ from flambeau.compile.stance import STANCES, current, enter, leave
 from flambeau.tensor import dispatch, launches
 
 __all__ = ["allow_in_graph", "assume_constant_result", "compile", "cudagraph_mark_step_begin",
-           "disable", "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends",
-           "nested_compile_region", "plan", "reset", "set_stance", "substitute_in_graph"]
+           "disable", "get_default_backend", "is_compiling", "is_dynamo_compiling", "is_exporting",
+           "list_backends", "nested_compile_region", "plan", "reset", "set_default_backend",
+           "set_stance", "substitute_in_graph"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -143,6 +143,12 @@ class FirstCall(Deferral):
         made = cls(capture)
         return made if made.open() else None
 
+    def close(self) -> None:
+        """The end. What the run has left behind does not suit what comes after it."""
+        super().close()
+        if memory.memory_stats()["cached"] > MUCH:
+            memory.empty_all()
+
     # ------------------------------------------------------------------ running after all
     def _run_now(self, log: Log, dead: list, why: str) -> None:
         """Make the calls in the log, and all later ones at once."""
@@ -267,6 +273,8 @@ class FirstCall(Deferral):
         numbers = [self.capture.given_numbers[value] for value, _ in recording.numbers]
         waiting = self.in_use.value
         self.drop()
+        if waiting - self.in_use.value > MUCH:
+            memory.empty_all()
         kept = [launches.fresh(*pool) for pool in replay.pools[len(results):]]
         argv = [t._ptr for t in inputs] + numbers
         argv += [t._ptr for t in (*results, *kept)]
@@ -283,8 +291,6 @@ class FirstCall(Deferral):
             raise_compiled(failure, inputs)
         if replay.backward is not None:
             replay.backward.attach(results, kept, inputs, numbers, leaves)
-        if waiting - self.in_use.value > MUCH:
-            memory.empty_cache()
 
 
 def detached(tensors: Sequence) -> bool:

@@ -266,7 +266,8 @@ class _Flow:
 
 # ---------------------------------------------------------------------- absent gradients
 _ZERO_OF_ANY = ("mul", "neg", "cast", "copy", "dot", "conv", "conv_grad_input",
-                "conv_grad_weight", "reduce_sum", "real", "imag", "stop_gradient", "boundary")
+                "conv_grad_weight", "reduce_sum", "real", "imag", "stop_gradient", "boundary",
+                "in_memory")
 
 
 def without(outputs: Sequence[Value], missing: Collection[Value]) -> list[Value | None]:

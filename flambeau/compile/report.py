@@ -12,6 +12,7 @@ from flambeau.compile.origins import Origin, Origins
 from flambeau.compile.timing import Memory, span, time_steps
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Phase
+from flambeau.compiler.pieces.joining import source_of
 from flambeau.compiler.program import Plan
 from flambeau.compiler.sweeps import Nest, extent_of
 from flambeau.ir.graph import Value
@@ -110,22 +111,25 @@ class _Reader:
     def __init__(self, plan: Plan, origins: Origins | None):
         self.plan = plan
         self.origins = origins
-        made = {name for step in plan.steps if step.source is not None
-                for name in traffic(step.source)[1]}
+        self.sources = [source_of(step) for step in plan.steps]
+        made = {name for source in self.sources if source is not None
+                for name in traffic(source)[1]}
         self.stored = {value for name, value in plan.values.items()
                        if name in made or name[0] == "in"}
 
     def kernels(self) -> list[Kernel]:
         groups: list[list[int]] = []
         for at, step in enumerate(self.plan.steps):
-            if at and step.source is not None and step.source is self.plan.steps[at - 1].source:
+            before = self.plan.steps[at - 1]
+            if at and step.source is not None and (
+                    step.source is before.source and step.names is before.names):
                 groups[-1].append(at)
             else:
                 groups.append([at])
         return [self._kernel(number, group) for number, group in enumerate(groups, 1)]
 
     def _kernel(self, number: int, group: list[int]) -> Kernel:
-        source = self.plan.steps[group[0]].source
+        source = self.sources[group[0]]
         if source is None:
             name = self.plan.steps[group[0]].name.rsplit("_", 1)[0]
             return Kernel(number, name, name, [], "", "forward", [], 0, 0, len(group), [], set(),

@@ -23,7 +23,8 @@ LIMIT = 8  # templates of one program after which each size is planned for itsel
 
 def plain_meta(settler: Settler, meta: Meta) -> Meta:
     """A layout for given sizes."""
-    return meta_of(meta.dtype, settler.tree(tuple(meta.shape)), settler.tree(meta.strides))
+    return meta_of(meta.dtype, settler.tree(tuple(meta.shape)), settler.tree(meta.strides),
+                   meta.device)
 
 
 class Templates:
@@ -97,7 +98,7 @@ class BackwardTemplates:
 
 
 def _row_major(root: Meta) -> Meta:
-    return contiguous_meta(root.dtype, tuple(root.shape))
+    return contiguous_meta(root.dtype, tuple(root.shape), root.device)
 
 
 def _same(root: Meta) -> Meta:
@@ -105,7 +106,7 @@ def _same(root: Meta) -> Meta:
 
 
 def _expanded(root: Meta) -> Meta:
-    return meta_of(root.dtype, tuple(root.shape), (0,) * root.ndim)
+    return meta_of(root.dtype, tuple(root.shape), (0,) * root.ndim, root.device)
 
 
 LIKENESSES = {"row-major": _row_major, "as the result": _same, "one number": _expanded}

@@ -15,6 +15,7 @@ __all__: list[str] = []
 
 _USERS = frozenset((
     "allow_in_graph", "assume_constant_result", "compile", "cudagraph_mark_step_begin", "disable",
+    "get_default_backend", "set_default_backend",
     "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends",
     "load_cache_artifacts", "nested_compile_region", "plan", "reset", "save_cache_artifacts",
     "set_stance", "substitute_in_graph", "wrap_numpy"))

@@ -86,7 +86,7 @@ def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch:
     """
     rows, columns = shape
     name = f"tiles_{rows}_{columns}"
-    f = module.function(name, list(TILE_ARGS), internal=True)
+    f = module.function(name, list(TILE_ARGS), part="tiles")
     a, b = f.args["a"], f.args["b"]
 
     def places(base: str, pitch: str) -> list[tuple[int, Value]]:

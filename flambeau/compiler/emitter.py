@@ -13,6 +13,7 @@ type. Mutable variables (`f.var`) are stack slots that LLVM's SROA pass turns in
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -27,12 +28,14 @@ def vector(lanes: int, scalar: str) -> str:
     return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
 
 
+@functools.cache
 def lanes_of(type_: str) -> int:
     """How many elements a value of an LLVM type holds."""
     found = _VECTOR.fullmatch(type_)
     return int(found[1]) if found else 1
 
 
+@functools.cache
 def scalar_of(type_: str) -> str:
     """The type of one element of an LLVM type."""
     found = _VECTOR.fullmatch(type_)
@@ -96,9 +99,13 @@ class Module:
         self.texts: dict[str, str] = {}  # name -> definition of a library function or global
 
     def function(self, name: str, args: Sequence[tuple[str, str]], ret: str = "void",
-                 internal: bool = False, attributes: str = "") -> Function:
-        """Open a function. `args` are (type, name) pairs, the type with its attributes."""
-        made = Function(self, name, args, ret, internal, attributes)
+                 internal: bool = False, attributes: str = "", part: str = "") -> Function:
+        """Open a function. `args` are (type, name) pairs, the type with its attributes.
+
+        The functions of a `part`, which call no others of this module, are compiled once for all
+        modules that have the same ones (`parts.py`). Worth it for long code that many kernels have.
+        """
+        made = Function(self, name, args, ret, internal or bool(part), attributes, part)
         self.functions.append(made)
         return made
 
@@ -111,7 +118,11 @@ class Module:
         defined = {function.name for function in self.functions} | set(self.texts)
         parts = [line for name, line in sorted(self.declarations.items()) if name not in defined]
         parts += [text for _, text in sorted(self.texts.items())]
-        parts += [function.text() for function in self.functions]
+        shared = dict.fromkeys(function.part for function in self.functions if function.part)
+        for part in shared:
+            members = [f.text() for f in self.functions if f.part == part]
+            parts.append("; part\n" + "\n".join(members) + "; end")
+        parts += [function.text() for function in self.functions if not function.part]
         parts.append('!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}')
         return "\n".join(parts) + "\n"
 
@@ -120,12 +131,13 @@ class Function:
     """One function under construction; the current block is always the last one opened."""
 
     def __init__(self, module: Module, name: str, args: Sequence[tuple[str, str]], ret: str,
-                 internal: bool, attributes: str):
+                 internal: bool, attributes: str, part: str = ""):
         self.module = module
         self.name = name
         self.ret = ret
         self.internal = internal
         self.attributes = attributes
+        self.part = part
         self.signature = ", ".join(f"{type_} %{arg}" for type_, arg in args)
         self.args = {arg: Value(f"%{arg}", type_.split()[0]) for type_, arg in args}
         self._entry: list[str] = []

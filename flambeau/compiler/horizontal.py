@@ -26,7 +26,7 @@ from flambeau.compiler.nest import Pointer
 from flambeau.compiler.step import Step
 from flambeau.compiler.sweeps import Nest
 
-__all__ = ["Batch", "batches", "independent", "table", "together_kernel"]
+__all__ = ["Batch", "batches", "independent", "joinable", "table", "together_kernel"]
 
 LARGE = 1 << 23  # work of a step that gains nothing: it fills all threads for long enough
 MOST_PARTS = 64
@@ -47,7 +47,7 @@ def independent(steps: Sequence, memory: Memory) -> list[int]:
     writes: set[tuple[str, int]] = set()
     last = 0
     for step in steps:
-        if not isinstance(step, Nest) and step.kind in ALONE:
+        if not _may_join(step):
             found.append(0)
             last = 0
             continue
@@ -59,6 +59,15 @@ def independent(steps: Sequence, memory: Memory) -> list[int]:
         writes |= written
         found.append(number)
     return found
+
+
+def _may_join(source) -> bool:
+    return isinstance(source, Nest) or source.kind not in ALONE
+
+
+def joinable(step: Step) -> bool:
+    """May a kernel call run beside others that touch other memory?"""
+    return _may_join(step.source)
 
 
 def _names(buffers: Iterable[Buffer | None], memory: Memory) -> set[tuple[str, int]]:

@@ -15,6 +15,7 @@ from flambeau.compiler.convolution.matrix import is_by_pixel
 from flambeau.compiler.convolution.patches import patch_steps
 from flambeau.compiler.convolution.plan import direct_steps
 from flambeau.compiler.convolution.pointwise import pointwise_gradient_steps, pointwise_steps
+from flambeau.compiler.convolution.unfolded import unfolded_steps
 from flambeau.compiler.convolution.winograd_plan import winograd_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
@@ -180,7 +181,8 @@ def _conv(library, target: Target, threads: int):
         follows, more = epilogue_with_slots(library, target)
         by_pixel = is_by_pixel(library.target.shape, library.target.strides)
         finish = Finish(follows, more, by_pixel) if follows else None
-        rules = grouped_steps, pointwise_steps, winograd_steps, patch_steps, direct_steps
+        rules = (grouped_steps, pointwise_steps, winograd_steps, unfolded_steps, patch_steps,
+                 direct_steps)
         found = next(steps for make in rules
                      if (steps := make(problem, *common, finish)) is not None)
     return [(step, int(problem.flops) // 8) for step in found]

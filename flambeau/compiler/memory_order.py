@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from flambeau.core.shapes import contiguous_strides
+from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.ir.graph import Value
 
-__all__ = ["channels_last_values", "strides_in_order"]
+__all__ = ["channels_last_values", "reordered_values", "strides_in_order"]
 
 
 def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[int]]
@@ -42,6 +42,35 @@ def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[
                 operand in found and operand.shape == value.shape for operand in value.inputs)
         if follows:
             found.add(value)
+    return found
+
+
+def reordered_values(order: Iterable[Value], known: Mapping[Value, Sequence[int]]
+                     ) -> dict[Value, tuple[int, ...]]:
+    """Strides of the elementwise values all of whose operands lie densely in one order that is not
+    row-major: where they are stored, they follow it, so that nobody has to go across the lanes.
+
+    Arguments as of `channels_last_values`.
+    """
+    found: dict[Value, tuple[int, ...]] = {}
+    for value, strides in known.items():
+        plain = all(type(n) is int for n in (*value.shape, *strides))
+        if plain and value.ndim > 1 and tuple(strides) != contiguous_strides(value.shape) \
+                and dense_order(value.shape, strides) is not None:
+            found[value] = tuple(strides)
+    if not found:
+        return found
+    uniform: set[Value] = set()  # numbers and what repeats them: they have no order
+    for value in order:
+        if value in known:
+            continue
+        operands = [x for x in value.inputs if x not in uniform]
+        if not operands:
+            uniform.add(value)
+        elif value.prim.kind == "elementwise":
+            orders = {found.get(x) for x in operands}
+            if len(orders) == 1 and None not in orders:
+                found[value] = orders.pop()
     return found
 
 

@@ -1,9 +1,11 @@
 """Schedules -> programs: which kernels run with which arguments, and one arena for temporaries.
 
-The passes, in order: take complex numbers apart, simplify, schedule, fuse epilogues into products,
-cut long sums (into blocks that can run in parallel and round alike on any number of threads),
-gather phases in nests and sweeps, shrink temporaries, find results that take over memory, find
-steps that may run at the same time, cut long loops, canonicalise, place everything in one block.
+The passes, in order: take complex numbers apart, replace dtypes without arithmetic, simplify, cut
+the program into pieces if parts of it are alike; then for each piece schedule, fuse epilogues into
+products, cut long sums (into blocks that can run in parallel and round alike on any number of
+threads), gather phases in nests and sweeps, shrink temporaries, find results that take over memory,
+find steps that may run at the same time, cut long loops, canonicalise; place everything in one
+block.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ from flambeau.compiler.nest import (
     vector_lanes,
     walk,
 )
+from flambeau.compiler.pieces.division import division
+from flambeau.compiler.pieces.joining import PiecePlan, joined
 from flambeau.compiler.reuse import shared_memory
-from flambeau.compiler.schedule import Schedule, schedule
+from flambeau.compiler.schedule import Choices, Schedule, choices_of, schedule
 from flambeau.compiler.sharing import share
 from flambeau.compiler.simplify import simplify
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.step import Step
+from flambeau.compiler.stored_bits import as_stored, has_stored
 from flambeau.compiler.sweeps import FEW, NARROW, Nest, Nests, extent_of
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
@@ -87,9 +92,24 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
     if has_complex(graph):
         graph, inputs, outputs, aliases, effects = split_complex(graph, inputs, outputs,
                                                                  aliases or {}, effects)
+    if has_stored(graph):
+        graph, inputs, outputs, effects = as_stored(graph, inputs, outputs, effects)
     graph, effects = simplify(graph, effects)
-    scheduled = schedule(graph, inputs, outputs, aliases, effects, target)
-    return Planner(scheduled, target, threads, aliases or {}).run(together)
+    aliases = aliases or {}
+    choices = choices_of(graph, inputs, effects, target)
+
+    def piece(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
+              aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
+              whole: bool = False) -> PiecePlan:
+        scheduled = schedule(graph, inputs, outputs, aliases, effects, target, choices, whole)
+        return Planner(scheduled, target, threads, aliases).run(together)
+
+    pieces = division(graph, choices.order, choices.shared, aliases, effects)
+    if pieces is None:
+        made = piece(graph, inputs, outputs, aliases, effects, choices, True)
+    else:
+        made = joined(graph, inputs, outputs, aliases, effects, choices, pieces, piece)
+    return assembled(made.steps, made.temps, made.shared, made.values, threads)
 
 
 class Planner:
@@ -105,7 +125,7 @@ class Planner:
         self.next_var = 1 << 30
         self.nests = Nests(self._memory, self._lanes)
 
-    def run(self, together: bool) -> Plan:
+    def run(self, together: bool) -> PiecePlan:
         planned, shared = self.settled()
         groups = self.independent(planned, shared) if together else [0] * len(planned)
         steps: list[tuple[Step, int]] = []
@@ -115,7 +135,7 @@ class Planner:
             for each, _ in made:
                 each.source, each.group = step, group if len(made) == 1 else 0
             steps += made
-        return assembled(steps, self.temps, shared, self.scheduled.values, self.threads)
+        return PiecePlan(steps, self.temps, shared, self.scheduled.values)
 
     def independent(self, planned: Sequence, shared: Mapping[int, int]) -> list[int]:
         """For each nest or library step the number of its set of independent ones."""
@@ -315,6 +335,8 @@ def assembled(steps: Sequence[tuple[Step, int]], temps: Sequence[Buffer],
               threads: int) -> Plan:
     """The plan of these kernel calls, each with its amount of work."""
     joined = batches(steps, threads, GRAIN)
+    for step, work in steps:
+        step.work = work
     arena = _Arena(temps, [step for step, _ in steps], shared, joined)
     checked = any(isinstance(slot, Pointer) and slot.kind == "status"
                   for step, _ in steps for slot in step.slots)
@@ -358,11 +380,13 @@ class _Arena:
             sizes[root] = max(sizes[root], self._bytes(("temp", number), temps, steps))
         for name in sorted(lives, key=lambda name: -sizes[name]):
             first, last = lives[name]
-            start = 0
-            for low, high, begin, end in placed:
-                if begin <= last and first <= end and start < high and low < start + sizes[name]:
-                    start = high
-            bisect.insort(placed, (start, start + sizes[name], first, last))
+            start, end = 0, sizes[name]
+            for low, high, begin, over in placed:
+                if low >= end:
+                    break
+                if start < high and begin <= last and first <= over:
+                    start, end = high, high + sizes[name]
+            bisect.insort(placed, (start, end, first, last))
             offsets[name] = start
             self.places.append((*name, start, sizes[name], first, last))
             self.size = max(self.size, start + sizes[name])

@@ -17,25 +17,24 @@ from flambeau.compiler.convolution.low import dot_engine
 from flambeau.compiler.convolution.matrix import fits_low, pixel_strides
 from flambeau.compiler.expression import Buffer, Expr, Index, loop_index
 from flambeau.compiler.factorizations.placing import place_factor
-from flambeau.compiler.memory_order import channels_last_values, strides_in_order
+from flambeau.compiler.memory_order import (
+    channels_last_values,
+    reordered_values,
+    strides_in_order,
+)
 from flambeau.compiler.narrow import narrow_images, narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
 from flambeau.compiler.rewriting import rewritten
+from flambeau.compiler.shared_values import LARGE, has_buffer, shared_values
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides, dense_order, one_stride
-from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import coordinates, expand
 
-__all__ = ["Schedule", "LibraryStep", "schedule"]
-
-RECOMPUTE_LIMIT = 30  # cycles per element above which a value with several readers is stored
-REPEAT_LIMIT = 8  # the same of what would be computed anew in every row
-LARGE = 4096  # elements below which no pass over them is worth a kernel
-LARGEST = 128  # values (at different indices) that one expression may be made of
+__all__ = ["Choices", "LibraryStep", "Schedule", "choices_of", "schedule"]
 
 
 @dataclasses.dataclass
@@ -71,27 +70,72 @@ class Schedule:
     values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What is decided by looking at a whole program.
+
+    Attributes:
+        order: its values, as it was written down: a gradient's products follow what they are
+            computed from, so that little is alive at any time.
+        channels_last: images that are stored pixel by pixel.
+        reordered: strides of elementwise values that are not row-major, wherever they are stored.
+        shared: inlined values that are stored; `readers`: the numbers of the stored values that are
+            computed from each value.
+        dots: are there instructions for bfloat16?
+    """
+
+    order: list[Value]
+    channels_last: set[Value]
+    reordered: dict[Value, tuple[int, ...]]
+    shared: set[Value]
+    readers: dict[Value, set[int]]
+    dots: bool
+
+    def strides(self, value: Value) -> tuple[int, ...]:
+        """How a value lies in memory of its own."""
+        last = value in self.channels_last or self.is_low(value) and value.ndim == 4
+        if not last and value in self.reordered:
+            return self.reordered[value]
+        return strides_in_order(value.shape, last)
+
+    def is_low(self, value: Value) -> bool:
+        """Is it a convolution whose kernel reads bfloat16 itself?"""
+        return self.dots and value.prim.kind == "conv" and narrow_images(value) is not None
+
+
+def choices_of(graph: Graph, inputs: Sequence[Buffer | None], effects: Sequence[Value],
+               target: Target | None) -> Choices:
+    """The choices for a program; arguments as of `schedule`."""
+    order = sort([*graph.outputs, *effects])
+    strides = {value: buffer.strides for value, buffer in zip(graph.inputs, inputs, strict=True)
+               if buffer is not None}
+    last = channels_last_values(order, strides)
+    shared, readers = shared_values(order, graph.outputs, last)
+    dots = target is not None and dot_engine(target) is not None
+    return Choices(order, last, reordered_values(order, strides), shared, readers, dots)
+
+
 def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
              aliases: Mapping[int, int] | None = None, effects: Sequence[Value] = (),
-             target: Target | None = None) -> Schedule:
+             target: Target | None = None, choices: Choices | None = None,
+             whole: bool = True) -> Schedule:
     """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results.
 
     `aliases` maps the number of an output to that of the input whose memory it overwrites. Such
     outputs are stored last, and through a temporary where something still has to read the input.
     `effects` are values that must be computed even if nobody reads them (random streams move on).
     `target` tells whether there are instructions for bfloat16; without it there are none.
+    `choices` are those for the program; `whole`: that is `graph`, not one of which it is a piece.
     """
-    return _Scheduler(graph, inputs, effects, target).run(outputs, aliases or {})
+    choices = choices or choices_of(graph, inputs, effects, target)
+    return _Scheduler(graph, inputs, effects, choices, whole).run(outputs, aliases or {})
 
 
 class _Scheduler:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None],
-                 effects: Sequence[Value] = (), target: Target | None = None):
-        self.graph = graph
-        self.dots = target is not None and dot_engine(target) is not None
-        # as the program was written down: a gradient's products follow what they are computed from,
-        # so that little is alive at any time
-        self.order = sort([*graph.outputs, *effects])
+                 effects: Sequence[Value], choices: Choices, whole: bool):
+        self.graph, self.choices, self.whole = graph, choices, whole
+        self.order = choices.order if whole else sort([*graph.outputs, *effects], graph.inputs)
         self.placed: dict[Value, Buffer] = {}
         self.numbers: dict[Value, int] = {}
         for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):
@@ -103,99 +147,31 @@ class _Scheduler:
         self.temps: list[Buffer] = []
         self.vars = 0
         self.memo: dict = {}
-        self.channels_last = channels_last_values(
-            self.order, {value: buffer.strides for value, buffer in self.placed.items()})
-        self.readers: dict[Value, set[int]] = {}  # for each value the stored ones made from it
+        self.readers = choices.readers
         self.joint: dict[tuple, list[Value]] = defaultdict(list)  # results of the same kernels
         for value in self.order:
             if value.prim.kind == "joint":
                 self.joint[value.prim, value.inputs].append(value)
-        self.shared = self._find_shared()
 
     # ------------------------------------------------------------------ what gets a buffer
-    def _find_shared(self) -> set[Value]:
-        """Inlined values that several buffers are computed from and that are dear to compute, or
-        stored anyway for one of their readers: the others, which may come first, are to find them.
-        """
-        cost: dict[Value, int] = {}
-        result = self._find_large()
-        last = {value.shape for value in self.channels_last}
-        for value in self.order:
-            if value.prim.kind == "elementwise":
-                cost[value] = value.prim.cost + sum(
-                    0 if v in result else cost.get(v, 0) for v in value.inputs)
-            elif value.prim.kind in ("movement", "spread"):
-                cost[value] = cost.get(value.inputs[0], 0)
-                repeated = _repeated_along_lanes(value, last)
-                if repeated is not None and cost.get(repeated, 0) >= REPEAT_LIMIT:
-                    result.add(repeated)
-                    cost[value] = 0
-        roots, operands = self.readers, self._find_operands()
-        for output in self.graph.outputs:
-            roots.setdefault(output, set()).add(-1 - output.serial)
-        for value in reversed(self.order):
-            own = roots.get(value, set())
-            stored = (value.prim.kind not in ("elementwise", "movement", "spread", "source")
-                      or value.prim.name == "boundary")
-            if not stored and len(own) > 1 and (cost.get(value, 0) > RECOMPUTE_LIMIT
-                                                or value in operands):
-                result.add(value)
-            stored = stored or value in result
-            for operand in value.inputs:
-                roots.setdefault(operand, set()).update({value.serial} if stored else own)
-        return result
-
-    def _find_operands(self) -> set[Value]:
-        """Elementwise values that products and convolutions need in memory."""
-        found = set()
-        for value in self.order:
-            kind = value.prim.kind
-            if kind == "dot" and not narrow_operands(value) or (
-                    kind == "conv" and not narrow_images(value)):
-                for operand in value.inputs:
-                    while operand.prim.kind == "movement":
-                        operand = operand.inputs[0]
-                    if operand.prim.kind == "elementwise":
-                        found.add(operand)
-        return found
-
-    def _find_large(self) -> set[Value]:
-        """Inlined values where expressions are cut, lest they outgrow registers and recursion, or
-        double with every value that is read in two places. Small graphs cannot get there."""
-        large: set[Value] = set()
-        if len(self.order) <= LARGEST // 5:
-            return large
-        parts: dict[Value, set[tuple[Value, int]]] = {}  # (value, which way its index has come)
-        for value in self.order:
-            own: set[tuple[Value, int]] = {(value, 0)}
-            if value.prim.kind == "elementwise" and value.prim.name != "boundary":
-                own.update(*(parts[operand] for operand in value.inputs))
-            elif value.prim.kind in ("movement", "spread"):
-                step = value.prim.name, value.attrs
-                own |= {(part, hash((way, step))) for part, way in parts[value.inputs[0]]}
-            if len(own) > LARGEST:
-                large.add(value)
-                own = {(value, 0)}
-            parts[value] = own
-        return large
-
     def _bring_into_order(self) -> None:
         """Copy images that several phases read beside images of the other memory format: each of
         those would have to go across the lanes."""
         images = [value for value in self.graph.inputs if value in self.placed and value.ndim == 4
                   and value.numel >= LARGE and len(self.readers.get(value, ())) > 1]
-        last = {value.shape for value in images if value in self.channels_last}
+        channels_last = self.choices.channels_last
+        last = {value.shape for value in images if value in channels_last}
         for value in images:
             buffer = self.placed[value]
-            if value.shape in last and value not in self.channels_last \
+            if value.shape in last and value not in channels_last \
                     and buffer.strides == contiguous_strides(value.shape):
-                copy = self.temporary(value, True)
+                copy = self._ordered(value, strides_in_order(value.shape, True))
                 self._copy(buffer, copy)
                 self.placed[value] = copy
-                self.channels_last.add(value)
+                channels_last.add(value)
 
     def run(self, outputs: Sequence[Buffer], aliases: Mapping[int, int]) -> Schedule:
-        if not aliases:
+        if not aliases and self.whole:
             self._bring_into_order()
         pairs = list(zip(self.graph.outputs, outputs, strict=True))
         early = [pair for number, pair in enumerate(pairs) if number not in aliases]
@@ -204,9 +180,10 @@ class _Scheduler:
             if value not in self.final and value not in self.placed and value not in self.numbers:
                 self.final[value] = buffer
         self.rewritten = rewritten(pairs, aliases, self.placed)
+        waiting = self._waiting({pairs[number][0] for number in aliases})
         for value in self.order:
             if value not in self.placed and (value in self.final or self._is_stored(value)
-                                             and value not in self.rewritten):
+                                             and value not in waiting):
                 self.place(value)
         for value, buffer in early:
             if self.final.get(value) is not buffer:
@@ -215,6 +192,13 @@ class _Scheduler:
         values = {(b.kind, b.number): value for value, b in self.placed.items()}
         values |= {("out", buffer.number): value for value, buffer in pairs}
         return Schedule(self.steps, self.temps, values)
+
+    def _waiting(self, updates: set[Value]) -> set[Value]:
+        """The updates of inputs that need no memory but the input's: nobody reads them except other
+        updates, which come after everything else."""
+        serials = {-1 - value.serial for value in updates}
+        return {value for value in updates if value in self.rewritten or not has_buffer(value)
+                and self.readers.get(value, set()) <= serials}
 
     def _store_late(self, updates: list[tuple[Value, Buffer, int]]) -> None:
         """Overwrite inputs, after everything else.
@@ -267,25 +251,20 @@ class _Scheduler:
         return None
 
     def _is_stored(self, value: Value) -> bool:
-        return (value.prim.kind not in ("elementwise", "movement", "spread", "source")
-                or value.prim.name == "boundary" or value in self.shared)
+        return has_buffer(value) or value in self.choices.shared
 
     def new_var(self) -> int:
         self.vars += 1
         return self.vars
 
-    def temporary(self, value: Value, channels_last: bool = False) -> Buffer:
-        buffer = Buffer("temp", len(self.temps), value.dtype, value.shape,
-                        strides_in_order(value.shape, channels_last))
-        self.temps.append(buffer)
-        return buffer
+    def temporary(self, value: Value) -> Buffer:
+        return self._ordered(value, contiguous_strides(value.shape))
 
     def place(self, value: Value) -> Buffer:
         """The buffer that holds `value`, computing it if need be."""
         if value in self.placed:
             return self.placed[value]
-        last = value in self.channels_last or self._is_low(value) and value.ndim == 4
-        buffer = self.final.get(value) or self.temporary(value, last)
+        buffer = self.final.get(value) or self._ordered(value, self.choices.strides(value))
         rule = getattr(self, f"_place_{value.prim.kind}", self._place_map)
         rule(value, buffer)
         self.placed[value] = buffer
@@ -468,7 +447,7 @@ class _Scheduler:
         self._library(value, tuple(self.view(operand) for operand in value.inputs), buffer)
 
     def _place_conv(self, value: Value, buffer: Buffer) -> None:
-        if not self._is_low(value):
+        if not self.choices.is_low(value):
             self._place_random(value, buffer)
             return
         sources = [self.view(operand) for operand in narrow_images(value)]
@@ -484,10 +463,6 @@ class _Scheduler:
         self._library(value, tuple(sources), target)
         if target is not buffer:
             self._copy(target, buffer)
-
-    def _is_low(self, value: Value) -> bool:
-        """Is it a convolution whose kernel reads bfloat16 itself?"""
-        return self.dots and value.prim.kind == "conv" and narrow_images(value) is not None
 
     def _place_sort(self, value: Value, buffer: Buffer) -> None:
         self._library(value, tuple(self._dense(operand) for operand in value.inputs), buffer)
@@ -626,7 +601,7 @@ class _Scheduler:
             args = args[0], self._where(conditions, args[1], 1)  # what is not there is no error
         if value.prim.name == "cast":
             return Expr("cast", value.dtype, args)
-        if value.prim.name in ("stop_gradient", "copy", "boundary"):
+        if value.prim.name in ("stop_gradient", "copy", "boundary", "in_memory"):
             return args[0]
         return Expr("op", value.dtype, args, value.prim)
 
@@ -746,22 +721,6 @@ def _residues(kernel: int, stride: int, dilation: int) -> list[_Residue]:
         result.append(_Residue(residue, taps[0] if taps else 0, gap, len(taps), first,
                                gap * dilation // stride if len(taps) > 1 else 0))
     return result
-
-
-@choice
-def _repeated_along_lanes(value: Value, channels_last: set[tuple[int, ...]]) -> Value | None:
-    """What `value` repeats along outer dimensions many times over, its elements being neighbours
-    in each: lanes would compute it again in every row. `channels_last`: shapes of such images."""
-    if value.prim.name != "expand" or value.numel < LARGE:
-        return None
-    (base,) = value.inputs
-    inner = base.shape[-1] if base.shape else 1
-    if value.shape in channels_last and base.ndim >= 3:
-        inner = max(inner, base.shape[-3])
-    while base.prim.name in ("reshape", "permute", "expand"):
-        (base,) = base.inputs
-    few = base.numel > 1 and 16 * base.numel <= value.numel
-    return base if few and inner > 1 and base.prim.kind == "elementwise" else None
 
 
 def _split_index(value: Value, index: tuple[Index, ...]) -> tuple[Index, ...] | None:

@@ -19,7 +19,7 @@ from flambeau.core.shapes import same_shape
 from flambeau.core.symbolic import hint, is_symbolic, key_of
 from flambeau.ir.graph import Graph, Value, constant, sort
 
-__all__ = ["simplify"]
+__all__ = ["simplify", "spelled"]
 
 SMALL = 4096  # elements up to which an elementwise value is worth sharing
 
@@ -90,14 +90,14 @@ class _Simplifier:
         if kind == "random" or kind == "source" and name not in ("constant", "iota"):
             return value
         return (value.prim, tuple([self.number[operand] for operand in value.inputs]),
-                _spelled(key_of(value.attrs)), key_of(tuple(value.shape)), value.dtype,
+                spelled(key_of(value.attrs)), key_of(tuple(value.shape)), value.dtype,
                 value.number)
 
 
-def _spelled(attrs: Any) -> Any:
+def spelled(attrs: Any) -> Any:
     """Attributes as a key that tells 1, 1.0 and True, and 0.0 and -0.0 apart."""
     if isinstance(attrs, tuple):
-        return tuple([_spelled(item) for item in attrs])
+        return tuple([spelled(item) for item in attrs])
     if type(attrs) in (bool, float, complex):
         return type(attrs), repr(attrs)
     return attrs

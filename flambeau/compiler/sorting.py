@@ -25,7 +25,7 @@ RUN = 16  # elements that are sorted by counting who is smaller
 RADIX_FROM = {4: 600, 8: 1500}  # row length, by bytes of the key, from which digits beat merging
 SIEVE_BITS = 12  # leading bits of (key - smallest key) by which candidates are chosen
 SIEVE_FROM = 2048  # row length from which that pays if no more than a quarter is wanted
-SELECT_FROM, SELECT_MOST, SELECT_PART = 256, 256, 8  # row length, and what is wanted, for "select"
+SELECT_FROM, SELECT_MOST, SELECT_PART = 256, 256, 32  # row length, and what is wanted, for "select"
 GRAIN = 2000  # elements below which a chunk is not worth another thread
 MAX_CHUNKS = 64
 

@@ -28,7 +28,8 @@ def has_complex(graph: Graph) -> bool:
         value.dtype.is_complex for value in graph.inputs)
 
 
-BY_PARTS = ("add", "sub", "neg", "where", "cast", "copy", "stop_gradient", "boundary", "expand")
+BY_PARTS = ("add", "sub", "neg", "where", "cast", "copy", "stop_gradient", "boundary",
+            "in_memory", "expand")
 
 
 def mixes_parts(graph: Graph) -> bool:
@@ -188,7 +189,7 @@ class _Splitter:
     def _where(self, value: Value) -> Pair:
         return self._both(value)
 
-    _stop_gradient = _copy = _boundary = _where
+    _stop_gradient = _copy = _boundary = _in_memory = _where
 
     def _eq(self, value: Value) -> Value:
         return p.logical_and(*self._compared(value))

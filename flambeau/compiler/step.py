@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 __all__ = ["Step"]
 
@@ -16,6 +16,9 @@ class Step:
     `group` numbers the set of consecutive steps that do not depend on one another; 0: in none.
     `address` is that of the kernel once it is loaded.
     `source` is the nest or library step that it does, or is a part of.
+    `work` is the rough amount of work.
+    `names` says what the buffers of `source`, by (kind, number), are called in the program, where
+    that differs: the step was planned for a piece that is written down alike.
     """
 
     name: str
@@ -26,3 +29,5 @@ class Step:
     address: int = 0
     source: object = None
     group: int = 0
+    work: int = 0
+    names: Mapping[tuple[str, int], tuple[str, int]] | None = None

@@ -18,6 +18,7 @@ from flambeau.compiler.schedule import LibraryStep, schedule
 from flambeau.compiler.simplify import simplify
 from flambeau.compiler.split_complex import has_complex
 from flambeau.compiler.step import Step
+from flambeau.compiler.stored_bits import has_stored
 from flambeau.compiler.sweeps import Nest
 from flambeau.compiler.target import Target
 from flambeau.core.symbolic import (
@@ -49,6 +50,8 @@ class Template:
                  aliases: Mapping[int, int], effects: Sequence[Value]):
         if has_complex(graph):
             raise Unfit("complex numbers")
+        if has_stored(graph):
+            raise Unfit("dtypes without arithmetic")
         known, env.guards = env.guards, dict(env.guards)
         env.closed, env.planning = False, True
         environment.append(env)

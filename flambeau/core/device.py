@@ -1,10 +1,15 @@
-"""Devices: where a tensor's memory lies."""
+"""Devices: where a tensor's memory lies, and where new tensors go."""
 
 from __future__ import annotations
 
+import threading
+
 from flambeau.core.arguments import kind_of, near
 
-__all__ = ["Device", "DeviceUnavailableError", "CPU", "as_device", "unavailable"]
+__all__ = ["CHOSEN", "CPU", "META", "NO_DATA", "Device", "DeviceUnavailableError", "as_device",
+           "default_device", "place", "set_default", "unavailable"]
+
+NO_DATA = "Cannot copy out of meta tensor; no data!"
 
 _KNOWN = ("cpu", "cuda", "meta", "mps", "xpu", "ipu", "hpu", "mtia", "privateuseone")
 
@@ -25,7 +30,13 @@ def unavailable(what: object) -> DeviceUnavailableError:
 
 
 class Device:
-    """`torch.device("cpu")`, `torch.device("cuda", 1)`, `torch.device("cuda:1")`."""
+    """`torch.device("cpu")`, `torch.device("cuda", 1)`, `torch.device("cuda:1")`.
+
+    >>> torch.device("cpu")
+    device(type='cpu')
+    >>> torch.zeros(1).device == torch.device("cpu")
+    True
+    """
 
     __slots__ = ("type", "index")
     type: str
@@ -79,18 +90,22 @@ class Device:
         return Device, (str(self),)
 
     def __enter__(self) -> Device:
-        as_device(self)
+        _choice.entered.append(as_device(self))
+        CHOSEN.append(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        return None
+        _choice.entered.pop()
+        CHOSEN.pop()
 
 
 CPU = Device("cpu")
+META = Device("meta")
+"""Tensors with a shape, strides and a history, but without memory: nothing is computed."""
 
 
 def as_device(device: Device | str | int | None) -> Device:
-    """The device as an object; None is the CPU.
+    """The device as the one object that layouts have for it; None is the CPU.
 
     Raises:
         RuntimeError: a device that this build does not run on.
@@ -98,6 +113,47 @@ def as_device(device: Device | str | int | None) -> Device:
     if device is None or device is CPU:
         return CPU
     made = Device(device)
+    if made.type == "meta":
+        return META
     if made.type != "cpu":
         raise unavailable(f"'{made}'")
     return CPU
+
+
+# ---------------------------------------------------------------------- where new tensors go
+class _Choice(threading.local):
+    """Of a thread: the devices that were entered (`with torch.device(...)`), the innermost last,
+    and the one of `set_default_device`."""
+
+    def __init__(self) -> None:
+        self.entered: list[Device] = []
+        self.default: Device | None = None
+
+
+_choice = _Choice()
+
+CHOSEN: list = []
+"""Not empty while any thread has chosen a device for new tensors: then factories ask."""
+
+
+def default_device() -> Device:
+    """Where this thread makes tensors without a `device`."""
+    if _choice.entered:
+        return _choice.entered[-1]
+    return _choice.default or CPU
+
+
+def set_default(device: Device | str | int | None) -> None:
+    """Make tensors without a `device` there from now on, in this thread; None: on the CPU."""
+    if _choice.default is not None:
+        CHOSEN.pop()
+    _choice.default = None if device is None else as_device(device)
+    if _choice.default is not None:
+        CHOSEN.append(_choice.default)
+
+
+def place(device: Device | str | int | None) -> Device:
+    """Where a factory makes its tensor that was given this `device`."""
+    if device is None:
+        return default_device() if CHOSEN else CPU
+    return as_device(device)

@@ -6,9 +6,11 @@ about 100 ns; turning it into "file:line" costs microseconds, and is done only f
 
 from __future__ import annotations
 
+import collections
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -127,6 +129,7 @@ def describe_stack(stack: tuple[Location, ...]) -> str:
 _WRITES_KEPT = 4096
 _young_writes: dict[int, tuple[int, Location]] = {}
 _old_writes: dict[int, tuple[int, Location]] = {}
+_joint_writes: collections.deque = collections.deque(maxlen=16)
 
 
 def note_write(storage: Any, location: Location) -> None:
@@ -141,10 +144,19 @@ def note_write(storage: Any, location: Location) -> None:
         _young_writes = {}
 
 
+def note_writes(version_of: Callable[[Any], int | None], location: Location) -> None:
+    """`note_write` for many storages at a time: `version_of(storage)` is the version that
+    `location` took it to, or None."""
+    _joint_writes.append((version_of, location))
+
+
 def last_write(storage: Any) -> UserLine | None:
     """The line that made the latest write to `storage`; None if it is not known."""
     key = id(storage)
     noted = _young_writes.get(key) or _old_writes.get(key)
-    if noted is None or noted[0] != storage.version:
-        return None
-    return describe(noted[1])
+    if noted is not None and noted[0] == storage.version:
+        return describe(noted[1])
+    for version_of, location in reversed(_joint_writes):
+        if version_of(storage) == storage.version:
+            return describe(location)
+    return None

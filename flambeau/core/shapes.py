@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from flambeau.core.symbolic import index_of
 
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
+           "existing_dim",
            "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
            "one_stride", "check_expand", "same_shape", "slice_bounds"]
 
@@ -181,6 +182,17 @@ def normalize_dim(dim: int, rank: int) -> int:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}]"
                          f", but got {dim})")
     return dim % span
+
+
+def existing_dim(dim: int, rank: int) -> int:
+    """`normalize_dim`, where a tensor without dimensions has none to speak of.
+
+    Raises:
+        IndexError: out of range, or there are no dimensions.
+    """
+    if not rank:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
+    return normalize_dim(dim, rank)
 
 
 def normalize_dims(dims: int | Iterable[int] | None, rank: int,

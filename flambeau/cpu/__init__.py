@@ -9,14 +9,18 @@ lent to a tensor is not counted.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-from collections.abc import Iterator
+import os
+import platform
+import types
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Stream", "current_device", "current_stream", "device_count", "empty_cache",
-           "is_available", "is_initialized", "max_memory_allocated", "memory_allocated",
-           "memory_reserved", "memory_stats", "memory_summary", "reset_peak_memory_stats",
-           "set_device", "stream", "synchronize"]
+__all__ = ["Stream", "StreamContext", "current_device", "current_stream", "device_count",
+           "empty_cache", "get_capabilities", "is_available", "is_initialized",
+           "max_memory_allocated", "memory_allocated", "memory_reserved", "memory_stats",
+           "memory_summary", "reset_peak_memory_stats", "set_device", "stream", "synchronize"]
 
 
 def is_available() -> bool:
@@ -62,10 +66,49 @@ def current_stream(device: Any = None) -> Stream:
     return _STREAM
 
 
-@contextlib.contextmanager
-def stream(stream: Stream | None) -> Iterator[None]:
+class StreamContext(contextlib.AbstractContextManager):
     """A block that works in `stream`; on the CPU that changes nothing."""
-    yield
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.stream = stream
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def stream(stream: Stream | None) -> StreamContext:
+    """A block that works in `stream`; on the CPU that changes nothing."""
+    return StreamContext(stream)
+
+
+@functools.cache
+def get_capabilities() -> Mapping[str, Any]:
+    """What the processor can do: "architecture", "cpu_name", "num_logical_cores", and for each
+    extension of its instructions ("avx2", "avx512_bf16", "neon" ...) whether it has it."""
+    from flambeau.compiler.target import host
+
+    flags = [(flag[1:], flag[0] == "+") for flag in host().features.split(",") if flag]
+    found = {_EXTENSIONS.get(name, name).replace("-", "_").replace(".", "_"): has
+             for name, has in flags}
+    return types.MappingProxyType({
+        **found, "architecture": platform.machine(), "cpu_name": _cpu_name(),
+        "num_logical_cores": len(os.sched_getaffinity(0))})
+
+
+# PyTorch's names of what LLVM calls otherwise.
+_EXTENSIONS = {f"avx512{part}": f"avx512_{part}" for part in (
+    "f", "cd", "dq", "bw", "vl", "ifma", "vbmi", "vbmi2", "bitalg", "vpopcntdq", "vnni", "bf16",
+    "fp16", "vp2intersect")}
+_EXTENSIONS |= {"fma": "fma3", "avxvnni": "avx_vnni", "avxneconvert": "avx_ne_convert"}
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            named = next((line for line in file if line.startswith("model name")), "")
+    except OSError:
+        named = ""
+    return named.partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 _STREAM = Stream()

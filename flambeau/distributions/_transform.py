@@ -27,6 +27,11 @@ class Transform:
 
     Attributes:
         bijective: is there an inverse? sign: 1 or -1 where the map is monotonic.
+
+    >>> t = torch.distributions.AffineTransform(1., 2.)
+    >>> x = torch.tensor([1., 2.])
+    >>> t.inv(t(x)), t.log_abs_det_jacobian(x, t(x))
+    (tensor([1., 2.]), tensor([0.6931, 0.6931]))
     """
 
     bijective = False
@@ -181,7 +186,13 @@ class _InverseTransform(Transform):
 
 # -- of transforms --------------------------------------------------------------------------------
 class ComposeTransform(Transform):
-    """Transforms one after another."""
+    """Transforms one after another.
+
+    >>> D = torch.distributions
+    >>> t = torch.distributions.ComposeTransform([D.AffineTransform(0., 2.), D.ExpTransform()])
+    >>> t(torch.tensor([0., 0.5]))
+    tensor([1.0000, 2.7183])
+    """
 
     def __init__(self, parts: Sequence[Transform], cache_size: int = 0):
         if cache_size:
@@ -278,7 +289,14 @@ identity_transform = ComposeTransform([])
 
 
 class IndependentTransform(Transform):
-    """A transform whose last `reinterpreted_batch_ndims` batch dimensions count as event."""
+    """A transform whose last `reinterpreted_batch_ndims` batch dimensions count as event.
+
+    >>> D = torch.distributions
+    >>> t = torch.distributions.IndependentTransform(D.ExpTransform(), 1)
+    >>> x = torch.tensor([1., 2.])
+    >>> t.log_abs_det_jacobian(x, t(x))
+    tensor(3.)
+    """
 
     def __init__(self, base_transform: Transform, reinterpreted_batch_ndims: int,
                  cache_size: int = 0):
@@ -334,7 +352,12 @@ class IndependentTransform(Transform):
 
 
 class ReshapeTransform(Transform):
-    """The last dimensions in another shape."""
+    """The last dimensions in another shape.
+
+    >>> torch.distributions.ReshapeTransform((4,), (2, 2))(torch.arange(4.))
+    tensor([[0., 1.],
+            [2., 3.]])
+    """
 
     bijective = True
 

@@ -64,7 +64,12 @@ class BinaryParameter:
 
 
 class Bernoulli(BinaryParameter, ExponentialFamily):
-    """1 with probability `probs` (of log odds `logits`), else 0."""
+    """1 with probability `probs` (of log odds `logits`), else 0.
+
+    >>> d = torch.distributions.Bernoulli(probs=torch.tensor([0.25]))
+    >>> d.log_prob(torch.tensor([1.])).exp(), d.mean, d.variance
+    (tensor([0.2500]), tensor([0.2500]), tensor([0.1875]))
+    """
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.boolean

@@ -15,7 +15,12 @@ __all__ = ["Beta"]
 
 
 class Beta(ExponentialFamily):
-    """Density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1) on [0, 1]."""
+    """Density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1) on [0, 1].
+
+    >>> d = torch.distributions.Beta(2., 3.)
+    >>> d.mean, d.log_prob(torch.tensor(0.5))
+    (tensor(0.4000), tensor(0.4055))
+    """
 
     arg_constraints = {"concentration1": constraints.positive,
                        "concentration0": constraints.positive}

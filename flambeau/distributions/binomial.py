@@ -15,7 +15,12 @@ __all__ = ["Binomial"]
 
 
 class Binomial(BinaryParameter, Distribution):
-    """How many of `total_count` trials succeed, each with probability `probs`."""
+    """How many of `total_count` trials succeed, each with probability `probs`.
+
+    >>> d = torch.distributions.Binomial(4, torch.tensor([0.5]))
+    >>> d.log_prob(torch.tensor([2.])).exp(), d.mean
+    (tensor([0.3750]), tensor([2.]))
+    """
 
     arg_constraints = {"total_count": constraints.nonnegative_integer,
                        "probs": constraints.unit_interval, "logits": constraints.real}

@@ -20,6 +20,10 @@ class Categorical(Distribution):
     Args:
         probs: their probabilities along the last dimension, up to a factor.
         logits: their log probabilities, up to a constant.
+
+    >>> d = torch.distributions.Categorical(probs=torch.tensor([1., 2., 1.]))
+    >>> d.probs, d.log_prob(torch.tensor(1)).exp(), d.entropy()
+    (tensor([0.2500, 0.5000, 0.2500]), tensor(0.5000), tensor(1.0397))
     """
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}

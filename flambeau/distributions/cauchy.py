@@ -15,7 +15,12 @@ __all__ = ["Cauchy"]
 
 
 class Cauchy(Distribution):
-    """Density 1 / (pi scale (1 + ((x - loc) / scale)^2)): no mean, no variance."""
+    """Density 1 / (pi scale (1 + ((x - loc) / scale)^2)): no mean, no variance.
+
+    >>> d = torch.distributions.Cauchy(0., 1.)
+    >>> d.cdf(torch.tensor(0.)), d.log_prob(torch.tensor(0.)).exp()
+    (tensor(0.5000), tensor(0.3183))
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real

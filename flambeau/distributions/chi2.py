@@ -12,7 +12,12 @@ __all__ = ["Chi2"]
 
 
 class Chi2(Gamma):
-    """The sum of the squares of `df` standard normal numbers: Gamma(df / 2, 1 / 2)."""
+    """The sum of the squares of `df` standard normal numbers: Gamma(df / 2, 1 / 2).
+
+    >>> d = torch.distributions.Chi2(3.)
+    >>> d.mean, d.variance
+    (tensor(3.), tensor(6.))
+    """
 
     arg_constraints = {"df": constraints.positive}
 

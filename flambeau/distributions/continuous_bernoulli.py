@@ -22,6 +22,10 @@ class ContinuousBernoulli(BinaryParameter, ExponentialFamily):
 
     Args:
         lims: between these probabilities, where exact formulas cancel, series are used.
+
+    >>> d = torch.distributions.ContinuousBernoulli(probs=torch.tensor([0.25]))
+    >>> d.mean
+    tensor([0.4102])
     """
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -91,7 +95,7 @@ class ContinuousBernoulli(BinaryParameter, ExponentialFamily):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        return self.icdf(torch.rand(shape, dtype=self.probs.dtype))
+        return self.icdf(torch.rand(shape, dtype=self.probs.dtype, device=self.probs.device))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():

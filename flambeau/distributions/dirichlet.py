@@ -17,6 +17,10 @@ class Dirichlet(ExponentialFamily):
 
     Args:
         concentration: c, along the last dimension.
+
+    >>> d = torch.distributions.Dirichlet(torch.tensor([1., 1., 2.]))
+    >>> d.mean, d.log_prob(torch.tensor([0.25, 0.25, 0.5])).exp()
+    (tensor([0.2500, 0.2500, 0.5000]), tensor(3.))
     """
 
     arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}

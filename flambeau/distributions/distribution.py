@@ -27,6 +27,10 @@ class Distribution:
 
     A subclass names its parameters in `_fields`, each with the number of its event dimensions; then
     `expand` needs no code.
+
+    >>> d = torch.distributions.Normal(torch.zeros(3), 1.)
+    >>> d.batch_shape, d.event_shape, d.sample((2,)).shape
+    (torch.Size([3]), torch.Size([]), torch.Size([2, 3]))
     """
 
     has_rsample = False

@@ -16,6 +16,9 @@ class ExponentialFamily(Distribution):
 
     The entropy follows from them by differentiation: F - <theta, grad F> - E[k] (Nielsen and Nock
     2010).
+
+    >>> issubclass(torch.distributions.Normal, torch.distributions.ExponentialFamily)
+    True
     """
 
     @property

@@ -14,7 +14,12 @@ __all__ = ["Exponential"]
 
 
 class Exponential(ExponentialFamily):
-    """Density rate exp(-rate x) for x >= 0."""
+    """Density rate exp(-rate x) for x >= 0.
+
+    >>> d = torch.distributions.Exponential(torch.tensor([2.]))
+    >>> d.mean, d.cdf(torch.tensor([0.5]))
+    (tensor([0.5000]), tensor([0.6321]))
+    """
 
     arg_constraints = {"rate": constraints.positive}
     support = constraints.nonnegative

@@ -15,7 +15,12 @@ __all__ = ["FisherSnedecor"]
 
 
 class FisherSnedecor(Distribution):
-    """The ratio of two chi-squared numbers, each divided by its degrees of freedom df1, df2."""
+    """The ratio of two chi-squared numbers, each divided by its degrees of freedom df1, df2.
+
+    >>> d = torch.distributions.FisherSnedecor(torch.tensor([1.]), torch.tensor([4.]))
+    >>> d.mean
+    tensor([2.])
+    """
 
     arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}
     support = constraints.positive

@@ -14,7 +14,12 @@ __all__ = ["Gamma"]
 
 
 class Gamma(ExponentialFamily):
-    """Density rate^c x^(c - 1) exp(-rate x) / Gamma(c) for x >= 0, where c is the concentration."""
+    """Density rate^c x^(c - 1) exp(-rate x) / Gamma(c) for x >= 0, where c is the concentration.
+
+    >>> d = torch.distributions.Gamma(torch.tensor([2.]), torch.tensor([4.]))
+    >>> d.mean, d.variance
+    (tensor([0.5000]), tensor([0.1250]))
+    """
 
     arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
     support = constraints.nonnegative

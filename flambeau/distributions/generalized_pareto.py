@@ -15,7 +15,12 @@ __all__ = ["GeneralizedPareto"]
 
 class GeneralizedPareto(Distribution):
     """What exceeds a high threshold: P(X > x) = (1 + k z)^(-1 / k) with z = (x - loc) / scale and
-    the concentration k; exp(-z) at k = 0."""
+    the concentration k; exp(-z) at k = 0.
+
+    >>> d = torch.distributions.GeneralizedPareto(0., 1., 0.25)
+    >>> d.mean, d.cdf(torch.tensor(1.))
+    (tensor(1.3333), tensor(0.5904))
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive,
                        "concentration": constraints.real}
@@ -64,7 +69,7 @@ class GeneralizedPareto(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        return self.icdf(torch.rand(shape, dtype=self.loc.dtype))
+        return self.icdf(torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device))
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._checked(value)

@@ -16,7 +16,12 @@ __all__ = ["Geometric"]
 
 
 class Geometric(BinaryParameter, Distribution):
-    """The number of failures before the first success, each trial succeeding with `probs`."""
+    """The number of failures before the first success, each trial succeeding with `probs`.
+
+    >>> d = torch.distributions.Geometric(torch.tensor([0.25]))
+    >>> d.mean, d.log_prob(torch.tensor([2.])).exp()
+    (tensor([3.]), tensor([0.1406]))
+    """
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.nonnegative_integer

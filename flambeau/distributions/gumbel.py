@@ -17,7 +17,12 @@ __all__ = ["Gumbel"]
 
 
 class Gumbel(TransformedDistribution):
-    """The largest of many: loc - scale log(-log(u)) of uniform numbers u."""
+    """The largest of many: loc - scale log(-log(u)) of uniform numbers u.
+
+    >>> d = torch.distributions.Gumbel(torch.tensor([0.]), torch.tensor([1.]))
+    >>> d.mean, d.mode
+    (tensor([0.5772]), tensor([0.]))
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real

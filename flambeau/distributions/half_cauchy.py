@@ -14,7 +14,12 @@ __all__ = ["HalfCauchy"]
 
 
 class HalfCauchy(Folded):
-    """|x| of Cauchy numbers x around 0."""
+    """|x| of Cauchy numbers x around 0.
+
+    >>> d = torch.distributions.HalfCauchy(torch.tensor([1.]))
+    >>> d.cdf(torch.tensor([1.]))
+    tensor([0.5000])
+    """
 
     def __init__(self, scale: Any, validate_args: bool | None = None):
         super().__init__(Cauchy(0, scale, validate_args=False), validate_args)

@@ -13,7 +13,12 @@ __all__ = ["HalfNormal"]
 
 
 class HalfNormal(Folded):
-    """|x| of normal numbers x of mean 0 and standard deviation `scale`."""
+    """|x| of normal numbers x of mean 0 and standard deviation `scale`.
+
+    >>> d = torch.distributions.HalfNormal(torch.tensor([1.]))
+    >>> d.mean, d.cdf(torch.tensor([1.96]))
+    (tensor([0.7979]), tensor([0.9500]))
+    """
 
     def __init__(self, scale: Any, validate_args: bool | None = None):
         super().__init__(Normal(0, scale, validate_args=False), validate_args)

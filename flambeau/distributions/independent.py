@@ -18,6 +18,10 @@ class Independent(Distribution):
 
     Raises:
         ValueError: there are not so many.
+
+    >>> d = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), 1.), 1)
+    >>> d.event_shape, d.log_prob(torch.zeros(3))
+    (torch.Size([3]), tensor(-2.7568))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -22,7 +22,12 @@ def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
 
 
 class Kumaraswamy(TransformedDistribution):
-    """P(X < x) = 1 - (1 - x^a)^b on [0, 1], where a is concentration1 and b concentration0."""
+    """P(X < x) = 1 - (1 - x^a)^b on [0, 1], where a is concentration1 and b concentration0.
+
+    >>> d = torch.distributions.Kumaraswamy(torch.tensor([1.]), torch.tensor([2.]))
+    >>> d.mean, d.log_prob(torch.tensor([0.5])).exp()
+    (tensor([0.3333]), tensor([1.]))
+    """
 
     arg_constraints = {"concentration1": constraints.positive,
                        "concentration0": constraints.positive}

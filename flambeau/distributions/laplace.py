@@ -14,7 +14,12 @@ __all__ = ["Laplace"]
 
 
 class Laplace(Distribution):
-    """Density exp(-|x - loc| / scale) / (2 scale)."""
+    """Density exp(-|x - loc| / scale) / (2 scale).
+
+    >>> d = torch.distributions.Laplace(0., 1.)
+    >>> d.cdf(torch.tensor(0.)), d.entropy()
+    (tensor(0.5000), tensor(1.6931))
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real

@@ -24,6 +24,10 @@ class LKJCholesky(Distribution):
 
     Raises:
         ValueError: `dim` is below 2.
+
+    >>> L = torch.distributions.LKJCholesky(3, 0.5).sample()
+    >>> L.shape, torch.allclose((L @ L.T).diagonal(), torch.ones(3))
+    (torch.Size([3, 3]), True)
     """
 
     arg_constraints = {"concentration": constraints.positive}
@@ -56,7 +60,8 @@ class LKJCholesky(Distribution):
         """The onion method: rows are points of spheres, at radii whose squares are beta numbers."""
         with torch.no_grad():
             radius = self._beta.sample(sample_shape).unsqueeze(-1)
-            normal = torch.randn(self._extended_shape(sample_shape), dtype=radius.dtype).tril(-1)
+            shape = self._extended_shape(sample_shape)
+            normal = torch.randn(shape, dtype=radius.dtype, device=radius.device).tril(-1)
             direction = normal / normal.norm(dim=-1, keepdim=True)
             direction[..., 0, :].fill_(0.0)  # the first row has no direction
             rows = torch.sqrt(radius) * direction

@@ -14,7 +14,12 @@ __all__ = ["LogNormal"]
 
 
 class LogNormal(TransformedDistribution):
-    """exp(x) of normal numbers x of mean `loc` and standard deviation `scale`."""
+    """exp(x) of normal numbers x of mean `loc` and standard deviation `scale`.
+
+    >>> d = torch.distributions.LogNormal(torch.tensor([0.]), torch.tensor([1.]))
+    >>> d.mean, d.cdf(torch.tensor([1.]))
+    (tensor([1.6487]), tensor([0.5000]))
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive

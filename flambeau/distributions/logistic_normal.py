@@ -14,7 +14,12 @@ __all__ = ["LogisticNormal"]
 
 
 class LogisticNormal(TransformedDistribution):
-    """Shares of a whole, made of normal numbers by breaking a stick: k numbers give k + 1 parts."""
+    """Shares of a whole, made of normal numbers by breaking a stick: k numbers give k + 1 parts.
+
+    >>> d = torch.distributions.LogisticNormal(torch.tensor([0.]), torch.tensor([1.]))
+    >>> d.sample().sum()
+    tensor(1.)
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.simplex

@@ -53,6 +53,12 @@ class LowRankMultivariateNormal(Distribution):
 
     Raises:
         ValueError: shapes that do not go together.
+
+    >>> factor = torch.tensor([[1.], [0.]])
+    >>> d = torch.distributions.LowRankMultivariateNormal(torch.zeros(2), factor, torch.ones(2))
+    >>> d.covariance_matrix
+    tensor([[2., 0.],
+            [0., 1.]])
     """
 
     arg_constraints = {"loc": constraints.real_vector,
@@ -145,8 +151,9 @@ class LowRankMultivariateNormal(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = tuple(self._extended_shape(sample_shape))
-        inner = standard_normal(shape[:-1] + tuple(self.cov_factor.shape[-1:]), self.loc.dtype)
-        outer = standard_normal(shape, self.loc.dtype)
+        inner = standard_normal(shape[:-1] + tuple(self.cov_factor.shape[-1:]), self.loc.dtype,
+                                self.loc.device)
+        outer = standard_normal(shape, self.loc.dtype, self.loc.device)
         return (self.loc + batch_mv(self._unbroadcasted_cov_factor, inner)
                 + self._unbroadcasted_cov_diag.sqrt() * outer)
 

@@ -20,6 +20,12 @@ class MixtureSameFamily(Distribution):
 
     Raises:
         ValueError: the mixture is not Categorical, or the batch shapes do not go together.
+
+    >>> D = torch.distributions
+    >>> parts = D.Normal(torch.tensor([0., 4.]), 1.)
+    >>> d = torch.distributions.MixtureSameFamily(D.Categorical(torch.ones(2)), parts)
+    >>> d.mean, d.variance
+    (tensor(2.), tensor(5.))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -20,6 +20,10 @@ class Multinomial(Distribution):
 
     Raises:
         NotImplementedError: the number of draws is no plain integer.
+
+    >>> d = torch.distributions.Multinomial(4, torch.tensor([1., 1.]))
+    >>> d.mean, d.log_prob(torch.tensor([2., 2.])).exp()
+    (tensor([2., 2.]), tensor(0.3750))
     """
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}

@@ -56,6 +56,11 @@ class MultivariateNormal(Distribution):
 
     Raises:
         ValueError: not exactly one of the three, or too few dimensions.
+
+    >>> covariance = torch.tensor([[2., 1.], [1., 2.]])
+    >>> d = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
+    >>> d.log_prob(torch.zeros(2)), d.variance
+    (tensor(-2.3872), tensor([2.0000, 2.0000]))
     """
 
     arg_constraints = {"loc": constraints.real_vector,
@@ -139,7 +144,8 @@ class MultivariateNormal(Distribution):
         return square.expand((*self._batch_shape, *self._event_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        noise = standard_normal(self._extended_shape(sample_shape), self.loc.dtype)
+        shape = self._extended_shape(sample_shape)
+        noise = standard_normal(shape, self.loc.dtype, self.loc.device)
         return self.loc + batch_mv(self._unbroadcasted_scale_tril, noise)
 
     def log_prob(self, value: Tensor) -> Tensor:

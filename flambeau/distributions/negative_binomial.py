@@ -17,7 +17,12 @@ __all__ = ["NegativeBinomial"]
 
 
 class NegativeBinomial(BinaryParameter, Distribution):
-    """The number of successes, each of probability `probs`, before `total_count` failures."""
+    """The number of successes, each of probability `probs`, before `total_count` failures.
+
+    >>> d = torch.distributions.NegativeBinomial(torch.tensor([2.]), torch.tensor([0.5]))
+    >>> d.mean, d.variance
+    (tensor([2.]), tensor([4.]))
+    """
 
     arg_constraints = {"total_count": constraints.greater_than_eq(0),
                        "probs": constraints.half_open_interval(0.0, 1.0),

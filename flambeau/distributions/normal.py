@@ -19,6 +19,13 @@ class Normal(ExponentialFamily):
 
     Args:
         loc: mean. scale: standard deviation.
+
+    >>> d = torch.distributions.Normal(torch.tensor([0., 1.]), 2.)
+    >>> d.log_prob(torch.tensor([0., 0.])), d.cdf(torch.tensor([0., 1.]))
+    (tensor([-1.6121, -1.7371]), tensor([0.5000, 0.5000]))
+    >>> _ = torch.manual_seed(0)
+    >>> d.sample()
+    tensor([3.0820, 0.4131])
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -49,7 +56,7 @@ class Normal(ExponentialFamily):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        return self.loc + standard_normal(shape, self.loc.dtype) * self.scale
+        return self.loc + standard_normal(shape, self.loc.dtype, self.loc.device) * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._checked(value)

@@ -14,7 +14,12 @@ __all__ = ["OneHotCategorical", "OneHotCategoricalStraightThrough"]
 
 
 class OneHotCategorical(Distribution):
-    """One of k categories, as a vector of length k that is 1 there and 0 elsewhere."""
+    """One of k categories, as a vector of length k that is 1 there and 0 elsewhere.
+
+    >>> d = torch.distributions.OneHotCategorical(probs=torch.tensor([0., 1., 0.]))
+    >>> d.sample()
+    tensor([0., 1., 0.])
+    """
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.one_hot
@@ -87,7 +92,12 @@ class OneHotCategorical(Distribution):
 
 
 class OneHotCategoricalStraightThrough(OneHotCategorical):
-    """One-hot samples whose gradient is that of the probabilities (Bengio et al. 2013)."""
+    """One-hot samples whose gradient is that of the probabilities (Bengio et al. 2013).
+
+    >>> p = torch.tensor([0., 1., 0.]).requires_grad_()
+    >>> torch.distributions.OneHotCategoricalStraightThrough(probs=p).rsample().requires_grad
+    True
+    """
 
     has_rsample = True
 

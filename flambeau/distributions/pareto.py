@@ -15,7 +15,12 @@ __all__ = ["Pareto"]
 
 
 class Pareto(TransformedDistribution):
-    """Density alpha scale^alpha / x^(alpha + 1) for x >= scale."""
+    """Density alpha scale^alpha / x^(alpha + 1) for x >= scale.
+
+    >>> d = torch.distributions.Pareto(torch.tensor([1.]), torch.tensor([3.]))
+    >>> d.mean, d.cdf(torch.tensor([2.]))
+    (tensor([1.5000]), tensor([0.8750]))
+    """
 
     arg_constraints = {"alpha": constraints.positive, "scale": constraints.positive}
 

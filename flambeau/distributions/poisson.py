@@ -14,7 +14,12 @@ __all__ = ["Poisson"]
 
 
 class Poisson(ExponentialFamily):
-    """How often something happens that happens `rate` times on average."""
+    """How often something happens that happens `rate` times on average.
+
+    >>> d = torch.distributions.Poisson(torch.tensor([4.]))
+    >>> d.mean, d.log_prob(torch.tensor([3.])).exp()
+    (tensor([4.]), tensor([0.1954]))
+    """
 
     arg_constraints = {"rate": constraints.nonnegative}
     support = constraints.nonnegative_integer

@@ -37,7 +37,7 @@ class LogitRelaxedBernoulli(BinaryParameter, Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         probs = clamp_probs(self.probs.expand(shape))
-        u = clamp_probs(torch.rand(shape, dtype=probs.dtype))
+        u = clamp_probs(torch.rand(shape, dtype=probs.dtype, device=probs.device))
         return (u.log() - (-u).log1p() + probs.log() - (-probs).log1p()) / self.temperature
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -48,7 +48,13 @@ class LogitRelaxedBernoulli(BinaryParameter, Distribution):
 
 
 class RelaxedBernoulli(TransformedDistribution):
-    """Numbers of (0, 1) that come near Bernoulli's as the temperature falls to 0."""
+    """Numbers of (0, 1) that come near Bernoulli's as the temperature falls to 0.
+
+    >>> p = torch.tensor([0.3])
+    >>> x = torch.distributions.RelaxedBernoulli(torch.tensor([0.5]), probs=p).rsample()
+    >>> bool(((x > 0) & (x < 1)).all())
+    True
+    """
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.unit_interval

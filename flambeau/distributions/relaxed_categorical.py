@@ -59,7 +59,7 @@ class ExpRelaxedCategorical(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        u = clamp_probs(torch.rand(shape, dtype=self.logits.dtype))
+        u = clamp_probs(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
         gumbels = -((-(u.log())).log())
         scores = (self.logits + gumbels) / self.temperature
         return scores - scores.logsumexp(dim=-1, keepdim=True)
@@ -75,7 +75,13 @@ class ExpRelaxedCategorical(Distribution):
 
 
 class RelaxedOneHotCategorical(TransformedDistribution):
-    """Points of the simplex that come near its corners as the temperature falls to 0."""
+    """Points of the simplex that come near its corners as the temperature falls to 0.
+
+    >>> p = torch.tensor([0.3, 0.7])
+    >>> x = torch.distributions.RelaxedOneHotCategorical(torch.tensor([0.5]), probs=p).rsample()
+    >>> x.sum()
+    tensor(1.0000)
+    """
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.simplex

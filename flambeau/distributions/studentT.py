@@ -17,7 +17,12 @@ __all__ = ["StudentT"]
 
 class StudentT(Distribution):
     """loc + scale x / sqrt(z / df), where x is standard normal and z chi-squared with `df` degrees
-    of freedom."""
+    of freedom.
+
+    >>> d = torch.distributions.StudentT(torch.tensor([4.]))
+    >>> d.mean, d.variance
+    (tensor([0.]), tensor([2.]))
+    """
 
     arg_constraints = {"df": constraints.positive, "loc": constraints.real,
                        "scale": constraints.positive}
@@ -50,7 +55,7 @@ class StudentT(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        x = standard_normal(shape, self.df.dtype)
+        x = standard_normal(shape, self.df.dtype, self.df.device)
         z = self._chi2.rsample(sample_shape)
         return self.loc + self.scale * (x * torch.rsqrt(z / self.df))
 

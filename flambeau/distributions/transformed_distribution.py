@@ -21,6 +21,11 @@ class TransformedDistribution(Distribution):
 
     Raises:
         ValueError: neither a transform nor a list of transforms, or a base of too few dimensions.
+
+    >>> D = torch.distributions
+    >>> d = torch.distributions.TransformedDistribution(D.Normal(0., 1.), [D.ExpTransform()])
+    >>> d.log_prob(torch.tensor(1.))
+    tensor(-0.9189)
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -52,7 +52,11 @@ class _Elementwise(Transform):
 
 
 class ExpTransform(_Elementwise):
-    """y = exp(x)."""
+    """y = exp(x).
+
+    >>> torch.distributions.ExpTransform()(torch.tensor([0., 1.]))
+    tensor([1.0000, 2.7183])
+    """
 
     codomain = constraints.positive
 
@@ -67,7 +71,11 @@ class ExpTransform(_Elementwise):
 
 
 class PowerTransform(Transform):
-    """y = x^exponent, for x > 0."""
+    """y = x^exponent, for x > 0.
+
+    >>> torch.distributions.PowerTransform(torch.tensor([2.]))(torch.tensor([3.]))
+    tensor([9.])
+    """
 
     domain = constraints.positive
     codomain = constraints.positive
@@ -108,7 +116,12 @@ class PowerTransform(Transform):
 
 
 class SigmoidTransform(_Elementwise):
-    """y = 1 / (1 + exp(-x))."""
+    """y = 1 / (1 + exp(-x)).
+
+    >>> t = torch.distributions.SigmoidTransform()
+    >>> t(torch.tensor([0., 2.])), t.inv(torch.tensor([0.5]))
+    (tensor([0.5000, 0.8808]), tensor([0.]))
+    """
 
     codomain = constraints.unit_interval
 
@@ -126,7 +139,11 @@ class SigmoidTransform(_Elementwise):
 
 
 class SoftplusTransform(_Elementwise):
-    """y = log(1 + exp(x))."""
+    """y = log(1 + exp(x)).
+
+    >>> torch.distributions.SoftplusTransform()(torch.tensor([0., 30.]))
+    tensor([ 0.6931, 30.0000])
+    """
 
     codomain = constraints.positive
 
@@ -141,7 +158,11 @@ class SoftplusTransform(_Elementwise):
 
 
 class TanhTransform(_Elementwise):
-    """y = tanh(x); with a cache, inverses near -1 and 1 stay finite."""
+    """y = tanh(x); with a cache, inverses near -1 and 1 stay finite.
+
+    >>> torch.distributions.TanhTransform()(torch.tensor([0., 1.]))
+    tensor([0.0000, 0.7616])
+    """
 
     codomain = constraints.interval(-1.0, 1.0)
 
@@ -157,7 +178,11 @@ class TanhTransform(_Elementwise):
 
 
 class AbsTransform(Transform):
-    """y = |x|."""
+    """y = |x|, whose inverse takes the positive one.
+
+    >>> torch.distributions.AbsTransform()(torch.tensor([-2., 3.]))
+    tensor([2., 3.])
+    """
 
     domain = constraints.real
     codomain = constraints.positive
@@ -179,6 +204,10 @@ class AffineTransform(Transform):
 
     Args:
         event_dim: how many of the last dimensions are one event.
+
+    >>> t = torch.distributions.AffineTransform(loc=1., scale=2.)
+    >>> t(torch.tensor([0., 3.])), t.inv(torch.tensor([1., 7.]))
+    (tensor([1., 7.]), tensor([0., 3.]))
     """
 
     bijective = True
@@ -252,6 +281,11 @@ class CorrCholeskyTransform(Transform):
 
     Each number becomes, by tanh, a partial correlation; a row is filled with the shares that are
     left of its length 1 (Lewandowski, Kurowicka and Joe 2009).
+
+    >>> L = torch.distributions.CorrCholeskyTransform()(torch.tensor([0.5]))
+    >>> L @ L.T  # a correlation matrix
+    tensor([[1.0000, 0.4621],
+            [0.4621, 1.0000]])
     """
 
     domain = constraints.real_vector
@@ -300,7 +334,11 @@ class CorrCholeskyTransform(Transform):
 
 class SoftmaxTransform(Transform):
     """Vectors -> the simplex, by exp and division by the sum; good for optimisation, not for
-    sampling, since it is not bijective."""
+    sampling, since it is not bijective.
+
+    >>> torch.distributions.SoftmaxTransform()(torch.tensor([1., 1., 1., 1.]))
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
 
     domain = constraints.real_vector
     codomain = constraints.simplex
@@ -326,7 +364,12 @@ class SoftmaxTransform(Transform):
 
 
 class StickBreakingTransform(Transform):
-    """Vectors of n - 1 numbers -> the simplex of n: each says what share of the rest to take."""
+    """Vectors of n - 1 numbers -> the simplex of n: each says what share of the rest to take.
+
+    >>> x = torch.distributions.StickBreakingTransform()(torch.tensor([0., 0.]))
+    >>> x, x.sum()
+    (tensor([0.3333, 0.3333, 0.3333]), tensor(1.0000))
+    """
 
     domain = constraints.real_vector
     codomain = constraints.simplex
@@ -368,7 +411,12 @@ class StickBreakingTransform(Transform):
 
 
 class LowerCholeskyTransform(Transform):
-    """Matrices -> lower triangular ones with a positive diagonal (by exp)."""
+    """Matrices -> lower triangular ones with a positive diagonal (by exp).
+
+    >>> torch.distributions.LowerCholeskyTransform()(torch.tensor([[0., 5.], [2., 1.]]))
+    tensor([[1.0000, 0.0000],
+            [2.0000, 2.7183]])
+    """
 
     domain = constraints.independent(constraints.real, 2)
     codomain = constraints.lower_cholesky
@@ -386,7 +434,12 @@ class LowerCholeskyTransform(Transform):
 
 
 class PositiveDefiniteTransform(Transform):
-    """Matrices -> symmetric positive definite ones, through their Cholesky factors."""
+    """Matrices -> symmetric positive definite ones, through their Cholesky factors.
+
+    >>> torch.distributions.PositiveDefiniteTransform()(torch.tensor([[0., 5.], [2., 1.]]))
+    tensor([[ 1.0000,  2.0000],
+            [ 2.0000, 11.3891]])
+    """
 
     domain = constraints.independent(constraints.real, 2)
     codomain = constraints.positive_definite
@@ -406,7 +459,13 @@ class PositiveDefiniteTransform(Transform):
 
 # -- of parts -------------------------------------------------------------------------------------
 class CatTransform(Transform):
-    """A transform for each part along `dim`; the parts have `lengths`, 1 by default."""
+    """A transform for each part along `dim`; the parts have `lengths`, 1 by default.
+
+    >>> D = torch.distributions
+    >>> parts = [D.ExpTransform(), D.AffineTransform(0., 2.)]
+    >>> torch.distributions.CatTransform(parts, lengths=[1, 1])(torch.tensor([0., 3.]))
+    tensor([1., 6.])
+    """
 
     def __init__(self, tseq: Sequence[Transform], dim: int = 0,
                  lengths: Sequence[int] | None = None, cache_size: int = 0):
@@ -478,7 +537,13 @@ class CatTransform(Transform):
 
 
 class StackTransform(Transform):
-    """A transform for each slice along `dim`."""
+    """A transform for each slice along `dim`.
+
+    >>> D = torch.distributions
+    >>> t = torch.distributions.StackTransform([D.ExpTransform(), D.AffineTransform(0., 2.)])
+    >>> t(torch.tensor([0., 3.]))
+    tensor([1., 6.])
+    """
 
     def __init__(self, tseq: Sequence[Transform], dim: int = 0, cache_size: int = 0):
         if not all(isinstance(t, Transform) for t in tseq):
@@ -527,7 +592,13 @@ class StackTransform(Transform):
 
 
 class CumulativeDistributionTransform(Transform):
-    """y = cdf(x) of a univariate distribution."""
+    """y = cdf(x) of a univariate distribution.
+
+    >>> D = torch.distributions
+    >>> t = torch.distributions.CumulativeDistributionTransform(D.Normal(0., 1.))
+    >>> t(torch.tensor([0., 1.96]))
+    tensor([0.5000, 0.9750])
+    """
 
     bijective = True
     codomain = constraints.unit_interval

@@ -18,6 +18,10 @@ class Uniform(Distribution):
 
     Raises:
         ValueError: low is not below high.
+
+    >>> d = torch.distributions.Uniform(torch.tensor([0.]), torch.tensor([4.]))
+    >>> d.mean, d.cdf(torch.tensor([1.])), d.entropy()
+    (tensor([2.]), tensor([0.2500]), tensor([1.3863]))
     """
 
     arg_constraints = {"low": constraints.dependent(is_discrete=False, event_dim=0),
@@ -52,7 +56,8 @@ class Uniform(Distribution):
         return (self.high - self.low).pow(2) / 12
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        share = torch.rand(self._extended_shape(sample_shape), dtype=self.low.dtype)
+        share = torch.rand(self._extended_shape(sample_shape), dtype=self.low.dtype,
+                           device=self.low.device)
         return self.low + share * (self.high - self.low)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def is_number(value: Any) -> bool:
 
 def standard_normal(shape: Any, dtype: Any, device: Any = None) -> Tensor:
     """Standard normal numbers."""
-    return torch.randn(shape, dtype=dtype)
+    return torch.randn(shape, dtype=dtype, device=device)
 
 
 _standard_normal = standard_normal

@@ -19,7 +19,12 @@ def _log_i0(x: Tensor) -> Tensor:
 
 
 class VonMises(Distribution):
-    """Angles of [-pi, pi): density exp(concentration cos(x - loc)) / (2 pi I0(concentration))."""
+    """Angles of [-pi, pi): density exp(concentration cos(x - loc)) / (2 pi I0(concentration)).
+
+    >>> d = torch.distributions.VonMises(torch.tensor([0.]), torch.tensor([1.]))
+    >>> d.log_prob(torch.tensor([0.]))
+    tensor([-1.0738])
+    """
 
     arg_constraints = {"loc": constraints.real, "concentration": constraints.positive}
     support = constraints.real

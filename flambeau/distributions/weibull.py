@@ -16,7 +16,12 @@ __all__ = ["Weibull"]
 
 
 class Weibull(TransformedDistribution):
-    """P(X > x) = exp(-(x / scale)^concentration)."""
+    """P(X > x) = exp(-(x / scale)^concentration).
+
+    >>> d = torch.distributions.Weibull(torch.tensor([1.]), torch.tensor([2.]))
+    >>> d.mean, d.cdf(torch.tensor([1.]))
+    (tensor([0.8862]), tensor([0.6321]))
+    """
 
     arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
     support = constraints.positive

@@ -32,6 +32,11 @@ class Wishart(ExponentialFamily):
 
     Raises:
         ValueError: not exactly one of the three, too few dimensions or degrees of freedom.
+
+    >>> d = torch.distributions.Wishart(torch.tensor([3.]), torch.eye(2))
+    >>> d.mean
+    tensor([[[3., 0.],
+             [0., 3.]]])
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # known when the size is
@@ -137,9 +142,10 @@ class Wishart(ExponentialFamily):
         """L A A^T L^T with chi numbers on the diagonal of A and normal ones below."""
         p = self._event_shape[-1]
         noise = self._dist_chi2.rsample(sample_shape).sqrt().diag_embed(dim1=-2, dim2=-1)
-        rows, columns = torch.tril_indices(p, p, offset=-1)
+        rows, columns = torch.tril_indices(p, p, offset=-1, device=noise.device)
         noise[..., rows, columns] = torch.randn(
-            (*sample_shape, *self._batch_shape, p * (p - 1) // 2), dtype=noise.dtype)
+            (*sample_shape, *self._batch_shape, p * (p - 1) // 2), dtype=noise.dtype,
+            device=noise.device)
         factor = self._unbroadcasted_scale_tril @ noise
         return factor @ factor.mT
 

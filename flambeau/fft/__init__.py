@@ -9,7 +9,7 @@ from flambeau.tensor import public
 from flambeau.tensor.creation import arange, checked
 from flambeau.tensor.functions import ops
 
-__all__ = ["fftfreq", "rfftfreq"]
+__all__ = sorted({"fftfreq", "rfftfreq", *public.names("fft")})
 
 
 def _frequencies(name: str, n: int, d: float, first: int, end: int, out: Any, dtype: Any,
@@ -18,7 +18,7 @@ def _frequencies(name: str, n: int, d: float, first: int, end: int, out: Any, dt
     if n < 0:
         raise RuntimeError(f"{name}(): n must not be negative, got {n}")
     dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
-    places = arange(n if first else end, dtype=dtype)
+    places = arange(n if first else end, dtype=dtype, device=device)
     if first:
         places = ops.where(places < end, places, places - n)
     made = places * (1.0 / (n * d)) if n else places
@@ -30,7 +30,11 @@ def _frequencies(name: str, n: int, d: float, first: int, end: int, out: Any, dt
 def fftfreq(n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, layout: Any = None,
             device: Any = None, requires_grad: bool = False) -> Any:
     """The frequencies, in cycles per unit of d, that the n results of `fft` belong to, when samples
-    lie d apart: 0, 1 / (n d), ..., then the negative ones from the lowest on."""
+    lie d apart: 0, 1 / (n d), ..., then the negative ones from the lowest on.
+
+    >>> torch.fft.fftfreq(4, d=0.5)
+    tensor([ 0.0000,  0.5000, -1.0000, -0.5000])
+    """
     return _frequencies("fftfreq", n, d, -(n // 2), (n + 1) // 2, out, dtype, layout, device,
                         requires_grad)
 
@@ -38,7 +42,11 @@ def fftfreq(n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, layou
 def rfftfreq(n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False) -> Any:
     """The frequencies, in cycles per unit of d, that the results of `rfft` belong to, when samples
-    lie d apart: 0, 1 / (n d), ..., half of 1 / d."""
+    lie d apart: 0, 1 / (n d), ..., half of 1 / d.
+
+    >>> torch.fft.rfftfreq(4, d=0.5)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     return _frequencies("rfftfreq", n, d, 0, n // 2 + 1, out, dtype, layout, device, requires_grad)
 
 
@@ -50,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *public.names("fft")})
+    return list(__all__)

@@ -15,7 +15,7 @@ _HOME = {
     "jacrev": "jacobians", "jacfwd": "jacobians", "hessian": "jacobians",
     "vmap": "batches", "functional_call": "modules", "stack_module_state": "modules",
     "replace_all_batch_norm_modules_": "modules", "functionalize": "functionalization",
-    "debug_unwrap": "derivatives",
+    "debug_unwrap": "derivatives", "rearrange": "rearrangement",
 }
 
 __all__ = sorted(_HOME)

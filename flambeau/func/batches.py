@@ -39,6 +39,9 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
             positive.
         RuntimeError: another word for `randomness`; an operation whose result depends on values in
             a way that would differ between examples.
+
+    >>> torch.vmap(torch.dot, in_dims=(0, None))(torch.eye(2), torch.tensor([5., 6.]))
+    tensor([5., 6.])
     """
     if randomness not in ("error", "different", "same"):
         raise RuntimeError("Only allowed values for randomness are 'error', 'different', or "

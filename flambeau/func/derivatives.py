@@ -157,6 +157,9 @@ def grad_and_value(func: Callable, argnums: int | tuple[int, ...] = 0,
 
     Raises:
         RuntimeError: `func` does not return a 0-d tensor; `argnums` are wrong.
+
+    >>> torch.func.grad_and_value(lambda x: x ** 3)(torch.tensor(2.))
+    (tensor(12.), tensor(8.))
     """
 
     @functools.wraps(func)
@@ -191,6 +194,11 @@ def grad(func: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = Fal
 
     Arguments and errors are those of `grad_and_value`; with `has_aux` the result is (gradient,
     anything).
+
+    >>> torch.func.grad(lambda x: x ** 3)(torch.tensor(2.))
+    tensor(12.)
+    >>> torch.func.grad(torch.func.grad(lambda x: x ** 3))(torch.tensor(2.))
+    tensor(12.)
     """
     both = grad_and_value(func, argnums, has_aux)
 
@@ -212,6 +220,10 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 
     Raises:
         RuntimeError: `func` returns something else than (containers of) tensors.
+
+    >>> y, pull = torch.func.vjp(lambda x: x ** 2, torch.tensor([1., 2.]))
+    >>> pull(torch.tensor([1., 1.]))
+    (tensor([2., 4.]),)
     """
     return vjp_at(func, primals, None, has_aux)
 
@@ -257,6 +269,10 @@ def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
 
     Unlike with `jvp`, `func` runs only once, however many tangents are asked for; what it computed
     on the way is kept.
+
+    >>> y, push = torch.func.linearize(lambda x: x ** 2, torch.tensor([1., 2.]))
+    >>> push(torch.tensor([1., 0.]))
+    tensor([2., 0.])
     """
     leaves, spec = tensors_of(primals)
     taped = _Taped(leaves)
@@ -303,6 +319,9 @@ def jvp(func: Callable, primals: Any, tangents: Any, *, strict: bool = False,
     Raises:
         RuntimeError: structures or shapes do not go together; `func` returns something else than
             tensors.
+
+    >>> torch.func.jvp(lambda x: x ** 2, (torch.tensor([1., 2.]),), (torch.tensor([1., 0.]),))
+    (tensor([1., 4.]), tensor([2., 0.]))
     """
     if not isinstance(primals, tuple):
         raise RuntimeError("jvp(f, primals, tangents): Expected primals to be a tuple. E.g. it "

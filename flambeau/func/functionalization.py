@@ -18,6 +18,9 @@ def functionalize(func: Callable, *, remove: str = "mutations") -> Callable:
 
     Raises:
         RuntimeError: another word.
+
+    >>> torch.func.functionalize(lambda x: x.clone().add_(1))(torch.zeros(2))
+    tensor([1., 1.])
     """
     if remove not in ("mutations", "mutations_and_views"):
         raise RuntimeError("functionalize(f, remove='mutations'): received invalid argument for "

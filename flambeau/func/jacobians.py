@@ -30,6 +30,10 @@ def jacrev(func: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool 
     Raises:
         ValueError: `chunk_size` is not positive.
         RuntimeError: results that are not tensors of floating or complex dtypes.
+
+    >>> torch.func.jacrev(lambda x: x * x.sum())(torch.tensor([1., 2.]))
+    tensor([[4., 1.],
+            [2., 5.]])
     """
     if chunk_size is not None and not chunk_size > 0:
         raise ValueError("jacrev: `chunk_size` should be greater than 0.")
@@ -65,6 +69,10 @@ def jacfwd(func: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = F
 
     Args:
         randomness: of `vmap`.
+
+    >>> torch.func.jacfwd(lambda x: x * x.sum())(torch.tensor([1., 2.]))
+    tensor([[4., 1.],
+            [2., 5.]])
     """
 
     @functools.wraps(func)
@@ -97,7 +105,12 @@ def jacfwd(func: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = F
 
 def hessian(func: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """A function that gives the second derivatives of `func` with respect to the arguments at
-    `argnums`: forwards over reverse."""
+    `argnums`: forwards over reverse.
+
+    >>> torch.func.hessian(lambda x: (x ** 3).sum())(torch.tensor([1., 2.]))
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    """
     return jacfwd(jacrev(func, argnums), argnums)
 
 
@@ -124,8 +137,8 @@ def _basis(tensors: Sequence[Tensor], start: int, length: int) -> list[Tensor]:
     result, before = [], 0
     for one in tensors:
         count = one.numel()
-        rows = flambeau.arange(start, start + length).reshape(-1, 1)
-        places = flambeau.arange(before, before + count).reshape(1, -1)
+        rows = flambeau.arange(start, start + length, device=one.device).reshape(-1, 1)
+        places = flambeau.arange(before, before + count, device=one.device).reshape(1, -1)
         result.append((rows == places).to(one.dtype).reshape(length, *one.shape))
         before += count
     return result

@@ -28,6 +28,11 @@ def functional_call(module: Module, parameter_and_buffer_dicts: Any, args: Any =
         ValueError: something else than dicts, a name in several dicts, or different tensors for
             names of the same one.
         RuntimeError: other names than the module's, and `strict`.
+
+    >>> m = torch.nn.Linear(2, 1)
+    >>> state = {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
+    >>> torch.func.functional_call(m, state, torch.tensor([[1., 2.]]))
+    tensor([[3.]])
     """
     given = parameter_and_buffer_dicts
     if isinstance(given, dict):
@@ -53,6 +58,11 @@ def stack_module_state(models: Sequence[Module] | flambeau.nn.ModuleList
 
     Raises:
         RuntimeError: no models, of several classes, or some in training mode and others not.
+
+    >>> models = [torch.nn.Linear(2, 1) for _ in range(3)]
+    >>> parameters, buffers = torch.func.stack_module_state(models)
+    >>> parameters["weight"].shape
+    torch.Size([3, 1, 2])
     """
     if len(models) == 0:
         raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
@@ -80,7 +90,12 @@ def _stacked(tensors: list, leaf: bool) -> Any:
 
 def replace_all_batch_norm_modules_(root: Module) -> Module:
     """Let no batch norm of a module keep running statistics, which `vmap` could not update: they
-    use those of the batch. Changes `root`, and returns it."""
+    use those of the batch. Changes `root`, and returns it.
+
+    >>> m = torch.nn.BatchNorm1d(2)
+    >>> torch.func.replace_all_batch_norm_modules_(m).running_mean is None
+    True
+    """
     for module in (root, *root.modules()):
         if isinstance(module, _BatchNorm):
             module.running_mean = None

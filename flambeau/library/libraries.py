@@ -8,6 +8,7 @@ from typing import Any
 from flambeau.core.dtypes import DType
 from flambeau.library.operators import OPERATORS, OpOverload, operator_of
 from flambeau.library.schema import parse_schema
+from flambeau.library.tags import tags_of
 
 __all__ = ["Library", "define", "fallthrough_kernel", "get_kernel", "impl", "impl_abstract",
            "register_autocast", "register_autograd", "register_fake", "register_kernel",
@@ -70,6 +71,7 @@ class Library:
             raise RuntimeError(f"Tried to register an operator ({parsed}) with the same name and "
                                f"overload name multiple times: {OPERATORS[parsed.name]._schema}")
         OPERATORS[parsed.name] = OpOverload(parsed)
+        OPERATORS[parsed.name].tags = tags_of(tags)
         self._names.append(parsed.name)
         return parsed.name.split("::")[1]
 
@@ -132,6 +134,7 @@ def define(qualname: str, schema: str, *, lib: Library | None = None, tags: Any 
         raise RuntimeError(f"Tried to register an operator ({parsed}) with the same name and "
                            "overload name multiple times")
     OPERATORS[parsed.name] = OpOverload(parsed)
+    OPERATORS[parsed.name].tags = tags_of(tags)
 
 
 def impl(qualname: Any, types: str | Sequence[str], func: Callable | None = None, *,

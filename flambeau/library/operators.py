@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -9,10 +10,11 @@ from typing import Any
 
 from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import is_recording, no_grad
+from flambeau.library import aten
 from flambeau.library.schema import FunctionSchema
+from flambeau.library.tags import Tag
 from flambeau.tensor import Tensor, autocast, dispatch
 from flambeau.tensor.overriding import handle, relevant, state
-from flambeau.tensor.public import lookup
 
 __all__ = ["OPERATORS", "OpOverload", "OpOverloadPacket", "get_ctx", "operator_of", "ops"]
 
@@ -28,6 +30,7 @@ class OpOverload:
         implicit: does the kernel consist of differentiable operations?
         fake: makes the results for tensors without elements.
         backward, setup_context: the gradient; vmap: the batching rule; casts: dtype by device.
+        tags: what its author said of it.
     """
 
     def __init__(self, schema: FunctionSchema):
@@ -42,6 +45,7 @@ class OpOverload:
         self.setup_context: Callable | None = None
         self.vmap: Callable | None = None
         self.casts: dict[str, Any] = {}
+        self.tags: list[Tag] = []
         self.packet = OpOverloadPacket(self)
         self._function: type[Function] | None = None
         self.__name__ = f"{self.short}.{self._overloadname}"
@@ -100,7 +104,11 @@ class OpOverload:
         for tensor in written:
             dispatch.check_writable(tensor, self._schema.name)
         args, kwargs = self._split(values)
-        result = kernel(*args, **kwargs)
+        runner = dispatch.taking_over.runner
+        if runner is None or written or dispatch.observers:
+            result = kernel(*args, **kwargs)
+        else:
+            result = runner(self, values, functools.partial(kernel, *args, **kwargs))
         for tensor in written:
             dispatch.bump_version(tensor)
         if not self.implicit:
@@ -292,25 +300,6 @@ def operator_of(op: Any) -> OpOverload:
     return found
 
 
-class _TablePacket:
-    """An operation of the op table by PyTorch's internal name; overloads are all the same."""
-
-    def __init__(self, name: str, function: Callable):
-        self._name, self._function = name, function
-        self.__name__ = name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self
-
-    def __repr__(self) -> str:
-        return f"<OpOverloadPacket(op='aten.{self._name}')>"
-
-
 class _Namespace(types.ModuleType):
     """`torch.ops.<namespace>`."""
 
@@ -323,10 +312,8 @@ class _Namespace(types.ModuleType):
         found = OPERATORS.get(f"{space}::{name}")
         if found is not None:
             return found.packet
-        if space == "aten" and not name.startswith("__"):
-            function = lookup("torch", name) or getattr(Tensor, name, None)
-            if callable(function):
-                return _TablePacket(name, function)
+        if space == "aten" and not name.startswith("__") and (made := aten.packet(name)):
+            return made
         raise AttributeError(f"'_OpNamespace' '{space}' object has no attribute '{name}'")
 
     def __dir__(self) -> list[str]:

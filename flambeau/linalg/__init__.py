@@ -56,12 +56,21 @@ __all__ = ["LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "di
 
 
 def cross(input: Any, other: Any, *, dim: int = -1, out: Any = None) -> Any:
-    """The cross product of vectors of three elements along dim."""
+    """The cross product of vectors of three elements along dim.
+
+    >>> torch.linalg.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]))
+    tensor([0., 0., 1.])
+    """
     return ops.cross(input, other, dim, out=out)
 
 
 def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
-    """The diagonals of matrices, which lie in dimensions dim1 and dim2."""
+    """The diagonals of matrices, which lie in dimensions dim1 and dim2.
+
+    >>> torch.linalg.diagonal(torch.arange(8).reshape(2, 2, 2))
+    tensor([[0, 3],
+            [4, 7]])
+    """
     return ops.diagonal(A, offset, dim1, dim2)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import normalize_dims
-from flambeau.tensor import Tensor, creation
+from flambeau.tensor import Tensor, creation, sorting
 from flambeau.tensor.functions import ops
+from flambeau.tensor.method_docs import shown
 
 __all__ = ["amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "log_softmax", "logaddexp",
            "logsumexp", "mean", "median", "norm", "normalize", "prod", "softmax", "softmin", "std",
-           "sum", "var"]
+           "sum", "var", "is_masked_tensor"]
 
 
 def _lowest(dtype: Any) -> float:
@@ -66,7 +67,11 @@ def _summing_dtype(input: Tensor, dtype: Any) -> Any:
 # -- reductions ----------------------------------------------------------------------------------
 def sum(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None,
         mask: Tensor | None = None) -> Tensor:
-    """The sum over `dim` of the elements that count."""
+    """The sum over `dim` of the elements that count.
+
+    >>> torch.masked.sum(torch.tensor([1., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(4.)
+    """
     dtype = _summing_dtype(input, dtype)
     if dtype is not input.dtype:
         input = input.to(dtype)
@@ -75,7 +80,11 @@ def sum(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = N
 
 def prod(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None,
          mask: Tensor | None = None) -> Tensor:
-    """The product over `dim` of the elements that count."""
+    """The product over `dim` of the elements that count.
+
+    >>> torch.masked.prod(torch.tensor([2., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(6.)
+    """
     dtype = _summing_dtype(input, dtype)
     result = _filled(input.to(dtype), mask, 1)
     for d in sorted(_dims(input, dim), reverse=True):
@@ -97,7 +106,7 @@ def _extremum(name: str, doc: str, neutral: Callable) -> Callable:
         return getattr(ops, name)(filled, _dims(input, dim), keepdim)
 
     extremum.__name__ = extremum.__qualname__ = name
-    extremum.__doc__ = doc
+    extremum.__doc__ = shown(f"masked.{name}", doc)
     return extremum
 
 
@@ -107,14 +116,22 @@ amin = _extremum("amin", "The smallest element over `dim` that counts.", _highes
 
 def argmax(input: Tensor, dim: int | None = None, *, keepdim: bool = False, dtype: Any = None,
            mask: Tensor | None = None) -> Tensor:
-    """Where along `dim` the largest element that counts is, as a number of the input's dtype."""
+    """Where along `dim` the largest element that counts is, as a number of the input's dtype.
+
+    >>> torch.masked.argmax(torch.tensor([1., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(2.)
+    """
     input = input if dtype is None else input.to(dtype)
     return ops.argmax(_filled(input, mask, _lowest(input.dtype)), dim, keepdim).to(input.dtype)
 
 
 def argmin(input: Tensor, dim: int | None = None, *, keepdim: bool = False, dtype: Any = None,
            mask: Tensor | None = None) -> Tensor:
-    """Where along `dim` the smallest element that counts is, as a number of the input's dtype."""
+    """Where along `dim` the smallest element that counts is, as a number of the input's dtype.
+
+    >>> torch.masked.argmin(torch.tensor([1., -9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(0.)
+    """
     input = input if dtype is None else input.to(dtype)
     return ops.argmin(_filled(input, mask, _highest(input.dtype)), dim, keepdim).to(input.dtype)
 
@@ -127,7 +144,11 @@ def _counted(input: Tensor, dim: Any, keepdim: bool, mask: Tensor | None, dtype:
 
 def mean(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None,
          mask: Tensor | None = None) -> Tensor:
-    """The mean over `dim` of the elements that count; NaN where none does."""
+    """The mean over `dim` of the elements that count; NaN where none does.
+
+    >>> torch.masked.mean(torch.tensor([1., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(2.)
+    """
     dtype = input.dtype if dtype is None else dtype
     count = _counted(input, dim, keepdim, mask, dtypes.int64)
     return sum(input, dim, keepdim=keepdim, dtype=dtype, mask=mask) / count
@@ -135,19 +156,28 @@ def mean(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = 
 
 def median(input: Tensor, dim: int = -1, *, keepdim: bool = False, dtype: Any = None,
            mask: Tensor | None = None) -> Tensor:
-    """The lower median along `dim` of the elements that count; NaN where none does."""
+    """The lower median along `dim` of the elements that count; NaN where none does.
+
+    >>> torch.masked.median(torch.tensor([1., 9., 3.]), 0, mask=torch.tensor([True, False, True]))
+    tensor(1.)
+    """
     input = input if dtype is None else input.to(dtype)
     if not input.dtype.is_floating_point:
         if mask is not None and not bool(ops.all(_fitted(mask, input))):
             raise ValueError("masked median expects no fully masked out rows if dtype is not "
                              "floating point")
-        return ops.median(input, dim, keepdim)[0]
-    return ops.nanmedian(_filled(input, mask, math.nan), dim, keepdim)[0]
+        return sorting.median(input, dim, keepdim)[0]
+    return sorting.nanmedian(_filled(input, mask, math.nan), dim, keepdim)[0]
 
 
 def logsumexp(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = None,
               mask: Tensor | None = None) -> Tensor:
-    """log(sum(exp(x))) over `dim` of the elements that count."""
+    """log(sum(exp(x))) over `dim` of the elements that count.
+
+    >>> x, mask = torch.tensor([0., 9., 0.]), torch.tensor([True, False, True])
+    >>> torch.masked.logsumexp(x, 0, mask=mask)
+    tensor(0.6931)
+    """
     dtype = input.dtype if dtype is None else dtype
     return ops.logsumexp(_filled(input, mask, _lowest(input.dtype)), _dims(input, dim),
                          keepdim).to(dtype)
@@ -155,7 +185,11 @@ def logsumexp(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: A
 
 def norm(input: Tensor, ord: float | None = 2.0, dim: Any = None, *, keepdim: bool = False,
          dtype: Any = None, mask: Tensor | None = None) -> Tensor:
-    """The vector norm of order `ord` over `dim` of the elements that count."""
+    """The vector norm of order `ord` over `dim` of the elements that count.
+
+    >>> torch.masked.norm(torch.tensor([3., 9., 4.]), 2, mask=torch.tensor([True, False, True]))
+    tensor(5.)
+    """
     order = 2.0 if ord is None else float(ord)
     fill = math.inf if order == -math.inf else 0
     input = input if dtype is None else input.to(dtype)
@@ -185,52 +219,86 @@ def _moment(input: Tensor, dim: Any, unbiased: bool | None, correction: float | 
 def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, *,
         correction: float | None = None, keepdim: bool = False, dtype: Any = None,
         mask: Tensor | None = None) -> Tensor:
-    """The variance over `dim` of the elements that count."""
+    """The variance over `dim` of the elements that count.
+
+    >>> torch.masked.var(torch.tensor([1., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(2.)
+    """
     return _moment(input, dim, unbiased, correction, keepdim, dtype, mask, False)
 
 
 def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, *,
         correction: float | None = None, keepdim: bool = False, dtype: Any = None,
         mask: Tensor | None = None) -> Tensor:
-    """The standard deviation over `dim` of the elements that count."""
+    """The standard deviation over `dim` of the elements that count.
+
+    >>> torch.masked.std(torch.tensor([1., 9., 3.]), mask=torch.tensor([True, False, True]))
+    tensor(1.4142)
+    """
     return _moment(input, dim, unbiased, correction, keepdim, dtype, mask, True)
 
 
 # -- along a dimension ---------------------------------------------------------------------------
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
-    """Running sums along `dim` of the elements that count."""
-    dtype = _summing_dtype(input, dtype)
-    return ops.cumsum(_filled(input.to(dtype), mask, 0), dim)
+    """Running sums along `dim` of the elements that count.
+
+    >>> torch.masked.cumsum(torch.tensor([1., 9., 3.]), 0, mask=torch.tensor([True, False, True]))
+    tensor([1., 1., 4.])
+    """
+    dtype = dtype or input.dtype
+    return ops.cumsum(_filled(input.to(dtype), mask, 0), dim).to(dtype)
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
-    """Running products along `dim` of the elements that count."""
-    dtype = _summing_dtype(input, dtype)
-    return ops.cumprod(_filled(input.to(dtype), mask, 1), dim)
+    """Running products along `dim` of the elements that count.
+
+    >>> torch.masked.cumprod(torch.tensor([2., 9., 3.]), 0, mask=torch.tensor([True, False, True]))
+    tensor([2., 2., 6.])
+    """
+    dtype = dtype or input.dtype
+    return ops.cumprod(_filled(input.to(dtype), mask, 1), dim).to(dtype)
 
 
 def softmax(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along `dim` over the elements that count."""
+    """exp(x) / sum(exp(x)) along `dim` over the elements that count.
+
+    >>> torch.masked.softmax(torch.tensor([0., 9., 0.]), 0, mask=torch.tensor([True, False, True]))
+    tensor([0.5000, 0.0000, 0.5000])
+    """
     input = input if dtype is None else input.to(dtype)
     return ops.softmax(_filled(input, mask, _lowest(input.dtype)), dim)
 
 
 def log_softmax(input: Tensor, dim: int, *, dtype: Any = None,
                 mask: Tensor | None = None) -> Tensor:
-    """x - log(sum(exp(x))) along `dim` over the elements that count."""
+    """x - log(sum(exp(x))) along `dim` over the elements that count.
+
+    >>> x, mask = torch.tensor([0., 9., 0.]), torch.tensor([True, False, True])
+    >>> torch.masked.log_softmax(x, 0, mask=mask)
+    tensor([-0.6931,    -inf, -0.6931])
+    """
     input = input if dtype is None else input.to(dtype)
     return ops.log_softmax(_filled(input, mask, _lowest(input.dtype)), dim)
 
 
 def softmin(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
-    """exp(-x) / sum(exp(-x)) along `dim` over the elements that count."""
+    """exp(-x) / sum(exp(-x)) along `dim` over the elements that count.
+
+    >>> torch.masked.softmin(torch.tensor([0., 9., 0.]), 0, mask=torch.tensor([True, False, True]))
+    tensor([0.5000, 0.0000, 0.5000])
+    """
     input = input if dtype is None else input.to(dtype)
     return ops.softmin(_filled(input, mask, _highest(input.dtype)), dim)
 
 
 def normalize(input: Tensor, ord: float, dim: int, *, eps: float = 1e-12, dtype: Any = None,
               mask: Tensor | None = None) -> Tensor:
-    """The elements that count over max(their norm along `dim`, eps); 0 elsewhere."""
+    """The elements that count over max(their norm along `dim`, eps); 0 elsewhere.
+
+    >>> x, mask = torch.tensor([3., 9., 4.]), torch.tensor([True, False, True])
+    >>> torch.masked.normalize(x, 2, 0, mask=mask)
+    tensor([0.6000, 0.0000, 0.8000])
+    """
     size = norm(input, ord, dim, keepdim=True, dtype=dtype, mask=mask)
     input = input if dtype is None else input.to(dtype)
     return _filled(input, mask, 0) / ops.clamp(size, min=eps)
@@ -238,7 +306,21 @@ def normalize(input: Tensor, ord: float, dim: int, *, eps: float = 1e-12, dtype:
 
 def logaddexp(input: Tensor, other: Tensor, *, dtype: Any = None,
               input_mask: Tensor | None = None, other_mask: Tensor | None = None) -> Tensor:
-    """log(exp(a) + exp(b)); elements that do not count add nothing."""
+    """log(exp(a) + exp(b)); elements that do not count add nothing.
+
+    >>> x, mask = torch.tensor([0., 1.]), torch.tensor([True, False])
+    >>> torch.masked.logaddexp(x, x, input_mask=mask, other_mask=mask)
+    tensor([0.6931,   -inf])
+    """
     dtype = input.dtype if dtype is None else dtype
     low = -math.inf
     return ops.logaddexp(_filled(input, input_mask, low), _filled(other, other_mask, low)).to(dtype)
+
+
+def is_masked_tensor(obj: Any, /) -> bool:
+    """Is it a MaskedTensor? Never: there is no such class here; functions take masks.
+
+    >>> torch.masked.is_masked_tensor(torch.ones(2))
+    False
+    """
+    return False

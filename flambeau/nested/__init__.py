@@ -23,6 +23,11 @@ def to_padded_tensor(input: Any, padding: float, output_size: Any = None, out: A
 
     Args:
         output_size: of the result; by default the smallest that holds all parts.
+
+    >>> x = torch.nested.nested_tensor([torch.tensor([1., 2.]), torch.tensor([3.])])
+    >>> torch.nested.to_padded_tensor(x, 0.)
+    tensor([[1., 2.],
+            [3., 0.]])
     """
     if not isinstance(input, NestedTensor):
         raise RuntimeError("to_padded_tensor: expected a nested tensor, got layout "

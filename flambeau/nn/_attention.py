@@ -27,6 +27,11 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
         is_causal: whether query i sees keys 0 to i only.
         scale: 1 / sqrt(d) by default.
         enable_gqa: whether key and value may have fewer heads, each for a group of the query's.
+
+    >>> q = torch.tensor([[[1., 0.], [0., 1.]]])  # 1 batch, 2 positions, 2 features
+    >>> F.scaled_dot_product_attention(q, q, q, is_causal=True)
+    tensor([[[1.0000, 0.0000],
+             [0.3302, 0.6698]]])
     """
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
@@ -204,6 +209,13 @@ def multi_head_attention_forward(
     Returns the result (l, n, e) and, if `need_weights`, the softmax: (n, l, s) averaged over the
     heads, or (n, heads, l, s). Without a batch dimension, n is missing everywhere. See
     `nn.MultiheadAttention`.
+
+    >>> q = torch.eye(2).unsqueeze(1)  # 2 positions, 1 sequence, 2 features
+    >>> w, o = torch.eye(2).repeat(3, 1), torch.eye(2)
+    >>> F.multi_head_attention_forward(
+    ...     q, q, q, 2, 1, w, None, None, None, False, 0.0, o, None)[1][0]
+    tensor([[0.6698, 0.3302],
+            [0.3302, 0.6698]])
     """
     batched = _check_ranks(query, key, value, key_padding_mask, attn_mask, num_heads)
     if not batched:

@@ -35,7 +35,8 @@ def _padded(targets: Tensor, sizes: list[int]) -> Tensor:
     if targets.numel() != sum(sizes):
         raise RuntimeError("ctc_loss: targets, if 1-D, must hold all labels in a row: expected "
                            f"{sum(sizes)}, got {targets.numel()}")
-    rows = flambeau.zeros((len(sizes), max(sizes, default=0)), dtype=targets.dtype)
+    rows = flambeau.zeros((len(sizes), max(sizes, default=0)), dtype=targets.dtype,
+                          device=targets.device)
     start = 0
     for row, size in enumerate(sizes):
         rows[row, :size] = targets[start:start + size]
@@ -46,9 +47,9 @@ def _padded(targets: Tensor, sizes: list[int]) -> Tensor:
 def _extended(labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
     """(labels with blanks between and around them, where a blank may be skipped)."""
     n, count = labels.shape
-    wide = flambeau.full((n, 2 * count + 1), blank, dtype=flambeau.int64)
+    wide = flambeau.full((n, 2 * count + 1), blank, dtype=flambeau.int64, device=labels.device)
     wide[:, 1::2] = labels.to(flambeau.int64)
-    skips = flambeau.zeros(wide.shape, dtype=flambeau.bool)
+    skips = flambeau.zeros(wide.shape, dtype=flambeau.bool, device=labels.device)
     if count > 1:
         skips[:, 3::2] = wide[:, 3::2] != wide[:, 1:-2:2]
     return wide, skips
@@ -86,7 +87,7 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_leng
     if zero_infinity:
         loss = flambeau.where(loss == math.inf, 0.0, loss)
     if reduction == "mean":
-        share = flambeau.tensor([max(1, size) for size in sizes], dtype=loss.dtype)
+        share = loss.new_tensor([max(1, size) for size in sizes])
         return (loss / share).mean()
     if reduction == "sum":
         return loss.sum()
@@ -100,24 +101,24 @@ def _negative_log(log_probs: Tensor, labels: Tensor, times: list[int], sizes: li
     wide, skips = _extended(labels, blank)
     places = wide.shape[1]
     found = log_probs.gather(2, wide.unsqueeze(0).expand(steps, n, places)).unbind(0)
-    inside = flambeau.arange(places).unsqueeze(0) <= 2 * flambeau.tensor(sizes).unsqueeze(1)
-    first = inside & (flambeau.arange(places) < 2).unsqueeze(0)
-    running = flambeau.tensor(times)
+    place = flambeau.arange(places, device=wide.device)
+    inside = place.unsqueeze(0) <= 2 * wide.new_tensor(sizes).unsqueeze(1)
+    first = inside & (place < 2).unsqueeze(0)
+    running = wide.new_tensor(times)
     started = first & (running > 0).unsqueeze(1)
     start = found[0] if found else log_probs.new_zeros((n, places))
     alpha = flambeau.where(started, start, _NEVER)
     for t in range(1, max(times, default=0)):
         alpha = functions._ctc_step(alpha, found[t], skips, running > t)
-    ends = flambeau.tensor([[2 * size, max(2 * size - 1, 0)] for size in sizes])
+    ends = wide.new_tensor([[2 * size, max(2 * size - 1, 0)] for size in sizes])
     last = alpha.gather(1, ends)
-    empty = flambeau.tensor([[False, size == 0] for size in sizes])
+    empty = skips.new_tensor([[False, size == 0] for size in sizes])
     total = functions.logsumexp(last.masked_fill(empty, _NEVER), 1)
     idle = [time == 0 for time in times]
     loss = -total
     if any(idle):  # nothing is read: only no label fits
-        none = flambeau.tensor([0.0 if size == 0 else math.inf for size in sizes],
-                               dtype=loss.dtype)
-        loss = flambeau.where(flambeau.tensor(idle), none, loss)
+        none = loss.new_tensor([0.0 if size == 0 else math.inf for size in sizes])
+        loss = flambeau.where(skips.new_tensor(idle), none, loss)
     return loss + _normalising(log_probs, running, loss)
 
 
@@ -126,7 +127,8 @@ def _normalising(log_probs: Tensor, running: Tensor, loss: Tensor) -> Tensor:
     stated for probabilities that sum to 1, as PyTorch's is."""
     if not log_probs.requires_grad:
         return flambeau.zeros_like(loss.detach())
-    live = (flambeau.arange(log_probs.shape[0]).unsqueeze(1) < running.unsqueeze(0)).unsqueeze(2)
+    step = flambeau.arange(log_probs.shape[0], device=running.device).unsqueeze(1)
+    live = (step < running.unsqueeze(0)).unsqueeze(2)
     possible = (loss.detach() < -_NEVER / 2).unsqueeze(0).unsqueeze(2)
     total = flambeau.where(live & possible, log_probs.exp(), 0.0).sum((0, 2))
     return total - total.detach()

@@ -66,6 +66,10 @@ def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *
         linear_weight: (classes, features), or (classes, d1, ..., features) for a loss at each of
             the places d1, ....
         target: classes (n, d1, ...), or probabilities (n, classes, d1, ...).
+
+    >>> weight = torch.tensor([[2., 0.], [0., 2.]])
+    >>> F.linear_cross_entropy(torch.tensor([[1., 0.]]), weight, torch.tensor([0]))
+    tensor(0.1269)
     """
     need_tensor("linear_cross_entropy", "input", input)
     need_tensor("linear_cross_entropy", "linear_weight", linear_weight)

@@ -76,6 +76,11 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
             than their edges.
         recompute_scale_factor: whether coordinates follow from the sizes, not from `scale_factor`.
         antialias: whether shrinking takes the mean over all places that it covers.
+
+    >>> F.interpolate(torch.tensor([[[1., 3.]]]), size=4)
+    tensor([[[1., 1., 3., 3.]]])
+    >>> F.interpolate(torch.tensor([[[1., 3.]]]), size=3, mode="linear", align_corners=True)
+    tensor([[[1., 2., 3.]]])
     """
     need_tensor("interpolate", "input", input)
     _check_mode(input, mode, align_corners, antialias)
@@ -94,21 +99,33 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
 
 def upsample(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
              align_corners: bool | None = None) -> Tensor:
-    """`interpolate` by its old name."""
+    """`interpolate` by its old name.
+
+    >>> F.upsample(torch.tensor([[[1., 3.]]]), scale_factor=2)
+    tensor([[[1., 1., 3., 3.]]])
+    """
     warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` "
                   "instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """`interpolate` in mode "nearest"."""
+    """`interpolate` in mode "nearest".
+
+    >>> F.upsample_nearest(torch.tensor([[[[1., 3.]]]]), size=(1, 4))
+    tensor([[[[1., 1., 3., 3.]]]])
+    """
     warnings.warn("`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` "
                   "instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode="nearest")
 
 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """`interpolate` in mode "bilinear" with `align_corners`."""
+    """`interpolate` in mode "bilinear" with `align_corners`.
+
+    >>> F.upsample_bilinear(torch.tensor([[[[1., 3.]]]]), size=(1, 3))
+    tensor([[[[1., 2., 3.]]]])
+    """
     warnings.warn("`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate`"
                   " instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)

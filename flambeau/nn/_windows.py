@@ -8,6 +8,7 @@ from typing import Any
 
 import flambeau
 from flambeau.tensor import Tensor, functions
+from flambeau.tensor.method_docs import shown
 
 __all__ = ["adaptive_max_pool1d_with_indices", "adaptive_max_pool2d_with_indices",
            "adaptive_max_pool3d_with_indices", "fold", "fractional_max_pool2d",
@@ -19,13 +20,26 @@ __all__ = ["adaptive_max_pool1d_with_indices", "adaptive_max_pool2d_with_indices
 
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
            stride: Any = 1) -> Tensor:
-    """Sliding blocks as columns: (n, c, h, w) gives (n, c * kh * kw, blocks)."""
+    """Sliding blocks as columns: (n, c, h, w) gives (n, c * kh * kw, blocks).
+
+    >>> F.unfold(torch.arange(9.).reshape(1, 1, 3, 3), kernel_size=2)
+    tensor([[[0., 1., 3., 4.],
+             [1., 2., 4., 5.],
+             [3., 4., 6., 7.],
+             [4., 5., 7., 8.]]])
+    """
     return functions.im2col(input, kernel_size, dilation, padding, stride)
 
 
 def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
          stride: Any = 1) -> Tensor:
-    """The sum of sliding blocks: (n, c * kh * kw, blocks) gives (n, c, *output_size)."""
+    """The sum of sliding blocks: (n, c * kh * kw, blocks) gives (n, c, *output_size).
+
+    >>> F.fold(torch.ones(1, 4, 4), output_size=(3, 3), kernel_size=2)  # windows at a place
+    tensor([[[[1., 2., 1.],
+              [2., 4., 2.],
+              [1., 2., 1.]]]])
+    """
     return functions.col2im(input, output_size, kernel_size, dilation, padding, stride)
 
 
@@ -56,7 +70,7 @@ def _adaptive_with_indices(rank: int) -> Callable:
 
 def _named(function: Callable, name: str, doc: str) -> Callable:
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
+    function.__doc__ = shown(f"nn.functional.{name}", doc)
     return function
 
 
@@ -104,19 +118,36 @@ def _max_unpool(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any, p
 
 def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Sequence[int] | None = None) -> Tensor:
-    """Maxima of `max_pool1d` put back where they were; zero elsewhere."""
+    """Maxima of `max_pool1d` put back where they were; zero elsewhere.
+
+    >>> F.max_unpool1d(torch.tensor([[3., 6.]]), torch.tensor([[1, 3]]), 2)
+    tensor([[0., 3., 0., 6.]])
+    """
     return _max_unpool(input, indices, kernel_size, stride, padding, output_size, 1)
 
 
 def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Sequence[int] | None = None) -> Tensor:
-    """Maxima of `max_pool2d` put back where they were; zero elsewhere."""
+    """Maxima of `max_pool2d` put back where they were; zero elsewhere.
+
+    >>> F.max_unpool2d(torch.tensor([[[5.]]]), torch.tensor([[[3]]]), 2)
+    tensor([[[0., 0.],
+             [0., 5.]]])
+    """
     return _max_unpool(input, indices, kernel_size, stride, padding, output_size, 2)
 
 
 def max_unpool3d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None,
                  padding: Any = 0, output_size: Sequence[int] | None = None) -> Tensor:
-    """Maxima of `max_pool3d` put back where they were; zero elsewhere."""
+    """Maxima of `max_pool3d` put back where they were; zero elsewhere.
+
+    >>> F.max_unpool3d(torch.tensor([[[[5.]]]]), torch.tensor([[[[7]]]]), 2)
+    tensor([[[[0., 0.],
+              [0., 0.]],
+    <BLANKLINE>
+             [[0., 0.],
+              [0., 5.]]]])
+    """
     return _max_unpool(input, indices, kernel_size, stride, padding, output_size, 3)
 
 
@@ -141,7 +172,13 @@ def fractional_max_pool2d_with_indices(input: Tensor, kernel_size: Any, output_s
                                        output_ratio: Any = None, return_indices: bool = False,
                                        _random_samples: Tensor | None = None
                                        ) -> tuple[Tensor, Tensor]:
-    """Maxima over (n, c, h, w) of windows at pseudo-random steps, and their indices."""
+    """Maxima over (n, c, h, w) of windows at pseudo-random steps, and their indices.
+
+    >>> x = torch.arange(25.).reshape(1, 5, 5)
+    >>> y, places = F.fractional_max_pool2d_with_indices(x, 2, output_size=2)
+    >>> torch.equal(y, places.float())  # here a value is its place
+    True
+    """
     return _fractional(input, kernel_size, output_size, output_ratio, _random_samples, 2)
 
 
@@ -149,14 +186,24 @@ def fractional_max_pool3d_with_indices(input: Tensor, kernel_size: Any, output_s
                                        output_ratio: Any = None, return_indices: bool = False,
                                        _random_samples: Tensor | None = None
                                        ) -> tuple[Tensor, Tensor]:
-    """Maxima over (n, c, d, h, w) of windows at pseudo-random steps, and their indices."""
+    """Maxima over (n, c, d, h, w) of windows at pseudo-random steps, and their indices.
+
+    >>> y, places = F.fractional_max_pool3d_with_indices(torch.ones(1, 4, 4, 4), 2, output_size=2)
+    >>> places.shape
+    torch.Size([1, 2, 2, 2])
+    """
     return _fractional(input, kernel_size, output_size, output_ratio, _random_samples, 3)
 
 
 def fractional_max_pool2d(input: Tensor, kernel_size: Any, output_size: Any = None,
                           output_ratio: Any = None, return_indices: bool = False,
                           _random_samples: Tensor | None = None) -> Any:
-    """Maxima over (n, c, h, w) of windows at pseudo-random, roughly even steps (Graham 2014)."""
+    """Maxima over (n, c, h, w) of windows at pseudo-random, roughly even steps (Graham 2014).
+
+    >>> _ = torch.manual_seed(0)
+    >>> F.fractional_max_pool2d(torch.arange(25.).reshape(1, 5, 5), 2, output_size=2).shape
+    torch.Size([1, 2, 2])
+    """
     both = _fractional(input, kernel_size, output_size, output_ratio, _random_samples, 2)
     return both if return_indices else both[0]
 
@@ -164,6 +211,10 @@ def fractional_max_pool2d(input: Tensor, kernel_size: Any, output_size: Any = No
 def fractional_max_pool3d(input: Tensor, kernel_size: Any, output_size: Any = None,
                           output_ratio: Any = None, return_indices: bool = False,
                           _random_samples: Tensor | None = None) -> Any:
-    """Maxima over (n, c, d, h, w) of windows at pseudo-random, roughly even steps."""
+    """Maxima over (n, c, d, h, w) of windows at pseudo-random, roughly even steps.
+
+    >>> F.fractional_max_pool3d(torch.ones(1, 4, 4, 4), 2, output_size=2).shape
+    torch.Size([1, 2, 2, 2])
+    """
     both = _fractional(input, kernel_size, output_size, output_ratio, _random_samples, 3)
     return both if return_indices else both[0]

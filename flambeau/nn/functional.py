@@ -13,11 +13,13 @@ from typing import Any
 
 import flambeau
 from flambeau.core.arguments import need_tensor
-from flambeau.nn import _attention, _resize, _windows
+from flambeau.nn import _attention, _dropout, _resize, _scaled, _windows
 from flambeau.nn._attention import *  # noqa: F403 - their __all__ says what is public
 from flambeau.nn._ctc import ctc_loss as ctc_loss
+from flambeau.nn._dropout import *  # noqa: F403
 from flambeau.nn._linear_loss import linear_cross_entropy as linear_cross_entropy
 from flambeau.nn._resize import *  # noqa: F403
+from flambeau.nn._scaled import *  # noqa: F403
 from flambeau.nn._windows import *  # noqa: F403
 from flambeau.tensor import Tensor, functions, public
 from flambeau.tensor.functions import ops
@@ -40,10 +42,9 @@ _OPS = (
     "softshrink", "softsign", "tanh", "tanhshrink", "threshold_",
 )
 _DEFINED = (
-    "alpha_dropout", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "celu", "conv_tbc", "cosine_embedding_loss", "cross_entropy",
-    "ctc_loss", "dropout", "dropout1d",
-    "dropout2d", "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout",
+    "ctc_loss", "dropout", "elu", "embedding", "embedding_bag",
     "gumbel_softmax", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
     "huber_loss", "instance_norm", "kl_div", "l1_loss", "leaky_relu", "linear_cross_entropy",
     "log_softmax",
@@ -52,7 +53,8 @@ _DEFINED = (
     "rrelu", "rrelu_", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softmax",
     "softmin", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 )
-__all__ = sorted({*_DEFINED, *_attention.__all__, *_resize.__all__, *_windows.__all__,
+__all__ = sorted({*_DEFINED, *_attention.__all__, *_dropout.__all__, *_resize.__all__,
+                  *_scaled.__all__, *_windows.__all__,
                   *public.names("nn.functional"), *(name for name in _OPS if hasattr(ops, name))})
 
 
@@ -84,17 +86,29 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(0, x), 6), elementwise."""
+    """min(max(0, x), 6), elementwise.
+
+    >>> F.relu6(torch.tensor([-1., 3., 8.]))
+    tensor([0., 3., 6.])
+    """
     return functions.relu6_(input) if inplace else functions.relu6(input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x), elementwise."""
+    """x * sigmoid(x), elementwise.
+
+    >>> F.silu(torch.tensor([-1., 0., 1.]))
+    tensor([-0.2689,  0.0000,  0.7311])
+    """
     return functions.silu_(input) if inplace else functions.silu(input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * tanh(softplus(x)), elementwise."""
+    """x * tanh(softplus(x)), elementwise.
+
+    >>> F.mish(torch.tensor([-1., 0., 1.]))
+    tensor([-0.3034,  0.0000,  0.8651])
+    """
     return functions.mish_(input) if inplace else functions.mish(input)
 
 
@@ -104,17 +118,29 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * min(max(x + 3, 0), 6) / 6, elementwise."""
+    """x * min(max(x + 3, 0), 6) / 6, elementwise.
+
+    >>> F.hardswish(torch.tensor([-4., -1., 0., 4.]))
+    tensor([-0.0000, -0.3333,  0.0000,  4.0000])
+    """
     return functions.hardswish_(input) if inplace else functions.hardswish(input)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x + 3, 0), 6) / 6, elementwise."""
+    """min(max(x + 3, 0), 6) / 6, elementwise.
+
+    >>> F.hardsigmoid(torch.tensor([-4., 0., 1.5, 4.]))
+    tensor([0.0000, 0.5000, 0.7500, 1.0000])
+    """
     return functions.hardsigmoid_(input) if inplace else functions.hardsigmoid(input)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x) - 1), elementwise."""
+    """x where x > 0, else alpha * (exp(x) - 1), elementwise.
+
+    >>> F.elu(torch.tensor([-2., 0., 3.]))
+    tensor([-0.8647,  0.0000,  3.0000])
+    """
     return functions.elu_(input, alpha) if inplace else functions.elu(input, alpha)
 
 
@@ -124,7 +150,11 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope * x, elementwise."""
+    """x where x > 0, else negative_slope * x, elementwise.
+
+    >>> F.leaky_relu(torch.tensor([-2., 3.]), negative_slope=0.1)
+    tensor([-0.2000,  3.0000])
+    """
     if inplace:
         return functions.leaky_relu_(input, negative_slope)
     return functions.leaky_relu(input, negative_slope)
@@ -132,7 +162,11 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0,
              inplace: bool = False) -> Tensor:
-    """x limited to [min_val, max_val], elementwise."""
+    """x limited to [min_val, max_val], elementwise.
+
+    >>> F.hardtanh(torch.tensor([-4., 0.5, 4.]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
     if inplace:
@@ -155,9 +189,12 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
                            f"{lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
+    if input.is_meta:  # how many slopes are drawn depends on the elements
+        return leaky_relu(input, lower, inplace)
     negative = input.detach() <= 0
     count = int(negative.sum())
-    slopes = flambeau.empty(count, dtype=flambeau.float64).uniform_(lower, upper)
+    slopes = flambeau.empty(count, dtype=flambeau.float64, device=input.device)
+    slopes.uniform_(lower, upper)
     factors = flambeau.ones_like(input).masked_scatter_(negative, slopes.to(input.dtype))
     return input.mul_(factors) if inplace else input * factors
 
@@ -184,7 +221,11 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
             dtype: Any = None) -> Tensor:
-    """exp(-x) / sum(exp(-x)) along `dim`; `dtype` converts the input first."""
+    """exp(-x) / sum(exp(-x)) along `dim`; `dtype` converts the input first.
+
+    >>> F.softmin(torch.tensor([1., 2., 3.]), dim=0)
+    tensor([0.6652, 0.2447, 0.0900])
+    """
     need_tensor("softmin", "input", input)
     if dim is None:
         dim = _implicit_dim("softmin", input.dim(), _stacklevel)
@@ -204,6 +245,10 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     """A sample of the Gumbel-softmax distribution (Jang et al. 2017) along `dim`.
 
     `hard` gives one-hot results whose gradient is that of the soft ones; `eps` has no effect.
+
+    >>> _ = torch.manual_seed(0)
+    >>> F.gumbel_softmax(torch.tensor([[1., 2., 3.]]), hard=True).sum()
+    tensor(1.)
     """
     need_tensor("gumbel_softmax", "logits", logits)
     noise = -room(flambeau.empty_like(logits.detach())).exponential_().log()
@@ -212,104 +257,6 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
         return soft
     index = soft.detach().argmax(dim, True)
     return flambeau.zeros_like(soft.detach()).scatter_(dim, index, 1.0) - soft.detach() + soft
-
-
-# -- dropout -------------------------------------------------------------------------------------
-_SELU_SATURATION = 1.7580993408473766  # -(scale * alpha) of SELU, with the sign turned
-
-
-def _drop(input: Tensor, p: float, training: bool, inplace: bool, *, features: bool,
-          alpha: bool) -> Tensor:
-    """Dropout of whole channels (`features`), or to SELU's saturation (`alpha`), or both."""
-    if p < 0.0 or p > 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0 or input.numel() == 0:
-        return input
-    if p == 1:
-        return input.mul_(0.0) if inplace else input * 0.0
-    if input.is_nested and not features:
-        from flambeau.tensor.nested.tensor import on_numbers
-
-        return on_numbers(_drop, input, p, training, inplace, features=False, alpha=alpha)
-    if features and input.dim() < 2:
-        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-    shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if features else input.shape
-    noise = room(input.new_empty(shape)).bernoulli_(1 - p)
-    if not alpha:
-        noise.div_(1 - p)
-        return input.mul_(noise) if inplace else input * noise
-    scale = 1.0 / math.sqrt((_SELU_SATURATION ** 2 * p + 1) * (1 - p))
-    shift = noise.add(-1).mul_(_SELU_SATURATION * scale).add_(_SELU_SATURATION * scale * p)
-    noise.mul_(scale)
-    return input.mul_(noise).add_(shift) if inplace else input * noise + shift
-
-
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
-                  inplace: bool = False) -> Tensor:
-    """Sets elements to SELU's negative saturation, keeping mean and variance, if training."""
-    return _drop(input, p, training, inplace, features=False, alpha=True)
-
-
-def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
-                          inplace: bool = False) -> Tensor:
-    """alpha_dropout of whole channels."""
-    return _drop(input, p, training, inplace, features=True, alpha=True)
-
-
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True,
-              inplace: bool = False) -> Tensor:
-    """Zeroes whole channels of (N, C, L) or (C, L)."""
-    if input.dim() not in (2, 3):
-        raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D "
-                           "input. Note that dropout1d exists to provide channel-wise dropout on "
-                           "inputs with 1 spatial dimension, a channel dimension, and an optional "
-                           "batch dimension (i.e. 2D or 3D inputs).")
-    batched = input.dim() == 3
-    if not batched:
-        input = input.unsqueeze_(0) if inplace else input.unsqueeze(0)
-    result = _drop(input, p, training, inplace, features=True, alpha=False)
-    if not batched:
-        result = result.squeeze_(0) if inplace else result.squeeze(0)
-    return result
-
-
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True,
-              inplace: bool = False) -> Tensor:
-    """Zeroes whole channels of (N, C, H, W)."""
-    need_tensor("dropout2d", "input", input)
-    if input.dim() not in (3, 4):
-        warnings.warn(f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is "
-                      "deprecated and will result in an error in a future release. To retain the "
-                      "behavior and silence this warning, please use dropout instead. Note that "
-                      "dropout2d exists to provide channel-wise dropout on inputs with 2 spatial "
-                      "dimensions, a channel dimension, and an optional batch dimension (i.e. 3D "
-                      "or 4D inputs).", stacklevel=2)
-    elif input.dim() == 3:
-        warnings.warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise "
-                      "1D dropout behavior is desired - input is interpreted as shape (N, C, L), "
-                      "where C is the channel dim. This behavior will change in a future release "
-                      "to interpret the input as one without a batch dimension, i.e. shape "
-                      "(C, H, W). To maintain the 1D channel-wise dropout behavior, please switch "
-                      "to using dropout1d instead.", stacklevel=2)
-    return _drop(input, p, training, inplace, features=True, alpha=False)
-
-
-def dropout3d(input: Tensor, p: float = 0.5, training: bool = True,
-              inplace: bool = False) -> Tensor:
-    """Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W)."""
-    need_tensor("dropout3d", "input", input)
-    batched = input.dim() == 5
-    if input.dim() not in (4, 5):
-        warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is "
-                      "deprecated and will result in an error in a future release; please use "
-                      "dropout instead.", stacklevel=2)
-        batched = True
-    if not batched:
-        input = input.unsqueeze_(0) if inplace else input.unsqueeze(0)
-    result = _drop(input, p, training, inplace, features=True, alpha=False)
-    if not batched:
-        result = result.squeeze_(0) if inplace else result.squeeze(0)
-    return result
 
 
 # -- look-up and normalization -------------------------------------------------------------------
@@ -437,6 +384,8 @@ def _check_bags(input: Tensor, offsets: Tensor | None, mode: str, weights: Tenso
         raise ValueError("offsets has to be a 1D Tensor")
     if last and offsets.numel() == 0:
         raise RuntimeError("include_last_offset: number of offset should be at least 1")
+    if offsets.is_meta:
+        return
     if offsets.numel() and int(offsets[0]) != 0:
         raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has "
                            f"to start from position 0. However, got {int(offsets[0])}")
@@ -449,6 +398,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 at the position that each element names: (...) gives (..., num_classes), int64.
 
     By default there are as many classes as the largest element needs.
+
+    >>> F.one_hot(torch.tensor([0, 2, 1]), num_classes=3)
+    tensor([[1, 0, 0],
+            [0, 0, 1],
+            [0, 1, 0]])
     """
     if num_classes == -1:
         if tensor.numel() == 0:
@@ -492,7 +446,11 @@ def _warn_of_broadcast(input: Tensor, target: Tensor) -> None:
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
              reduce: bool | None = None, reduction: str = "mean",
              weight: Tensor | None = None) -> Tensor:
-    """(input - target)^2, weighted and reduced."""
+    """(input - target)^2, weighted and reduced.
+
+    >>> F.mse_loss(torch.tensor([1., 2.]), torch.tensor([3., 2.]))
+    tensor(2.)
+    """
     _warn_of_broadcast(input, target)
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
@@ -504,7 +462,11 @@ def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
 def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
             reduce: bool | None = None, reduction: str = "mean",
             weight: Tensor | None = None) -> Tensor:
-    """|input - target|, weighted and reduced."""
+    """|input - target|, weighted and reduced.
+
+    >>> F.l1_loss(torch.tensor([1., 2.]), torch.tensor([3., 2.]))
+    tensor(1.)
+    """
     _warn_of_broadcast(input, target)
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
@@ -516,7 +478,11 @@ def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
 def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
                    reduce: bool | None = None, reduction: str = "mean",
                    beta: float = 1.0) -> Tensor:
-    """Quadratic below `beta`, linear above; reduced."""
+    """Quadratic below `beta`, linear above; reduced.
+
+    >>> F.smooth_l1_loss(torch.tensor([0., 0.]), torch.tensor([0.5, 3.]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     _warn_of_broadcast(input, target)
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
@@ -529,7 +495,11 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None) -> Tensor:
-    """Quadratic below `delta`, linear above; weighted and reduced."""
+    """Quadratic below `delta`, linear above; weighted and reduced.
+
+    >>> F.huber_loss(torch.tensor([0., 0.]), torch.tensor([0.5, 3.]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     _warn_of_broadcast(input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
@@ -542,7 +512,12 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
                   size_average: bool | None = None, ignore_index: int = -100,
                   reduce: bool | None = None, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Tensor:
-    """-log(softmax(input)[target]); see `nn.CrossEntropyLoss`."""
+    """-log(softmax(input)[target]); see `nn.CrossEntropyLoss`.
+
+    >>> scores = torch.tensor([[2., 0., 0.], [0., 0., 0.]])
+    >>> F.cross_entropy(scores, torch.tensor([0, 2]), reduction="none")
+    tensor([0.2395, 1.0986])
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     return functions.cross_entropy(input, target, weight=weight, ignore_index=ignore_index,
@@ -552,7 +527,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None,
              size_average: bool | None = None, ignore_index: int = -100,
              reduce: bool | None = None, reduction: str = "mean") -> Tensor:
-    """-input[n, target[n]]; see `nn.NLLLoss`."""
+    """-input[n, target[n]]; see `nn.NLLLoss`.
+
+    >>> F.nll_loss(torch.tensor([[-0.5, -1.], [-2., -0.25]]), torch.tensor([0, 1]))
+    tensor(0.3750)
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     return functions.nll_loss(input, target, weight=weight, ignore_index=ignore_index,
@@ -566,6 +545,9 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
 
     Raises:
         ValueError: the sizes differ.
+
+    >>> F.binary_cross_entropy(torch.tensor([0.5, 0.9]), torch.tensor([1., 1.]))
+    tensor(0.3993)
     """
     need_tensor("binary_cross_entropy", "input", input)
     need_tensor("binary_cross_entropy", "target", target)
@@ -636,7 +618,12 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0,
 
 def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
                            reduce: bool | None = None, reduction: str = "mean") -> Tensor:
-    """Hinge loss over pairs of a target class and another class; reduced."""
+    """Hinge loss over pairs of a target class and another class; reduced.
+
+    >>> scores = torch.tensor([[0.1, 0.2, 0.4, 0.8]])
+    >>> F.multilabel_margin_loss(scores, torch.tensor([[3, 0, -1, 1]]))  # the classes 3 and 0
+    tensor(0.8500)
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     return functions.multilabel_margin_loss(input, target, reduction=reduction)
@@ -644,7 +631,11 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | N
 
 def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
                      reduce: bool | None = None, reduction: str = "mean") -> Tensor:
-    """log(1 + exp(-target * input)), reduced."""
+    """log(1 + exp(-target * input)), reduced.
+
+    >>> F.soft_margin_loss(torch.tensor([1., -1.]), torch.tensor([1., 1.]))
+    tensor(0.8133)
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     return functions.soft_margin_loss(input, target, reduction=reduction)
@@ -653,7 +644,11 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = 
 def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None,
                                 size_average: bool | None = None, reduce: bool | None = None,
                                 reduction: str = "mean") -> Tensor:
-    """binary_cross_entropy_with_logits averaged over the classes; weighted and reduced."""
+    """binary_cross_entropy_with_logits averaged over the classes; weighted and reduced.
+
+    >>> F.multilabel_soft_margin_loss(torch.tensor([[0., 2.]]), torch.tensor([[1., 0.]]))
+    tensor(1.4100)
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     return functions.multilabel_soft_margin_loss(input, target, weight=weight, reduction=reduction)
@@ -690,7 +685,11 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
 def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0,
                       weight: Tensor | None = None, size_average: bool | None = None,
                       reduce: bool | None = None, reduction: str = "mean") -> Tensor:
-    """Hinge loss of the target class against the others; weighted and reduced."""
+    """Hinge loss of the target class against the others; weighted and reduced.
+
+    >>> F.multi_margin_loss(torch.tensor([[0.1, 0.2, 0.9]]), torch.tensor([2]))
+    tensor(0.1667)
+    """
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce)
     if p not in (1, 2):
@@ -699,6 +698,15 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
         raise ValueError("weight must be one-dimensional")
     return functions.multi_margin_loss(input, target, p=p, margin=margin, weight=weight,
                                        reduction=reduction)
+
+
+def _same_rank(anchor: Tensor, positive: Tensor, negative: Tensor) -> None:
+    """Raise RuntimeError unless the three have equally many dimensions."""
+    ranks = anchor.ndim, positive.ndim, negative.ndim
+    if len(set(ranks)) > 1:
+        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the "
+                           "same number of dimensions, but got: anchor {}D, positive {}D, and "
+                           "negative {}D inputs".format(*ranks))
 
 
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0,
@@ -710,6 +718,7 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
         reduction = _legacy_reduction(size_average, reduce)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
+    _same_rank(anchor, positive, negative)
     return functions.triplet_margin_loss(anchor, positive, negative, margin=margin, p=p, eps=eps,
                                          swap=swap, reduction=reduction)
 
@@ -718,11 +727,17 @@ def triplet_margin_with_distance_loss(
         anchor: Tensor, positive: Tensor, negative: Tensor, *,
         distance_function: Callable[[Tensor, Tensor], Tensor] | None = None, margin: float = 1.0,
         swap: bool = False, reduction: str = "mean") -> Tensor:
-    """triplet_margin_loss with any distance; `pairwise_distance` if none is given."""
+    """triplet_margin_loss with any distance; `pairwise_distance` if none is given.
+
+    >>> anchor, near, far = torch.zeros(1, 2), torch.tensor([[0., 1.]]), torch.tensor([[3., 4.]])
+    >>> F.triplet_margin_with_distance_loss(anchor, near, far, margin=6.0)
+    tensor(2.0000)
+    """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
+    _same_rank(anchor, positive, negative)
     distance = functions.pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

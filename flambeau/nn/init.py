@@ -31,6 +31,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Raises:
         ValueError: an unknown name, or a slope that is no number.
+
+    >>> torch.nn.init.calculate_gain("relu"), torch.nn.init.calculate_gain("tanh")
+    (1.4142135623730951, 1.6666666666666667)
     """
     if nonlinearity in _LINEAR:
         return 1
@@ -62,13 +65,23 @@ def _without_gradient(function: Callable) -> Callable:
 
 @_without_gradient
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
-    """Fill with draws from the uniform distribution on [a, b)."""
+    """Fill with draws from the uniform distribution on [a, b).
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.uniform_(torch.empty(3), 5., 6.)
+    tensor([5.4963, 5.7682, 5.0885])
+    """
     return tensor.uniform_(a, b, generator=generator)
 
 
 @_without_gradient
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
-    """Fill with draws from the normal distribution."""
+    """Fill with draws from the normal distribution.
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.normal_(torch.empty(3), mean=5.)
+    tensor([6.5410, 4.7066, 2.8212])
+    """
     return tensor.normal_(mean, std, generator=generator)
 
 
@@ -79,6 +92,10 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
     Draws outside are drawn again. Where less than 30 % of the distribution lie inside, candidates
     are drawn evenly from [a, b] and accepted with a probability in proportion to the density.
+
+    >>> w = torch.nn.init.trunc_normal_(torch.empty(100), a=-1., b=1.)
+    >>> bool((w.abs() <= 1).all())
+    True
     """
     if tensor.is_meta:
         return tensor
@@ -94,7 +111,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 def _redraw_outside(tensor: Tensor, mean: float, std: float, a: float, b: float,
                     generator: Any) -> Tensor:
     # The limits as this dtype has them: else a value equal to a rounded limit may count as outside.
-    low, high = flambeau.tensor([a, b], dtype=tensor.dtype).tolist()
+    low, high = flambeau.tensor([a, b], dtype=tensor.dtype, device="cpu").tolist()
     tensor.normal_(mean, std, generator=generator)
     outside = (tensor < low) | (tensor > high)
     while bool(outside.any()):
@@ -125,25 +142,42 @@ def _normal_cdf(x: float) -> float:
 
 @_without_gradient
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill with one value."""
+    """Fill with one value.
+
+    >>> torch.nn.init.constant_(torch.empty(2), 0.5)
+    tensor([0.5000, 0.5000])
+    """
     return tensor.fill_(val)
 
 
 @_without_gradient
 def ones_(tensor: Tensor) -> Tensor:
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> torch.nn.init.ones_(torch.empty(2))
+    tensor([1., 1.])
+    """
     return tensor.fill_(1.0)
 
 
 @_without_gradient
 def zeros_(tensor: Tensor) -> Tensor:
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    >>> torch.nn.init.zeros_(torch.empty(2))
+    tensor([0., 0.])
+    """
     return tensor.zero_()
 
 
 @_without_gradient
 def eye_(tensor: Tensor) -> Tensor:
-    """Fill a matrix with ones on the diagonal, zeros elsewhere."""
+    """Fill a matrix with ones on the diagonal, zeros elsewhere.
+
+    >>> torch.nn.init.eye_(torch.empty(2, 3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     if tensor.ndimension() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     tensor.zero_()
@@ -158,6 +192,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     Args:
         tensor: (out, in / groups, *kernel) with one to three kernel dimensions.
         groups: each group hands its own channels through.
+
+    >>> torch.nn.init.dirac_(torch.empty(2, 2, 1)).squeeze()
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     if tensor.ndimension() not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
@@ -195,6 +233,11 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) ->
     """Uniform on [-a, a], a = gain sqrt(6 / (fan_in + fan_out)).
 
     Glorot and Bengio, Understanding the difficulty of training deep feedforward networks, 2010.
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.xavier_uniform_(torch.empty(2, 3))
+    tensor([[-0.0082,  0.5876, -0.9016],
+            [-0.8062, -0.4219,  0.2938]])
     """
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     if fan_in + fan_out == 0:
@@ -206,7 +249,13 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) ->
 
 @_without_gradient
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)). Glorot and Bengio, 2010."""
+    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)). Glorot and Bengio, 2010.
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.xavier_normal_(torch.empty(2, 3))
+    tensor([[ 0.9746, -0.1856, -1.3780],
+            [ 0.3595, -0.6859, -0.8845]])
+    """
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     if fan_in + fan_out == 0:
         return tensor
@@ -236,6 +285,11 @@ def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in",
         mode: "fan_in" keeps the variance of the forward pass, "fan_out" that of the backward.
         nonlinearity: the functional name of what follows.
         generator: the source of randomness; the default generator if None.
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.kaiming_uniform_(torch.empty(2, 3))
+    tensor([[-0.0106,  0.7586, -1.1640],
+            [-1.0408, -0.5447,  0.3792]])
     """
     std = _kaiming_std(tensor, a, mode, nonlinearity)
     if std is None:
@@ -247,7 +301,13 @@ def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in",
 @_without_gradient
 def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in",
                     nonlinearity: str = "leaky_relu", generator: Any = None) -> Tensor:
-    """Normal with standard deviation gain / sqrt(fan); arguments as of `kaiming_uniform_`."""
+    """Normal with standard deviation gain / sqrt(fan); arguments as of `kaiming_uniform_`.
+
+    >>> _ = torch.manual_seed(0)
+    >>> torch.nn.init.kaiming_normal_(torch.empty(2, 3))
+    tensor([[ 1.2582, -0.2396, -1.7790],
+            [ 0.4641, -0.8855, -1.1419]])
+    """
     std = _kaiming_std(tensor, a, mode, nonlinearity)
     if std is None:
         return tensor
@@ -259,6 +319,11 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     """Fill with a (semi-)orthogonal matrix; trailing dimensions are flattened.
 
     Saxe et al., Exact solutions to the nonlinear dynamics of learning, 2013.
+
+    >>> w = torch.nn.init.orthogonal_(torch.empty(2, 2))
+    >>> (w @ w.T).abs().round()
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     if tensor.ndimension() < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
@@ -284,6 +349,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     """Fill a matrix with normal draws and set the fraction `sparsity` of each column to zero.
 
     Martens, Deep learning via Hessian-free optimization, 2010.
+
+    >>> ((torch.nn.init.sparse_(torch.empty(4, 2), sparsity=0.5)) == 0).sum(0)
+    tensor([2, 2])
     """
     if tensor.ndimension() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")

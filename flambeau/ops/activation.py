@@ -42,7 +42,11 @@ def _pass(condition: Value, g: Value) -> Value:
 # --------------------------------------------------------------------------- piecewise linear
 @op(inplace=True, samples=unary())
 def relu(input: Tensor):
-    """max(input, 0); NaN stays NaN."""
+    """max(input, 0); NaN stays NaN.
+
+    >>> torch.relu(torch.tensor([-1., 0., 2., float("nan")]))
+    tensor([0., 0., 2., nan])
+    """
     if input.dtype.kind == "b":
         raise RuntimeError("Boolean inputs not supported for relu")
     return p.maximum(input, p.zero_like(input))
@@ -101,7 +105,11 @@ def _prelu_samples():
 
 @op(samples=_prelu_samples, out=False, public=BOTH, grad="PreluKernelBackward0")
 def prelu(input: Tensor, weight: Tensor):
-    """input where it is positive, weight * input elsewhere; one weight, or one per channel."""
+    """input where it is positive, weight * input elsewhere; one weight, or one per channel.
+
+    >>> torch.prelu(torch.tensor([-2., 3.]), torch.tensor(0.25))
+    tensor([-0.5000,  3.0000])
+    """
     floats_only("prelu_cpu", input)
     if weight.ndim > 1:
         raise RuntimeError("prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
@@ -125,7 +133,11 @@ def prelu(input: Tensor, weight: Tensor):
 @op(inplace=True, method=False, public=BOTH, out=False,
     samples=lambda: iter([sample(Arr((3, 17)), 0.1, 20.0), sample(Arr(()), -1, 0)]))
 def threshold(input: Tensor, threshold: Number, value: Number):
-    """input where it is above threshold, value elsewhere."""
+    """input where it is above threshold, value elsewhere.
+
+    >>> torch.threshold(torch.tensor([-1., 0.5, 2.]), 1.0, -5.0)
+    tensor([-5., -5.,  2.])
+    """
     if input.dtype.kind == "b":
         floats_only("threshold_cpu", input)
     return p.where(p.le(input, beside(threshold, input)), beside(value, input), input)
@@ -148,7 +160,11 @@ def hardsigmoid_vjp(g, input):
 
 @op(method=False, out=False, public=FUNCTIONAL, inplace=True, samples=unary(-5, 5))
 def hardswish(input: Tensor):
-    """input * min(max(input + 3, 0), 6) / 6."""
+    """input * min(max(input + 3, 0), 6) / 6.
+
+    >>> F.hardswish(torch.tensor([-4., -1., 0., 4.]))
+    tensor([-0.0000, -0.3333,  0.0000,  4.0000])
+    """
     floats_only("hardswish_cpu", input)
     zero, three, six = p.zero_like(input), e.like(3, input), e.like(6, input)
     gate = p.minimum(p.maximum(p.add(input, three), zero), six)
@@ -166,7 +182,11 @@ def hardswish_vjp(g, input):
 
 @op(public=BOTH, samples=lambda: iter([sample(Arr((3, 17))), sample(Arr((5,)), 1.0)]))
 def hardshrink(input: Tensor, lambd: Number = 0.5):
-    """0 where |input| <= lambd, input elsewhere."""
+    """0 where |input| <= lambd, input elsewhere.
+
+    >>> torch.hardshrink(torch.tensor([-1., 0.3, 2.]))
+    tensor([-1.,  0.,  2.])
+    """
     floats_only("hardshrink_cpu", input)
     return p.where(_within(input, lambd), p.zero_like(input), input)
 
@@ -174,7 +194,11 @@ def hardshrink(input: Tensor, lambd: Number = 0.5):
 @op(method=False, public=FUNCTIONAL,
     samples=lambda: iter([sample(Arr((3, 17))), sample(Arr((5,)), 1.0)]))
 def softshrink(input: Tensor, lambd: Number = 0.5):
-    """input moved towards 0 by lambd; 0 where |input| <= lambd."""
+    """input moved towards 0 by lambd; 0 where |input| <= lambd.
+
+    >>> F.softshrink(torch.tensor([-1., 0.3, 2.]))
+    tensor([-0.5000,  0.0000,  1.5000])
+    """
     floats_only("softshrink_check", input)
     if lambd.prim.name == "constant" and lambd.attrs[0] < 0:
         raise RuntimeError("lambda must be greater or equal to 0, but found to be "
@@ -224,7 +248,11 @@ def elu_vjp(g, input, alpha):
 
 @op(inplace=True, method=False, out=False, public=BOTH, samples=unary(), grad="EluBackward0")
 def selu(input: Tensor):
-    """ELU scaled so that zero mean and unit variance are kept (Klambauer et al. 2017)."""
+    """ELU scaled so that zero mean and unit variance are kept (Klambauer et al. 2017).
+
+    >>> torch.selu(torch.tensor([-1., 0., 1.]))
+    tensor([-1.1113,  0.0000,  1.0507])
+    """
     floats_only("elu_cpu", input)
     return _elu(input, SELU_ALPHA, SELU_SCALE, 1.0)
 
@@ -238,7 +266,11 @@ def selu_vjp(g, input):
 @op(inplace=True, method=False, out=False, public=BOTH,
     samples=lambda: iter([sample(Arr((3, 17))), sample(Arr((5,)), 0.5)]))
 def celu(input: Tensor, alpha: Number = 1.0):
-    """input where it is positive, alpha * (exp(input / alpha) - 1) elsewhere (Barron 2017)."""
+    """input where it is positive, alpha * (exp(input / alpha) - 1) elsewhere (Barron 2017).
+
+    >>> torch.celu(torch.tensor([-2., 0., 3.]))
+    tensor([-0.8647,  0.0000,  3.0000])
+    """
     floats_only("elu_cpu", input)
     if alpha.prim.name == "constant" and alpha.attrs[0] == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
@@ -263,7 +295,13 @@ def _gelu_samples():
 
 @op(method=False, public=FUNCTIONAL, samples=_gelu_samples)
 def gelu(input: Tensor, *, approximate: str = "none"):
-    """input * Phi(input), Phi the normal distribution function; or its approximation by tanh."""
+    """input * Phi(input), Phi the normal distribution function; or its approximation by tanh.
+
+    >>> F.gelu(torch.tensor([-1., 0., 1.]))
+    tensor([-0.1587,  0.0000,  0.8413])
+    >>> F.gelu(torch.tensor([-1., 0., 1.]), approximate="tanh")
+    tensor([-0.1588,  0.0000,  0.8412])
+    """
     floats_only("GeluKernelImpl", input)
     half, one = e.like(0.5, input), e.like(1, input)
     if approximate == "none":
@@ -321,7 +359,11 @@ def _softplus_samples():
 
 @op(method=False, public=FUNCTIONAL, samples=_softplus_samples)
 def softplus(input: Tensor, beta: Number = 1.0, threshold: Number = 20.0):
-    """log(1 + exp(beta * input)) / beta, and the input itself where beta * input > threshold."""
+    """log(1 + exp(beta * input)) / beta, and the input itself where beta * input > threshold.
+
+    >>> F.softplus(torch.tensor([-1., 0., 30.]))
+    tensor([ 0.3133,  0.6931, 30.0000])
+    """
     floats_only("softplus_cpu", input)
     scaled = p.mul(input, beside(beta, input))
     soft = p.div(softplus_of(scaled), beside(beta, input))
@@ -337,9 +379,13 @@ def softplus_vjp(g, input, beta, threshold):
 
 @op(method=False, public=FUNCTIONAL, samples=unary(-4, 4), grad="LogSigmoidBackward0")
 def logsigmoid(input: Tensor):
-    """log(sigmoid(input)) without overflow."""
+    """log(sigmoid(input)) without overflow.
+
+    >>> F.logsigmoid(torch.tensor([-200., 0., 200.]))
+    tensor([-200.0000,   -0.6931,    0.0000])
+    """
     floats_only("log_sigmoid_cpu", input)
-    return p.neg(softplus_of(p.neg(input)))
+    return p.sub(e.like(0, input), softplus_of(p.neg(input)))  # 0 and not -0 for large inputs
 
 
 @logsigmoid.vjp
@@ -350,14 +396,22 @@ def logsigmoid_vjp(g, input):
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=unary(), grad="DivBackward0")
 def softsign(input: Tensor):
-    """input / (1 + |input|)."""
+    """input / (1 + |input|).
+
+    >>> F.softsign(torch.tensor([-1., 0., 3.]))
+    tensor([-0.5000,  0.0000,  0.7500])
+    """
     x, size = e.default_float(input), p.abs_(e.default_float(input))
     return e.true_divide(x, p.add(e.like(1, size), size))
 
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=unary(), grad="SubBackward0")
 def tanhshrink(input: Tensor):
-    """input - tanh(input)."""
+    """input - tanh(input).
+
+    >>> F.tanhshrink(torch.tensor([-1., 0., 1.]))
+    tensor([-0.2384,  0.0000,  0.2384])
+    """
     x = e.default_float(input)
     return p.sub(x, p.tanh(x)) if x.dtype.is_complex else _tanhshrink(x)
 
@@ -394,7 +448,11 @@ def _glu_samples():
 
 @op(method=False, out=False, public=FUNCTIONAL, samples=_glu_samples)
 def glu(input: Tensor, dim: int = -1):
-    """a * sigmoid(b), where a and b are the halves of the input along `dim`."""
+    """a * sigmoid(b), where a and b are the halves of the input along `dim`.
+
+    >>> F.glu(torch.tensor([1., 2., 0., 100.]))
+    tensor([0.5000, 2.0000])
+    """
     floats_only("glu_cpu", input)
     if input.ndim == 0:
         raise RuntimeError("glu does not support scalars because halving size must be even")
@@ -425,7 +483,12 @@ def shifted(x: Value, dims) -> Value:
 
 @op(samples=_softmax_samples, public=("torch",))
 def softmax(input: Tensor, dim: int, dtype: object = None):
-    """exp(input) / sum(exp(input)) along `dim`; `dtype` converts the input first."""
+    """exp(input) / sum(exp(input)) along `dim`; `dtype` converts the input first.
+
+    >>> torch.softmax(torch.tensor([[1., 2., 3.], [1., 1., 1.]]), dim=1)
+    tensor([[0.0900, 0.2447, 0.6652],
+            [0.3333, 0.3333, 0.3333]])
+    """
     x = input if dtype is None else convert(input, dtype)
     floats_only("softmax_lastdim_kernel_impl", x)
     dims = normalize_dims(dim, x.ndim)
@@ -444,7 +507,11 @@ def softmax_vjp(g, output, dim):
 
 @op(samples=_softmax_samples, public=("torch",))
 def log_softmax(input: Tensor, dim: int, dtype: object = None):
-    """input - log(sum(exp(input))) along `dim`; `dtype` converts the input first."""
+    """input - log(sum(exp(input))) along `dim`; `dtype` converts the input first.
+
+    >>> torch.log_softmax(torch.tensor([0., 0.]), dim=0)
+    tensor([-0.6931, -0.6931])
+    """
     x = input if dtype is None else convert(input, dtype)
     floats_only("log_softmax_lastdim_kernel_impl", x)
     return log_probabilities(x, normalize_dims(dim, x.ndim))

@@ -39,7 +39,11 @@ def _first_wins(g: Value, a: Value, b: Value, compare) -> tuple[Value, Value]:
 
 @op(promote="match", refuses="c", samples=binary(number=None), oracle=np.fmax)
 def fmax(input: Tensor, other: Tensor):
-    """The larger of two; a number wins over NaN."""
+    """The larger of two; a number wins over NaN.
+
+    >>> torch.fmax(torch.tensor([1., float("nan"), 3.]), torch.tensor([2., 0., float("nan")]))
+    tensor([2., 0., 3.])
+    """
     return _either(input, other, p.maximum)
 
 
@@ -50,7 +54,11 @@ def fmax_vjp(g, input, other):
 
 @op(promote="match", refuses="c", samples=binary(number=None), oracle=np.fmin)
 def fmin(input: Tensor, other: Tensor):
-    """The smaller of two; a number wins over NaN."""
+    """The smaller of two; a number wins over NaN.
+
+    >>> torch.fmin(torch.tensor([1., float("nan"), 3.]), torch.tensor([2., 0., float("nan")]))
+    tensor([1., 0., 3.])
+    """
     return _either(input, other, p.minimum)
 
 
@@ -63,7 +71,11 @@ def fmin_vjp(g, input, other):
 @op(promote="match", refuses="buic", inplace=True, samples=binary(0.5, 2.0, number=None),
     oracle=np.hypot)
 def hypot(input: Tensor, other: Tensor):
-    """sqrt(input**2 + other**2) without overflow on the way."""
+    """sqrt(input**2 + other**2) without overflow on the way.
+
+    >>> torch.hypot(torch.tensor([3., 5.]), torch.tensor([4., 12.]))
+    tensor([ 5., 13.])
+    """
     a, b = (p.abs_(value) for value in e.broadcast(input, other))
     high, low = p.maximum(a, b), p.minimum(a, b)
     zero, infinite = e.like(0, a), e.like(math.inf, a)
@@ -97,7 +109,11 @@ def _binary_correction(gap: Value) -> Value:
 
 @op(promote="match", refuses="bui", samples=binary(number=None), oracle=np.logaddexp)
 def logaddexp(input: Tensor, other: Tensor):
-    """log(exp(input) + exp(other)) without overflow."""
+    """log(exp(input) + exp(other)) without overflow.
+
+    >>> torch.logaddexp(torch.tensor([0., 1000.]), torch.tensor([0., 1000.]))
+    tensor([6.9315e-01, 1.0007e+03])
+    """
     if input.dtype.is_complex:
         return p.log(e.elementwise(p.add, p.exp(input), p.exp(other)))
     return _log_of_sum(input, other, _natural_correction)
@@ -106,29 +122,45 @@ def logaddexp(input: Tensor, other: Tensor):
 @logaddexp.vjp
 def logaddexp_vjp(g, input, other):
     """Each operand's share is its part of the sum."""
+    if not g.dtype.is_complex:
+        return _shares(g, input, other, p.exp)
     share = p.sigmoid(e.elementwise(p.sub, input, other))
     rest = p.sigmoid(e.elementwise(p.sub, other, input))
     return e.reduced(p.mul(g, p.conj(share)), input), e.reduced(p.mul(g, p.conj(rest)), other)
 
 
+def _shares(g: Value, a: Value, b: Value, exp) -> tuple[Value, Value]:
+    """g / (1 + exp(other - own)): where that overflows its derivative is NaN, as in PyTorch."""
+    def share(gap: Value) -> Value:
+        return p.div(g, p.add(exp(gap), e.like(1, gap)))
+
+    return (e.reduced(share(e.elementwise(p.sub, b, a)), a),
+            e.reduced(share(e.elementwise(p.sub, a, b)), b))
+
+
 @op(promote="match", refuses="buic", samples=binary(number=None), oracle=np.logaddexp2)
 def logaddexp2(input: Tensor, other: Tensor):
-    """log2(2**input + 2**other) without overflow."""
+    """log2(2**input + 2**other) without overflow.
+
+    >>> torch.logaddexp2(torch.tensor([1., 1000.]), torch.tensor([1., 1000.]))
+    tensor([   2., 1001.])
+    """
     return _log_of_sum(input, other, _binary_correction)
 
 
 @logaddexp2.vjp
 def logaddexp2_vjp(g, input, other):
-    gap = e.elementwise(p.sub, input, other)
-    gap = p.mul(gap, e.like(math.log(2), gap))
-    return (e.reduced(p.mul(g, p.sigmoid(gap)), input),
-            e.reduced(p.mul(g, p.sigmoid(p.neg(gap))), other))
+    return _shares(g, input, other, p.exp2)
 
 
 # --------------------------------------------------------------------------- signs and steps
 @op(promote="float", refuses="c", inplace=True, samples=binary(), oracle=np.copysign)
 def copysign(input: Tensor, other: Operand):
-    """The size of input with the sign of other (also of -0.0)."""
+    """The size of input with the sign of other (also of -0.0).
+
+    >>> torch.copysign(torch.tensor([1., -2., 3.]), torch.tensor([-1., 1., -0.0]))
+    tensor([-1.,  2., -3.])
+    """
     return e.elementwise(p.copysign, input, other)
 
 
@@ -142,7 +174,11 @@ def _one_dtype(input: Value, values: Value) -> None:
 @op(check=_one_dtype, inplace=True, samples=binary(number=None), oracle=np.heaviside,
     differentiable=False)
 def heaviside(input: Tensor, values: Tensor):
-    """0 where input is negative, 1 where it is positive, `values` where it is 0."""
+    """0 where input is negative, 1 where it is positive, `values` where it is 0.
+
+    >>> torch.heaviside(torch.tensor([-1.5, 0., 2.]), torch.tensor([0.5]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     x, at_zero = e.broadcast(input, values)
     zero = e.like(0, x)
     step = convert(p.gt(x, zero), x.dtype)
@@ -151,7 +187,11 @@ def heaviside(input: Tensor, values: Tensor):
 
 @op(samples=unary(), oracle=np.signbit, differentiable=False)
 def signbit(input: Tensor):
-    """Is the element negative (or -0.0)?"""
+    """Is the element negative (or -0.0)?
+
+    >>> torch.signbit(torch.tensor([-1., 0., -0.0, 2.]))
+    tensor([ True, False,  True, False])
+    """
     no_complex("signbit", input)
     if input.dtype.kind == "f":
         one = e.like(1, input)
@@ -161,13 +201,21 @@ def signbit(input: Tensor):
 
 @op(samples=unary(), oracle=np.isposinf, differentiable=False)
 def isposinf(input: Tensor):
-    """Is the element +inf?"""
+    """Is the element +inf?
+
+    >>> torch.isposinf(torch.tensor([-float("inf"), 1., float("inf")]))
+    tensor([False, False,  True])
+    """
     return _is_infinity("isposinf", input, math.inf)
 
 
 @op(samples=unary(), oracle=np.isneginf, differentiable=False)
 def isneginf(input: Tensor):
-    """Is the element -inf?"""
+    """Is the element -inf?
+
+    >>> torch.isneginf(torch.tensor([-float("inf"), 1., float("inf")]))
+    tensor([ True, False, False])
+    """
     return _is_infinity("isneginf", input, -math.inf)
 
 
@@ -181,7 +229,11 @@ def _is_infinity(name: str, x: Value, infinity: float) -> Value:
     sample(Arr((3, 4))), sample(Arr((5,)), 1.0, 2.0, -2.0)]), oracle=np.nan_to_num)
 def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
                neginf: float | None = None):
-    """NaN and infinities replaced: by 0 and the extreme finite numbers, unless given."""
+    """NaN and infinities replaced: by 0 and the extreme finite numbers, unless given.
+
+    >>> torch.nan_to_num(torch.tensor([float("nan"), 1., float("inf")]), nan=0.0, posinf=9.0)
+    tensor([0., 1., 9.])
+    """
     if input.dtype.is_integral:
         return p.stop_copy(input)
     if input.dtype.is_complex:
@@ -200,14 +252,22 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
 @op(promote="float", refuses="c", inplace=True, samples=unary(-180, 180), oracle=np.deg2rad,
     grad="Deg2RadBackward0")
 def deg2rad(input: Tensor):
-    """Degrees as radians."""
+    """Degrees as radians.
+
+    >>> torch.deg2rad(torch.tensor([0., 90., 180.]))
+    tensor([0.0000, 1.5708, 3.1416])
+    """
     return p.mul(input, e.like(math.pi / 180, input))
 
 
 @op(promote="float", refuses="c", inplace=True, samples=unary(-3, 3), oracle=np.rad2deg,
     grad="Rad2DegBackward0")
 def rad2deg(input: Tensor):
-    """Radians as degrees."""
+    """Radians as degrees.
+
+    >>> torch.rad2deg(torch.tensor([0., torch.pi / 2, torch.pi]))
+    tensor([  0.,  90., 180.])
+    """
     return p.mul(input, e.like(180 / math.pi, input))
 
 
@@ -221,7 +281,11 @@ def _double_samples():
     check=e.some_tensor("float_power"),
     oracle=np.float_power)
 def float_power(input: Operand, exponent: Operand):
-    """input ** exponent in double precision."""
+    """input ** exponent in double precision.
+
+    >>> torch.float_power(torch.tensor([1, 2, 3]), 2)
+    tensor([1., 4., 9.], dtype=torch.float64)
+    """
     double = dtypes.complex128 if input.dtype.is_complex or exponent.dtype.is_complex else (
         dtypes.float64)
     return e.pow(convert(input, double), convert(exponent, double))
@@ -230,7 +294,11 @@ def float_power(input: Operand, exponent: Operand):
 @op(inplace=True, samples=lambda: iter([sample(Arr((3, 4)), Arr((3, 4), "int32", 0, 4)),
                                         sample(Arr((5,)), Arr((5,)))]))
 def ldexp(input: Tensor, other: Tensor):
-    """input * 2**other."""
+    """input * 2**other.
+
+    >>> torch.ldexp(torch.tensor([1., 3.]), torch.tensor([3, -1]))
+    tensor([8.0000, 1.5000])
+    """
     if not other.dtype.is_integral:
         return e.mul(input, e.pow(2.0, other))
     x, exponent = e.broadcast(e.default_float(input), convert(other, dtypes.int64))
@@ -240,7 +308,13 @@ def ldexp(input: Tensor, other: Tensor):
 # --------------------------------------------------------------------------- parts of floats
 @op(returns=("mantissa", "exponent"), opmath=False, samples=unary(), method=True)
 def frexp(input: Tensor):
-    """(m, e) with input == m * 2**e and 1/2 <= |m| < 1; e is int32."""
+    """(m, e) with input == m * 2**e and 1/2 <= |m| < 1; e is int32.
+
+    >>> torch.frexp(torch.tensor([0.75, 8., -3.]))
+    torch.return_types.frexp(
+    mantissa=tensor([ 0.7500,  0.5000, -0.7500]),
+    exponent=tensor([0, 4, 2], dtype=torch.int32))
+    """
     if input.dtype.kind != "f":
         raise RuntimeError("torch.frexp() only supports floating-point dtypes")
     exponent = p.stop_gradient(p.exponent_of(input))
@@ -263,7 +337,11 @@ def _times_power(x: Value, exponent: Value) -> Value:
 @op(promote="match", refuses="buic", opmath=False, inplace=True, samples=binary(number=None),
     oracle=np.nextafter)
 def nextafter(input: Tensor, other: Tensor):
-    """The next float after input in the direction of other."""
+    """The next float after input in the direction of other.
+
+    >>> torch.nextafter(torch.tensor([1.]), torch.tensor([2.])) - 1
+    tensor([1.1921e-07])
+    """
     return e.elementwise(p.nextafter, input, other)
 
 
@@ -282,14 +360,22 @@ def _integer_pairs():
 @op(promote="match", refuses="bfc", inplace=True, samples=_integer_pairs, oracle=np.gcd,
     differentiable=False)
 def gcd(input: Tensor, other: Tensor):
-    """The greatest common divisor, not negative; gcd(0, 0) is 0."""
+    """The greatest common divisor, not negative; gcd(0, 0) is 0.
+
+    >>> torch.gcd(torch.tensor([12, 18, 0]), torch.tensor([8, 27, 0]))
+    tensor([4, 9, 0])
+    """
     return e.elementwise(p.gcd, input, other)
 
 
 @op(promote="match", refuses="bfc", inplace=True, samples=_integer_pairs, oracle=np.lcm,
     differentiable=False)
 def lcm(input: Tensor, other: Tensor):
-    """The least common multiple, not negative."""
+    """The least common multiple, not negative.
+
+    >>> torch.lcm(torch.tensor([4, 6]), torch.tensor([6, 9]))
+    tensor([12, 18])
+    """
     a, b = e.broadcast(input, other)
     divisor = p.gcd(a, b)
     zero = e.like(0, a)

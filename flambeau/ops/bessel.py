@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from flambeau.core import dtypes
 from flambeau.ir.graph import Value
 from flambeau.ops import bessel_tables as table
 from flambeau.ops import elementwise as e
@@ -21,6 +22,14 @@ def _series(coefficients: tuple, t: Value) -> Value:
     for c in reversed(coefficients[1:]):
         later, last = p.add(p.sub(p.mul(twice, later), last), e.like(c, t)), later
     return p.add(p.sub(p.mul(t, later), last), e.like(coefficients[0], t))
+
+
+def _power_series(coefficients: tuple, x: Value) -> Value:
+    """The sum of c[i] x**i, by Horner's rule."""
+    total = e.like(coefficients[-1], x)
+    for c in reversed(coefficients[:-1]):
+        total = p.add(p.mul(total, x), e.like(c, x))
+    return total
 
 
 def _affine(x: Value, scale: float, shift: float) -> Value:
@@ -81,10 +90,11 @@ def _i1_over_x(x: Value) -> Value:
     return p.where(flat, e.like(0.5, x), p.div(_i1(safe), safe))
 
 
-def _special(name: str, low: float, high: float, doc: str, body, oracle=None, **options):
-    """A function of one tensor in `torch.special`."""
+def _special(name: str, low: float, high: float, doc: str, body, oracle=None, wide: bool = True,
+             **options):
+    """A function of one tensor in `torch.special`; `wide`: singles are computed in double."""
     def function(input: Tensor):
-        return e.in_double(body, input)
+        return e.in_double(body, input) if wide else body(input)
 
     function.__name__, function.__doc__ = name, doc
     function.__annotations__ = {"input": "Tensor"}
@@ -102,20 +112,39 @@ def i0_vjp(g, input):
     return p.mul(g, _i1(input))
 
 
+def _single_scaled(x: Value, near: tuple, far: tuple) -> Value:
+    """exp(-x) I(x) / x**order of single precision, x >= 0: within 4 units of the last place."""
+    def low(x: Value) -> Value:
+        return p.mul(_power_series(near, p.mul(x, x)), p.exp(p.neg(x)))
+
+    def high(x: Value) -> Value:
+        inverse = p.div(e.like(1, x), x)
+        return p.mul(_power_series(far, inverse), p.sqrt(inverse))
+
+    return _split(x, 5, low, high)
+
+
 def _i0e(x: Value) -> Value:
-    return _scaled_i0(p.abs_(x))
+    size = p.abs_(x)
+    if x.dtype is dtypes.float32:
+        return _single_scaled(size, table.I0_NEAR, table.I0_FAR)
+    return _scaled_i0(size)
 
 
 def _i1e(x: Value) -> Value:
-    return p.copysign(_scaled_i1(p.abs_(x)), x)
+    size = p.abs_(x)
+    if x.dtype is dtypes.float32:
+        even = _single_scaled(size, table.I1_NEAR, table.I1_FAR)
+        return p.mul(even, p.where(p.le(size, e.like(5, x)), x, p.sign(x)))
+    return p.copysign(_scaled_i1(size), x)
 
 
 i0e = _special("i0e", -9, 9, "exp(-|x|) times the modified Bessel function of order 0.", _i0e,
-               grad="SpecialI0EBackward0")
+               wide=False, grad="SpecialI0EBackward0")
 i1 = _special("i1", -9, 9, "The modified Bessel function of the first kind, order 1.", _i1,
               grad="SpecialI1Backward0")
 i1e = _special("i1e", -9, 9, "exp(-|x|) times the modified Bessel function of order 1.", _i1e,
-               grad="SpecialI1EBackward0")
+               wide=False, grad="SpecialI1EBackward0")
 
 
 @i0e.vjp
@@ -405,8 +434,36 @@ def _ndtri(x: Value) -> Value:
     return p.where(inside, value, ends)
 
 
+def _single_ndtri(x: Value) -> Value:
+    """ndtri of single precision: (2 x - 1) times a function of w = -log(4 x (1 - x)), which is a
+    polynomial in w near 0 and in sqrt(w) beyond (Giles 2010): within 3 units of the last place."""
+    one, four = e.like(1, x), e.like(4, x)
+    w = p.neg(p.log(p.mul(p.mul(x, four), p.sub(one, x))))
+    root = p.sqrt(p.maximum(w, one))
+    far, farther = p.ge(w, e.like(4.5, x)), p.ge(root, four)
+    t = p.sub(p.where(far, root, w), _piece(far, farther, table.NDTRI_CENTRES, x))
+    pieces = table.NDTRI_NEAR, table.NDTRI_FAR, table.NDTRI_FARTHER
+    total = e.like(0, x)
+    for values in zip(*map(reversed, pieces), strict=True):
+        total = p.add(p.mul(total, t), _piece(far, farther, values, x))
+    value = p.mul(p.sub(p.add(x, x), one), total)
+    ends = p.where(p.eq(x, e.like(0, x)), e.like(-math.inf, x),
+                   p.where(p.eq(x, one), e.like(math.inf, x), e.like(math.nan, x)))
+    return p.where(p.logical_and(p.gt(x, e.like(0, x)), p.lt(x, one)), value, ends)
+
+
+def _piece(far: Value, farther: Value, values: tuple, x: Value) -> Value:
+    """The constant of the piece that each element is in."""
+    near, middle, last = (e.like(value, x) for value in values)
+    return p.where(far, p.where(farther, last, middle), near)
+
+
+def _any_ndtri(x: Value) -> Value:
+    return _single_ndtri(x) if x.dtype is dtypes.float32 else _ndtri(x)
+
+
 ndtri = _special("ndtri", 0.01, 0.99, "The number below which a standard normal number lies with "
-                 "probability x.", _ndtri, grad="SpecialNdtriBackward0")
+                 "probability x.", _any_ndtri, wide=False, grad="SpecialNdtriBackward0")
 
 
 @ndtri.vjp

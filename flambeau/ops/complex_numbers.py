@@ -38,7 +38,12 @@ def _imag_part(input: Tensor):
 
 @view_op(samples=_on((3, 4)), method=False)
 def view_as_real(input: Tensor):
-    """The memory of a complex tensor as reals: (...) -> (..., 2), with the parts last."""
+    """The memory of a complex tensor as reals: (...) -> (..., 2), with the parts last.
+
+    >>> torch.view_as_real(torch.tensor([1 + 2j, 3 + 4j]))
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
     if not input.dtype.is_complex:
         raise RuntimeError("view_as_real is only supported for complex tensors")
     return p.view_as_real(input)
@@ -46,7 +51,11 @@ def view_as_real(input: Tensor):
 
 @view_op(samples=_on((3, 4, 2), dtype="float64"), method=False)
 def view_as_complex(input: Tensor):
-    """The memory of a float tensor (..., 2) as complex numbers (...): undoes view_as_real."""
+    """The memory of a float tensor (..., 2) as complex numbers (...): undoes view_as_real.
+
+    >>> torch.view_as_complex(torch.tensor([[1., 2.], [3., 4.]]))
+    tensor([1.+2.j, 3.+4.j])
+    """
     if input.dtype not in (dtypes.float16, dtypes.float32, dtypes.float64):
         raise RuntimeError("view_as_complex is only supported for half, float and double tensors, "
                            f"but got a tensor of scalar type: {input.dtype.scalar_name}")
@@ -88,7 +97,11 @@ def _two_floats(a, b) -> None:
 
 @op(samples=_on((3, 4), (4,), dtype="float64"), method=False, opmath=False)
 def polar(abs: Tensor, angle: Tensor):
-    """abs * (cos(angle) + i * sin(angle))."""
+    """abs * (cos(angle) + i * sin(angle)).
+
+    >>> torch.polar(torch.tensor([1., 2.]), torch.tensor([0., torch.pi / 2]))
+    tensor([ 1.0000e+00+0.j, -8.7423e-08+2.j])
+    """
     _two_floats(abs, angle)
     size, turn = e.broadcast(abs, angle)
     return p.complex_(p.mul(size, p.cos(turn)), p.mul(size, p.sin(turn)))
@@ -103,7 +116,11 @@ def conj_physical(input: Tensor):
 
 @op(promote="float", samples=unary(), oracle=np.angle)
 def angle(input: Tensor):
-    """The angle of the point in the complex plane, in (-pi, pi]; of real numbers 0 or pi."""
+    """The angle of the point in the complex plane, in (-pi, pi]; of real numbers 0 or pi.
+
+    >>> torch.angle(torch.tensor([1 + 1j, -1 + 0j, 2j]))
+    tensor([0.7854, 3.1416, 1.5708])
+    """
     if input.dtype.is_complex:
         return p.atan2(p.imag(input), p.real(input))
     zero = e.like(0, input)
@@ -126,13 +143,21 @@ def angle_vjp(g, input):
 
 @op(samples=unary(), inplace=True, opmath=False)
 def sgn(input: Tensor):
-    """input / |input|, and 0 at 0; for real numbers `sign`."""
+    """input / |input|, and 0 at 0; for real numbers `sign`.
+
+    >>> torch.sgn(torch.tensor([3 + 4j, 0j]))
+    tensor([0.6000+0.8000j, 0.0000+0.0000j])
+    """
     return p.sign(input)
 
 
 @op(samples=_on((3, 4)), differentiable=False, oracle=np.isreal)
 def isreal(input: Tensor):
-    """Is the imaginary part 0?"""
+    """Is the imaginary part 0?
+
+    >>> torch.isreal(torch.tensor([1 + 0j, 1j]))
+    tensor([ True, False])
+    """
     if not input.dtype.is_complex:
         return p.eq(p.zero_like(input), p.zero_like(input))
     part = p.imag(input)
@@ -141,7 +166,11 @@ def isreal(input: Tensor):
 
 @op(samples=_on((4,), (4,)), oracle=np.vdot)
 def vdot(input: Tensor, other: Tensor):
-    """The sum of conj(input) * other over two vectors."""
+    """The sum of conj(input) * other over two vectors.
+
+    >>> torch.vdot(torch.tensor([1 + 1j, 2j]), torch.tensor([1 + 0j, 1j]))
+    tensor(3.-1.j)
+    """
     if input.ndim != 1 or other.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {other.ndim}D tensors")
     if input.dtype is not other.dtype:

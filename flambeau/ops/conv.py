@@ -28,7 +28,9 @@ def sizes_of(name: str, value: int | tuple, rank: int) -> tuple[int, ...]:
 
 def _positive(name: str, sizes: tuple[int, ...]) -> None:
     if min(sizes) <= 0:
-        raise RuntimeError(f"non-positive {name} is not supported, got {list(sizes)}")
+        word = "dilation should be greater than zero" if name == "dilation" \
+            else f"non-positive {name} is not supported"
+        raise RuntimeError(f"{word}, got {list(sizes)}")
 
 
 class _Call:
@@ -46,8 +48,13 @@ class _Call:
             raise RuntimeError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input "
                                f"to {name}, but got input of size: {list(input.shape)}")
         if weight.ndim != rank + 2:
-            raise RuntimeError(f"{name}: expected a weight with {rank + 2} dimensions, but got "
-                               f"weight of size {list(weight.shape)}")
+            if weight.ndim < 3:
+                raise RuntimeError("weight should have at least three dimensions, but got weight "
+                                   f"of size {list(weight.shape)}")
+            raise RuntimeError(f"Expected {weight.ndim}-dimensional input for {weight.ndim}-"
+                               f"dimensional weight {list(weight.shape)}, but {name} got "
+                               f"{input.ndim}-dimensional input of size {list(input.shape)} "
+                               "instead")
         self.batched = input.ndim == rank + 2
         self.x = input if self.batched else p.reshape(input, (1, *input.shape))
         self.stride = sizes_of("stride", stride, rank)
@@ -56,24 +63,24 @@ class _Call:
         _positive("dilation", self.dilation)
         _positive("groups", (groups,))
         _check_dtypes(input, weight, bias)
-        self._check_channels(transposed, weight, bias, groups)
         if isinstance(padding, str):
             self.padding = self._named_padding(padding, weight.shape[2:])
         else:
             self.padding = sizes_of("padding", padding, rank)
             if min(self.padding) < 0:
                 raise RuntimeError(f"negative padding is not supported, got {list(self.padding)}")
+        self._check_channels(transposed, weight, bias, groups)
 
     def _check_channels(self, transposed: bool, weight: Value, bias: Value | None,
                         groups: int) -> None:
         x, shape = self.x.shape, weight.shape
+        if shape[0] < groups:
+            raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at "
+                               f"dimension 0, but got weight of size {list(shape)} instead")
         if shape[0] % groups:
             raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by "
                                f"{groups} at dimension 0, but got weight of size "
                                f"{list(shape)} instead")
-        if shape[0] < groups:
-            raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at "
-                               f"dimension 0, but got weight of size {list(shape)} instead")
         kind = "transposed=1" if transposed else f"groups={groups}"
         channels = shape[0] if transposed else shape[1] * groups
         if x[1] != channels:
@@ -203,21 +210,36 @@ def _options(rank: int, transposed: bool = False) -> dict:
 @op(**_options(1))
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
            padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
-    """Cross-correlation of signals (n, c_in, length) with weight (c_out, c_in / groups, k)."""
+    """Cross-correlation of signals (n, c_in, length) with weight (c_out, c_in / groups, k).
+
+    >>> torch.conv1d(torch.tensor([[[1., 2., 3., 4.]]]), torch.tensor([[[1., -1.]]]))
+    tensor([[[-1., -1., -1.]]])
+    """
     return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
 @op(**_options(2))
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
            padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
-    """Cross-correlation of images (n, c_in, h, w) with weight (c_out, c_in / groups, kh, kw)."""
+    """Cross-correlation of images (n, c_in, h, w) with weight (c_out, c_in / groups, kh, kw).
+
+    >>> torch.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2), stride=1, padding=1)
+    tensor([[[[1., 2., 2., 1.],
+              [2., 4., 4., 2.],
+              [2., 4., 4., 2.],
+              [1., 2., 2., 1.]]]])
+    """
     return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
 @op(**_options(3))
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple = 1,
            padding: int | tuple | str = 0, dilation: int | tuple = 1, groups: int = 1):
-    """Cross-correlation of volumes (n, c_in, d, h, w) with weight (c_out, c_in / groups, ...)."""
+    """Cross-correlation of volumes (n, c_in, d, h, w) with weight (c_out, c_in / groups, ...).
+
+    >>> torch.conv3d(torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 2, 2, 2)).flatten()
+    tensor([8.])
+    """
     return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -225,7 +247,11 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: in
     sample(Arr((7, 2, 3)), Arr((3, 3, 4)), Arr((4,))),
     sample(Arr((5, 2, 3)), Arr((2, 3, 4)), Arr((4,)), 1)]))
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0):
-    """Cross-correlation of signals (time, batch, c_in) with weight (k, c_in, c_out)."""
+    """Cross-correlation of signals (time, batch, c_in) with weight (k, c_in, c_out).
+
+    >>> torch.conv_tbc(torch.ones(3, 1, 2), torch.ones(2, 2, 1), torch.zeros(1)).flatten()
+    tensor([4., 4.])
+    """
     for name, given, rank in (("Input", input, 3), ("Weight", weight, 3), ("Bias", bias, 1)):
         if given.ndim != rank:
             raise RuntimeError(f"{name} must have {rank} dims, got {list(given.shape)}")
@@ -244,7 +270,11 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0):
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: int | tuple = 1, padding: int | tuple = 0,
                      output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
-    """The gradient of conv1d as an operation: weight (c_in, c_out / groups, k)."""
+    """The gradient of conv1d as an operation: weight (c_in, c_out / groups, k).
+
+    >>> torch.conv_transpose1d(torch.tensor([[[1., 2.]]]), torch.tensor([[[1., 10.]]]), stride=2)
+    tensor([[[ 1., 10.,  2., 20.]]])
+    """
     return _convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups,
                                 dilation)
 
@@ -253,7 +283,12 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: int | tuple = 1, padding: int | tuple = 0,
                      output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
-    """The gradient of conv2d as an operation: weight (c_in, c_out / groups, kh, kw)."""
+    """The gradient of conv2d as an operation: weight (c_in, c_out / groups, kh, kw).
+
+    >>> torch.conv_transpose2d(torch.tensor([[[[1., 2.]]]]), torch.ones(1, 1, 2, 2))
+    tensor([[[[1., 3., 2.],
+              [1., 3., 2.]]]])
+    """
     return _convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups,
                                 dilation)
 
@@ -262,7 +297,11 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: int | tuple = 1, padding: int | tuple = 0,
                      output_padding: int | tuple = 0, groups: int = 1, dilation: int | tuple = 1):
-    """The gradient of conv3d as an operation: weight (c_in, c_out / groups, kd, kh, kw)."""
+    """The gradient of conv3d as an operation: weight (c_in, c_out / groups, kd, kh, kw).
+
+    >>> torch.conv_transpose3d(torch.ones(1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 2))
+    tensor([[[[[1., 2., 1.]]]]])
+    """
     return _convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups,
                                 dilation)
 
@@ -296,6 +335,11 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant",
         pad: (before, after) of the last dimension, then of the one before it, and so on.
         mode: "constant" (filled with `value`, 0 by default), "reflect" (mirrored, edge not
             repeated), "replicate" (edge repeated) or "circular" (wrapped around).
+
+    >>> F.pad(torch.tensor([1., 2., 3.]), (1, 2))
+    tensor([0., 1., 2., 3., 0., 0.])
+    >>> F.pad(torch.tensor([[1., 2., 3.]]), (2, 2), mode="reflect")
+    tensor([[3., 2., 1., 2., 3., 2., 1.]])
     """
     if len(pad) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {list(pad)}")

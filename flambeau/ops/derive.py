@@ -17,6 +17,7 @@ from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Graph, Value, number_input, sort, tensor_input
 from flambeau.ops.primitives.elementwise import add, convert
 from flambeau.ops.record import Op
+from flambeau.ops.stored import check_stored
 
 __all__ = ["Aval", "Call", "OpCall", "BackwardCall", "reverse"]
 
@@ -95,6 +96,8 @@ class OpCall(Call):
         if low is not None:
             wanted = self._static("dtype") or low
             outputs = tuple(_narrowed(o, wanted) for o in outputs)
+        if any(v.dtype.carrier is not None for v in (*values, *outputs)):
+            check_stored(self.name, sort(outputs))
         return tuple(convert(o, o.dtype) if o.number else o for o in outputs)
 
     def _promoted(self, bound: Sequence) -> list:
@@ -111,9 +114,13 @@ class OpCall(Call):
     def _reduced(self, args: Sequence) -> DType | None:
         for arg in args:
             for value in arg if isinstance(arg, tuple) else (arg,):
-                if isinstance(value, Value) and value.dtype.is_reduced:
+                if isinstance(value, Value) and self._widens(value.dtype):
                     return value.dtype
         return None
+
+    def _widens(self, dtype: DType) -> bool:
+        """Is arithmetic on this dtype done in a wider one?"""
+        return dtype.is_reduced or self.record.float8 and dtype.carrier is not None
 
     def _static(self, name: str) -> Any:
         for param, (kind, what) in zip(self.record.params, self.structure, strict=True):
@@ -136,7 +143,7 @@ class OpCall(Call):
         if override is None:
             return None
         bound = self._promoted(self._bind(inputs))
-        low = next((v.dtype for v in inputs if not v.number and v.dtype.is_reduced), None)
+        low = next((v.dtype for v in inputs if not v.number and self._widens(v.dtype)), None)
         if low is not None and self.record.opmath:
             bound = [_widened(arg) for arg in bound]
             outputs = tuple(_widened(o) for o in outputs)
@@ -162,18 +169,21 @@ class OpCall(Call):
 
 
 def _narrowed(value: Value, low: DType) -> Value:
-    """What was computed in 32 bits for arguments of dtype `low`, in 16 bits."""
-    if low.is_reduced and value.dtype in (dtypes.float32, dtypes.complex64):
+    """What was computed in 32 bits for arguments of dtype `low`, in its precision."""
+    if (low.is_reduced or low.carrier) and value.dtype in (dtypes.float32, dtypes.complex64):
         return convert(value, low.to_real() if value.dtype.kind == "f" else low.to_complex())
     return value
 
 
 def _widened(arg: Any) -> Any:
-    """Values of 16-bit floats as float32; everything else as it is."""
+    """Values of 16-bit and 8-bit floats as float32; everything else as it is."""
     if isinstance(arg, tuple) and arg and isinstance(arg[0], Value):
         return tuple(_widened(item) for item in arg)
     if isinstance(arg, Value) and arg.dtype.is_reduced:
         return convert(arg, arg.dtype.widened)
+    if isinstance(arg, Value) and arg.dtype.carrier is not None and arg.dtype.kind == "f":
+        # by way of bfloat16, which holds them all: products then take the kernels for that
+        return convert(convert(arg, dtypes.bfloat16), dtypes.float32)
     return arg
 
 

@@ -9,6 +9,7 @@ from flambeau.core.shapes import normalize_dim, slice_bounds
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops import views as v
+from flambeau.ops.examples import without_example
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Op, Tensor, Tensors, op
 from flambeau.ops.samples import Arr, sample
@@ -23,7 +24,8 @@ def _copy_of(view: Op, name: str, **options) -> Op:
         return tuple(p.stop_copy(s) for s in shown) if view.many else p.stop_copy(shown)
 
     body.__name__ = name
-    body.__doc__ = f"A copy of: {view.doc[0].lower()}{view.doc[1:]}"
+    doc = without_example(view.doc)
+    body.__doc__ = f"A copy of: {doc[0].lower()}{doc[1:]}"
     body.__signature__ = inspect.signature(view.body)
     words = "".join(word.capitalize() for word in view.name.split("_"))
 
@@ -62,7 +64,12 @@ def _placed(input: Value, src: Value, starts, steps) -> Value:
 
 @op(opmath=False, samples=lambda: iter([sample(Arr((2, 3, 4)), Arr((2, 4)), 1, 2)]))
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int):
-    """input with src at `index` of dimension dim."""
+    """input with src at `index` of dimension dim.
+
+    >>> torch.select_scatter(torch.zeros(2, 2), torch.tensor([5., 6.]), 0, 1)
+    tensor([[0., 0.],
+            [5., 6.]])
+    """
     shown = v.select.body(input, dim, index)
     if shown.shape != src.shape:
         raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
@@ -77,7 +84,11 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int):
                                         sample(Arr((5, 4)), Arr((5, 4)))]))
 def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None,
                   end: int | None = None, step: int = 1):
-    """input with src in place of input[start:end:step] along dim."""
+    """input with src in place of input[start:end:step] along dim.
+
+    >>> torch.slice_scatter(torch.zeros(4), torch.tensor([5., 6.]), start=1, end=3)
+    tensor([0., 5., 6., 0.])
+    """
     at = normalize_dim(dim, input.ndim)
     shown = v.slice_.body(input, at, start, end, step)
     if shown.shape != src.shape:
@@ -93,7 +104,12 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
 @op(opmath=False, samples=lambda: iter([sample(Arr((3, 4)), Arr((3,)), 1),
                                         sample(Arr((3, 4, 2)), Arr((4, 2)), 0, 0, 2)]))
 def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
-    """input with src on the diagonal of dim1 and dim2."""
+    """input with src on the diagonal of dim1 and dim2.
+
+    >>> torch.diagonal_scatter(torch.zeros(2, 2), torch.tensor([5., 6.]))
+    tensor([[5., 0.],
+            [0., 6.]])
+    """
     shown = v.diagonal.body(input, offset, dim1, dim2)
     if shown.shape != src.shape:
         raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
@@ -114,7 +130,13 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
 @op(opmath=False, samples=lambda: iter([sample(Arr((3,))), sample(Arr((2, 3)), 1),
                                         sample(Arr((2, 3)), -1, 0, 2)]))
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1):
-    """Matrices whose diagonals are the last dimension of input and which are 0 elsewhere."""
+    """Matrices whose diagonals are the last dimension of input and which are 0 elsewhere.
+
+    >>> torch.diag_embed(torch.tensor([1, 2]), offset=1)
+    tensor([[0, 1, 0],
+            [0, 0, 2],
+            [0, 0, 0]])
+    """
     rank = input.ndim + 1
     a, b = normalize_dim(dim1, rank), normalize_dim(dim2, rank)
     if a == b:
@@ -135,7 +157,14 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1):
 @op(opmath=False, samples=lambda: iter([sample(Arr((3,)), 1), sample(Arr((3, 4)), -1)]),
     grad=lambda call: "DiagEmbedBackward0" if len(call.avals[0][0]) == 1 else "DiagonalBackward0")
 def diag(input: Tensor, diagonal: int = 0):
-    """A vector as the diagonal of a matrix; the diagonal of a matrix as a vector."""
+    """A vector as the diagonal of a matrix; the diagonal of a matrix as a vector.
+
+    >>> torch.diag(torch.tensor([1, 2]))
+    tensor([[1, 0],
+            [0, 2]])
+    >>> torch.diag(torch.tensor([[1, 2], [3, 4]]), 1)
+    tensor([2])
+    """
     if input.ndim == 1:
         return diag_embed.body(input, diagonal)
     if input.ndim != 2:
@@ -146,13 +175,22 @@ def diag(input: Tensor, diagonal: int = 0):
 @op(opmath=False, out=False, samples=lambda: iter([sample(Arr((3,)), 1), sample(Arr((2, 2)))]),
     grad="DiagEmbedBackward0")
 def diagflat(input: Tensor, offset: int = 0):
-    """All elements as the diagonal of a matrix."""
+    """All elements as the diagonal of a matrix.
+
+    >>> torch.diagflat(torch.tensor([[1, 2]]))
+    tensor([[1, 0],
+            [0, 2]])
+    """
     return diag_embed.body(p.reshape(input, (input.numel,)), offset)
 
 
 @op(out=False, samples=lambda: iter([sample(Arr((3, 4)))]))
 def trace(input: Tensor):
-    """The sum of the diagonal of a matrix; integers add up in int64."""
+    """The sum of the diagonal of a matrix; integers add up in int64.
+
+    >>> torch.trace(torch.tensor([[1, 2], [3, 4]]))
+    tensor(5)
+    """
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
     line = v.diagonal.body(input)
@@ -188,7 +226,12 @@ def _rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
 
 @op(opmath=False, out=False, samples=v.one(shape=(3, 4)), grad="FlipBackward0")
 def fliplr(input: Tensor):
-    """The columns (dimension 1) in reverse order."""
+    """The columns (dimension 1) in reverse order.
+
+    >>> torch.fliplr(torch.tensor([[1, 2], [3, 4]]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     if input.ndim < 2:
         raise RuntimeError("Input must be >= 2-d.")
     return v.flip.body(input, (1,))
@@ -196,7 +239,12 @@ def fliplr(input: Tensor):
 
 @op(opmath=False, out=False, samples=v.one(shape=(3, 4)), grad="FlipBackward0")
 def flipud(input: Tensor):
-    """The rows (dimension 0) in reverse order."""
+    """The rows (dimension 0) in reverse order.
+
+    >>> torch.flipud(torch.tensor([[1, 2], [3, 4]]))
+    tensor([[3, 4],
+            [1, 2]])
+    """
     if input.ndim < 1:
         raise RuntimeError("Input must be >= 1-d.")
     return v.flip.body(input, (0,))
@@ -236,7 +284,12 @@ dstack = _stacker("dstack", 3, 2, "Join along the third dimension; matrices gain
 @op(promote="match", opmath=False, method=False, grad="CatBackward0",
     samples=v._list_samples((3,), (3, 2), (3,)))
 def column_stack(tensors: Tensors):
-    """Join along columns; vectors are columns."""
+    """Join along columns; vectors are columns.
+
+    >>> torch.column_stack((torch.tensor([1, 2]), torch.tensor([3, 4])))
+    tensor([[1, 3],
+            [2, 4]])
+    """
     if not tensors:
         raise RuntimeError("column_stack expects a non-empty TensorList")
     return v.cat.body([p.reshape(t, (t.numel, 1)) if t.ndim <= 1 else t for t in tensors], 1)

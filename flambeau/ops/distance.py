@@ -32,7 +32,12 @@ def _similarity_samples():
 @op(promote="match", out=False, method=False, public=BOTH, samples=_similarity_samples,
     grad="SumBackward1", check=_floats)
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8):
-    """<x1, x2> / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    """<x1, x2> / (max(|x1|, eps) max(|x2|, eps)) along `dim`.
+
+    >>> a, b = torch.tensor([[1., 0.], [1., 1.]]), torch.tensor([[0., 1.], [1., 1.]])
+    >>> torch.cosine_similarity(a, b)
+    tensor([0.0000, 1.0000])
+    """
     a, b = e.broadcast(x1, x2)
     at = normalize_dim(dim, a.ndim)
 
@@ -81,7 +86,11 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     grad="NormBackward1", check=_no_bool_pair)
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
                       keepdim: bool = False):
-    """The p-norm of x1 - x2 + eps along the last dimension."""
+    """The p-norm of x1 - x2 + eps along the last dimension.
+
+    >>> torch.pairwise_distance(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.]]))
+    tensor([5.0000])
+    """
     result = distance(x1, x2, p, eps)
     return _kept_last(result) if keepdim else result
 
@@ -100,7 +109,11 @@ def _pdist_samples():
 @op(method=False, out=False, public=BOTH, samples=_pdist_samples)
 def pdist(input: Tensor, p: float = 2.0):
     """The p-norm distances of all pairs of rows: (n, m) -> (n (n - 1) / 2,), in the order (0, 1),
-    (0, 2), ..."""
+    (0, 2), ...
+
+    >>> torch.pdist(torch.tensor([[0., 0.], [3., 4.], [0., 1.]]))
+    tensor([5.0000, 1.0000, 4.2426])
+    """
     return _pairs(input, float(p))
 
 
@@ -167,7 +180,11 @@ def _bilinear_samples():
 @op(method=False, out=False, public=BOTH, samples=_bilinear_samples,
     grad=lambda call: "AddBackward0" if len(call.avals) == 4 else "TrilinearBackward0")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None):
-    """x1^T A_o x2 + b_o for every output o: (..., n), (..., m), weight (o, n, m) -> (..., o)."""
+    """x1^T A_o x2 + b_o for every output o: (..., n), (..., m), weight (o, n, m) -> (..., o).
+
+    >>> torch.bilinear(torch.tensor([[1., 2.]]), torch.tensor([[3., 4.]]), torch.ones(1, 2, 2))
+    tensor([[21.]])
+    """
     if input1.ndim != input2.ndim:
         raise RuntimeError("bilinear(): input dimensions do not match: got "
                            f"{input1.ndim} and {input2.ndim}")

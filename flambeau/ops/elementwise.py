@@ -1,8 +1,6 @@
-"""Elementwise arithmetic, comparison, logic, rounding, conversion."""
+"""Elementwise arithmetic, mathematics, extrema, selection, conversion."""
 
 from __future__ import annotations
-
-import builtins
 
 import numpy as np
 
@@ -47,6 +45,16 @@ def in_double(function, x: Value) -> Value:
     return convert(function(convert(x, dtypes.float64)), x.dtype)
 
 
+def some_tensor(name: str):
+    """A check that refuses two numbers."""
+
+    def check(a: Value, b: Value) -> None:
+        if lift(a).number and lift(b).number:
+            raise TypeError(f"{name}() needs a Tensor: both its operands are numbers")
+
+    return check
+
+
 def _by_other(name: str, number: int = 0, tensor: int = 1):
     """How the node is called if the other operand is a number, or a tensor."""
 
@@ -77,7 +85,13 @@ def _check_alpha(a: Value, b: Value, alpha: Value) -> None:
 @op(promote="match", inplace=True, grad="AddBackward0", samples=binary(), oracle=np.add,
     check=_check_alpha)
 def add(input: Operand, other: Operand, *, alpha: Number = 1):
-    """input + alpha * other, with broadcasting and type promotion."""
+    """input + alpha * other, with broadcasting and type promotion.
+
+    >>> torch.add(torch.tensor([1, 2]), torch.tensor([10, 20]))
+    tensor([11, 22])
+    >>> torch.add(torch.tensor([1., 2.]), 1, alpha=10)
+    tensor([11., 12.])
+    """
     return elementwise(p.add, input, scaled(other, alpha))
 
 
@@ -95,21 +109,36 @@ def _no_bool_difference(a: Value, b: Value, alpha: Value) -> None:
 @op(promote="match", inplace=True, grad="SubBackward0", samples=binary(), oracle=np.subtract,
     aliases=("subtract",), check=_no_bool_difference)
 def sub(input: Operand, other: Operand, *, alpha: Number = 1):
-    """input - alpha * other."""
+    """input - alpha * other.
+
+    >>> torch.sub(torch.tensor([5, 7]), torch.tensor([1, 2]))
+    tensor([4, 5])
+    >>> torch.sub(torch.tensor([5., 7.]), 1, alpha=2)
+    tensor([3., 5.])
+    """
     return elementwise(p.sub, input, scaled(other, alpha))
 
 
 @op(promote="match", grad=_by_other("RsubBackward", 1, 0), samples=binary(), method=False,
     check=_no_bool_difference)
 def rsub(input: Tensor, other: Operand, *, alpha: Number = 1):
-    """other - alpha * input."""
+    """other - alpha * input.
+
+    >>> torch.rsub(torch.tensor([1., 2.]), 10)
+    tensor([9., 8.])
+    """
     return elementwise(p.sub, other, scaled(input, alpha))
 
 
 @op(promote="match", inplace=True, grad="MulBackward0", samples=binary(),
-    oracle=np.multiply, aliases=("multiply",), exact_numbers=True)
+    oracle=np.multiply, aliases=("multiply",), exact_numbers=True, float8=True)
 def mul(input: Operand, other: Operand):
-    """input * other."""
+    """input * other.
+
+    >>> torch.mul(torch.tensor([[1.], [2.]]), torch.tensor([10., 20., 30.]))
+    tensor([[10., 20., 30.],
+            [20., 40., 60.]])
+    """
     return elementwise(p.mul, input, other)
 
 
@@ -120,7 +149,13 @@ def _division(input: Value, other: Value, rounding_mode: str | None) -> str:
 @op(promote=_division, inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
     aliases=("divide",), exact_numbers=True)
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None):
-    """input / other; `rounding_mode` None (true division), "trunc" or "floor"."""
+    """input / other; `rounding_mode` None (true division), "trunc" or "floor".
+
+    >>> torch.div(torch.tensor([7., -7.]), 2)
+    tensor([ 3.5000, -3.5000])
+    >>> torch.div(torch.tensor([7, -7]), 2, rounding_mode="floor")
+    tensor([ 3, -4])
+    """
     if rounding_mode is None:
         return true_divide(input, other)
     if rounding_mode == "floor":
@@ -134,7 +169,11 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None):
 @op(promote="float", inplace=True, grad="DivBackward0", samples=binary(0.5, 2.0),
     oracle=np.true_divide, exact_numbers=True)
 def true_divide(input: Operand, other: Operand):
-    """input / other in floating point, also for integers."""
+    """input / other in floating point, also for integers.
+
+    >>> torch.true_divide(torch.tensor([1, 3]), 2)
+    tensor([0.5000, 1.5000])
+    """
     return elementwise(p.div, input, other)
 
 
@@ -148,7 +187,11 @@ def _divide_truncating(input: Operand, other: Operand):
 @op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0, number=None),
     differentiable=False, exact_numbers=True)
 def floor_divide(input: Operand, other: Operand):
-    """input / other rounded down."""
+    """input / other rounded down.
+
+    >>> torch.floor_divide(torch.tensor([7, -7]), 2)
+    tensor([ 3, -4])
+    """
     a, b = broadcast(input, other)
     if a.dtype.kind in "ub":
         return p.idiv(a, b)
@@ -172,7 +215,11 @@ def _signs_differ(a: Value, b: Value) -> Value:
 @op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.remainder,
     grad=_by_other("RemainderBackward"))
 def remainder(input: Operand, other: Operand):
-    """input - other * floor(input / other): the remainder with the divisor's sign."""
+    """input - other * floor(input / other): the remainder with the divisor's sign.
+
+    >>> torch.remainder(torch.tensor([7, -7]), 3)
+    tensor([1, 2])
+    """
     a, b = broadcast(input, other)
     if a.dtype.kind in "ub":
         return p.irem(a, b)
@@ -195,7 +242,11 @@ def reduced(g: Value, operand: Value) -> Value:
 @op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0), oracle=np.fmod,
     grad=_by_other("FmodBackward"))
 def fmod(input: Tensor, other: Operand):
-    """The remainder of input / other with the dividend's sign, as C's fmod."""
+    """The remainder of input / other with the dividend's sign, as C's fmod.
+
+    >>> torch.fmod(torch.tensor([7, -7]), 3)
+    tensor([ 1, -1])
+    """
     a, b = broadcast(input, other)
     return p.fmod(a, b) if a.dtype.kind == "f" else p.irem(a, b)
 
@@ -217,7 +268,13 @@ def _negative_power(index: int, call, args) -> Exception:
     samples=binary(0.5, 2.0, number=3), oracle=np.power, index_error=_negative_power,
     check=_some_power, fixed={"exponent": SMALL_POWERS})
 def pow(input: Operand, exponent: Operand):
-    """input ** exponent."""
+    """input ** exponent.
+
+    >>> torch.pow(torch.tensor([1., 2., 3.]), 2)
+    tensor([1., 4., 9.])
+    >>> torch.pow(2, torch.tensor([1, 2, 10]))
+    tensor([   2,    4, 1024])
+    """
     number = exponent if isinstance(exponent, Value) else lift(exponent)
     while number.prim.name == "cast":
         (number,) = number.inputs
@@ -277,7 +334,11 @@ def _integer_power(base: Value, exponent: Value) -> Value:
 
 @op(inplace=True, samples=unary(), oracle=np.negative, aliases=("negative",))
 def neg(input: Tensor):
-    """The negative of each element."""
+    """The negative of each element.
+
+    >>> torch.neg(torch.tensor([1, -2]))
+    tensor([-1,  2])
+    """
     if input.dtype.kind == "b":
         raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported. If you "
                            "are trying to invert a mask, use the `~` or `logical_not()` operator "
@@ -287,13 +348,23 @@ def neg(input: Tensor):
 
 @op(inplace=True, refuses="b", samples=unary(), oracle=np.abs, aliases=("absolute",))
 def abs(input: Tensor):
-    """The absolute value."""
+    """The absolute value.
+
+    >>> torch.abs(torch.tensor([-1., 2., -3.]))
+    tensor([1., 2., 3.])
+    >>> torch.abs(torch.tensor([3 + 4j]))
+    tensor([5.])
+    """
     return p.abs_(input)
 
 
 @op(inplace=True, samples=unary(), oracle=np.sign)
 def sign(input: Tensor):
-    """-1, 0 or 1."""
+    """-1, 0 or 1.
+
+    >>> torch.sign(torch.tensor([-2., 0., 3.]))
+    tensor([-1.,  0.,  1.])
+    """
     if input.dtype.is_complex:
         raise NotImplementedError("Unlike NumPy, torch.sign is not intended to support complex "
                                   "numbers. Please use torch.sgn instead.")
@@ -302,7 +373,11 @@ def sign(input: Tensor):
 
 @op(promote="float", inplace=True, samples=unary(0.5, 2.0), oracle=np.reciprocal)
 def reciprocal(input: Tensor):
-    """1 / input."""
+    """1 / input.
+
+    >>> torch.reciprocal(torch.tensor([1., 4., 0.]))
+    tensor([1.0000, 0.2500,    inf])
+    """
     return p.div(like(1, input), input)
 
 
@@ -313,7 +388,11 @@ def reciprocal_vjp(g, output):
 
 @op(inplace=True, samples=unary(), oracle=np.square, grad="PowBackward0")
 def square(input: Tensor):
-    """input * input."""
+    """input * input.
+
+    >>> torch.square(torch.tensor([-3., 2.]))
+    tensor([9., 4.])
+    """
     if input.dtype.kind == "b":
         input = convert(input, dtypes.int64)
     return p.mul(input, input)
@@ -366,7 +445,11 @@ sigmoid = _maths("sigmoid", p.sigmoid, -4, 4, None, "1 / (1 + exp(-input)).")
 
 @op(promote="float", inplace=True, samples=unary(0.1, 5))
 def rsqrt(input: Tensor):
-    """1 / sqrt(input)."""
+    """1 / sqrt(input).
+
+    >>> torch.rsqrt(torch.tensor([1., 4., 0.]))
+    tensor([1.0000, 0.5000,    inf])
+    """
     return p.div(like(1, input), p.sqrt(input))
 
 
@@ -379,56 +462,32 @@ def rsqrt_vjp(g, output):
 @op(promote="float", inplace=True, samples=binary(0.5, 2.0, number=None), oracle=np.arctan2,
     aliases=("arctan2",))
 def atan2(input: Tensor, other: Tensor):
-    """The angle of the point (other, input), in radians."""
+    """The angle of the point (other, input), in radians.
+
+    >>> torch.atan2(torch.tensor([1., -1.]), torch.tensor([-1., -1.]))
+    tensor([ 2.3562, -2.3562])
+    """
     return elementwise(p.atan2, input, other)
-
-
-# --------------------------------------------------------------------------- rounding
-@op(inplace=True, refuses="b", samples=unary(), oracle=np.floor)
-def floor(input: Tensor):
-    """The largest integer not above."""
-    return p.floor(input)
-
-
-@op(inplace=True, refuses="b", samples=unary(), oracle=np.ceil)
-def ceil(input: Tensor):
-    """The smallest integer not below."""
-    return p.ceil(input)
-
-
-@op(inplace=True, refuses="b", samples=unary(), oracle=np.trunc, aliases=("fix",))
-def trunc(input: Tensor):
-    """The integer part."""
-    return p.trunc(input)
-
-
-@op(inplace=True, refuses="b", samples=unary(), oracle=np.round)
-def round(input: Tensor, *, decimals: int = 0):
-    """The nearest integer (halves to even), or the nearest multiple of 10 ** -decimals."""
-    if decimals == 0:
-        return p.round_(input)
-    scale = like(10.0 ** builtins.abs(decimals), input)
-    if decimals > 0:
-        return p.div(p.round_(p.mul(input, scale)), scale)
-    return p.mul(p.round_(p.div(input, scale)), scale)
-
-
-@op(inplace=True, refuses="bui", samples=unary())
-def frac(input: Tensor):
-    """The fractional part, with the sign of the input."""
-    return p.sub(input, p.trunc(input))
 
 
 # --------------------------------------------------------------------------- extrema, clamping
 @op(promote="match", samples=binary(number=None), oracle=np.maximum)
 def maximum(input: Tensor, other: Tensor):
-    """The larger of two; NaN wins."""
+    """The larger of two; NaN wins.
+
+    >>> torch.maximum(torch.tensor([1., 5., float("nan")]), torch.tensor([3., 2., 0.]))
+    tensor([3., 5., nan])
+    """
     return elementwise(p.maximum, input, other)
 
 
 @op(promote="match", samples=binary(number=None), oracle=np.minimum)
 def minimum(input: Tensor, other: Tensor):
-    """The smaller of two; NaN wins."""
+    """The smaller of two; NaN wins.
+
+    >>> torch.minimum(torch.tensor([1., 5., float("nan")]), torch.tensor([3., 2., 0.]))
+    tensor([1., 2., nan])
+    """
     return elementwise(p.minimum, input, other)
 
 
@@ -447,7 +506,11 @@ def _clamp_samples():
 @op(promote="match", inplace=True, refuses="b", samples=_clamp_samples, aliases=("clip",),
     grad=_clamp_node)
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None):
-    """input limited to [min, max]; where min > max the result is max."""
+    """input limited to [min, max]; where min > max the result is max.
+
+    >>> torch.clamp(torch.tensor([-1., 0.5, 3.]), min=0, max=1)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     result = input
@@ -492,7 +555,11 @@ def clamp_vjp(g, input, min, max):
 @op(promote="match", inplace=True, refuses="c",
     samples=lambda: iter([sample(Arr((3, 4)), 0.5), sample(Arr((3, 4)), Arr((4,)))]))
 def clamp_min(input: Tensor, min: Operand):
-    """max(input, min)."""
+    """max(input, min).
+
+    >>> torch.clamp_min(torch.tensor([-1., 0.5, 3.]), 0)
+    tensor([0.0000, 0.5000, 3.0000])
+    """
     return elementwise(p.maximum, input, convert(lift(min), input.dtype))
 
 
@@ -504,7 +571,11 @@ def clamp_min_vjp(g, input, min):
 @op(promote="match", inplace=True, refuses="c",
     samples=lambda: iter([sample(Arr((3, 4)), 0.5), sample(Arr((3, 4)), Arr((4,)))]))
 def clamp_max(input: Tensor, max: Operand):
-    """min(input, max)."""
+    """min(input, max).
+
+    >>> torch.clamp_max(torch.tensor([-1., 0.5, 3.]), 1)
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     return elementwise(p.minimum, input, convert(lift(max), input.dtype))
 
 
@@ -520,149 +591,12 @@ def _one_sided(g: Value, input: Value, bound: Value, inside) -> tuple[Value, Val
     return reduced(p.where(kept, g, zero), input), reduced(p.where(kept, zero, g), bound)
 
 
-# --------------------------------------------------------------------------- comparison
-def _comparison(name: str, prim, oracle, doc: str, aliases=()):
-    def body(input: Tensor, other: Operand):
-        return elementwise(prim, input, other)
-
-    body.__name__, body.__doc__ = name, doc
-    body.__annotations__ = {"input": "Tensor", "other": "Operand"}
-    return op(promote="match", inplace=True, samples=binary(), oracle=oracle, aliases=aliases,
-              differentiable=False)(body)
-
-
-eq = _comparison("eq", p.eq, np.equal, "input == other, elementwise.")
-ne = _comparison("ne", p.ne, np.not_equal, "input != other.", ("not_equal",))
-lt = _comparison("lt", p.lt, np.less, "input < other.", ("less",))
-le = _comparison("le", p.le, np.less_equal, "input <= other.", ("less_equal",))
-gt = _comparison("gt", p.gt, np.greater, "input > other.", ("greater",))
-ge = _comparison("ge", p.ge, np.greater_equal, "input >= other.", ("greater_equal",))
-
-
-@op(samples=unary(), differentiable=False, oracle=np.isnan)
-def isnan(input: Tensor):
-    """Is the element NaN?"""
-    if input.dtype.is_complex:
-        return p.logical_or(isnan(p.real(input)), isnan(p.imag(input)))
-    return p.ne(input, input)
-
-
-@op(samples=unary(), differentiable=False, oracle=np.isinf)
-def isinf(input: Tensor):
-    """Is the element infinite?"""
-    if input.dtype.is_complex:
-        return p.logical_or(isinf(p.real(input)), isinf(p.imag(input)))
-    if input.dtype.is_integral:
-        return p.ne(input, input)
-    return p.eq(p.abs_(input), like(float("inf"), input))
-
-
-@op(samples=unary(), differentiable=False, oracle=np.isfinite)
-def isfinite(input: Tensor):
-    """Is the element neither infinite nor NaN?"""
-    if input.dtype.is_complex:
-        return p.logical_and(isfinite(p.real(input)), isfinite(p.imag(input)))
-    if input.dtype.is_integral:
-        return p.eq(input, input)
-    return p.lt(p.abs_(input), like(float("inf"), input))
-
-
-@op(promote=None, samples=binary(number=None), differentiable=False, oracle=np.isclose)
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
-            equal_nan: bool = False):
-    """|input - other| <= atol + rtol * |other|."""
-    if input.dtype is not other.dtype:
-        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    for name, bound in (("rtol", rtol), ("atol", atol)):
-        if bound < 0:
-            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {bound}")
-    same = eq(input, other)
-    if equal_nan:
-        same = p.logical_or(same, elementwise(p.logical_and, isnan(input), isnan(other)))
-    if input.dtype.is_integral:
-        input, other = convert(input, dtypes.float64), convert(other, dtypes.float64)
-    gap = abs(sub(input, other))
-    magnitude = abs(other)
-    allowed = add(mul(magnitude, rtol), atol)
-    near = elementwise(p.logical_and, isfinite(gap), le(gap, allowed))
-    return elementwise(p.logical_or, same, near)
-
-
-# --------------------------------------------------------------------------- logic, bits
-def _truth(x: Value) -> Value:
+# --------------------------------------------------------------------------- selection
+def truth(x: Value) -> Value:
+    """Is the element not zero?"""
     return convert(x, dtypes.bool_)
 
 
-def _logical(name: str, prim, oracle, doc: str):
-    def body(input: Tensor, other: Tensor):
-        return elementwise(prim, _truth(input), _truth(other))
-
-    body.__name__, body.__doc__ = name, doc
-    body.__annotations__ = {"input": "Tensor", "other": "Tensor"}
-    return op(inplace=True, samples=binary(number=None), oracle=oracle,
-              differentiable=False)(body)
-
-
-logical_and = _logical("logical_and", p.logical_and, np.logical_and, "Both are non-zero.")
-logical_or = _logical("logical_or", p.logical_or, np.logical_or, "At least one is non-zero.")
-logical_xor = _logical("logical_xor", p.logical_xor, np.logical_xor, "Exactly one is non-zero.")
-
-
-@op(inplace=True, samples=unary(), oracle=np.logical_not, differentiable=False)
-def logical_not(input: Tensor):
-    """The element is zero."""
-    return p.bitwise_not(_truth(input))
-
-
-def _integers_only(name: str, x: Value) -> None:
-    if not x.dtype.is_integral:
-        name = name.removeprefix("bitwise_left_").removeprefix("bitwise_right_")
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype.scalar_name}\': '
-                                  "bitwise operations take integer or bool tensors")
-
-
-def _bitwise(name: str, prim, doc: str, shift: bool = False):
-    def body(input: Operand, other: Operand):
-        _integers_only(name, input)
-        return elementwise(prim, input, other)
-
-    body.__name__, body.__doc__ = name, doc
-    body.__annotations__ = {"input": "Operand", "other": "Operand"}
-    return op(promote="match", inplace=True, differentiable=False, samples=_bit_samples,
-              check=some_tensor(name))(body)
-
-
-def some_tensor(name: str):
-    """A check that refuses two numbers."""
-
-    def check(a: Value, b: Value) -> None:
-        if lift(a).number and lift(b).number:
-            raise TypeError(f"{name}() needs a Tensor: both its operands are numbers")
-
-    return check
-
-
-def _bit_samples():
-    yield sample(Arr((5,), "int64", 0, 9), Arr((5,), "int64", 0, 9))
-    yield sample(Arr((3, 4), "int32", 0, 9), 3)
-
-
-bitwise_and = _bitwise("bitwise_and", p.bitwise_and, "input & other, bit by bit.")
-bitwise_or = _bitwise("bitwise_or", p.bitwise_or, "input | other, bit by bit.")
-bitwise_xor = _bitwise("bitwise_xor", p.bitwise_xor, "input ^ other, bit by bit.")
-bitwise_left_shift = _bitwise("bitwise_left_shift", p.shift_left, "input << other.")
-bitwise_right_shift = _bitwise("bitwise_right_shift", p.shift_right, "input >> other.")
-
-
-@op(inplace=True, differentiable=False,
-    samples=lambda: iter([sample(Arr((5,), "int64", 0, 9)), sample(Arr((5,), "bool", 0, 2))]))
-def bitwise_not(input: Tensor):
-    """~input; for bool the logical negation."""
-    _integers_only("bitwise_not", input)
-    return p.bitwise_not(input)
-
-
-# --------------------------------------------------------------------------- selection
 def _where_samples():
     yield sample(Arr((3, 4), "bool", 0, 2), Arr((3, 4)), Arr((4,)))
     yield sample(Arr((3, 1), "bool", 0, 2), Arr((3, 4)), 0.5)
@@ -675,7 +609,7 @@ def where(condition: Index, input: Operand, other: Operand):
     if condition.dtype not in (dtypes.bool_, dtypes.uint8):
         raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with "
                            f"dtype {condition.dtype!r}")
-    condition, a, b = broadcast(_truth(condition), input, other)
+    condition, a, b = broadcast(truth(condition), input, other)
     return p.where(condition, a, b)
 
 
@@ -686,7 +620,11 @@ def _masked_samples():
 
 @op(inplace=True, samples=_masked_samples, opmath=False)
 def masked_fill(input: Tensor, mask: Index, value: Operand):
-    """input with `value` where mask is True."""
+    """input with `value` where mask is True.
+
+    >>> torch.masked_fill(torch.tensor([1., 2., 3.]), torch.tensor([False, True, False]), -1)
+    tensor([ 1., -1.,  3.])
+    """
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype "
                            f"{mask.dtype!r}")
@@ -721,7 +659,11 @@ def _one_dtype(input: Value, end: Value, weight: Value) -> None:
 @op(promote="match", inplace=True, refuses="bui", samples=_lerp_samples, check=_one_dtype,
     exact_numbers=True)
 def lerp(input: Tensor, end: Tensor, weight: Operand):
-    """input + weight * (end - input)."""
+    """input + weight * (end - input).
+
+    >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.25)
+    tensor([ 0.2500, 12.5000])
+    """
     x, y, w = broadcast(input, end, convert(lift(weight), input.dtype))
     return p.add(x, p.mul(w, p.sub(y, x)))
 
@@ -733,14 +675,22 @@ def _addc_samples():
 
 @op(promote="match", inplace=True, refuses="b", samples=_addc_samples)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
-    """input + value * tensor1 * tensor2."""
+    """input + value * tensor1 * tensor2.
+
+    >>> torch.addcmul(torch.ones(2), torch.tensor([1., 2.]), torch.tensor([3., 4.]), value=10)
+    tensor([31., 81.])
+    """
     product = scaled(elementwise(p.mul, tensor1, tensor2), value)
     return elementwise(p.add, input, product)
 
 
 @op(promote="match", inplace=True, samples=_addc_samples)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
-    """input + value * tensor1 / tensor2."""
+    """input + value * tensor1 / tensor2.
+
+    >>> torch.addcdiv(torch.zeros(2), torch.tensor([1., 6.]), torch.tensor([2., 3.]), value=10)
+    tensor([ 5., 20.])
+    """
     if input.dtype.is_integral:
         raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
                            "release addcdiv will perform a true division of tensor1 and tensor2. "
@@ -774,7 +724,11 @@ def copy(input: Tensor, src: Tensor, non_blocking: bool = False):
 @op(opmath=False, method=False, out=False, inplace=True,
     samples=lambda: iter([sample(Arr((3, 4)), 2.0)]))
 def fill(input: Tensor, value: Operand):
-    """A tensor like input in which every element is value."""
+    """A tensor like input in which every element is value.
+
+    >>> torch.fill(torch.zeros(2), 7)
+    tensor([7., 7.])
+    """
     value = lift(value)
     if value.ndim:
         raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flambeau.core.shapes import normalize_dim
+from flambeau.core.shapes import existing_dim, normalize_dim
 from flambeau.core.symbolic import pinned
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
@@ -154,7 +154,7 @@ def _axes(x: Value, s: Sequence[int] | None, dim: Sequence[int] | None
     sizes = None if s is None else [s] if isinstance(s, int) else list(s)
     if dim is not None:
         given = [dim] if isinstance(dim, int) else dim
-        dims = [normalize_dim(d, x.ndim) for d in given]
+        dims = [existing_dim(d, x.ndim) for d in given]
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"FFT dims must be unique, got {tuple(given)}")
         if sizes is not None and len(sizes) != len(dims):
@@ -285,12 +285,20 @@ def _shifts():
 @op(name="fft.fftshift", samples=_shifts, method=False, public=("fft",), opmath=False, out=False,
     grad="RollBackward0", oracle=np.fft.fftshift)
 def fftshift(input: Tensor, dim: int | tuple | None = None):
-    """Frequencies in rising order: the second half of each dimension (or of dim) first."""
+    """Frequencies in rising order: the second half of each dimension (or of dim) first.
+
+    >>> torch.fft.fftshift(torch.fft.fftfreq(4))
+    tensor([-0.5000, -0.2500,  0.0000,  0.2500])
+    """
     return _shifted(input, dim, False)
 
 
 @op(name="fft.ifftshift", samples=_shifts, method=False, public=("fft",), opmath=False, out=False,
     grad="RollBackward0", oracle=np.fft.ifftshift)
 def ifftshift(input: Tensor, dim: int | tuple | None = None):
-    """Undoes `fftshift`."""
+    """Undoes `fftshift`.
+
+    >>> torch.fft.ifftshift(torch.tensor([-2, -1, 0, 1]))
+    tensor([ 0,  1, -2, -1])
+    """
     return _shifted(input, dim, True)

@@ -11,7 +11,7 @@ from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
-from flambeau.ops.activation import beside
+from flambeau.ops.activation import beside, floats_only
 from flambeau.ops.index import positions, scatter_reduce, scatter_reduce_vjp
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, Tensors, op
@@ -68,6 +68,7 @@ def _rounding(dtype: DType):
 @_hidden(lambda: iter([sample(Arr((3, 40)), 5, -1.0, 1.5), sample(Arr((0,)), 3, 0.0, 1.0)]))
 def _histc(input: Tensor, bins: int, low: Number, high: Number):
     """How many elements lie in each of `bins` equal parts of [low, high], both ends included."""
+    floats_only("histogram_cpu", input)
     rounded = _rounding(input.dtype)
     x = convert(input, dtypes.float32) if input.dtype.is_reduced else input
     x = p.reshape(x, (input.numel,))
@@ -149,7 +150,11 @@ def segment_reduce(data: Tensor, reduce: str, *, lengths: Index | None = None,
         lengths: (*lead, runs), how long each run is; or
         offsets: (*lead, runs + 1), where each starts, and at last where the last one ends.
         initial: takes part in every run; and is the result of empty ones.
+
+    >>> torch.segment_reduce(torch.tensor([1., 2., 3., 4.]), "sum", lengths=torch.tensor([1, 3]))
+    tensor([1., 9.])
     """
+    floats_only("_segment_reduce_cpu", data)
     runs = _Runs(data, reduce, lengths, indices, offsets, axis, initial)
     total = scatter_reduce(runs.base, runs.at, runs.index, data, _SCATTERS[reduce])
     return runs.finished(total)

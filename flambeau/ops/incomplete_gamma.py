@@ -136,7 +136,11 @@ _OPTIONS = {"promote": "match", "refuses": "buic", "inplace": True, "samples": _
 
 @op(grad="IgammaBackward0", **_OPTIONS)
 def igamma(input: Tensor, other: Tensor):
-    """P(input, other): the integral of t^(input - 1) exp(-t) from 0 to other, over gamma(input)."""
+    """P(input, other): the integral of t^(input - 1) exp(-t) from 0 to other, over gamma(input).
+
+    >>> torch.igamma(torch.tensor([1., 2.]), torch.tensor([1., 1.]))
+    tensor([0.6321, 0.2642])
+    """
     return _doubles(_incomplete, input, other, False)
 
 
@@ -147,7 +151,11 @@ def igamma_vjp(g, input, other):
 
 @op(grad="IgammacBackward0", **_OPTIONS)
 def igammac(input: Tensor, other: Tensor):
-    """Q(input, other) = 1 - P(input, other): the integral from other on."""
+    """Q(input, other) = 1 - P(input, other): the integral from other on.
+
+    >>> torch.igammac(torch.tensor([1., 2.]), torch.tensor([1., 1.]))
+    tensor([0.3679, 0.7358])
+    """
     return _doubles(_incomplete, input, other, True)
 
 

@@ -107,7 +107,10 @@ def _check_gather(x: Value, index: Value, dim: int, src: Value | None = None) ->
                                f"{list(index.shape)} to be no larger than self {list(x.shape)} "
                                f"apart from dimension {dim}")
         return
-    fits = src.ndim == index.ndim and all(
+    if src.ndim != index.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as src tensor; "
+                           f"got index {list(index.shape)} and src {list(src.shape)}")
+    fits = all(
         i <= n for i, n in zip(index.shape, src.shape, strict=True))
     if not (small and fits):
         raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self "
@@ -124,7 +127,12 @@ def _gather_samples():
 
 @op(opmath=False, samples=_gather_samples, index_error=along_dim)
 def gather(input: Tensor, dim: int, index: Index, *, sparse_grad: bool = False):
-    """result[i][j] = input[index[i][j]][j] for dim 0, and so on: along `dim` the index decides."""
+    """result[i][j] = input[index[i][j]][j] for dim 0, and so on: along `dim` the index decides.
+
+    >>> torch.gather(torch.tensor([[1, 2], [3, 4]]), 1, torch.tensor([[0, 0], [1, 0]]))
+    tensor([[1, 1],
+            [4, 3]])
+    """
     if sparse_grad:
         raise NotImplementedError("gather: sparse_grad=True is not implemented; use a dense "
                                   "gradient")
@@ -143,7 +151,12 @@ def _take_along_samples():
 @op(opmath=False, samples=_take_along_samples, grad="GatherBackward0", index_error=along_dim)
 def take_along_dim(input: Tensor, indices: Index, dim: int | None = None):
     """`gather` that broadcasts the other dimensions, and counts negative indices from the end; of
-    the flattened input without `dim`."""
+    the flattened input without `dim`.
+
+    >>> x = torch.tensor([[3, 1, 2]])
+    >>> torch.take_along_dim(x, x.argsort(dim=1), dim=1)
+    tensor([[1, 2, 3]])
+    """
     if indices.dtype is not dtypes.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
                            f"{indices.dtype.scalar_name}")
@@ -190,7 +203,12 @@ def _select_samples():
 
 @op(opmath=False, samples=_select_samples, index_error=in_self)
 def index_select(input: Tensor, dim: int, index: Index):
-    """The slices of `dim` whose numbers are in the vector `index`."""
+    """The slices of `dim` whose numbers are in the vector `index`.
+
+    >>> torch.index_select(torch.tensor([[1, 2], [3, 4]]), 1, torch.tensor([1, 0]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     at = normalize_dim(dim, input.ndim)
     x, index = _at_least_1d(input), _vector("index_select", index)
     shape = [*x.shape[:at], index.shape[0], *x.shape[at + 1:]]
@@ -203,7 +221,11 @@ def index_select(input: Tensor, dim: int, index: Index):
     sample(Arr((3, 4)), _index_arr((2, 3), 12)),
     sample(Arr((5,)), _index_arr((), 5))]))
 def take(input: Tensor, index: Index):
-    """Elements of the flattened input, in the shape of `index`."""
+    """Elements of the flattened input, in the shape of `index`.
+
+    >>> torch.take(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 3]))
+    tensor([1, 4])
+    """
     flat = p.reshape(input, (input.numel,))
     return p.lookup(flat, [positions("take", index, True)], index.shape)
 
@@ -212,7 +234,12 @@ def take(input: Tensor, index: Index):
     sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
     sample(Arr((5,)), Arr((1,), "int64", 2, 3), Arr((1,)))]))
 def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
-    """The input with source written (or added) at positions of the flattened input."""
+    """The input with source written (or added) at positions of the flattened input.
+
+    >>> torch.put(torch.zeros(2, 2), torch.tensor([1, 3]), torch.tensor([5., 6.]))
+    tensor([[0., 5.],
+            [0., 6.]])
+    """
     if source.dtype is not input.dtype:
         raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
                            f"self.dtype = {input.dtype.scalar_name} and source.dtype = "
@@ -247,6 +274,10 @@ def scatter(input: Tensor, dim: int, index: Index, src: Operand | None = None, *
     """The input with src (or one value) written where `index` says along `dim`.
 
     `reduce` "add" or "multiply" combines with what is there.
+
+    >>> torch.scatter(torch.zeros(2, 3), 1, torch.tensor([[2], [0]]), torch.tensor([[5.], [6.]]))
+    tensor([[0., 0., 5.],
+            [6., 0., 0.]])
     """
     source = src if src is not None else value
     if source is None:
@@ -280,7 +311,11 @@ def _add_samples():
 
 @op(inplace=True, samples=_add_samples, index_error=along_dim)
 def scatter_add(input: Tensor, dim: int, index: Index, src: Tensor):
-    """The input with src added where `index` says along `dim`, in order."""
+    """The input with src added where `index` says along `dim`, in order.
+
+    >>> torch.scatter_add(torch.zeros(3), 0, torch.tensor([0, 0, 2]), torch.tensor([1., 2., 3.]))
+    tensor([3., 0., 3.])
+    """
     return _scattered("scatter_add", input, dim, index, src, "add")
 
 
@@ -300,7 +335,12 @@ _MODES = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("m
 def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: str, *,
                    include_self: bool = True):
     """The input combined with src where `index` says along `dim`: "sum", "mean", "prod", "amax" or
-    "amin". Without `include_self`, the input counts only where nothing is written."""
+    "amin". Without `include_self`, the input counts only where nothing is written.
+
+    >>> x, into = torch.tensor([2., 4., 6.]), torch.zeros(2)
+    >>> torch.scatter_reduce(into, 0, torch.tensor([0, 0, 1]), x, "mean", include_self=False)
+    tensor([3., 6.])
+    """
     if reduce not in _MODES:
         raise RuntimeError("reduce argument must be either sum, prod, mean, amax or amin, got "
                            f"{reduce}")
@@ -422,7 +462,11 @@ def _index_add_samples():
 
 @op(inplace=True, samples=_index_add_samples, index_error=in_self)
 def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: Number = 1):
-    """The input with alpha * source[i] added to slice index[i] of `dim`, in order."""
+    """The input with alpha * source[i] added to slice index[i] of `dim`, in order.
+
+    >>> torch.index_add(torch.zeros(3), 0, torch.tensor([0, 2, 0]), torch.tensor([1., 2., 3.]))
+    tensor([4., 0., 2.])
+    """
     number = lift(alpha)
     if number.prim.name != "constant" or number.attrs[0] != 1:
         source = p.mul(source, beside(number, source))
@@ -431,7 +475,11 @@ def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: N
 
 @op(inplace=True, samples=_slices_samples(), index_error=along_dim_as_index_error)
 def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):
-    """The input with slice index[i] of `dim` replaced by source[i]."""
+    """The input with slice index[i] of `dim` replaced by source[i].
+
+    >>> torch.index_copy(torch.zeros(3), 0, torch.tensor([2, 0]), torch.tensor([5., 6.]))
+    tensor([6., 0., 5.])
+    """
     return _written_slices("index_copy", input, dim, index, source, "set")
 
 
@@ -451,7 +499,12 @@ def index_reduce(input: Tensor, dim: int, index: Index, source: Tensor, reduce: 
                  include_self: bool = True):
     """The input with source[i] combined with slice index[i] of `dim`: "prod", "mean", "amax" or
     "amin". Without `include_self`, slices of the input count only where nothing is
-    written."""
+    written.
+
+    >>> x = torch.tensor([2., 3., 4.])
+    >>> torch.index_reduce(torch.ones(2), 0, torch.tensor([0, 0, 1]), x, "prod")
+    tensor([6., 4.])
+    """
     x, index, source = _reduced_slices(input, dim, index, source, reduce)
     result = scatter_reduce(x, dim, index, source, reduce, include_self=include_self)
     return p.reshape(result, input.shape)
@@ -487,7 +540,11 @@ def _fill_samples():
     grad=lambda call: ("IndexFillBackward0" if isinstance(call.avals[-1], type)
                        else "IndexFillBackward1"))
 def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
-    """The input with the slices of `dim` numbered in `index` set to `value`."""
+    """The input with the slices of `dim` numbered in `index` set to `value`.
+
+    >>> torch.index_fill(torch.zeros(3), 0, torch.tensor([0, 2]), 7)
+    tensor([7., 0., 7.])
+    """
     if value.ndim:
         raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor "
                            f"with {value.ndim} dimension(s).")
@@ -585,7 +642,12 @@ def _too_few(index: int, call, args) -> Exception:
 
 @op(inplace=True, opmath=False, samples=_masked_samples, index_error=_too_few)
 def masked_scatter(input: Tensor, mask: Index, source: Tensor):
-    """The input with the elements where `mask` is true replaced by those of source, in order."""
+    """The input with the elements where `mask` is true replaced by those of source, in order.
+
+    >>> mask = torch.tensor([True, False, True])
+    >>> torch.masked_scatter(torch.zeros(3), mask, torch.tensor([5., 6., 7.]))
+    tensor([5., 0., 6.])
+    """
     if mask.dtype.kind != "b":
         raise RuntimeError("masked_scatter_ only supports boolean masks, but got mask with dtype "
                            f"{mask.dtype.name}")
@@ -613,7 +675,12 @@ def _static_samples():
 @op(opmath=False, differentiable=False, samples=_static_samples)
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1):
     """The positions of the first `size` elements that are not zero, one row each, in order; what is
-    missing is `fill_value`."""
+    missing is `fill_value`.
+
+    >>> torch.nonzero_static(torch.tensor([0, 3, 0]), size=2)
+    tensor([[ 1],
+            [-1]])
+    """
     if size < 0:
         raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
     flat = p.reshape(input, (input.numel,))

@@ -647,6 +647,9 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Operand, full: bool = 
     """(log(var) + (input - target)^2 / var) / 2; var counts as at least eps.
 
     `var` has the input's shape, or 1 in (or lacks) the last dimension. `full` adds log(2 pi) / 2.
+
+    >>> F.gaussian_nll_loss(torch.tensor([1.]), torch.tensor([3.]), torch.tensor([4.]))
+    tensor(1.1931)
     """
     x, t = e.broadcast(input, target)
     if var.ndim and var.shape == input.shape[:-1] and var.shape != input.shape:

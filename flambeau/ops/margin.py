@@ -160,13 +160,16 @@ def _multi_margin(input, target, degree, margin, weight, reduction) -> Value:
     check_reduction(reduction)
     if input.ndim == 0:
         input = p.reshape(input, (1,))
-    if input.ndim > 2 or input.shape[-1] == 0 or target.dtype is not dtypes.int64:
-        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size and "
-                           f"int64 targets, but got: {list(input.shape)}, {target.dtype!r}")
+    if input.ndim > 2 or input.shape[-1] == 0:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, "
+                           f"but got: {list(input.shape)}")
     rows = input.shape[0] if input.ndim == 2 else 1
     if target.ndim > 1 or target.numel != rows:
-        raise RuntimeError(f"inconsistent target size, expected {rows} targets, but got "
-                           f"{list(target.shape)}")
+        raise RuntimeError("target tensor should be 1-D with size equal to the batch size. "
+                           f"Expected target size [{rows}], but got {list(target.shape)}")
+    if target.dtype is not dtypes.int64:
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype.scalar_name} "
+                           "(targets are int64)")
     if weight is not None and weight.shape != (input.shape[-1],):
         raise RuntimeError(f"inconsistent weight size, expected {input.shape[-1]} but got "
                            f"{list(weight.shape)}")

@@ -56,9 +56,14 @@ def product(a: Value, b: Value) -> Value:
 
 @op(samples=_pairs(((3, 4), (4, 5)), ((1, 7), (7, 1)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
                    ((33, 40), (40, 35))), oracle=np.matmul,
-    check=alike("mm"))
+    check=alike("mm"), float8=True)
 def mm(input: Tensor, mat2: Tensor):
-    """The product of two matrices (n, m) x (m, p) -> (n, p)."""
+    """The product of two matrices (n, m) x (m, p) -> (n, p).
+
+    >>> torch.mm(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[0, 1], [1, 0]]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     if input.ndim != 2 or mat2.ndim != 2:
         which, value = ("self", input) if input.ndim != 2 else ("mat2", mat2)
         raise RuntimeError(f"mm: {which} must be a matrix, got a tensor of shape "
@@ -96,9 +101,16 @@ def int_mm(input: Index, mat2: Index):
 
 
 @op(samples=_pairs(((2, 3, 4), (2, 4, 5)), ((0, 3, 4), (0, 4, 5))), oracle=np.matmul,
-    check=alike("bmm"))
+    check=alike("bmm"), float8=True)
 def bmm(input: Tensor, mat2: Tensor):
-    """Products of matrices, batch by batch: (b, n, m) x (b, m, p) -> (b, n, p)."""
+    """Products of matrices, batch by batch: (b, n, m) x (b, m, p) -> (b, n, p).
+
+    >>> a, b = torch.tensor([[[1., 2.]], [[3., 4.]]]), torch.tensor([[[1.], [1.]], [[0.], [1.]]])
+    >>> torch.bmm(a, b)
+    tensor([[[3.]],
+    <BLANKLINE>
+            [[4.]]])
+    """
     if input.ndim != 3 or mat2.ndim != 3:
         raise RuntimeError("batch1 must be a 3D tensor" if input.ndim != 3
                            else "batch2 must be a 3D tensor")
@@ -111,7 +123,11 @@ def bmm(input: Tensor, mat2: Tensor):
 
 @op(refuses="b", samples=_pairs(((4,), (4,)), ((0,), (0,))), oracle=np.dot, check=alike("dot"))
 def dot(input: Tensor, tensor: Tensor):
-    """The sum of products of two vectors."""
+    """The sum of products of two vectors.
+
+    >>> torch.dot(torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
+    tensor(32)
+    """
     if input.ndim != 1 or tensor.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
     if input.shape != tensor.shape:
@@ -121,9 +137,13 @@ def dot(input: Tensor, tensor: Tensor):
     return p.reduce_sum(p.mul(input, tensor), (0,))
 
 
-@op(samples=_pairs(((3, 4), (4,))), oracle=np.matmul, check=alike("mv"))
+@op(samples=_pairs(((3, 4), (4,))), oracle=np.matmul, check=alike("mv"), float8=True)
 def mv(input: Tensor, vec: Tensor):
-    """The product of a matrix and a vector."""
+    """The product of a matrix and a vector.
+
+    >>> torch.mv(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 1.]))
+    tensor([3., 7.])
+    """
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError("vector + matrix @ vector expected, got "
                            f"{input.ndim}, {vec.ndim}")
@@ -146,9 +166,15 @@ def _matmul_grad(call) -> str:
 
 @op(samples=_pairs(((3, 4), (4, 5)), ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)),
                    ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((2, 3, 4), (4,))),
-    grad=_matmul_grad, oracle=np.matmul, check=alike("matmul"))
+    grad=_matmul_grad, oracle=np.matmul, check=alike("matmul"), float8=True)
 def matmul(input: Tensor, other: Tensor):
-    """Matrix product with NumPy's rules: vectors are rows or columns, batches broadcast."""
+    """Matrix product with NumPy's rules: vectors are rows or columns, batches broadcast.
+
+    >>> torch.matmul(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 1.]))
+    tensor([3., 7.])
+    >>> torch.matmul(torch.ones(5, 1, 2, 3), torch.ones(4, 3, 2)).shape
+    torch.Size([5, 4, 2, 2])
+    """
     if input.ndim == 0 or other.ndim == 0:
         raise RuntimeError("both arguments to matmul need to be at least 1D, but they are "
                            f"{input.ndim}D and {other.ndim}D")
@@ -188,23 +214,39 @@ def _addmm_samples():
     yield sample(Arr((3, 5)), Arr((3, 4)), Arr((4, 5)), beta=0.5, alpha=2.0)
 
 
-@op(samples=_addmm_samples, inplace=True, check=alike("addmm"))
+@op(samples=_addmm_samples, inplace=True, check=alike("addmm"), float8=True)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1):
-    """beta * input + alpha * (mat1 @ mat2)."""
+    """beta * input + alpha * (mat1 @ mat2).
+
+    >>> torch.addmm(torch.tensor([1., 2.]), torch.eye(2), torch.ones(2, 2), beta=10)
+    tensor([[11., 21.],
+            [11., 21.]])
+    """
     return _weighted(input, mm(mat1, mat2), beta, alpha)
 
 
 @op(samples=lambda: iter([sample(Arr((2, 3, 5)), Arr((2, 3, 4)), Arr((2, 4, 5)))]), inplace=True,
-    check=alike("baddbmm"))
+    check=alike("baddbmm"), float8=True)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1,
             alpha: Number = 1):
-    """beta * input + alpha * (batch1 @ batch2)."""
+    """beta * input + alpha * (batch1 @ batch2).
+
+    >>> a, b = torch.tensor([[[1., 2.]]]), torch.tensor([[[3.], [4.]]])
+    >>> torch.baddbmm(torch.ones(1, 1, 1), a, b)
+    tensor([[[12.]]])
+    """
     return _weighted(input, bmm(batch1, batch2), beta, alpha)
 
 
-@op(samples=_pairs(((3,), (4,))), oracle=np.outer, aliases=("ger",), grad="MulBackward0")
+@op(samples=_pairs(((3,), (4,))), oracle=np.outer, aliases=("ger",), grad="MulBackward0",
+    float8=True)
 def outer(input: Tensor, vec2: Tensor):
-    """The products of all pairs of elements of two vectors."""
+    """The products of all pairs of elements of two vectors.
+
+    >>> torch.outer(torch.tensor([1, 2]), torch.tensor([10, 20, 30]))
+    tensor([[10, 20, 30],
+            [20, 40, 60]])
+    """
     if input.ndim != 1 or vec2.ndim != 1:
         raise RuntimeError("outer: Expected 1-D arguments, got "
                            f"{input.ndim}D and {vec2.ndim}D tensors")
@@ -227,9 +269,14 @@ def _linear_samples():
 
 
 @op(samples=_linear_samples, method=False, public=("nn.functional",),
-    grad=_linear_grad, check=alike("linear"))
+    grad=_linear_grad, check=alike("linear"), float8=True)
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None):
-    """input @ weight.T + bias, on the last dimension."""
+    """input @ weight.T + bias, on the last dimension.
+
+    >>> weight = torch.tensor([[3., 4.], [5., 6.]])
+    >>> F.linear(torch.tensor([[1., 2.]]), weight, torch.tensor([0.5, 0.5]))
+    tensor([[11.5000, 17.5000]])
+    """
     if input.ndim == 0 or weight.ndim == 0:
         raise RuntimeError("both arguments to linear need to be at least 1D, but they are "
                            f"{input.ndim}D and {weight.ndim}D")

@@ -86,6 +86,10 @@ def layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = N
 
     The variance is the biased one. `normalized_shape` names the sizes of those dimensions; weight
     and bias have that shape.
+
+    >>> torch.layer_norm(torch.tensor([[1., 3.], [0., 8.]]), (2,))
+    tensor([[-1.0000,  1.0000],
+            [-1.0000,  1.0000]])
     """
     dims = _trailing("LayerNormKernelImpl", input, normalized_shape, weight, bias)
     return _affine(_standard(input, dims, eps)[0], weight, bias)
@@ -109,11 +113,18 @@ def _native_samples():
     yield sample(Arr((2, 3, 5)), (3, 5), None, None, 0.1)
 
 
-@op(method=False, out=False, returns=("output", "mean", "rstd"), samples=_native_samples,
+@op(method=False, out=False, many=True, samples=_native_samples,
     grad="NativeLayerNormBackward0")
 def native_layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None,
                       bias: Tensor | None, eps: float):
-    """`layer_norm`, and the mean and 1 / standard deviation that it used."""
+    """`layer_norm`, and the mean and 1 / standard deviation that it used.
+
+    >>> x = torch.tensor([[1., 3.], [0., 8.]])
+    >>> y, mean, rstd = torch.native_layer_norm(x, (2,), None, None, 0.)
+    >>> mean
+    tensor([[2.],
+            [4.]])
+    """
     dims = _trailing("LayerNormKernelImpl", input, normalized_shape, weight, bias)
     y, rstd = _standard(input, dims, eps)
     shape = [1 if d in dims else size for d, size in enumerate(input.shape)]
@@ -143,6 +154,9 @@ def rms_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = Non
     """input / sqrt(mean(input^2) + eps) * weight, over the last dimensions (Zhang & Sennrich 2019).
 
     `eps` defaults to the machine epsilon of the type that is computed with.
+
+    >>> torch.rms_norm(torch.tensor([[3., 4.]]), (2,))
+    tensor([[0.8485, 1.1314]])
     """
     dims = _trailing("rms_norm", input, normalized_shape, weight)
     return _affine(_rms(input, dims, eps)[0], weight, None)
@@ -348,6 +362,9 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
     """(input - mean) / sqrt(variance + eps) * weight + bias, over groups of channels per sample.
 
     weight and bias have one element per channel (dimension 1).
+
+    >>> torch.group_norm(torch.tensor([[1., 3., 0., 8.]]), 2)
+    tensor([[-1.0000,  1.0000, -1.0000,  1.0000]])
     """
     _check_groups(input, num_groups, weight, bias)
     y, _ = _Groups(input.shape, num_groups).standard(input, eps)
@@ -415,7 +432,12 @@ def _normalize_samples():
 
 @op(method=False, public=FUNCTIONAL, samples=_normalize_samples, grad="DivBackward0")
 def normalize(input: Tensor, p: float = 2.0, dim: int | tuple = 1, eps: float = 1e-12):
-    """input / max(its p-norm along `dim`, eps)."""
+    """input / max(its p-norm along `dim`, eps).
+
+    >>> F.normalize(torch.tensor([[3., 4.], [0., 0.]]), dim=1)
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
     return _normalized(input, p, dim, eps)
 
 
@@ -440,7 +462,13 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
     samples=lambda: iter([sample(Arr((2, 5, 4)), 2), sample(Arr((2, 5, 3, 4)), 3, 0.5, 0.5, 2.0)]))
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75,
                         k: float = 1.0):
-    """input / (k + alpha * mean of squares over `size` neighbouring channels)^beta."""
+    """input / (k + alpha * mean of squares over `size` neighbouring channels)^beta.
+
+    >>> F.local_response_norm(torch.tensor([[[1.], [2.], [3.]]]), size=3, alpha=3., beta=1.)
+    tensor([[[0.1667],
+             [0.1333],
+             [0.2143]]])
+    """
     if input.ndim < 3:
         raise ValueError("Expected 3D or higher dimensionality input (got "
                          f"{input.ndim} dimensions)")

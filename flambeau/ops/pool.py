@@ -28,24 +28,28 @@ class _Windows:
     def __init__(self, name: str, rank: int, input: Value, kernel_size, stride, padding,
                  dilation=1, ceil_mode: bool = False):
         self.name, self.rank = name, rank
-        if input.ndim not in (rank + 1, rank + 2) or 0 in input.shape[-rank - 1:]:
-            raise RuntimeError(f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor "
-                               "with optional 0 dim batch size for input, but "
-                               f"got:{list(input.shape)}")
-        self.size = input.shape[-rank:]
         self.kernel = self._sizes("kernel_size", kernel_size)
         empty = stride is None or stride in ((), [])
         self.stride = self.kernel if empty else self._sizes("stride", stride)
         self.padding, self.dilation = self._sizes("padding", padding), self._sizes(
             "dilation", dilation)
         for what in ("kernel", "stride", "dilation"):
-            if min(getattr(self, what)) <= 0:
-                raise RuntimeError(f"{name}: {what} must be greater than zero, but got "
-                                   f"{list(getattr(self, what))}")
+            found = getattr(self, what)
+            if min(found) <= 0:
+                word = "kernel_size" if what == "kernel" else what
+                raise RuntimeError(f"{name}: {word} must be greater than zero, but got "
+                                   f"{found[0] if rank == 1 else list(found)}")
         for q, k in zip(self.padding, self.kernel, strict=True):
-            if not 0 <= q <= k // 2:
+            if q < 0:
+                raise RuntimeError(f"{name}: pad must be non-negative, but got pad={q}")
+            if q > k // 2:
                 raise RuntimeError(f"{name}: pad should be at most half of effective kernel size, "
                                    f"but got pad={q}, kernel_size={k}")
+        if input.ndim not in (rank + 1, rank + 2) or 0 in input.shape[-rank - 1:]:
+            raise RuntimeError(f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor "
+                               "with optional 0 dim batch size for input, but "
+                               f"got:{list(input.shape)}")
+        self.size = input.shape[-rank:]
         self.reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
         self.out = tuple(self._count(d, ceil_mode) for d in range(rank))
         if min(self.out) < 1:
@@ -164,6 +168,9 @@ def max_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     """The maximum of each window over (n, c, length); equal maxima: the first takes the gradient.
 
     With `return_indices` also where each maximum lies in the last dimension.
+
+    >>> torch.max_pool1d(torch.tensor([[1., 3., 2., 6.]]), 2)
+    tensor([[3., 6.]])
     """
     windows = _Windows("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(windows, input, return_indices)
@@ -183,6 +190,10 @@ def max_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     """The maximum of each window over (n, c, h, w); equal maxima: the first takes the gradient.
 
     With `return_indices` also where each maximum lies, counted row-major over (h, w).
+
+    >>> torch.max_pool2d(torch.arange(16.).reshape(1, 4, 4), 2)
+    tensor([[[ 5.,  7.],
+             [13., 15.]]])
     """
     windows = _Windows("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(windows, input, return_indices)
@@ -202,6 +213,9 @@ def max_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
     """The maximum of each window over (n, c, d, h, w); equal maxima: the first takes the gradient.
 
     With `return_indices` also where each maximum lies, counted row-major over (d, h, w).
+
+    >>> torch.max_pool3d(torch.arange(8.).reshape(1, 2, 2, 2), 2)
+    tensor([[[[7.]]]])
     """
     windows = _Windows("max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(windows, input, return_indices)
@@ -254,7 +268,11 @@ def _avg_grad(rank: int) -> str:
 @op(**_options(_avg_grad(1), _avg_samples(1)) | {"public": BOTH})
 def avg_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True):
-    """The mean of each window over (n, c, length)."""
+    """The mean of each window over (n, c, length).
+
+    >>> torch.avg_pool1d(torch.tensor([[1., 3., 2., 6.]]), 2)
+    tensor([[2., 4.]])
+    """
     windows = _Windows("avg_pool1d", 1, input, kernel_size, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, input, count_include_pad, None)
 
@@ -263,7 +281,12 @@ def avg_pool1d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
 def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None):
-    """The mean of each window over (n, c, h, w); `divisor_override` replaces the count."""
+    """The mean of each window over (n, c, h, w); `divisor_override` replaces the count.
+
+    >>> F.avg_pool2d(torch.arange(16.).reshape(1, 4, 4), 2)
+    tensor([[[ 2.5000,  4.5000],
+             [10.5000, 12.5000]]])
+    """
     windows = _Windows("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, input, count_include_pad, divisor_override)
 
@@ -272,7 +295,11 @@ def avg_pool2d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | No
 def avg_pool3d(input: Tensor, kernel_size: int | tuple, stride: int | tuple | None = None,
                padding: int | tuple = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None):
-    """The mean of each window over (n, c, d, h, w); `divisor_override` replaces the count."""
+    """The mean of each window over (n, c, d, h, w); `divisor_override` replaces the count.
+
+    >>> F.avg_pool3d(torch.arange(8.).reshape(1, 2, 2, 2), 2)
+    tensor([[[[3.5000]]]])
+    """
     windows = _Windows("avg_pool3d", 3, input, kernel_size, stride, padding, 1, ceil_mode)
     return _avg_pool(windows, input, count_include_pad, divisor_override)
 
@@ -454,19 +481,32 @@ def _adaptive_grad(rank: int):
 
 @op(**_options(_adaptive_grad(1), _adaptive_samples(1)) | {"public": BOTH})
 def adaptive_avg_pool1d(input: Tensor, output_size: int | tuple):
-    """The means of `output_size` bins that divide the last dimension as evenly as possible."""
+    """The means of `output_size` bins that divide the last dimension as evenly as possible.
+
+    >>> torch.adaptive_avg_pool1d(torch.tensor([[1., 2., 3., 4., 5.]]), 2)
+    tensor([[2., 4.]])
+    """
     return _adaptive_avg("adaptive_avg_pool1d", 1, input, output_size)
 
 
 @op(**_options(_adaptive_grad(2), _adaptive_samples(2)))
 def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, ...]):
-    """The means of a grid of bins that divide (h, w) as evenly as possible; None keeps a size."""
+    """The means of a grid of bins that divide (h, w) as evenly as possible; None keeps a size.
+
+    >>> F.adaptive_avg_pool2d(torch.arange(16.).reshape(1, 4, 4), 2)
+    tensor([[[ 2.5000,  4.5000],
+             [10.5000, 12.5000]]])
+    """
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
 
 @op(**_options(_adaptive_grad(3), _adaptive_samples(3)))
 def adaptive_avg_pool3d(input: Tensor, output_size: int | tuple[int | None, ...]):
-    """The means of a grid of bins that divide (d, h, w) as evenly as possible."""
+    """The means of a grid of bins that divide (d, h, w) as evenly as possible.
+
+    >>> F.adaptive_avg_pool3d(torch.arange(8.).reshape(1, 2, 2, 2), 1)
+    tensor([[[[3.5000]]]])
+    """
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
 
 
@@ -489,7 +529,12 @@ def adaptive_max_pool1d_vjp(g, output, input, output_size):
 @op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)))
 def adaptive_max_pool2d(input: Tensor, output_size: int | tuple[int | None, ...],
                         return_indices: bool = False):
-    """The maxima of a grid of bins of (h, w), and where they lie, row-major, if asked."""
+    """The maxima of a grid of bins of (h, w), and where they lie, row-major, if asked.
+
+    >>> F.adaptive_max_pool2d(torch.arange(16.).reshape(1, 4, 4), 2)
+    tensor([[[ 5.,  7.],
+             [13., 15.]]])
+    """
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
@@ -502,7 +547,11 @@ def adaptive_max_pool2d_vjp(g, output, input, output_size):
 @op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)))
 def adaptive_max_pool3d(input: Tensor, output_size: int | tuple[int | None, ...],
                         return_indices: bool = False):
-    """The maxima of a grid of bins of (d, h, w), and where they lie, row-major, if asked."""
+    """The maxima of a grid of bins of (d, h, w), and where they lie, row-major, if asked.
+
+    >>> F.adaptive_max_pool3d(torch.arange(8.).reshape(1, 2, 2, 2), 1)
+    tensor([[[[7.]]]])
+    """
     return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
 
 

@@ -23,7 +23,11 @@ from flambeau.ops.samples import Arr, sample
                                         sample(Arr((3,)), Arr((3, 4)), Arr((4,)), beta=0.5,
                                                alpha=2.0)]))
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1):
-    """beta * input + alpha * (mat @ vec)."""
+    """beta * input + alpha * (mat @ vec).
+
+    >>> torch.addmv(torch.tensor([1., 1.]), torch.eye(2), torch.tensor([5., 6.]), alpha=2)
+    tensor([11., 13.])
+    """
     m._same_dtype("addmv", input, mat, vec)
     return m._weighted(input, m.mv(mat, vec), beta, alpha)
 
@@ -32,7 +36,12 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: N
     sample(Arr((3, 4)), Arr((3,)), Arr((4,))),
     sample(Arr((4,)), Arr((3,)), Arr((4,)), beta=0.5, alpha=2.0)]))
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1):
-    """beta * input + alpha * outer(vec1, vec2)."""
+    """beta * input + alpha * outer(vec1, vec2).
+
+    >>> torch.addr(torch.zeros(2, 2), torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
     for name, factor in (("beta", beta), ("alpha", alpha)):
         if input.dtype.is_integral and not lift(factor).dtype.is_integral:
             raise RuntimeError(f"For integral input tensors, argument {name} must not be a "
@@ -44,20 +53,28 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
     return m._weighted(input, product, beta, alpha)
 
 
-@op(inplace=True, samples=lambda: iter([
+@op(inplace=True, float8=True, samples=lambda: iter([
     sample(Arr((3, 5)), Arr((2, 3, 4)), Arr((2, 4, 5))),
     sample(Arr((5,)), Arr((2, 3, 4)), Arr((2, 4, 5)), beta=0.5, alpha=2.0)]))
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1):
-    """beta * input + alpha * the sum of batch1[i] @ batch2[i]."""
+    """beta * input + alpha * the sum of batch1[i] @ batch2[i].
+
+    >>> torch.addbmm(torch.zeros(1, 1), torch.tensor([[[1., 2.]], [[3., 4.]]]), torch.ones(2, 2, 1))
+    tensor([[10.]])
+    """
     m._same_dtype("addbmm", input, batch1, batch2)
     return m._weighted(input, p.reduce_sum(m.bmm(batch1, batch2), (0,)), beta, alpha)
 
 
 # --------------------------------------------------------------------------- inner products
 @op(samples=m._pairs(((4,), (4,)), ((3, 4), (4,)), ((3, 4), (2, 5, 4)), ((), (3,))),
-    oracle=np.inner, grad="ViewBackward0")
+    oracle=np.inner, grad="ViewBackward0", float8=True)
 def inner(input: Tensor, other: Tensor):
-    """The products of all pairs of vectors in the last dimensions."""
+    """The products of all pairs of vectors in the last dimensions.
+
+    >>> torch.inner(torch.tensor([[1, 2], [3, 4]]), torch.tensor([10, 1]))
+    tensor([12, 34])
+    """
     if input.ndim == 0 or other.ndim == 0:
         return e.mul(input, other)
     if input.shape[-1] != other.shape[-1]:
@@ -83,10 +100,16 @@ def _contract(a: Value, b: Value, over_a, over_b) -> Value:
 
 @op(method=False, samples=lambda: iter([
     sample(Arr((2, 3, 4)), Arr((3, 4, 5))), sample(Arr((2, 3, 4)), Arr((4, 5)), 1),
-    sample(Arr((2, 3, 4)), Arr((4, 5, 2)), ((0, 2), (2, 0)))]), grad="ViewBackward0")
+    sample(Arr((2, 3, 4)), Arr((4, 5, 2)), ((0, 2), (2, 0)))]), grad="ViewBackward0",
+    float8=True)
 def tensordot(a: Tensor, b: Tensor, dims: object = 2):
     """Sums of products over the last `dims` dimensions of a and the first of b, or over pairs
-    given as two lists."""
+    given as two lists.
+
+    >>> torch.tensordot(torch.ones(2, 3, 4), torch.ones(4, 3, 5), dims=([1, 2], [1, 0]))
+    tensor([[12., 12., 12., 12., 12.],
+            [12., 12., 12., 12., 12.]])
+    """
     if isinstance(dims, int):
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
@@ -118,9 +141,14 @@ def _summed(x: Value, dim: int) -> Value:
 
 
 @op(samples=m._pairs(((2, 3), (4, 5)), ((3,), (2, 2))), oracle=np.kron, promote="match",
-    grad="UnsafeViewBackward0")
+    grad="UnsafeViewBackward0", float8=True)
 def kron(input: Tensor, other: Tensor):
-    """Kronecker's product: every element of input times the whole of other."""
+    """Kronecker's product: every element of input times the whole of other.
+
+    >>> torch.kron(torch.eye(2), torch.tensor([[1., 2.]]))
+    tensor([[1., 2., 0., 0.],
+            [0., 0., 1., 2.]])
+    """
     rank = max(input.ndim, other.ndim)
     a = (1,) * (rank - input.ndim) + input.shape
     b = (1,) * (rank - other.ndim) + other.shape
@@ -133,7 +161,11 @@ def kron(input: Tensor, other: Tensor):
 @op(name="vecdot", public=("linalg",), method=False, promote="match", grad="SumBackward1",
     samples=lambda: iter([sample(Arr((3, 4)), Arr((4,))), sample(Arr((3, 4)), Arr((3, 4)), dim=0)]))
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
-    """The sum of conj(x) * y along dim."""
+    """The sum of conj(x) * y along dim.
+
+    >>> torch.linalg.vecdot(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 1.], [0., 2.]]))
+    tensor([3., 8.])
+    """
     if x.dtype.is_integral:
         raise RuntimeError("linalg.vecdot: Expected a floating point or complex tensor as input. "
                            f"Got {x.dtype.scalar_name}")
@@ -151,7 +183,11 @@ def _cross_samples():
 
 @op(promote="match", samples=_cross_samples, grad="LinalgCrossBackward0")
 def cross(input: Tensor, other: Tensor, dim: int | None = None):
-    """The cross product of vectors of three elements along dim (by default the first of size 3)."""
+    """The cross product of vectors of three elements along dim (by default the first of size 3).
+
+    >>> torch.cross(torch.tensor([1., 0., 0.]), torch.tensor([0., 1., 0.]), dim=0)
+    tensor([0., 0., 1.])
+    """
     if input.ndim != other.ndim:
         raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
     if dim is None:
@@ -180,10 +216,15 @@ def _chain_samples():
 
 
 @op(name="multi_dot", public=("linalg",), method=False, samples=_chain_samples,
-    grad="ViewBackward0")
+    grad="ViewBackward0", float8=True)
 def multi_dot(tensors: Tensors):
     """The product of several matrices, multiplied in the cheapest order; the first and the last may
-    be vectors."""
+    be vectors.
+
+    >>> a, b, c = torch.ones(1, 2), torch.tensor([[3., 4.], [5., 6.]]), torch.ones(2, 1)
+    >>> torch.linalg.multi_dot([a, b, c])
+    tensor([[18.]])
+    """
     if len(tensors) < 2:
         raise RuntimeError("multi_dot(): expected at least 2 tensors but got "
                            f"{len(tensors)}")

@@ -1,4 +1,5 @@
-"""Quantisation played through in floating point: what training for it needs."""
+"""Quantisation: played through in floating point, as training for it needs, and the integers
+themselves (`tensor/quantized/`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import beside, floats_only
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Index, Operand, Tensor, op
+from flambeau.ops.record import Index, Operand, Tensor, lift, op
 from flambeau.ops.samples import Arr, sample
 
 
@@ -50,7 +51,11 @@ def _tensor_samples():
     grad="FakeQuantizePerTensorAffineCachemaskBackward0")
 def fake_quantize_per_tensor_affine(input: Tensor, scale: Operand, zero_point: Operand,
                                     quant_min: int, quant_max: int):
-    """The input rounded to the levels scale * (q - zero_point) for quant_min <= q <= quant_max."""
+    """The input rounded to the levels scale * (q - zero_point) for quant_min <= q <= quant_max.
+
+    >>> torch.fake_quantize_per_tensor_affine(torch.tensor([-1., 0.23, 1.]), 0.1, 0, 0, 255)
+    tensor([0.0000, 0.2000, 1.0000])
+    """
     floats_only("fake_quantize", input)
     _check_range(quant_min, quant_max)
     scale, zero_point = beside(scale, input), beside(zero_point, input)
@@ -74,7 +79,14 @@ def _channel_samples():
     grad="FakeQuantizePerChannelAffineCachemaskBackward0")
 def fake_quantize_per_channel_affine(input: Tensor, scale: Index, zero_point: Index, axis: int,
                                      quant_min: int, quant_max: int):
-    """`fake_quantize_per_tensor_affine` with a scale and a zero point for each slice of `axis`."""
+    """`fake_quantize_per_tensor_affine` with a scale and a zero point for each slice of `axis`.
+
+    >>> x = torch.tensor([[0.23, 1.], [0.23, 1.]])
+    >>> zeros = torch.zeros(2, dtype=torch.int32)
+    >>> torch.fake_quantize_per_channel_affine(x, torch.tensor([0.1, 0.5]), zeros, 0, 0, 255)
+    tensor([[0.2000, 1.0000],
+            [0.0000, 1.0000]])
+    """
     floats_only("fake_quantize", input)
     _check_range(quant_min, quant_max)
     scale, zero_point = _by_channel(input, scale, zero_point, axis)
@@ -101,3 +113,51 @@ def _by_channel(x: Value, scale: Value, zero_point: Value, axis: int) -> tuple[V
     shape = [x.shape[axis] if d == axis else 1 for d in range(x.ndim)]
     return tuple(p.expand(p.reshape(convert(given, x.dtype), shape), x.shape)
                  for given in (scale, zero_point))
+
+
+# --------------------------------------------------------------------------- levels of their own
+@op(name="_quantize_levels", public=(), method=False, out=False, opmath=False, differentiable=False,
+    samples=lambda: iter([
+        sample(Arr((3, 4), requires_grad=False), 0.1, 3, 0, 255, dtypes.uint8),
+        sample(Arr((3, 4), requires_grad=False), 0.1, 3, 0, 15, dtypes.uint8, True)]))
+def quantize_levels(input: Index, scale: Operand, zero_point: Operand, low: int, high: int,
+                    dtype: object, apart: bool = False):
+    """The integers nearest to input / scale + zero_point, limited to low .. high.
+
+    Args:
+        scale, zero_point: numbers, or tensors that broadcast to the input.
+        apart: round before the zero point is added (ties then go to an even input / scale).
+    """
+    shift = beside(zero_point, input)
+    inverse = beside(scale, input)
+    value = p.mul(input, p.div(e.like(1, inverse), inverse))
+    value = p.add(p.round_(value), shift) if apart else p.round_(p.add(value, shift))
+    if dtype is dtypes.int32:  # its limits are no float32, and NaN is the lowest
+        value = convert(value, dtypes.float64)
+    low, high = e.like(float(low), value), e.like(float(high), value)
+    if dtype is dtypes.int32:
+        value = p.where(p.ge(value, low), value, low)
+        value = p.where(p.le(value, high), value, high)
+    else:  # NaN is the highest
+        value = p.where(p.le(value, high), value, high)
+        value = p.where(p.ge(value, low), value, low)
+    return convert(convert(value, dtypes.int32), dtype)
+
+
+@op(name="_dequantize_levels", public=(), method=False, out=False, opmath=False,
+    differentiable=False, samples=lambda: iter([
+        sample(Arr((3, 4), "uint8", requires_grad=False), 0.1, 3)]))
+def dequantize_levels(input: Index, scale: Operand, zero_point: Operand):
+    """(input - zero_point) * scale in float32; `scale` and `zero_point` as in `_quantize_levels`.
+    """
+    shift = lift(zero_point)
+    if shift.dtype.is_integral:
+        above = p.sub(convert(input, dtypes.int64), _spread_to(shift, input, dtypes.int64))
+        above = convert(above, dtypes.float32)
+    else:
+        above = p.sub(convert(input, dtypes.float32), _spread_to(shift, input, dtypes.float32))
+    return p.mul(above, _spread_to(lift(scale), input, dtypes.float32))
+
+
+def _spread_to(value: Value, x: Value, dtype) -> Value:
+    return p.expand(convert(value, dtype), x.shape)

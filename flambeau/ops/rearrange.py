@@ -17,7 +17,12 @@ def _copied(x: Value, shape) -> Value:
 @op(method=False, out=False, opmath=False, dense=True, public=BOTH, samples=lambda: iter([
     sample(Arr((2, 12, 3, 5)), 2), sample(Arr((9, 2, 2)), 3), sample(Arr((0, 4, 2, 2)), 2)]))
 def pixel_shuffle(input: Tensor, upscale_factor: int):
-    """Channels to places: (..., c r^2, h, w) -> (..., c, h r, w r) (Shi et al. 2016)."""
+    """Channels to places: (..., c r^2, h, w) -> (..., c, h r, w r) (Shi et al. 2016).
+
+    >>> torch.pixel_shuffle(torch.arange(4).reshape(1, 4, 1, 1), 2)
+    tensor([[[[0, 1],
+              [2, 3]]]])
+    """
     if input.ndim < 3:
         raise RuntimeError("pixel_shuffle expects input to have at least 3 dimensions, but got "
                            f"input with {input.ndim} dimension(s)")
@@ -40,6 +45,9 @@ def pixel_shuffle(input: Tensor, upscale_factor: int):
     sample(Arr((2, 3, 4, 6)), 2), sample(Arr((1, 3, 6)), 3)]))
 def pixel_unshuffle(input: Tensor, downscale_factor: int):
     """Places to channels, the inverse of `pixel_shuffle`: (..., c, h r, w r) -> (..., c r^2, h, w).
+
+    >>> torch.pixel_unshuffle(torch.arange(4).reshape(1, 1, 2, 2), 2).flatten()
+    tensor([0, 1, 2, 3])
     """
     if input.ndim < 3:
         raise RuntimeError("pixel_unshuffle expects input to have at least 3 dimensions, but got "
@@ -64,7 +72,11 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int):
     grad="ChannelShuffleBackward0", aliases=("native_channel_shuffle",), samples=lambda: iter([
         sample(Arr((2, 6, 3, 4)), 3), sample(Arr((1, 4, 5)), 2)]))
 def channel_shuffle(input: Tensor, groups: int):
-    """Channel g k + i of k per group becomes i groups + g (Zhang et al. 2018): (n, c, ...)."""
+    """Channel g k + i of k per group becomes i groups + g (Zhang et al. 2018): (n, c, ...).
+
+    >>> torch.channel_shuffle(torch.arange(4).reshape(1, 4, 1, 1), 2).flatten()
+    tensor([0, 2, 1, 3])
+    """
     if input.ndim < 3:
         raise RuntimeError("channel_shuffle expects input with > 2 dims, but got input with sizes "
                            f"{list(input.shape)}")

@@ -28,8 +28,10 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Value, constant
+from flambeau.ops.examples import described
 from flambeau.ops.primitives.elementwise import convert
 from flambeau.ops.primitives.structure import iota
+from flambeau.ops.stored import refusal
 
 __all__ = ["Op", "Param", "REGISTRY", "op", "view_op", "result_type", "lift", "Tensor", "Operand",
            "Number", "Index", "Tensors", "index_space"]
@@ -87,6 +89,7 @@ class Op:
         refuses: kinds of dtypes ("b" bool, "u", "i" integers ...) that PyTorch does not compute
             either.
         opmath: compute on 16-bit floats in float32, rounding the result once.
+        float8: the same for 8-bit floats, which other ops do not compute with.
         grad: the name of the backward node ("AddBackward0"), or a function of the bound arguments.
         method, inplace, out: derived forms that PyTorch has.
         apart: `out=` must not share memory with what is read.
@@ -107,7 +110,7 @@ class Op:
     def __init__(self, body: Callable, **options: Any):
         self.body = body
         self.name = options.pop("name", None) or body.__name__.rstrip("_")
-        self.doc = inspect.getdoc(body) or ""
+        self.doc = described(self.name, inspect.getdoc(body) or "")
         signature = inspect.signature(body)
         self.params = [Param(parameter) for parameter in signature.parameters.values()]
         for name, numbers in options.pop("fixed", {}).items():
@@ -118,6 +121,7 @@ class Op:
         self.check = options.pop("check", None)
         self.exact_numbers = options.pop("exact_numbers", False)
         self.opmath = options.pop("opmath", self.kind != "view")
+        self.float8 = options.pop("float8", False)
         self.grad = options.pop("grad", None)
         self.method = options.pop("method", True)
         self.inplace = options.pop("inplace", False)
@@ -223,6 +227,8 @@ class Op:
         if not group:  # an empty list of tensors: the body says what is wrong
             return list(args)
         dtype = result_type(group) if promote else group[0].dtype
+        if dtype.kind in "Vq" and any(item.dtype is not dtype for item in group):
+            raise refusal(self.name, dtype)
         if dtype.kind in self.refuses:
             raise NotImplementedError(f"\"{self.name}_cpu\" not implemented for "
                                       f"'{dtype.scalar_name}': convert the input "
@@ -285,7 +291,7 @@ def result_type(values: Sequence[Value]) -> DType:
     return combine_categories(*groups)
 
 
-_KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_KIND_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3, "V": 4, "q": 4}
 
 
 def combine_categories(dims: DType | None, zero: DType | None, number: DType | None) -> DType:

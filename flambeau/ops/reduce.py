@@ -12,6 +12,7 @@ from flambeau.core.symbolic import float_of
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
+from flambeau.ops.comparison import isfinite
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.samples import Arr, sample
@@ -65,7 +66,13 @@ def accumulable(x: Value, dtype) -> Value:
     "SumBackward1", oracle=np.sum)
 def sum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
         dtype: object = None):
-    """The sum over dim (all by default); integers add up in int64."""
+    """The sum over dim (all by default); integers add up in int64.
+
+    >>> torch.sum(torch.tensor([[1, 2], [3, 4]]))
+    tensor(10)
+    >>> torch.sum(torch.tensor([[1, 2], [3, 4]]), dim=0, keepdim=True)
+    tensor([[4, 6]])
+    """
     dims = normalize_dims(dim, input.ndim)
     x = accumulable(input, dtype)
     return kept(p.reduce_sum(x, dims), input, dims, keepdim)
@@ -74,7 +81,11 @@ def sum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
 @op(samples=over(several=False), grad=lambda call: "ProdBackward0" if call._static("dim") is None
     else "ProdBackward1", oracle=np.prod)
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: object = None):
-    """The product over dim (all by default)."""
+    """The product over dim (all by default).
+
+    >>> torch.prod(torch.tensor([[1, 2], [3, 4]]), dim=1)
+    tensor([ 2, 12])
+    """
     dims = normalize_dims(dim, input.ndim)
     return kept(p.reduce_prod(accumulable(input, dtype), dims), input, dims, keepdim)
 
@@ -83,7 +94,11 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     else "MeanBackward1", oracle=np.mean)
 def mean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
          dtype: object = None):
-    """The arithmetic mean over dim (all by default)."""
+    """The arithmetic mean over dim (all by default).
+
+    >>> torch.mean(torch.tensor([[1., 2.], [3., 4.]]), dim=0)
+    tensor([2., 3.])
+    """
     x = input if dtype is None else convert(input, dtype)
     if x.dtype.is_integral:
         raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
@@ -107,7 +122,11 @@ def _no_empty(name: str, x: Value, dims, whole: bool = False) -> None:
 
 @op(samples=over(empty=False), oracle=np.max)
 def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
-    """The largest value over dim; equal maxima share the gradient."""
+    """The largest value over dim; equal maxima share the gradient.
+
+    >>> torch.amax(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    tensor([5., 3.])
+    """
     dims = normalize_dims(dim, input.ndim)
     _no_empty("amax", input, dims, dim is None or dim == ())
     return kept(p.reduce_max(input, dims), input, dims, keepdim)
@@ -115,7 +134,11 @@ def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
 
 @op(samples=over(empty=False), oracle=np.min)
 def amin(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
-    """The smallest value over dim; equal minima share the gradient."""
+    """The smallest value over dim; equal minima share the gradient.
+
+    >>> torch.amin(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    tensor([1., 2.])
+    """
     dims = normalize_dims(dim, input.ndim)
     _no_empty("amin", input, dims, dim is None or dim == ())
     return kept(p.reduce_min(input, dims), input, dims, keepdim)
@@ -135,13 +158,21 @@ def _arg(name: str, x: Value, dim, keepdim: bool, largest: bool) -> Value:
 
 @op(samples=over(several=False, empty=False), differentiable=False, oracle=np.argmax)
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False):
-    """The index of the first maximum; over all elements, counted row-major, if dim is None."""
+    """The index of the first maximum; over all elements, counted row-major, if dim is None.
+
+    >>> torch.argmax(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    tensor([1, 0])
+    """
     return _arg("argmax", input, dim, keepdim, True)
 
 
 @op(samples=over(several=False, empty=False), differentiable=False, oracle=np.argmin)
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False):
-    """The index of the first minimum; over all elements, counted row-major, if dim is None."""
+    """The index of the first minimum; over all elements, counted row-major, if dim is None.
+
+    >>> torch.argmin(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    tensor([0, 1])
+    """
     return _arg("argmin", input, dim, keepdim, False)
 
 
@@ -221,7 +252,11 @@ def _count_samples():
 
 @op(samples=_count_samples, differentiable=False, oracle=np.count_nonzero)
 def count_nonzero(input: Tensor, dim: int | tuple | None = None):
-    """How many elements are not zero."""
+    """How many elements are not zero.
+
+    >>> torch.count_nonzero(torch.tensor([[0, 1], [2, 3]]), dim=0)
+    tensor([1, 2])
+    """
     dims = normalize_dims(dim, input.ndim)
     return p.reduce_sum(convert(convert(input, dtypes.bool_), dtypes.int64), dims)
 
@@ -267,14 +302,14 @@ def std(input: Tensor, dim: int | tuple | None = None, *, correction: float = 1,
     return p.sqrt(_variance(input, dim, correction, keepdim)[0])
 
 
-@op(returns=("var", "mean"), name="var_mean", samples=_moment_samples, method=False, out=False)
+@op(many=True, name="var_mean", samples=_moment_samples, method=False, out=False)
 def var_mean(input: Tensor, dim: int | tuple | None = None, *, correction: float = 1,
              keepdim: bool = False):
     """The variance and the mean."""
     return _variance(input, dim, correction, keepdim)
 
 
-@op(returns=("std", "mean"), name="std_mean", samples=_moment_samples, method=False, out=False)
+@op(many=True, name="std_mean", samples=_moment_samples, method=False, out=False)
 def std_mean(input: Tensor, dim: int | tuple | None = None, *, correction: float = 1,
              keepdim: bool = False):
     """The standard deviation and the mean."""
@@ -322,7 +357,8 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
 
 @vector_norm.vjp
 def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
-    """x |x|^(ord-2) / norm^(ord-1), and 0 at the origin."""
+    """x |x|^(ord-2) / norm^(ord-1), and 0 at the origin, where the second derivative of orders up
+    to 2 is NaN, as in PyTorch: it has no limit."""
     dims = normalize_dims(dim, x.ndim)
 
     def wide(y: Value) -> Value:
@@ -340,10 +376,10 @@ def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
     if ord == 1:
         return p.mul(p.sign(x), convert(g, x.dtype))
     nothing = p.eq(norm, zero)
-    safe = p.where(nothing, p.filled(1, norm), norm)  # so that higher orders are 0 there too
-    scale = p.where(nothing, zero, p.div(g, safe))
+    safe = norm if ord <= 2 else p.where(nothing, p.filled(1, norm), norm)
     if ord == 2:
-        return p.mul(x, convert(scale, x.dtype))
+        unit = p.where(nothing, p.zero_like(x), p.div(x, convert(norm, x.dtype)))
+        return p.mul(unit, convert(g, x.dtype))
     ratio = p.where(nothing, zero, p.div(size, safe))
     flat = p.eq(ratio, zero)
     power = p.pow_(p.where(flat, p.filled(1, ratio), ratio), p.filled(ord - 1, ratio))
@@ -353,10 +389,14 @@ def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
 
 @op(samples=_along)
 def logsumexp(input: Tensor, dim: int | tuple, keepdim: bool = False):
-    """log(sum(exp(input))) over dim, shifted by the maximum so that exp never overflows."""
+    """log(sum(exp(input))) over dim, shifted by the maximum so that exp never overflows.
+
+    >>> torch.logsumexp(torch.tensor([1000., 1000.]), dim=0)
+    tensor(1000.6932)
+    """
     x = e.default_float(input)
     dims = normalize_dims(dim, x.ndim)
     top = p.stop_gradient(p.reduce_max(p.real(x) if x.dtype.is_complex else x, dims))
-    finite = convert(p.where(e.isfinite(top), top, p.zero_like(top)), x.dtype)
+    finite = convert(p.where(isfinite(top), top, p.zero_like(top)), x.dtype)
     total = p.reduce_sum(p.exp(p.sub(x, p.unreduce(finite, x.shape, dims))), dims)
     return kept(p.add(p.log(total), finite), x, dims, keepdim)

@@ -18,12 +18,12 @@ from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, floats_only
-from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
 from flambeau.ops.samples import Arr, sample
 
 CUBIC = -0.75  # slope of the cubic kernel at 1 (Keys 1981 uses -0.5; PyTorch and OpenCV this)
+CHANNELS = 8  # from which on `grid_sample` works pixel by pixel
 CUBIC_SMOOTH = -0.5  # the same with antialiasing, as Pillow
 
 
@@ -256,6 +256,14 @@ def affine_grid(theta: Tensor, size: tuple, align_corners: bool | None = None):
 
     Coordinates run from -1 to 1 over the image: centre to centre of its outermost places with
     `align_corners`, else edge to edge; x comes first.
+
+    >>> theta = torch.tensor([[[1., 0., 0.], [0., 1., 0.]]])
+    >>> F.affine_grid(theta, (1, 1, 2, 2), align_corners=True)
+    tensor([[[[-1., -1.],
+              [ 1., -1.]],
+    <BLANKLINE>
+             [[-1.,  1.],
+              [ 1.,  1.]]]])
     """
     rank = len(size) - 2
     floats_only("affine_grid", theta)
@@ -268,37 +276,42 @@ def affine_grid(theta: Tensor, size: tuple, align_corners: bool | None = None):
     if min(size) <= 0:
         raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
     n, space = theta.shape[0], tuple(size[2:])
-    shape = (n, *space, rank + 1)
-    axis = p.iota(shape, rank + 1)
-    places = e.like(1, convert(axis, theta.dtype))
-    for d, places_along in enumerate(space):
+    shape = (n, *space, rank)
+
+    def column(k: int) -> Value:
+        part = p.reshape(p.slice_dim(theta, 2, k, 1, 1), (n, *[1] * rank, rank))
+        return p.expand(part, shape)
+
+    grid = column(rank)
+    for d, places in enumerate(space):
         at = convert(p.iota(shape, 1 + d), theta.dtype)
-        step = 2 / (places_along - 1 if align_corners and places_along > 1 else places_along)
-        start = 1.0 if align_corners else 1 - 1 / places_along
-        along = p.sub(p.mul(at, e.like(step, at)), e.like(start, at))
-        if align_corners and places_along <= 1:
-            along = p.zero_like(at)
-        places = p.where(p.eq(axis, e.like(rank - 1 - d, axis)), along, places)
-    flat = p.reshape(places, (n, math.prod(space), rank + 1))
-    grid = product(flat, p.permute(theta, (0, 2, 1)))
-    return p.reshape(grid, (n, *space, rank))
+        step = 2 / (places - 1 if align_corners and places > 1 else places)
+        start = 1.0 if align_corners else 1 - 1 / places
+        if not align_corners or places > 1:
+            along = p.sub(p.mul(at, e.like(step, at)), e.like(start, at))
+            grid = p.add(grid, p.mul(along, column(rank - 1 - d)))
+    return grid
 
 
 class _Grid:
-    """Coordinates of a grid in places of the input, by dimension (the last of the grid first)."""
+    """Coordinates of a grid in places of the input, by dimension (the last of the grid first).
+
+    With several channels the image is laid out pixel by pixel: lanes are channels, so that each
+    place is found once for all of them, and a tap reads one run of memory.
+    """
 
     def __init__(self, x: Value, grid: Value, padding: str, corners: bool):
-        self.x, self.rank, self.corners = x, x.ndim - 2, corners
-        self.padding = padding
-        self.shape = (*x.shape[:2], *grid.shape[1:-1])
-        self.size = x.shape[2:]
+        self.rank, self.corners, self.padding = x.ndim - 2, corners, padding
+        self.size, self.places, self.channels = x.shape[2:], grid.shape[:-1], x.shape[1]
+        self.last = x.shape[1] >= CHANNELS
+        space = range(2, x.ndim)
+        self.x = p.in_memory(p.permute(x, (0, *space, 1))) if self.last else x
         self.raw = [self._coordinate(grid, d) for d in range(self.rank)]
 
     def _coordinate(self, grid: Value, d: int) -> Value:
         """Where the grid points along spatial dimension d, in places of the input."""
         one = p.slice_dim(grid, grid.ndim - 1, self.rank - 1 - d, 1, 1)
-        one = p.reshape(one, (grid.shape[0], 1, *grid.shape[1:-1]))
-        one = p.expand(one, self.shape)
+        one = p.reshape(one, self.places)
         size, half = self.size[d], e.like(0.5, one)
         if self.corners:
             return p.mul(p.mul(p.add(one, e.like(1, one)), half), e.like(size - 1, one))
@@ -328,18 +341,38 @@ class _Grid:
         even = p.eq(half, p.floor(half))
         return p.where(even, p.add(rest, e.like(low, at)), p.sub(e.like(high, at), rest))
 
-    def fetch(self, indices: Sequence[Value]) -> Value:
-        """x at whole coordinates (as floats); zero outside."""
-        inside, coords = None, [0, 1]
-        for d, at in enumerate(indices):
-            top = e.like(self.size[d] - 1, at)
-            valid = p.logical_and(p.ge(at, p.zero_like(at)), p.le(at, top))
-            inside = valid if inside is None else p.logical_and(inside, valid)
-            safe = p.where(valid, at, p.zero_like(at))
-            coords.append(convert(safe, dtypes.int64))
-        found = p.lookup(self.x, coords, self.shape)
-        return p.where(inside, found, p.zero_like(found))
+    def blended(self, taps: Sequence[tuple[Sequence[Value], Value]]) -> Value:
+        """The sum over taps of weight times x at whole coordinates (as floats), zero outside:
+        (n, c, *out). Each tap is (coordinates, weight), of shape (n, *out)."""
+        sides = [[self._inside(at, d) for d, at in enumerate(indices)] for indices, _ in taps]
+        inside = self._joined([functools.reduce(p.logical_and, valid) for valid in sides])
+        coords = []
+        for d in range(self.rank):
+            safe = [p.where(valid[d], indices[d], p.zero_like(indices[d]))
+                    for valid, (indices, _) in zip(sides, taps, strict=True)]
+            coords.append(self._joined([convert(at, dtypes.int64) for at in safe]))
+        shape = inside.shape
+        coords = [0, *coords, len(shape) - 1] if self.last else [0, 2, *coords]
+        found = p.lookup(self.x, coords, shape)
+        found = p.where(inside, found, p.zero_like(found))
+        found = p.mul(found, self._joined([weight for _, weight in taps]))
+        total = p.reduce_sum(found, (1,))
+        if not self.last:
+            return total
+        return p.permute(p.in_memory(total), (0, total.ndim - 1, *range(1, total.ndim - 1)))
 
+    def _inside(self, at: Value, d: int) -> Value:
+        return p.logical_and(p.ge(at, p.zero_like(at)), p.le(at, e.like(self.size[d] - 1, at)))
+
+    def _joined(self, values: Sequence[Value]) -> Value:
+        """One value (n, *out) a tap as (n, taps, *out, c) or, with channels second,
+        (n, taps, c, *out)."""
+        n, *out = self.places
+        joined = p.cat([p.reshape(value, (n, 1, *out)) for value in values], 1)
+        place = len(joined.shape) if self.last else 2
+        flat = (*joined.shape[:place], 1, *joined.shape[place:])
+        return p.expand(p.reshape(joined, flat),
+                        (*joined.shape[:place], self.channels, *joined.shape[place:]))
 
 
 def _grid_samples():
@@ -360,19 +393,22 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
 
     Coordinates are those of `affine_grid`. `padding_mode` says what lies outside: "zeros",
     "border" (the nearest place) or "reflection".
+
+    >>> x = torch.tensor([[[[1., 2.], [3., 4.]]]])
+    >>> F.grid_sample(x, torch.tensor([[[[0., 0.], [1., 1.]]]]), align_corners=True)
+    tensor([[[[2.5000, 4.0000]]]])
     """
     _check_grid(input, grid, mode, padding_mode)
     places = _Grid(input, grid, padding_mode, bool(align_corners))
     if mode == "nearest":
-        return places.fetch([p.round_(places.padded(at, d)) for d, at in enumerate(places.raw)])
-    taps = [(_cubic_taps if mode == "bicubic" else _linear_taps)(places, at, d)
+        at = [p.round_(places.padded(at, d)) for d, at in enumerate(places.raw)]
+        return places.blended([(at, e.like(1, at[0]))])
+    axes = [[(p.in_memory(index), p.in_memory(weight)) for index, weight in
+             (_cubic_taps if mode == "bicubic" else _linear_taps)(places, at, d)]
             for d, at in enumerate(places.raw)]
-    total = None
-    for corner in itertools.product(*taps):
-        found = places.fetch([index for index, _ in corner])
-        found = p.mul(found, functools.reduce(p.mul, [weight for _, weight in corner]))
-        total = found if total is None else p.add(total, found)
-    return total
+    return places.blended([([at for at, _ in corner],
+                            functools.reduce(p.mul, [weight for _, weight in corner]))
+                           for corner in itertools.product(*axes)])
 
 
 _SAMPLER_MODES, _SAMPLER_PADS = ("bilinear", "nearest", "bicubic"), ("zeros", "border",

@@ -19,13 +19,15 @@ def _samples():
 
 @op(returns=("grad", "found_inf"), mutates=("grad", "found_inf"), method=False, public=(),
     out=False, refuses="bui", opmath=False, differentiable=False, samples=_samples)
-def unscale_step(grad: Tensor, found_inf: Tensor, inverse_scale: Tensor):
-    """grad * inverse_scale, and 1 in `found_inf` if an element of grad is not finite."""
+def unscale_step(grad: Tensor, found_inf: Tensor, inverse_scale: Tensor, anew: bool = False):
+    """grad * inverse_scale, and 1 in `found_inf` if an element of grad is not finite. `anew`: else
+    0, whatever is there."""
     wide = convert(grad, dtypes.float32) if grad.dtype.itemsize < 4 else grad
     scaled = p.mul(wide, p.expand(convert(inverse_scale, wide.dtype), wide.shape))
     lost = p.sub(wide, wide)  # 0, or NaN where wide is infinite or NaN
     lost = convert(p.ne(lost, lost), dtypes.float32)
-    found = found_inf
+    found = p.filled(0, found_inf) if anew else found_inf
     if grad.numel:
-        found = p.maximum(found_inf, p.reshape(amax(lost), found_inf.shape))
+        lost = p.reshape(amax(lost), found_inf.shape)
+        found = lost if anew else p.maximum(found_inf, lost)
     return convert(scaled, grad.dtype), found

@@ -37,7 +37,11 @@ def _oracle(accumulate):
 
 @op(samples=_samples(), inplace=True, oracle=_oracle(np.cumsum))
 def cumsum(input: Tensor, dim: int, *, dtype: object = None):
-    """The sum of all elements up to and including each, along dim; integers add up in int64."""
+    """The sum of all elements up to and including each, along dim; integers add up in int64.
+
+    >>> torch.cumsum(torch.tensor([1., 2., 3.]), dim=0)
+    tensor([1., 3., 6.])
+    """
     x = accumulable(input, dtype)
     at = normalize_dim(dim, x.ndim)
     return p.cumsum(x, at) if x.ndim else _copy(x)
@@ -45,7 +49,11 @@ def cumsum(input: Tensor, dim: int, *, dtype: object = None):
 
 @op(samples=_samples(0.5, 1.5), inplace=True, oracle=_oracle(np.cumprod))
 def cumprod(input: Tensor, dim: int, *, dtype: object = None):
-    """The product of all elements up to and including each, along dim."""
+    """The product of all elements up to and including each, along dim.
+
+    >>> torch.cumprod(torch.tensor([1, 2, 3, 4]), dim=0)
+    tensor([ 1,  2,  6, 24])
+    """
     x = accumulable(input, dtype)
     at = normalize_dim(dim, x.ndim)
     return p.cumprod(x, at) if x.ndim else _copy(x)
@@ -65,19 +73,35 @@ def _extremum(name: str, x: Value, dim: int, largest: bool) -> tuple[Value, Valu
 
 @op(samples=_samples(), returns=("values", "indices"), opmath=False)
 def cummax(input: Tensor, dim: int):
-    """The largest of all elements up to and including each, along dim, and where it last is."""
+    """The largest of all elements up to and including each, along dim, and where it last is.
+
+    >>> torch.cummax(torch.tensor([1., 3., 2., 5.]), dim=0)
+    torch.return_types.cummax(
+    values=tensor([1., 3., 3., 5.]),
+    indices=tensor([0, 1, 1, 3]))
+    """
     return _extremum("cummax", input, dim, True)
 
 
 @op(samples=_samples(), returns=("values", "indices"), opmath=False)
 def cummin(input: Tensor, dim: int):
-    """The smallest of all elements up to and including each, along dim, and where it last is."""
+    """The smallest of all elements up to and including each, along dim, and where it last is.
+
+    >>> torch.cummin(torch.tensor([4., 1., 2., 0.]), dim=0)
+    torch.return_types.cummin(
+    values=tensor([4., 1., 1., 0.]),
+    indices=tensor([0, 1, 1, 3]))
+    """
     return _extremum("cummin", input, dim, False)
 
 
 @op(samples=_samples())
 def logcumsumexp(input: Tensor, dim: int):
-    """log(cumsum(exp(input))) along dim, without overflow."""
+    """log(cumsum(exp(input))) along dim, without overflow.
+
+    >>> torch.logcumsumexp(torch.tensor([0., 0., 1000.]), dim=0)
+    tensor([0.0000e+00, 6.9315e-01, 1.0000e+03])
+    """
     if input.dtype.kind not in "fc":
         raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
                                   f"'{input.dtype.scalar_name}'")
@@ -117,7 +141,11 @@ def _diff_samples():
 @op(samples=_diff_samples, promote="match", opmath=False, grad="SubBackward0")
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
          append: Tensor | None = None):
-    """The n-th differences of neighbours along dim, after joining `prepend` and `append`."""
+    """The n-th differences of neighbours along dim, after joining `prepend` and `append`.
+
+    >>> torch.diff(torch.tensor([1, 4, 9, 16]))
+    tensor([3, 5, 7])
+    """
     if input.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if n < 0:

@@ -9,6 +9,7 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import beside
+from flambeau.ops.comparison import logical_not
 from flambeau.ops.index import positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, op
@@ -98,6 +99,9 @@ def searchsorted(sorted_sequence: Tensor, input: Operand, *, out_int32: bool = F
         sorted_sequence: (n,) for all values, or (..., n) for values (..., m).
         side: "left" or "right", another way to say `right`.
         sorter: the positions that put the rows in order, if they are not.
+
+    >>> torch.searchsorted(torch.tensor([1, 3, 5]), torch.tensor([3, 4]), right=True)
+    tensor([2, 2])
     """
     behind = _is_right(right, side)
     values = beside(input, convert(input, sorted_sequence.dtype)) if input.number else input
@@ -119,7 +123,11 @@ def _bucket_samples():
 @op(method=False, promote="match", opmath=False, differentiable=False, samples=_bucket_samples)
 def bucketize(input: Operand, boundaries: Tensor, *, out_int32: bool = False, right: bool = False):
     """The number of the bucket between the sorted `boundaries` that each value lies in. A value at
-    a boundary belongs to the bucket below it, or above it if `right`."""
+    a boundary belongs to the bucket below it, or above it if `right`.
+
+    >>> torch.bucketize(torch.tensor([1, 3, 6, 9]), torch.tensor([3, 6]))
+    tensor([0, 0, 1, 2])
+    """
     if boundaries.ndim != 1:
         raise RuntimeError("boundaries tensor must be 1 dimension, but got "
                            f"dim({boundaries.ndim})")
@@ -144,13 +152,17 @@ def _one_tensor(elements: Value, test_elements: Value, *more: object) -> None:
     check=_one_tensor)
 def isin(elements: Operand, test_elements: Operand, *, assume_unique: bool = False,
          invert: bool = False):
-    """Which elements are among the test elements (or are not, if `invert`). NaN is among none."""
+    """Which elements are among the test elements (or are not, if `invert`). NaN is among none.
+
+    >>> torch.isin(torch.tensor([1, 2, 3]), torch.tensor([2, 3, 5]))
+    tensor([False,  True,  True])
+    """
     x, among = (p.expand(v, v.shape) for v in (elements, test_elements))
     if x.dtype.kind in "bc":
         raise RuntimeError(f"Unsupported input type encountered for isin(): {x.dtype.scalar_name}; "
                            "convert both to numbers that have an order")
     found = _is_among(x, p.reshape(among, (among.numel,)))
-    return e.logical_not(found) if invert else found
+    return logical_not(found) if invert else found
 
 
 def _is_among(x: Value, others: Value) -> Value:

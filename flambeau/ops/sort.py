@@ -65,7 +65,13 @@ def _nan_count(x: Value, at: int) -> Value:
 # --------------------------------------------------------------------------- sorting
 @op(samples=_samples(), returns=("values", "indices"), opmath=False)
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None):
-    """The elements in order along dim, and where they were. Always stable."""
+    """The elements in order along dim, and where they were. Always stable.
+
+    >>> torch.sort(torch.tensor([3., 1., 2.]), descending=True)
+    torch.return_types.sort(
+    values=tensor([3., 2., 1.]),
+    indices=tensor([0, 2, 1]))
+    """
     at = normalize_dim(dim, input.ndim)
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()
@@ -75,20 +81,35 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool | 
 
 @op(samples=_samples(), opmath=False, differentiable=False)
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None):
-    """Where the elements in order along dim are."""
+    """Where the elements in order along dim are.
+
+    >>> torch.argsort(torch.tensor([3., 1., 2.]))
+    tensor([1, 2, 0])
+    """
     at = normalize_dim(dim, input.ndim)
     return _order("sort", input, at, descending) if input.ndim else _zero_index()
 
 
 @op(samples=_samples(), opmath=False, grad="SortBackward0", oracle=lambda x: np.sort(x, 0))
 def msort(input: Tensor):
-    """The elements in order along the first dimension."""
+    """The elements in order along the first dimension.
+
+    >>> torch.msort(torch.tensor([[3, 1], [2, 5]]))
+    tensor([[2, 1],
+            [3, 5]])
+    """
     return sort(input, 0)[0] if input.ndim else p.stop_copy(input)
 
 
 @op(samples=_samples(2), returns=("values", "indices"), opmath=False)
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True):
-    """The k largest (or smallest) elements along dim, in order, and where they are."""
+    """The k largest (or smallest) elements along dim, in order, and where they are.
+
+    >>> torch.topk(torch.tensor([3., 1., 2.]), 2)
+    torch.return_types.topk(
+    values=tensor([3., 2.]),
+    indices=tensor([0, 2]))
+    """
     at = normalize_dim(dim, input.ndim)
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()
@@ -100,7 +121,13 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 @op(samples=_samples(2), returns=("values", "indices"), opmath=False)
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False):
-    """The k-th smallest element along dim (k counts from 1), and where it is."""
+    """The k-th smallest element along dim (k counts from 1), and where it is.
+
+    >>> torch.kthvalue(torch.tensor([3., 1., 2.]), 2)
+    torch.return_types.kthvalue(
+    values=tensor(2.),
+    indices=tensor(2))
+    """
     at = normalize_dim(dim, input.ndim)
     size = input.shape[at] if input.ndim else 1
     if not 1 <= k <= size:
@@ -205,7 +232,13 @@ def nanmedian_all_vjp(g, input, output):
 
 @op(samples=_samples(), returns=("values", "indices"), opmath=False)
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False):
-    """The most frequent element along dim (the smallest of several), and where it last is."""
+    """The most frequent element along dim (the smallest of several), and where it last is.
+
+    >>> torch.mode(torch.tensor([1, 3, 3, 2]))
+    torch.return_types.mode(
+    values=tensor(3),
+    indices=tensor(2))
+    """
     at = normalize_dim(dim, input.ndim)
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()

@@ -25,7 +25,11 @@ def _times_log(x: Value, y: Value, log) -> Value:
 @op(promote="float", inplace=True, refuses="c", check=e.some_tensor("xlogy"),
     samples=binary(0.5, 2.0))
 def xlogy(input: Operand, other: Operand):
-    """input * log(other), and 0 where input is 0."""
+    """input * log(other), and 0 where input is 0.
+
+    >>> torch.xlogy(torch.tensor([0., 2.]), torch.tensor([0., 10.]))
+    tensor([0.0000, 4.6052])
+    """
     return _times_log(input, other, p.log)
 
 
@@ -41,7 +45,11 @@ def xlogy_vjp(g, input, other):
 @op(name="xlog1py", promote="float", refuses="c", public=("special",), method=False,
     check=e.some_tensor("xlog1py"), samples=binary(0.5, 2.0), grad="SpecialXlog1PyBackward0")
 def xlog1py(input: Operand, other: Operand):
-    """input * log(1 + other), and 0 where input is 0."""
+    """input * log(1 + other), and 0 where input is 0.
+
+    >>> torch.special.xlog1py(torch.tensor([0., 1.]), torch.tensor([-1., 1.]))
+    tensor([0.0000, 0.6931])
+    """
     return _times_log(input, other, p.log1p)
 
 
@@ -57,7 +65,11 @@ def xlog1py_vjp(g, input, other):
 @op(name="entr", promote="float", refuses="c", public=("special",), method=False,
     samples=unary(0.1, 3), grad="SpecialEntrBackward0")
 def entr(input: Tensor):
-    """-x log(x): 0 at 0, -inf below."""
+    """-x log(x): 0 at 0, -inf below.
+
+    >>> torch.special.entr(torch.tensor([0., 0.5, 1.]))
+    tensor([0.0000, 0.3466, -0.0000])
+    """
     zero = e.like(0, input)
     inside = p.neg(p.mul(input, p.log(input)))
     outside = p.where(p.eq(input, zero), zero, e.like(-math.inf, input))
@@ -73,7 +85,11 @@ def entr_vjp(g, input):
 @op(promote="float", refuses="c", inplace=True, samples=lambda: iter([
     sample(Arr((3, 4), None, 0.1, 0.9)), sample(Arr((7,), None, -0.5, 1.5), 0.1)]))
 def logit(input: Tensor, eps: float | None = None):
-    """log(x / (1 - x)), with x first limited to [eps, 1 - eps] if eps is given."""
+    """log(x / (1 - x)), with x first limited to [eps, 1 - eps] if eps is given.
+
+    >>> torch.logit(torch.tensor([0.25, 0.5, 1.]))
+    tensor([-1.0986,  0.0000,     inf])
+    """
     x = input
     if eps is not None:
         low, high = e.like(eps, x), e.like(1 - eps, x)
@@ -97,7 +113,11 @@ def logit_vjp(g, input, eps):
 
 @op(promote="float", inplace=True, samples=unary(), oracle=np.sinc)
 def sinc(input: Tensor):
-    """sin(pi x) / (pi x), and 1 at 0."""
+    """sin(pi x) / (pi x), and 1 at 0.
+
+    >>> torch.sinc(torch.tensor([0., 0.5, 1.5]))
+    tensor([ 1.0000,  0.6366, -0.2122])
+    """
     if input.dtype.is_complex:
         return _sinc(input, p.sin(p.mul(input, e.like(math.pi, input))))
     return e.in_double(_real_sinc, input)
@@ -128,7 +148,11 @@ def _sin_pi(x: Value) -> Value:
 @op(name="ndtr", promote="float", refuses="c", public=("special",), method=False,
     samples=unary(-3, 3), grad="MulBackward1")
 def ndtr(input: Tensor):
-    """The probability that a standard normal number is not above x."""
+    """The probability that a standard normal number is not above x.
+
+    >>> torch.special.ndtr(torch.tensor([-1.96, 0., 1.96]))
+    tensor([0.0250, 0.5000, 0.9750])
+    """
     return e.in_double(_ndtr, input)
 
 
@@ -148,7 +172,11 @@ def _positive_order(input: Value, order: int) -> None:
 @op(promote="float", inplace=True, check=_positive_order,
     samples=lambda: iter([sample(Arr((3, 4), None, 3, 6), 3), sample(Arr((5,), None, 1, 4), 1)]))
 def mvlgamma(input: Tensor, p: int):
-    """The logarithm of the multivariate gamma function of dimension p."""
+    """The logarithm of the multivariate gamma function of dimension p.
+
+    >>> torch.mvlgamma(torch.tensor([2., 3.]), 2)
+    tensor([0.4516, 1.5502])
+    """
     return _log_gamma_product(input, p)
 
 
@@ -188,7 +216,11 @@ def hurwitz(s: Value, x: Value) -> Value:
     samples=lambda: iter([sample(Arr((3, 4), None, 1.5, 6), Arr((4,), None, 0.5, 6)),
                           sample(2.5, Arr((5,), None, 0.5, 6))]), differentiable=False)
 def zeta(input: Operand, other: Operand):
-    """Hurwitz's zeta: the sum of (k + other)**-input over k >= 0; inf at input 1 and at poles."""
+    """Hurwitz's zeta: the sum of (k + other)**-input over k >= 0; inf at input 1 and at poles.
+
+    >>> torch.special.zeta(torch.tensor([2., 4.]), 1.)
+    tensor([1.6449, 1.0823])
+    """
     s, x = e.broadcast(input, other)
     zero, one = e.like(0, x), e.like(1, x)
     whole = p.eq(p.floor(x), x)
@@ -211,7 +243,11 @@ def _order_first(n: int, input: Value) -> None:
 @op(promote="float", refuses="c", method=False, check=_order_first,
     samples=lambda: iter([sample(n, Arr((7,), None, 0.3, 5)) for n in (0, 1, 2, 4)]))
 def polygamma(n: int, input: Tensor):
-    """The n-th derivative of digamma."""
+    """The n-th derivative of digamma.
+
+    >>> torch.polygamma(1, torch.tensor([1., 2.]))
+    tensor([1.6449, 0.6449])
+    """
     return _polygamma(n, input)
 
 

@@ -24,7 +24,11 @@ def _numbers(x: Value) -> Value:
 @op(samples=r.over(), oracle=np.nansum)
 def nansum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
            dtype: object = None):
-    """The sum over dim of all elements that are not NaN; integers add up in int64."""
+    """The sum over dim of all elements that are not NaN; integers add up in int64.
+
+    >>> torch.nansum(torch.tensor([1., float("nan"), 3.]))
+    tensor(4.)
+    """
     if input.dtype.is_complex:
         raise RuntimeError("nansum does not support complex inputs")
     x = input
@@ -36,7 +40,11 @@ def nansum(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False,
 @op(samples=r.over(empty=False), oracle=np.nanmean, grad="DivBackward0")
 def nanmean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *,
             dtype: object = None):
-    """The mean over dim of all elements that are not NaN."""
+    """The mean over dim of all elements that are not NaN.
+
+    >>> torch.nanmean(torch.tensor([1., float("nan"), 3.]))
+    tensor(2.)
+    """
     if input.dtype.is_integral:
         raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but "
                            f"got {input.dtype.scalar_name}")
@@ -53,7 +61,13 @@ def nanmean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False
     sample(Arr((3, 4))), sample(Arr((3, 4)), dim=1),
     sample(Arr((2, 3, 17)), dim=-1, keepdim=True)]))
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False):
-    """The smallest and the largest element, over dim or all."""
+    """The smallest and the largest element, over dim or all.
+
+    >>> torch.aminmax(torch.tensor([3., 1., 2.]))
+    torch.return_types.aminmax(
+    min=tensor(1.),
+    max=tensor(3.))
+    """
     dims = normalize_dims(dim, input.ndim)
     if input.numel == 0 and r.count_of(input, dims) == 0:
         if dim is not None:
@@ -72,7 +86,11 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False):
     sample(Arr((3, 4)), Arr((4,))), sample(Arr((5,)), Arr((5,)), 1),
     sample(Arr((5,)), Arr((5,)), float("inf"))]))
 def dist(input: Tensor, other: Tensor, p: float = 2):
-    """The norm of order p of input - other."""
+    """The norm of order p of input - other.
+
+    >>> torch.dist(torch.tensor([0., 0.]), torch.tensor([3., 4.]))
+    tensor(5.)
+    """
     return _norm_of(e.sub(input, other), p)
 
 
@@ -135,6 +153,9 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0,
         compute_mode: whether Euclidean distances come from one matrix product, which is fast, but
             loses digits of small ones: "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist", or
             "use_mm_for_euclid_dist_if_necessary", for more than 25 rows.
+
+    >>> torch.cdist(torch.tensor([[0., 0.]]), torch.tensor([[3., 4.], [0., 1.]]))
+    tensor([[5., 1.]])
     """
     many = max(x.shape[-2] if x.ndim > 1 else 0 for x in (x1, x2)) > 25
     by_product = {None: many, "use_mm_for_euclid_dist_if_necessary": many,
@@ -182,7 +203,12 @@ def _pair_distances(x1: Value, x2: Value, order: float, by_product: bool) -> Val
 @op(inplace=True, refuses="bui", samples=lambda: iter([sample(Arr((3, 4)), 2, 0, 1.5),
                                                       sample(Arr((3, 4, 2)), 1, -1, 0.5)]))
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float):
-    """input with every slice along dim scaled down to a norm of at most maxnorm."""
+    """input with every slice along dim scaled down to a norm of at most maxnorm.
+
+    >>> torch.renorm(torch.tensor([[3., 4.], [0.3, 0.4]]), 2, 0, 1)
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000]])
+    """
     return _renormed(input, p, dim, maxnorm)
 
 
@@ -214,7 +240,12 @@ def _covariance_samples():
 @op(out=False, samples=_covariance_samples, grad="SqueezeBackward0")
 def cov(input: Tensor, *, correction: int = 1, fweights: Index | None = None,
         aweights: Tensor | None = None):
-    """The covariance of variables (rows) over observations (columns), which may be weighted."""
+    """The covariance of variables (rows) over observations (columns), which may be weighted.
+
+    >>> torch.cov(torch.tensor([[1., 2., 3.], [3., 2., 1.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
     if input.ndim > 2:
         raise RuntimeError("cov(): expected input to have two or fewer dimensions but got an input "
                            f"with {input.ndim} dimensions")
@@ -281,7 +312,12 @@ def _freedom(total: Value, weights, fweights, aweights, correction: int) -> Valu
 @op(out=False, samples=lambda: iter([sample(Arr((3, 5))), sample(Arr((4,)))]),
     grad="ClampBackward1")
 def corrcoef(input: Tensor):
-    """The correlations of variables (rows) over observations (columns)."""
+    """The correlations of variables (rows) over observations (columns).
+
+    >>> torch.corrcoef(torch.tensor([[1., 2., 3.], [3., 2., 1.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
     if input.ndim > 2:
         raise RuntimeError("corrcoef(): expected input to have two or fewer dimensions but got an "
                            f"input with {input.ndim} dimensions")
@@ -318,7 +354,13 @@ def _trapezoid_samples():
 
 @op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",), grad=_trapezoid_grad)
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1):
-    """The integral along dim by the trapezoidal rule, over places x or steps of dx."""
+    """The integral along dim by the trapezoidal rule, over places x or steps of dx.
+
+    >>> torch.trapezoid(torch.tensor([1., 2., 3.]))
+    tensor(4.)
+    >>> torch.trapezoid(torch.tensor([1., 2., 3.]), torch.tensor([0., 1., 3.]))
+    tensor(6.5000)
+    """
     areas, at = _areas("trapezoid", y, x, dx, dim)
     return p.reduce_sum(areas, (at,))
 
@@ -326,7 +368,11 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, di
 @op(out=False, method=False, samples=_trapezoid_samples, grad="CumsumBackward0")
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None,
                          dim: int = -1):
-    """The integrals along dim up to each place but the first, by the trapezoidal rule."""
+    """The integrals along dim up to each place but the first, by the trapezoidal rule.
+
+    >>> torch.cumulative_trapezoid(torch.tensor([1., 2., 3.]))
+    tensor([1.5000, 4.0000])
+    """
     areas, at = _areas("cumulative_trapezoid", y, x, dx, dim)
     return p.cumsum(areas, at)
 

@@ -48,21 +48,33 @@ def _options(rank: int) -> dict:
 @op(**_options(1))
 def lp_pool1d(input: Tensor, norm_type: int | float, kernel_size: int | tuple,
               stride: int | tuple | None = None, ceil_mode: bool = False):
-    """(sum of x^p over each window)^(1 / p) over (n, c, length)."""
+    """(sum of x^p over each window)^(1 / p) over (n, c, length).
+
+    >>> F.lp_pool1d(torch.tensor([[3., 4., 0., 1.]]), 2, 2)
+    tensor([[5., 1.]])
+    """
     return _lp_pool("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @op(**_options(2))
 def lp_pool2d(input: Tensor, norm_type: int | float, kernel_size: int | tuple,
               stride: int | tuple | None = None, ceil_mode: bool = False):
-    """(sum of x^p over each window)^(1 / p) over (n, c, h, w)."""
+    """(sum of x^p over each window)^(1 / p) over (n, c, h, w).
+
+    >>> F.lp_pool2d(torch.tensor([[[3., 4.], [0., 0.]]]), 2, 2)
+    tensor([[[5.]]])
+    """
     return _lp_pool("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @op(**_options(3))
 def lp_pool3d(input: Tensor, norm_type: int | float, kernel_size: int | tuple,
               stride: int | tuple | None = None, ceil_mode: bool = False):
-    """(sum of x^p over each window)^(1 / p) over (n, c, d, h, w)."""
+    """(sum of x^p over each window)^(1 / p) over (n, c, d, h, w).
+
+    >>> F.lp_pool3d(torch.ones(1, 2, 2, 1), 2, (2, 2, 1))
+    tensor([[[[2.]]]])
+    """
     return _lp_pool("lp_pool3d", 3, input, norm_type, kernel_size, stride, ceil_mode)
 
 

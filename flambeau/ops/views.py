@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.core.shapes import infer_size, normalize_dim, normalize_dims, slice_bounds
+from flambeau.core.shapes import (
+    existing_dim,
+    infer_size,
+    normalize_dim,
+    normalize_dims,
+    slice_bounds,
+)
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.record import Tensor, Tensors, op, view_op
@@ -30,7 +36,11 @@ def _reshape_copy(input: Tensor, size: tuple):
 
 @view_op(samples=one((2, 0, 1)), grad="PermuteBackward0")
 def permute(input: Tensor, dims: tuple):
-    """Reorder the dimensions: result.shape[i] == input.shape[dims[i]]."""
+    """Reorder the dimensions: result.shape[i] == input.shape[dims[i]].
+
+    >>> torch.permute(torch.zeros(2, 3, 4), (2, 0, 1)).shape
+    torch.Size([4, 2, 3])
+    """
     if len(dims) != input.ndim:
         raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not "
                            "match the length of the desired ordering of dimensions i.e. "
@@ -40,7 +50,12 @@ def permute(input: Tensor, dims: tuple):
 
 @view_op(samples=one(0, 2), aliases=("swapaxes", "swapdims"))
 def transpose(input: Tensor, dim0: int, dim1: int):
-    """Swap two dimensions."""
+    """Swap two dimensions.
+
+    >>> torch.transpose(torch.tensor([[1, 2], [3, 4]]), 0, 1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     if input.ndim == 0:
         normalize_dim(dim0, 0), normalize_dim(dim1, 0)
         return p.reshape(input, ())
@@ -52,7 +67,12 @@ def transpose(input: Tensor, dim0: int, dim1: int):
 
 @view_op(samples=one(shape=(3, 4)))
 def t(input: Tensor):
-    """The transpose of a matrix; vectors and scalars are their own."""
+    """The transpose of a matrix; vectors and scalars are their own.
+
+    >>> torch.t(torch.tensor([[1, 2], [3, 4]]))
+    tensor([[1, 3],
+            [2, 4]])
+    """
     if input.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
     return p.permute(input, range(input.ndim)[::-1])
@@ -88,13 +108,23 @@ def _legacy(x: Value) -> str:
 
 @view_op(samples=one((3, 4), shape=(4,)), grad="ExpandBackward0")
 def broadcast_to(input: Tensor, size: tuple):
-    """Broadcast to `size` without copying."""
+    """Broadcast to `size` without copying.
+
+    >>> torch.broadcast_to(torch.tensor([1, 2]), (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
     return expand(input, size)
 
 
 @view_op(samples=one(1))
 def unsqueeze(input: Tensor, dim: int):
-    """Insert a dimension of size 1 at `dim`."""
+    """Insert a dimension of size 1 at `dim`.
+
+    >>> torch.unsqueeze(torch.tensor([1, 2]), 1)
+    tensor([[1],
+            [2]])
+    """
     at = normalize_dim(dim, input.ndim + 1)
     return p.reshape(input, input.shape[:at] + (1,) + input.shape[at:])
 
@@ -102,7 +132,13 @@ def unsqueeze(input: Tensor, dim: int):
 @view_op(samples=one(shape=(1, 3, 1)), grad=lambda call: "SqueezeBackward0" if call._static(
     "dim") is None else "SqueezeBackward1")
 def squeeze(input: Tensor, dim: int | tuple | None = None):
-    """Drop dimensions of size 1: all, or only those of `dim`."""
+    """Drop dimensions of size 1: all, or only those of `dim`.
+
+    >>> torch.squeeze(torch.zeros(1, 2, 1)).shape
+    torch.Size([2])
+    >>> torch.squeeze(torch.zeros(1, 2, 1), 0).shape
+    torch.Size([2, 1])
+    """
     if dim is None:
         dims = range(input.ndim)
     else:
@@ -113,7 +149,11 @@ def squeeze(input: Tensor, dim: int | tuple | None = None):
 
 @view_op(samples=one(1, 1), public=("torch",))
 def select(input: Tensor, dim: int, index: int):
-    """The slice at `index` of dimension `dim`, without that dimension."""
+    """The slice at `index` of dimension `dim`, without that dimension.
+
+    >>> torch.select(torch.tensor([[1, 2], [3, 4]]), 1, 0)
+    tensor([1, 3])
+    """
     if input.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     at = normalize_dim(dim, input.ndim)
@@ -137,7 +177,11 @@ def slice_(input: Tensor, dim: int = 0, start: int | None = None, end: int | Non
 
 @view_op(samples=one(1, 1, 2), grad="SliceBackward0")
 def narrow(input: Tensor, dim: int, start: int, length: int):
-    """`length` elements of dimension `dim` from `start` on."""
+    """`length` elements of dimension `dim` from `start` on.
+
+    >>> torch.narrow(torch.arange(5), 0, 1, 3)
+    tensor([1, 2, 3])
+    """
     if not input.ndim:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     at = normalize_dim(dim, input.ndim)
@@ -145,7 +189,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int):
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if not -size <= start <= size:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], "
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], "
                          f"but got {start})")
     start = start + size if start < 0 else start
     if start + length > size:
@@ -156,13 +200,23 @@ def narrow(input: Tensor, dim: int, start: int, length: int):
 @view_op(samples=one(0, 2), grad="PermuteBackward0",
          aliases=("moveaxis",))
 def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
-    """Move dimensions to new positions; the others keep their order."""
-    take = normalize_dims(source, input.ndim, False)
-    put = normalize_dims(destination, input.ndim, False)
-    if len(take) != len(put):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(take)} "
-                           "dims) should contain the same number of dims as destination "
-                           f"({list(put)} dims)")
+    """Move dimensions to new positions; the others keep their order.
+
+    >>> torch.movedim(torch.zeros(2, 3, 4), 0, -1).shape
+    torch.Size([3, 4, 2])
+    """
+    given = [[dims] if hasattr(dims, "__index__") else list(dims)
+             for dims in (source, destination)]
+    if len(given[0]) != len(given[1]):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({given[0]} dims) "
+                           "should contain the same number of dims as destination "
+                           f"({given[1]} dims)")
+    take, put = ([normalize_dim(d, input.ndim) for d in dims] for dims in given)
+    for word, dims, named in zip(("source", "destination"), (take, put), given, strict=True):
+        if input.ndim and len(set(dims)) != len(dims):
+            raise RuntimeError(f"movedim: repeated dim in `{word}` ({named})")
+    if not input.ndim:
+        return p.permute(input, [])
     rest = iter(d for d in range(input.ndim) if d not in take)
     places = dict(zip(put, take, strict=True))
     return p.permute(input, [places[d] if d in places else next(rest) for d in range(input.ndim)])
@@ -170,7 +224,12 @@ def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
 
 @view_op(samples=one(1, (3, 1)), public=("torch",), grad="ViewBackward0")
 def unflatten(input: Tensor, dim: int, sizes: tuple):
-    """Split dimension `dim` into `sizes`."""
+    """Split dimension `dim` into `sizes`.
+
+    >>> torch.unflatten(torch.arange(4), 0, (2, 2))
+    tensor([[0, 1],
+            [2, 3]])
+    """
     at = normalize_dim(dim, input.ndim)
     sizes = infer_size(sizes, input.shape[at])
     return p.reshape(input, input.shape[:at] + sizes + input.shape[at + 1:])
@@ -178,7 +237,11 @@ def unflatten(input: Tensor, dim: int, sizes: tuple):
 
 @view_op(samples=one(shape=(3, 4)), grad="DiagonalBackward0")
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
-    """The diagonal of dimensions dim1 and dim2, as the last dimension."""
+    """The diagonal of dimensions dim1 and dim2, as the last dimension.
+
+    >>> torch.diagonal(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
     a, b = normalize_dim(dim1, input.ndim), normalize_dim(dim2, input.ndim)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
@@ -192,7 +255,13 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
 
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
-    """Cut into pieces of a size, or of given sizes, along `dim`."""
+    """Cut into pieces of a size, or of given sizes, along `dim`.
+
+    >>> torch.split(torch.arange(5), 2)
+    (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+    >>> torch.split(torch.arange(5), [1, 4])
+    (tensor([0]), tensor([1, 2, 3, 4]))
+    """
     if not input.ndim:
         raise RuntimeError("split expects at least a 1-dimensional tensor, but got one with 0 "
                            "dimensions")
@@ -233,7 +302,11 @@ def _joined(g: Any, outputs: Any, at: int) -> Value:
 
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
 def chunk(input: Tensor, chunks: int, dim: int = 0):
-    """At most `chunks` pieces of equal size (the last may be smaller)."""
+    """At most `chunks` pieces of equal size (the last may be smaller).
+
+    >>> torch.chunk(torch.arange(5), 2)
+    (tensor([0, 1, 2]), tensor([3, 4]))
+    """
     if not input.ndim:
         raise RuntimeError("chunk expects at least a 1-dimensional tensor, but got one with 0 "
                            "dimensions")
@@ -252,8 +325,12 @@ def chunk_vjp(g, output, dim):
 
 @view_op(many=True, samples=one(1))
 def unbind(input: Tensor, dim: int = 0):
-    """All slices along `dim`, without it."""
-    at = normalize_dim(dim, input.ndim)
+    """All slices along `dim`, without it.
+
+    >>> torch.unbind(torch.tensor([[1, 2], [3, 4]]))
+    (tensor([1, 2]), tensor([3, 4]))
+    """
+    at = existing_dim(dim, input.ndim)
     return tuple(select(input, at, i) for i in range(input.shape[at]))
 
 
@@ -268,7 +345,12 @@ def unbind_vjp(g, output, input, dim):
 
 @view_op(samples=one(0, 3, 1, shape=(7,)), public=(), grad="UnfoldBackward0")
 def unfold(input: Tensor, dimension: int, size: int, step: int):
-    """All windows of `size` elements, `step` apart, along one dimension; they come last."""
+    """All windows of `size` elements, `step` apart, along one dimension; they come last.
+
+    >>> torch.arange(5).unfold(0, 3, 2)
+    tensor([[0, 1, 2],
+            [2, 3, 4]])
+    """
     at = normalize_dim(dimension, input.ndim)
     if size > (input.shape[at] if input.ndim else 1):
         raise RuntimeError(f"maximum size for tensor at dimension {at} is "
@@ -285,7 +367,12 @@ def unfold(input: Tensor, dimension: int, size: int, step: int):
 
 @view_op(samples=one(), public=("torch",), differentiable=False)
 def detach(input: Tensor):
-    """The same memory, outside the graph."""
+    """The same memory, outside the graph.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> torch.detach(2 * x)
+    tensor([2., 2.])
+    """
     return p.stop_gradient(input)
 
 
@@ -298,7 +385,12 @@ def alias(input: Tensor):
 # --------------------------------------------------------------------------- with copies
 @op(opmath=False, samples=one((0, 2)))
 def flip(input: Tensor, dims: tuple):
-    """Reverse the order of elements along dims."""
+    """Reverse the order of elements along dims.
+
+    >>> torch.flip(torch.tensor([[1, 2], [3, 4]]), dims=(1,))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     back = normalize_dims(dims, input.ndim, empty_means_all=False)
     starts = [input.shape[d] - 1 if d in back else 0 for d in range(input.ndim)]
     steps = [-1 if d in back else 1 for d in range(input.ndim)]
@@ -307,7 +399,11 @@ def flip(input: Tensor, dims: tuple):
 
 @op(opmath=False, samples=one(2, 1))
 def roll(input: Tensor, shifts: int | tuple, dims: int | tuple | None = None):
-    """Shift elements along dims; those pushed out at the end come back at the start."""
+    """Shift elements along dims; those pushed out at the end come back at the start.
+
+    >>> torch.roll(torch.arange(4), 1)
+    tensor([3, 0, 1, 2])
+    """
     if shifts == ():
         raise RuntimeError("`shifts` required")
     if dims is None or dims == ():
@@ -321,7 +417,7 @@ def roll(input: Tensor, shifts: int | tuple, dims: int | tuple | None = None):
                            f"dims:{len(dims)}")
     result = input
     for shift, dim in zip(shifts, dims, strict=True):
-        result = _rolled(result, shift, normalize_dim(dim, input.ndim))
+        result = _rolled(result, shift, existing_dim(dim, input.ndim))
     return result
 
 
@@ -341,7 +437,12 @@ def _list_samples(*shapes, **kwargs):
 @op(promote="match", opmath=False, method=False, dense=True, apart=True,
     samples=_list_samples((2, 3), (4, 3)), aliases=("concat", "concatenate"))
 def cat(tensors: Tensors, dim: int = 0):
-    """Join tensors along an existing dimension."""
+    """Join tensors along an existing dimension.
+
+    >>> torch.cat((torch.tensor([[1, 2]]), torch.tensor([[3, 4]])), dim=0)
+    tensor([[1, 2],
+            [3, 4]])
+    """
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     kept = [t for t in tensors if t.shape != (0,)] or list(tensors[:1])
@@ -378,7 +479,12 @@ def cat_vjp(g, tensors, dim):
 
 @op(promote="match", opmath=False, method=False, samples=_list_samples((2, 3), (2, 3), dim=1))
 def stack(tensors: Tensors, dim: int = 0):
-    """Join tensors of one shape along a new dimension."""
+    """Join tensors of one shape along a new dimension.
+
+    >>> torch.stack((torch.tensor([1, 2]), torch.tensor([3, 4])), dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")
     for position, t in enumerate(tensors):
@@ -409,13 +515,25 @@ def repeat(input: Tensor, repeats: tuple):
 
 @op(opmath=False, samples=one(), grad="TrilBackward0", inplace=True)
 def tril(input: Tensor, diagonal: int = 0):
-    """The lower triangle; elements above `diagonal` become 0."""
+    """The lower triangle; elements above `diagonal` become 0.
+
+    >>> torch.tril(torch.ones(3, 3), diagonal=-1)
+    tensor([[0., 0., 0.],
+            [1., 0., 0.],
+            [1., 1., 0.]])
+    """
     return _triangle(input, diagonal, True)
 
 
 @op(opmath=False, samples=one(), grad="TriuBackward0", inplace=True)
 def triu(input: Tensor, diagonal: int = 0):
-    """The upper triangle; elements below `diagonal` become 0."""
+    """The upper triangle; elements below `diagonal` become 0.
+
+    >>> torch.triu(torch.ones(3, 3), diagonal=1)
+    tensor([[0., 1., 1.],
+            [0., 0., 1.],
+            [0., 0., 0.]])
+    """
     return _triangle(input, diagonal, False)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_lr,
     check_not_negative,
     new_step,
@@ -54,19 +53,13 @@ class Adadelta(ParameterwiseOptimizer):
         }
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {
+    def rule(self, group: dict[str, Any]) -> Rule:
+        return Rule("adadelta_step", ("square_avg", "acc_delta", "step"), {
             "lr": number(group["lr"]), "rho": group["rho"], "eps": group["eps"],
             "weight_decay": group["weight_decay"], "maximize": group["maximize"],
-        }
+        })
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["square_avg"] = zeros_for(param)
         state["acc_delta"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["square_avg"], state["acc_delta"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.adadelta_step_(*tensors, state["step"], **hyper)

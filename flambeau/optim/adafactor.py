@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule, apply_rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
     check_not_negative,
@@ -57,21 +57,31 @@ class Adafactor(ParameterwiseOptimizer):
                     "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize}
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {"lr": number(group["lr"]), **{name: group[name] for name in (
-            "beta2_decay", "eps", "d", "weight_decay", "maximize")}}
+    def rule(self, group: dict[str, Any], matrix: bool = False,
+             dtype: flambeau.dtype | None = None) -> Rule:
+        least, eps = group["eps"]
+        options = {"lr": number(group["lr"]), "eps": eps, **{name: group[name] for name in (
+            "beta2_decay", "d", "weight_decay", "maximize")}}
+        options["least"] = flambeau.finfo(dtype).eps if least is None else least
+        if matrix:
+            return Rule("adafactor_matrix_step", ("row_var", "col_var", "step"), options)
+        return Rule("adafactor_step", ("variance", "step"), options)
+
+    def step_rows(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+                  states: list[dict]) -> None:
+        kinds: dict[tuple, list[tuple]] = {}
+        for row in zip(params, grads, states, strict=True):
+            kinds.setdefault(("row_var" in row[2], row[0].dtype), []).append(row)
+        for kind, rows in kinds.items():
+            apply_rule(self.rule(group, *kind), *map(list, zip(*rows, strict=True)))
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         if param.is_complex():
             raise RuntimeError("Adafactor does not support complex parameters")
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         shape, like = list(param.shape), {"dtype": param.dtype, "device": param.device}
         if param.dim() > 1:
             state["row_var"] = flambeau.zeros([*shape[:-1], 1], **like)
             state["col_var"] = flambeau.zeros([*shape[:-2], 1, shape[-1]], **like)
         else:
             state["variance"] = flambeau.zeros(shape, **like)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        _update.adafactor_step_(param, grad, state.get("row_var"), state.get("col_var"),
-                                state.get("variance"), state["step"], **hyper)

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim._sparse_update import sparse_adagrad_step_
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_fused,
     check_lr,
     check_not_negative,
@@ -63,23 +62,17 @@ class Adagrad(ParameterwiseOptimizer):
         for state in self.state.values():
             state["sum"].share_memory_()
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {
+    def rule(self, group: dict[str, Any]) -> Rule:
+        return Rule("adagrad_step", ("sum", "step"), {
             "lr": number(group["lr"]), "lr_decay": group["lr_decay"], "eps": group["eps"],
             "weight_decay": group["weight_decay"], "maximize": group["maximize"],
-        }
+        })
+
+    def step_sparse(self, param: Tensor, grad: Tensor, state: dict, group: dict[str, Any]) -> None:
+        sparse_adagrad_step_(param, grad, state["sum"], state["step"], **self.rule(group).options)
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         value = group["initial_accumulator_value"]
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["sum"] = flambeau.full_like(param, complex(value, value) if param.is_complex()
                                           else value, memory_format=flambeau.preserve_format)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        if not grad._meta.strided:
-            sparse_adagrad_step_(param, grad, state["sum"], state["step"], **hyper)
-            return
-        tensors = (param, grad, state["sum"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.adagrad_step_(*tensors, state["step"], **hyper)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_betas,
     check_fused,
     check_lr,
@@ -31,8 +30,8 @@ class Adam(ParameterwiseOptimizer):
         eps: added to the denominator.
         weight_decay: factor of the parameter that is added to its gradient.
         amsgrad: divide by the greatest mean square so far. Reddi et al., 2018.
-        foreach: accepted and ignored, like `capturable` and `fused`: the update is always one
-            kernel per parameter.
+        foreach: accepted and ignored, like `capturable` and `fused`: one launch updates all
+            parameters in any case.
         maximize: ascend instead.
         capturable: see `foreach`.
         differentiable: record the step for backward.
@@ -70,27 +69,22 @@ class Adam(ParameterwiseOptimizer):
         super().__init__(params, defaults)
         check_fused(fused, foreach, differentiable)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+    def rule(self, group: dict[str, Any]) -> Rule:
         beta1, beta2 = group["betas"]
-        return {
+        largest = ("max_exp_avg_sq",) if group["amsgrad"] else ()
+        return Rule("amsgrad_step" if largest else "adam_step",
+                    ("exp_avg", "exp_avg_sq", *largest, "step"), {
             "lr": number(group["lr"]), "beta1": number(beta1), "beta2": number(beta2),
             "eps": group["eps"], "weight_decay": group["weight_decay"],
             "decoupled": group["decoupled_weight_decay"], "maximize": group["maximize"],
-        }
+        })
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["exp_avg"] = zeros_for(param)
         state["exp_avg_sq"] = zeros_for(param)
         if group["amsgrad"]:
             state["max_exp_avg_sq"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"],
-                   state.get("max_exp_avg_sq"))
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.adam_step_(*tensors, state["step"], **hyper)
 
 
 def _check_tensor_betas(betas: tuple, capturable: bool, foreach: bool | None) -> None:

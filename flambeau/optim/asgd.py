@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_lr,
     check_not_negative,
     new_step,
@@ -32,10 +31,10 @@ class ASGD(ParameterwiseOptimizer):
         alpha: power of the rate's decay.
         t0: step from which on the mean is taken.
         weight_decay: factor of the parameter that is added to its gradient.
-        foreach: accepted and ignored, like `capturable`.
+        foreach: round as PyTorch does when it updates all parameters together.
         maximize: ascend instead.
         differentiable: record the step for backward.
-        capturable: see `foreach`.
+        capturable: accepted and ignored.
     """
 
     _no_sparse = "ASGD does not support sparse gradients"
@@ -54,18 +53,14 @@ class ASGD(ParameterwiseOptimizer):
                     "differentiable": differentiable, "capturable": capturable}
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {"lr": number(group["lr"]), **{name: group[name] for name in (
-            "lambd", "alpha", "t0", "weight_decay", "maximize")}}
+    def rule(self, group: dict[str, Any]) -> Rule:
+        return Rule("asgd_step", ("ax", "eta", "mu", "step"), {
+            "lr": number(group["lr"]), **{name: group[name] for name in (
+                "lambd", "alpha", "t0", "weight_decay", "maximize")},
+            "foreach": bool(group["foreach"])})
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
-        state["eta"] = flambeau.tensor(float(number(group["lr"])))
-        state["mu"] = flambeau.ones(())
+        state["step"] = new_step(param)
+        state["eta"] = flambeau.tensor(float(number(group["lr"])), device=param.device)
+        state["mu"] = flambeau.ones((), device=param.device)
         state["ax"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["ax"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.asgd_step_(*tensors, state["eta"], state["mu"], state["step"], **hyper)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.optim import _update
-from flambeau.optim.optimizer import (
-    ParameterwiseOptimizer,
-    number,
-    zeros_for,
-)
+import flambeau
+from flambeau.optim.optimizer import ParameterwiseOptimizer, number, zeros_for
 from flambeau.tensor import Tensor
 
 __all__ = ["Muon"]
@@ -58,15 +54,45 @@ class Muon(ParameterwiseOptimizer):
                     raise ValueError("Muon only supports 2D parameters whereas we found a "
                                      f"parameter with size: {param.size()}")
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {"lr": number(group["lr"]), **{name: group[name] for name in (
-            "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps",
-            "adjust_lr_fn")}}
-
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         if param.is_complex():
             raise RuntimeError("Muon does not support complex parameters")
         state["momentum_buffer"] = zeros_for(param)
 
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        _update.muon_step_(param, grad, state["momentum_buffer"], **hyper)
+    def step_rows(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+                  states: list[dict]) -> None:
+        options = {"lr": number(group["lr"]), **{name: group[name] for name in (
+            "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps",
+            "adjust_lr_fn")}}
+        for param, grad, state in zip(params, grads, states, strict=True):
+            _step(param, grad, state["momentum_buffer"], **options)
+
+
+def _step(param: Tensor, grad: Tensor, momentum_buffer: Tensor, *, lr: float, weight_decay: float,
+          momentum: float, nesterov: bool, ns_coefficients: tuple, eps: float, ns_steps: int,
+          adjust_lr_fn: str | None) -> None:
+    """m = lerp(m, g, 1 - momentum); p = (1 - lr wd) p - rate * orthogonal(m)."""
+    momentum_buffer.lerp_(grad, 1 - momentum)
+    update = grad.lerp(momentum_buffer, momentum) if nesterov else momentum_buffer
+    update = _orthogonal(update, ns_coefficients, ns_steps, eps)
+    rows, columns = param.shape
+    if adjust_lr_fn == "match_rms_adamw":
+        rate = lr * 0.2 * max(rows, columns) ** 0.5
+    else:
+        rate = lr * max(1, rows / columns) ** 0.5
+    param.mul_(1 - lr * weight_decay)
+    param.add_(update, alpha=-rate)
+
+
+def _orthogonal(matrix: Tensor, coefficients: tuple, steps: int, eps: float) -> Tensor:
+    """A matrix with the same singular vectors and singular values near 1, in bfloat16: iterates
+    X = a X + (b G + c G^2) X, where G = X X^T (Newton-Schulz)."""
+    a, b, c = coefficients
+    x = matrix.to(flambeau.bfloat16)
+    tall = x.size(0) > x.size(1)
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = flambeau.addmm(x, flambeau.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_betas,
     check_lr,
     check_not_negative,
@@ -64,23 +63,17 @@ class NAdam(ParameterwiseOptimizer):
         }
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+    def rule(self, group: dict[str, Any]) -> Rule:
         beta1, beta2 = group["betas"]
-        return {
+        return Rule("nadam_step", ("exp_avg", "exp_avg_sq", "mu_product", "step"), {
             "lr": number(group["lr"]), "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "weight_decay": group["weight_decay"], "maximize": group["maximize"],
-            "decoupled": group["decoupled_weight_decay"],
-            "momentum_decay": group["momentum_decay"],
-        }
+            "weight_decay": group["weight_decay"], "momentum_decay": group["momentum_decay"],
+            "decoupled": group["decoupled_weight_decay"], "maximize": group["maximize"],
+        })
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
-        state["mu_product"] = flambeau.ones((), dtype=flambeau.float32)
+        state["step"] = new_step(param)
+        state["mu_product"] = flambeau.ones((), dtype=flambeau.float32,
+                                            device=param.device)
         state["exp_avg"] = zeros_for(param)
         state["exp_avg_sq"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.nadam_step_(*tensors, state["mu_product"], state["step"], **hyper)

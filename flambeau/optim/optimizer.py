@@ -10,7 +10,9 @@ from itertools import chain
 from typing import Any
 
 import flambeau
+from flambeau.optim._rule import Rule, apply_rule
 from flambeau.tensor import Tensor
+from flambeau.tensor.lists import drop_gradients
 from flambeau.utils.hooks import RemovableHandle, add_hook
 from flambeau.utils.naming import typename
 
@@ -184,18 +186,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None and not set_to_none:
-                    continue
-                if set_to_none:
-                    param.grad = None
-                else:
-                    if param.grad.grad_fn is not None:
-                        param.grad.detach_()
-                    else:
-                        param.grad.requires_grad_(False)
-                    param.grad.zero_()
+        drop_gradients(chain.from_iterable(group["params"] for group in self.param_groups),
+                       set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters once; every subclass defines it.
@@ -296,24 +288,30 @@ class Optimizer:
 
 
 class ParameterwiseOptimizer(Optimizer):
-    """An optimizer that updates every parameter on its own, by one call of one update function.
+    """An optimizer that updates every parameter on its own, by one rule.
 
-    A subclass says what the update needs: `hyperparameters(group)`, `init_single`, `step_single`.
+    A subclass says what the rule is, `rule(group)`, and what state it begins with, `init_single`.
     """
 
     _no_sparse: str | None = None
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        """The keyword arguments of the update function, as plain numbers."""
+    def rule(self, group: dict[str, Any]) -> Rule:
+        """What updates the parameters of a group, with its options as plain numbers."""
         raise NotImplementedError
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         """Fill the empty `state` of `param`."""
         raise NotImplementedError
 
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        """Update `param` and `state`."""
-        raise NotImplementedError
+    def step_sparse(self, param: Tensor, grad: Tensor, state: dict, group: dict[str, Any]) -> None:
+        """Update one parameter with a sparse gradient."""
+        raise RuntimeError(self._no_sparse or f"{type(self).__name__} does not support sparse "
+                           "gradients")
+
+    def step_rows(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+                  states: list[dict]) -> None:
+        """Update parameters with dense gradients, all of them at once."""
+        apply_rule(self.rule(group), params, grads, states)
 
     def _needs_state(self, group: dict[str, Any]) -> bool:
         return True
@@ -335,18 +333,26 @@ class ParameterwiseOptimizer(Optimizer):
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        hyper = self.hyperparameters(group)
         stateful = self._needs_state(group)
+        params, grads, states = [], [], []
         for param in group["params"]:
-            grad = param.grad
+            grad = param._grad
             if grad is None:
                 continue
-            if self._no_sparse is not None and grad.is_sparse:
+            strided = grad._meta.strided
+            if not strided and self._no_sparse is not None:
                 raise RuntimeError(self._no_sparse)
-            state = self.state[param] if stateful else None
+            state = self.state[param] if stateful else {}
             if stateful and not state:
                 self.init_single(param, state, group)
-            self.step_single(param, grad, state, hyper)
+            if strided:
+                params.append(param)
+                grads.append(grad)
+                states.append(state)
+            else:
+                self.step_sparse(param, grad, state, group)
+        if params:
+            self.step_rows(group, params, grads, states)
 
 
 def _split_names(group: dict[str, Any]) -> None:
@@ -408,8 +414,7 @@ def check_betas(betas: Any) -> None:
 def check_fused(fused: bool | None, foreach: bool | None, differentiable: bool) -> None:
     """Raise RuntimeError for flags that exclude each other.
 
-    The flags choose between implementations elsewhere; here one fused kernel per parameter does
-    them all.
+    The flags choose between implementations elsewhere; here one launch updates all parameters.
     """
     if fused:
         if differentiable:
@@ -423,17 +428,11 @@ def number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def new_step() -> Tensor:
-    """A step counter: a float32 scalar, as checkpoints have it."""
-    return flambeau.tensor(0.0, dtype=flambeau.float32)
+def new_step(param: Tensor) -> Tensor:
+    """A step counter beside the parameter: a float32 scalar, as checkpoints have it."""
+    return flambeau.tensor(0.0, dtype=flambeau.float32, device=param.device)
 
 
 def zeros_for(param: Tensor) -> Tensor:
     """State of zeros in the layout of the parameter."""
     return flambeau.zeros_like(param, memory_format=flambeau.preserve_format)
-
-
-def as_real(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Complex tensors as pairs of reals, which the update maths treats elementwise."""
-    return [None if tensor is None else flambeau.view_as_real(tensor) if tensor.is_complex()
-            else tensor for tensor in tensors]

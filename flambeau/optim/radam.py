@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_betas,
     check_lr,
     check_not_negative,
@@ -61,21 +60,15 @@ class RAdam(ParameterwiseOptimizer):
         }
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+    def rule(self, group: dict[str, Any]) -> Rule:
         beta1, beta2 = group["betas"]
-        return {
+        return Rule("radam_step", ("exp_avg", "exp_avg_sq", "step"), {
             "lr": number(group["lr"]), "beta1": beta1, "beta2": beta2, "eps": group["eps"],
             "weight_decay": group["weight_decay"], "maximize": group["maximize"],
             "decoupled": group["decoupled_weight_decay"],
-        }
+        })
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["exp_avg"] = zeros_for(param)
         state["exp_avg_sq"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.radam_step_(*tensors, state["step"], **hyper)

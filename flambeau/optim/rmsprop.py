@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_lr,
     check_not_negative,
     new_step,
@@ -56,24 +55,21 @@ class RMSprop(ParameterwiseOptimizer):
         }
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "lr": number(group["lr"]), "alpha": group["alpha"], "eps": group["eps"],
-            "weight_decay": group["weight_decay"], "momentum": group["momentum"],
-            "maximize": group["maximize"],
-        }
+    def rule(self, group: dict[str, Any]) -> Rule:
+        name, state = "rmsprop", ("square_avg",)
+        options = {"lr": number(group["lr"]), "alpha": group["alpha"], "eps": group["eps"],
+                   "weight_decay": group["weight_decay"], "maximize": group["maximize"]}
+        if group["centered"]:
+            name, state = name + "_centered", (*state, "grad_avg")
+        if group["momentum"] > 0:
+            name, state = name + "_momentum", (*state, "momentum_buffer")
+            options["momentum"] = group["momentum"]
+        return Rule(name + "_step", (*state, "step"), options)
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["square_avg"] = zeros_for(param)
         if group["momentum"] > 0:
             state["momentum_buffer"] = zeros_for(param)
         if group["centered"]:
             state["grad_avg"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["square_avg"], state.get("grad_avg"),
-                   state.get("momentum_buffer"))
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.rmsprop_step_(*tensors, state["step"], **hyper)

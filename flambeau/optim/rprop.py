@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
-    as_real,
     check_lr,
     new_step,
     number,
@@ -52,20 +51,14 @@ class Rprop(ParameterwiseOptimizer):
                     "capturable": capturable}
         super().__init__(params, defaults)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+    def rule(self, group: dict[str, Any]) -> Rule:
         (down, up), (least, most) = group["etas"], group["step_sizes"]
-        return {"down": down, "up": up, "least": least, "most": most,
-                "maximize": group["maximize"]}
+        return Rule("rprop_step", ("prev", "step_size", "step"), {
+            "down": down, "up": up, "least": least, "most": most, "maximize": group["maximize"]})
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
-        state["step"] = new_step()
+        state["step"] = new_step(param)
         state["prev"] = zeros_for(param)
         size = float(number(group["lr"]))
         state["step_size"] = flambeau.full_like(
             param.detach(), complex(size, size) if param.is_complex() else size)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        tensors = (param, grad, state["prev"], state["step_size"])
-        if param.is_complex():
-            tensors = as_real(*tensors)
-        _update.rprop_step_(*tensors, state["step"], **hyper)

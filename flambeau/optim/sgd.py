@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any
 
 import flambeau
-from flambeau.optim import _update
+from flambeau.optim._rule import Rule, apply_rule
 from flambeau.optim._sparse_update import sparse_sgd_step_
 from flambeau.optim.optimizer import (
     ParameterwiseOptimizer,
@@ -31,7 +32,7 @@ class SGD(ParameterwiseOptimizer):
         weight_decay: factor of the parameter that is added to its gradient.
         nesterov: whether to look ahead along the momentum.
         maximize: ascend instead.
-        foreach: accepted and ignored, like `fused`: the update is always one kernel per parameter.
+        foreach: accepted and ignored, like `fused`: one launch updates all parameters.
         differentiable: record the step for backward.
         fused: see `foreach`.
     """
@@ -57,12 +58,13 @@ class SGD(ParameterwiseOptimizer):
         super().__init__(params, defaults)
         check_fused(fused, foreach, differentiable)
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "lr": number(group["lr"]), "momentum": group["momentum"],
-            "dampening": group["dampening"], "weight_decay": number(group["weight_decay"]),
-            "nesterov": group["nesterov"], "maximize": group["maximize"],
-        }
+    def rule(self, group: dict[str, Any]) -> Rule:
+        options = {"lr": number(group["lr"]), "weight_decay": number(group["weight_decay"]),
+                   "maximize": group["maximize"]}
+        if not self._needs_state(group):
+            return Rule("sgd_plain_step", (), options)
+        options |= {name: group[name] for name in ("momentum", "dampening", "nesterov")}
+        return Rule("sgd_step", ("momentum_buffer",), options)
 
     def _needs_state(self, group: dict[str, Any]) -> bool:
         return group["momentum"] != 0
@@ -70,15 +72,45 @@ class SGD(ParameterwiseOptimizer):
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         """Nothing: the first step makes the buffer."""
 
-    def step_single(self, param: Tensor, grad: Tensor, state: dict | None, hyper: dict) -> None:
-        if not grad._meta.strided:
-            sparse_sgd_step_(param, grad, state, **hyper)
-            return
-        buffer, first = None, False
-        if state is not None:
-            buffer = state.get("momentum_buffer")
-            first = buffer is None
+    def step_rows(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+                  states: list[dict]) -> None:
+        rule = self.rule(group)
+        if rule.state:
+            fresh = [state.get("momentum_buffer") is None for state in states]
+            if any(fresh):
+                self._first_rows(rule, params, grads, states, fresh)
+                rest = [i for i, first in enumerate(fresh) if not first]
+                params, grads, states = ([rows[i] for i in rest] for rows in (
+                    params, grads, states))
+        if params:
+            apply_rule(rule, params, grads, states)
+
+    @staticmethod
+    def _first_rows(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict],
+                    fresh: list[bool]) -> None:
+        """The first steps of some parameters, whose momentum is the gradient."""
+        for grad, state, first in zip(grads, states, fresh, strict=True):
             if first:
-                buffer = flambeau.empty_like(grad, memory_format=flambeau.preserve_format)
-                state["momentum_buffer"] = buffer
-        _update.sgd_step_(param, grad, buffer, first=first, **hyper)
+                state["momentum_buffer"] = flambeau.empty_like(
+                    grad, memory_format=flambeau.preserve_format)
+        chosen = [list(compress(rows, fresh)) for rows in (params, grads, states)]
+        if flambeau.is_grad_enabled():
+            for row in zip(*chosen, strict=True):
+                _record_first(*row, **rule.options)
+            return
+        apply_rule(rule._replace(options={**rule.options, "first": True}), *chosen)
+
+    def step_sparse(self, param: Tensor, grad: Tensor, state: dict, group: dict[str, Any]) -> None:
+        options = {name: number(group[name]) for name in (
+            "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")}
+        sparse_sgd_step_(param, grad, state if self._needs_state(group) else None, **options)
+
+
+def _record_first(param: Tensor, grad: Tensor, state: dict[str, Any], *, lr: float,
+                  momentum: float, dampening: float, weight_decay: float, nesterov: bool,
+                  maximize: bool) -> None:
+    """The first step for backward: as in PyTorch, the momentum is a constant."""
+    grad = -grad if maximize else grad
+    grad = grad.add(param, alpha=weight_decay) if weight_decay != 0 else grad
+    buffer = state["momentum_buffer"] = grad.detach().clone()
+    param.add_(grad.add(buffer, alpha=momentum) if nesterov else buffer, alpha=-lr)

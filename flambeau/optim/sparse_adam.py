@@ -51,18 +51,20 @@ class SparseAdam(ParameterwiseOptimizer):
         if found:
             raise ValueError(f"{kind} params at indices {found}: SparseAdam {why}")
 
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, Any]:
+    def _options(self, group: dict[str, Any]) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
         return {"lr": number(group["lr"]), "beta1": beta1, "beta2": beta2, "eps": group["eps"],
                 "maximize": group["maximize"]}
+
+    def step_sparse(self, param: Tensor, grad: Tensor, state: dict, group: dict[str, Any]) -> None:
+        sparse_adam_step_(param, grad, state, **self._options(group))
+
+    def step_rows(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+                  states: list[dict]) -> None:
+        raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam "
+                           "instead")
 
     def init_single(self, param: Tensor, state: dict, group: dict[str, Any]) -> None:
         state["step"] = 0
         state["exp_avg"] = zeros_for(param)
         state["exp_avg_sq"] = zeros_for(param)
-
-    def step_single(self, param: Tensor, grad: Tensor, state: dict, hyper: dict) -> None:
-        if not grad.is_sparse:
-            raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam "
-                               "instead")
-        sparse_adam_step_(param, grad, state, **hyper)

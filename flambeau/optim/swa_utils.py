@@ -14,6 +14,7 @@ from flambeau.nn.modules.module import Module
 from flambeau.optim._schedule import LRScheduler
 from flambeau.optim.optimizer import Optimizer
 from flambeau.tensor import Tensor
+from flambeau.tensor.lists import MUTATE, over_lists
 
 __all__ = ["AveragedModel", "SWALR", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn",
            "get_swa_multi_avg_fn", "update_bn"]
@@ -42,12 +43,33 @@ def get_ema_avg_fn(decay: float = 0.999) -> Callable:
 
 def get_swa_multi_avg_fn() -> Callable:
     """`get_swa_avg_fn` for lists of tensors, in place."""
-    return _for_lists(get_swa_avg_fn())
+
+    @flambeau.no_grad()
+    def swa_update(averages: Sequence[Tensor], parameters: Sequence[Tensor], count: Any) -> None:
+        if not isinstance(count, Tensor):
+            count = flambeau.tensor(count)
+        if not (averages[0].is_floating_point() or averages[0].is_complex()):
+            for average, parameter in zip(averages, parameters, strict=True):
+                average.copy_(average + (parameter - average) / (count + 1))
+            return
+        over_lists("mean_step", MUTATE)(list(averages), list(parameters), count)
+
+    return swa_update
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable:
     """`get_ema_avg_fn` for lists of tensors, in place."""
-    return _for_lists(get_ema_avg_fn(decay))
+    _check_decay(decay)
+
+    @flambeau.no_grad()
+    def ema_update(averages: Sequence[Tensor], parameters: Sequence[Tensor], _: Any) -> None:
+        if averages[0].is_floating_point() or averages[0].is_complex():
+            flambeau._foreach_lerp_(averages, parameters, 1 - decay)
+            return
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.copy_(average * decay + parameter * (1 - decay))
+
+    return ema_update
 
 
 def _check_decay(decay: float) -> None:
@@ -56,13 +78,11 @@ def _check_decay(decay: float) -> None:
                          "range.")
 
 
-def _for_lists(update: Callable) -> Callable:
-    @flambeau.no_grad()
-    def update_all(averages: Sequence[Tensor], parameters: Sequence[Tensor], count: Any) -> None:
-        for average, parameter in zip(averages, parameters, strict=True):
-            average.copy_(update(average, parameter, count))
-
-    return update_all
+def _floating(pairs: Sequence[tuple[Tensor, Tensor]], floating: bool) -> list[list[Tensor]]:
+    """[averages, new values] of the pairs that are floating, or of the others."""
+    chosen = [pair for pair in pairs
+              if (pair[0].is_floating_point() or pair[0].is_complex()) is floating]
+    return [list(column) for column in zip(*chosen, strict=True)] if chosen else []
 
 
 class AveragedModel(Module):
@@ -109,17 +129,20 @@ class AveragedModel(Module):
                 zip(self._averaged(model), averages, strict=True)]
         count = int(self.n_averaged)
         if count == 0:
-            for average, new in zip(averages, news, strict=True):
-                average.copy_(new)
-        elif self.multi_avg_fn is not None:
-            self.multi_avg_fn(averages, news, self.n_averaged)
+            if averages:
+                flambeau._foreach_copy_(averages, news)
+        elif self.avg_fn is None:
+            update = self.multi_avg_fn or get_swa_multi_avg_fn()
+            for floating in (True, False):
+                if lists := _floating(list(zip(averages, news, strict=True)), floating):
+                    update(*lists, self.n_averaged)
         else:
-            update = self.avg_fn or get_swa_avg_fn()
             for average, new in zip(averages, news, strict=True):
-                average.copy_(update(average, new, self.n_averaged))
+                average.copy_(self.avg_fn(average, new, self.n_averaged))
         if not self.use_buffers:
-            for average, new in zip(self.module.buffers(), model.buffers(), strict=True):
-                average.detach().copy_(new.detach())
+            olds = [average.detach() for average in self.module.buffers()]
+            if olds:
+                flambeau._foreach_copy_(olds, [new.detach() for new in model.buffers()])
         self.n_averaged.add_(1)
 
 

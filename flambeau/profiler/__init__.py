@@ -1,11 +1,13 @@
 """Profiling: what a piece of code spends its time on.
 
-`profile` is what users open; `collecting.py` times launches, `events.py` nests and sums them up.
+`profile` is what users open; `collecting.py` times launches, `events.py` nests and sums them up,
+`timeline.py` writes the memory in use.
 """
 
 from __future__ import annotations
 
 from flambeau.profiler.profile import (
+    DeviceType,
     ProfilerAction,
     ProfilerActivity,
     profile,
@@ -15,8 +17,8 @@ from flambeau.profiler.profile import (
     tensorboard_trace_handler,
 )
 
-__all__ = ["ProfilerAction", "ProfilerActivity", "kineto_available", "profile", "record_function",
-           "schedule", "supported_activities", "tensorboard_trace_handler"]
+__all__ = ["DeviceType", "ProfilerAction", "ProfilerActivity", "kineto_available", "profile",
+           "record_function", "schedule", "supported_activities", "tensorboard_trace_handler"]
 
 
 def kineto_available() -> bool:

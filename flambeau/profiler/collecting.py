@@ -64,6 +64,7 @@ class Collector:
         self.raw: list[Raw] = []
         self.paused = False
         self.in_use: dict[int, int] = {}
+        self.held: list[tuple[int, int]] = []  # (nanoseconds, bytes in use), if asked for
         self.began = self.ended = 0
 
     def start(self) -> None:
@@ -74,6 +75,8 @@ class Collector:
         late.launch, late.checked, late.at_once = (self._timed(door) for door in self.doors)
         _open.append(self)
         self.began = time.perf_counter_ns()
+        if self.with_memory:
+            self.held.append((self.began, memory._ledger[memory.IN_USE]))
 
     def stop(self) -> None:
         """End."""
@@ -105,5 +108,6 @@ class Collector:
             now = memory._ledger[memory.IN_USE]
             nbytes = now - self.in_use.get(thread, now)
             self.in_use[thread] = now
+            self.held.append((end, now))
         where = caller_location(3) if self.with_stack and kind == "cpu_op" else None
         self.raw.append(Raw(name or "", start, end, thread, kind, detail, where, nbytes))

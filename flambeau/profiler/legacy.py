@@ -28,7 +28,9 @@ class profile:
                  profile_memory: bool = False, with_stack: bool = False,
                  with_modules: bool = False, use_kineto: bool = False, use_cpu: bool = True,
                  experimental_config: Any = None, acc_events: bool = False,
-                 custom_trace_id_callback: Any = None) -> None:
+                 custom_trace_id_callback: Any = None,
+                 post_processing_timeout_s: float | None = None,
+                 activity_filters: Any = None) -> None:
         self.enabled = enabled
         self._profile = newer(
             record_shapes=record_shapes, with_flops=with_flops, profile_memory=profile_memory,

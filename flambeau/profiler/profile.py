@@ -20,9 +20,10 @@ from flambeau.nn.modules.module import (
 )
 from flambeau.profiler.collecting import Collector, current
 from flambeau.profiler.events import EventList, events_of
+from flambeau.profiler.timeline import write_timeline
 
-__all__ = ["ProfilerAction", "ProfilerActivity", "profile", "record_function", "schedule",
-           "supported_activities", "tensorboard_trace_handler"]
+__all__ = ["DeviceType", "ProfilerAction", "ProfilerActivity", "profile", "record_function",
+           "schedule", "supported_activities", "tensorboard_trace_handler"]
 
 
 class ProfilerActivity(enum.Enum):
@@ -34,6 +35,14 @@ class ProfilerActivity(enum.Enum):
     HPU = 3
     MTIA = 4
     PrivateUse1 = 5
+
+
+class DeviceType(enum.IntEnum):
+    """The kinds of devices, by PyTorch's numbers."""
+
+    CPU, CUDA, MKLDNN, OPENGL, OPENCL, IDEEP, HIP, FPGA, MAIA, XLA = range(10)
+    Vulkan, Metal, XPU, MPS, Meta, HPU, VE, Lazy, IPU, MTIA = range(10, 20)
+    PrivateUse1 = 20
 
 
 class ProfilerAction(enum.Enum):
@@ -225,6 +234,7 @@ class profile:
         self._collector: Collector | None = None
         self._events = EventList()
         self._kept = EventList()  # of earlier cycles
+        self._held: list[tuple[int, int]] = []  # (nanoseconds, bytes in use)
         self.step_num = 0
         self.current_action = ProfilerAction.NONE
         self._range: record_function | None = None
@@ -293,6 +303,7 @@ class profile:
         if not keep:
             return
         self._trace_id = (self.trace_id_callback or _new_id)()
+        self._held = collector.held
         found = events_of(collector.raw, collector.began, self.record_shapes)
         if self.acc_events:
             self._kept = EventList([*self._kept, *found])
@@ -317,9 +328,9 @@ class profile:
         """The events summed up by name, and by the shapes of inputs and the line if asked for."""
         return self.events().key_averages(group_by_input_shape, group_by_stack_n)
 
-    def export_chrome_trace(self, path: str) -> None:
+    def export_chrome_trace(self, path: str, use_python_export: bool = False) -> None:
         """Write a trace that chrome://tracing and Perfetto show; compressed if the name ends in
-        .gz."""
+        .gz. `use_python_export` is accepted: there is one way to write."""
         self.events().export_chrome_trace(path, {"trace_id": self._trace_id, **self._metadata})
 
     def export_stacks(self, path: str, metric: str = "self_cpu_time_total") -> None:
@@ -328,13 +339,18 @@ class profile:
         self.events().export_stacks(path, metric)
 
     def export_memory_timeline(self, path: str, device: str | None = None) -> None:
-        """Not there.
+        """Write the memory in use over time; `path` ends in .html, .json, .json.gz or
+        .raw.json.gz. What it is used for, `torch.compiler.plan` tells, by module and line.
 
         Raises:
-            NotImplementedError: always.
+            ValueError: the profile was not made with profile_memory=True, or another device.
         """
-        raise NotImplementedError("export_memory_timeline is not implemented; torch.compiler.plan "
-                                  "tells the memory of a step, by module and line")
+        if not self.profile_memory:
+            raise ValueError("record_shapes=True, profile_memory=True, with_stack=True required "
+                             "for memory profiling; here profile_memory=True is enough.")
+        if device is not None and str(device).split(":")[0] != "cpu":
+            raise ValueError(f"export_memory_timeline: only the CPU is watched, not {device!r}")
+        write_timeline(path, self._held)
 
     def add_metadata(self, key: str, value: str) -> None:
         """A text that the trace carries."""

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 
-from flambeau.compiler.horizontal import table, together_kernel
+from flambeau.compiler.horizontal import Batch, table, together_kernel
 from flambeau.compiler.nest import Float, Number, Pointer
 from flambeau.compiler.program import Plan
 from flambeau.compiler.step import Step
@@ -27,7 +27,8 @@ from flambeau.runtime import (
 from flambeau.runtime.launch import FLOAT, HEADER_WORDS, INTEGER, NUMBER, STATUS, Program
 from flambeau.runtime.loader import load_kernel
 
-__all__ = ["build_late", "build_program", "make_ready", "missing", "ready"]
+__all__ = ["build_late", "build_program", "joined_steps", "load_kernels", "make_ready", "missing",
+           "ready", "slot_word"]
 
 WORTH_RELEASING = 1 << 17  # work from which other Python threads are let run meanwhile
 
@@ -43,7 +44,7 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
         kinds.append(INTEGER)
     template: list[int] = [0, 0]
     members, patches = [], []
-    _load_kernels(plan.steps)
+    load_kernels(plan.steps)
     for step in plan.steps:
         first = len(template)
         for slot in step.slots:
@@ -51,20 +52,22 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
                 argument = {"in": slot.number, "out": inputs + slot.number,
                             "arena": inputs + outputs, "status": STATUS}[slot.kind]
                 patches.append((len(template), argument, slot.offset))
-                template.append(0)
             elif isinstance(slot, Number):
                 patches.append((len(template), slot.number, 0))
-                template.append(0)
-            elif isinstance(slot, Float):
-                template.append(struct.unpack("<q", struct.pack("<d", slot.value))[0])
-            else:
-                template.append(int(slot))
+            template.append(slot_word(slot))
         members.append((step.address, first, step.nchunks))
-    steps = _joined(plan, members, template)
+    steps = joined_steps(plan.batches, plan.steps, members, template)
     return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING, members)
 
 
-def _load_kernels(steps: Iterable[Step]) -> None:
+def slot_word(slot: object) -> int:
+    """What a template holds in place of a slot; 0 for those that are patched."""
+    if isinstance(slot, Float):
+        return struct.unpack("<q", struct.pack("<d", slot.value))[0]
+    return 0 if isinstance(slot, Pointer | Number) else int(slot)
+
+
+def load_kernels(steps: Iterable[Step]) -> None:
     """Give the steps the addresses of their kernels."""
     texts: dict[tuple, str] = {}
     waiting = [step for step in steps if not step.address]
@@ -82,17 +85,18 @@ def _kernel(step: Step) -> tuple:
     return (step.name,) if step.name.startswith("nest_") else (step.name, step.text())
 
 
-def _joined(plan: Plan, members: list, template: list[int]) -> list[tuple[int, int, int]]:
+def joined_steps(batches: Iterable[Batch], steps: Sequence[Step], members: list,
+                 template: list[int]) -> list[tuple[int, int, int]]:
     """The kernel calls, those of each batch as one; its table is added to the template."""
-    steps, at = [], 0
+    calls, at = [], 0
     places = [first for _, first, _ in members]
-    for batch in plan.batches:
-        steps += members[at:batch.first]
+    for batch in batches:
+        calls += members[at:batch.first]
         kernel = load_kernel(*together_kernel())
-        steps.append((kernel, len(template), batch.nchunks))
-        template += table(batch, plan.steps, places, len(template))
+        calls.append((kernel, len(template), batch.nchunks))
+        template += table(batch, steps, places, len(template))
         at = batch.last + 1
-    return steps + members[at:]
+    return calls + members[at:]
 
 
 # ---------------------------------------------------------------------- late programs
@@ -134,7 +138,7 @@ def ready(program: Program) -> None:
 def make_ready(programs: Iterable[Program]) -> None:
     """Load the kernels of late programs."""
     programs = list(programs)
-    _load_kernels([step for program in programs for step in _unloaded(program)])
+    load_kernels([step for program in programs for step in _unloaded(program)])
     for program in programs:
         ready(program)
 

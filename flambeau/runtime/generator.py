@@ -23,6 +23,7 @@ from flambeau.compiler.random.engine import (
     STATE_BYTES,
     WORDS,
 )
+from flambeau.core.device import Device, as_device
 
 __all__ = ["DEFAULT_SEED", "SAVED_STATE_BYTES", "Generator", "default_generator"]
 
@@ -49,7 +50,7 @@ class Generator:
         if kind != "cpu":
             raise NotImplementedError(f"a generator on {device!r} is not available: only the cpu "
                                       "has one so far; use Generator('cpu')")
-        self._device = device
+        self._device = as_device(kind)
         memory = np.zeros(STATE_BYTES + 64, np.uint8)
         offset = -memory.ctypes.data % 64
         self._block = memory[offset:offset + STATE_BYTES]
@@ -58,7 +59,8 @@ class Generator:
         self.manual_seed(DEFAULT_SEED)
 
     @property
-    def device(self) -> object:
+    def device(self) -> Device:
+        """Where it draws: the CPU."""
         return self._device
 
     def manual_seed(self, seed: int) -> Generator:
@@ -136,9 +138,6 @@ class Generator:
         made.load_state_bytes(self.state_bytes())
         return made
 
-    def __reduce__(self) -> tuple:
-        return _restored, (self._device, self.state_bytes())
-
     def _set_index(self, index: int) -> None:
         self._set_field("i", INDEX_OFFSET, index)
 
@@ -147,12 +146,6 @@ class Generator:
 
     def _set_field(self, code: str, offset: int, value: float) -> None:
         struct.pack_into(code, self._block, offset, value)
-
-
-def _restored(device: object, state: bytes) -> Generator:
-    made = Generator(device)
-    made.load_state_bytes(state)
-    return made
 
 
 @functools.cache

@@ -142,8 +142,9 @@ class _Record(_Launch):
         stored = f.gep(log, used, "i64")
         f.store(f.cast("ptrtoint", self.program, "i64"), stored)
         self.convert(stored)
-        f.store(after, log, USED)
-        f.store(f.add(calls, 1), log, CALLS)
+        works = f.cmp("ne", self.word(0), 0)  # a program without steps need not be run later
+        f.store(f.select(works, after, used), log, USED)
+        f.store(f.select(works, f.add(calls, 1), calls), log, CALLS)
         none = Value("@_Py_NoneStruct", "ptr")
         if self.incref_none:
             f.call("void", "Py_IncRef", [none])

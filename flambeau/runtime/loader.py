@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from flambeau.compiler import llvm as compiler
 from flambeau.compiler import soft_float
 from flambeau.compiler import target as targets
+from flambeau.compiler.parts import parted
+from flambeau.core import config
 from flambeau.runtime import object_cache
 
 __all__ = ["compiled", "load_all", "load_kernel", "load_module", "loaded", "provide"]
@@ -51,23 +53,22 @@ def load_module(ir_text: str, target: targets.Target | None = None) -> dict[str,
     The code is made for this machine, or for `target`, a narrower one whose code it can run.
     Raises compiler.LLVMError when LLVM refuses the module or a symbol that it needs is unknown.
     """
-    digest = hashlib.sha256(ir_text.encode()).hexdigest()
+    digest = _digest(ir_text)
     found = _modules.get((digest, target))
     if found is not None:
         return found
     with _lock:
-        found = _modules.get((digest, target))
-        if found is None:
-            found = _modules[digest, target] = _load(ir_text, digest, target)
-    return found
+        if (digest, target) not in _modules:
+            _load([ir_text], target, config.settings().num_threads)
+    return _modules[digest, target]
 
 
 def compiled(ir_text: str) -> bool:
     """Is there object code of this module for the host, in memory or on disk?"""
-    digest = hashlib.sha256(ir_text.encode()).hexdigest()
-    if (digest, None) in _modules:
+    if (_digest(ir_text), None) in _modules:
         return True
-    return object_cache.default_cache().holds(_Module(ir_text, digest, None).key)
+    cache = object_cache.default_cache()
+    return all(cache.holds(module.key) for module in _waiting([ir_text], None))
 
 
 def provide(name: str, address: int) -> None:
@@ -92,41 +93,62 @@ def cache_key(ir_text: str, target: targets.Target) -> str:
 def load_all(ir_texts: Iterable[str], threads: int) -> None:
     """Load modules for the host; those that have to be compiled are on several threads."""
     with _lock:
-        digests = {hashlib.sha256(text.encode()).hexdigest(): text for text in ir_texts}
-        modules = {digest: _Module(text, digest, None) for digest, text in digests.items()
-                   if (digest, None) not in _modules}
-        cache = object_cache.default_cache()
-        missing = [module for module in modules.values() if not module.find(cache)]
-        objects = compiler.compile_objects([m.text for m in missing], targets.host(), threads)
+        _load(ir_texts, None, threads)
+
+
+def _load(ir_texts: Iterable[str], target: targets.Target | None, threads: int) -> None:
+    modules, cache = _waiting(ir_texts, target), object_cache.default_cache()
+    missing = [module for module in modules if not module.find(cache)]
+    if missing:
+        objects = compiler.compile_objects([m.text for m in missing], missing[0].target, threads)
         for module, data in zip(missing, objects, strict=True):
             module.keep(data, cache)
-        for digest, module in modules.items():
-            _modules[digest, None] = module.link()
+    for module in modules:
+        _modules[module.digest, target] = module.link()
 
 
-def _load(ir_text: str, digest: str, target: targets.Target | None) -> dict[str, int]:
-    module, cache = _Module(ir_text, digest, target), object_cache.default_cache()
-    if not module.find(cache):
-        module.keep(compiler.compile_object(module.text, module.target), cache)
-    return module.link()
+def _waiting(ir_texts: Iterable[str], target: targets.Target | None) -> list[_Module]:
+    """The modules of these texts that are not in memory yet, each after its parts."""
+    waiting: dict[str, _Module] = {}
+    for text in ir_texts:
+        if (_digest(text), target) in _modules or _digest(text) in waiting:
+            continue
+        module = _Module(text, target)
+        for part in module.parts:
+            if (part.digest, target) not in _modules:
+                waiting.setdefault(part.digest, part)
+        waiting[module.digest] = module
+    return list(waiting.values())
+
+
+def _digest(ir_text: str) -> str:
+    return hashlib.sha256(ir_text.encode()).hexdigest()
 
 
 class _Module:
     """A module on its way into memory.
 
     Attributes:
+        digest: of the text that was given.
+        parts: what it has in common with other modules (compiler/parts.py).
         unique: the exported names, and what they become.
-        text: the module with those.
+        text: the module with those, without its parts.
         data: its object code, once it is known.
     """
 
-    def __init__(self, ir_text: str, digest: str, target: targets.Target | None):
-        suffix = digest[:20]
+    def __init__(self, ir_text: str, target: targets.Target | None):
+        self.digest = _digest(ir_text)
+        suffix = self.digest[:20]
         if target is not None:
-            suffix += hashlib.sha256(repr(target).encode()).hexdigest()[:8]
+            suffix += _digest(repr(target))[:8]
         self.target = target or targets.host()
-        self.unique = {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(ir_text))}
-        self.text = _renamed(ir_text, self.unique)
+        text, parts = parted(ir_text)
+        self.parts = [_part(part, target) for part in parts]
+        self.unique = {name: f"{name}_{suffix}" for name in map("".join, _EXPORT.findall(text))}
+        names = dict(self.unique)
+        for part in self.parts:
+            names |= part.unique
+        self.text = _renamed(text, names)
         self.key = cache_key(self.text, self.target)
         self.data: bytes | None = None
 
@@ -141,11 +163,18 @@ class _Module:
         cache.put(self.key, data)
 
     def link(self) -> dict[str, int]:
-        """Addresses by name."""
+        """Addresses by name. Its parts are in memory."""
         engine = _engine()
         if self.unique.keys() != set(soft_float.NAMES):
             _check_imports(self.data, engine)
-        return engine.add(self.data, self.unique)
+        data, self.data = self.data, None  # parts live on
+        return engine.add(data, self.unique)
+
+
+@functools.lru_cache(maxsize=256)
+def _part(ir_text: str, target: targets.Target | None) -> _Module:
+    """A part, which many modules may have."""
+    return _Module(ir_text, target)
 
 
 def _renamed(ir_text: str, names: dict[str, str]) -> str:
@@ -221,6 +250,7 @@ class _Engine:
         """Link one object; the address of each of `names` (own name -> symbol)."""
         self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(data))
         self._engine.finalize_object()
+        self._known.update(names.values())
         addresses = {}
         for name, symbol in names.items():
             address = self._engine.get_function_address(symbol)

@@ -18,15 +18,18 @@ import functools
 import gc
 import operator
 import os
+import threading
 from typing import Any
 
 from flambeau.core import config
+from flambeau.core.device import CPU, Device
 from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.runtime import native
 
-__all__ = ["Storage", "allocate", "empty_cache", "exchange",  # noqa: F822 - Storage: made late
-           "foreign", "held_back", "in_use_address", "memory_stats", "reset_peak",
-           "set_cache_limit", "set_peak", "size_class", "untouch"]
+__all__ = ["Storage", "allocate", "empty_all", "empty_cache",  # noqa: F822 - Storage: made late
+           "exchange", "foreign", "held_back", "imagined", "in_use_address", "is_imagined",
+           "memory_stats", "pool_on", "reset_peak", "set_cache_limit", "set_peak", "size_class",
+           "untouch"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -79,6 +82,48 @@ def allocate(nbytes: int):
     return size_class(nbytes).new(nbytes)
 
 
+def pool_on(device: Device, nbytes: int):
+    """The pool of the blocks that serve `nbytes` on a device."""
+    return size_class(nbytes) if device is CPU else _imagination
+
+
+class _Imagination:
+    """The pool of the meta device: ranges of addresses that no other tensor has and behind which
+    there is no memory, so that views, offsets and overlaps mean what they mean elsewhere."""
+
+    FIRST, END = 1 << 60, 1 << 62
+
+    def __init__(self) -> None:
+        self._next = self.FIRST
+        self._lock = threading.Lock()
+
+    def new(self, nbytes: int):
+        """A Storage of `nbytes` that must not be touched."""
+        size = hint(nbytes)
+        if size >= 1 << 63:
+            raise RuntimeError(f"Storage size calculation overflowed: a tensor of {size} bytes "
+                               "cannot exist; check the sizes it is made with")
+        with self._lock:
+            address = self._next
+            self._next += (size & -ALIGNMENT) + ALIGNMENT
+            if self._next >= self.END:
+                self._next = self.FIRST
+        return foreign(address, size, None)
+
+
+_imagination = _Imagination()
+
+
+def imagined(nbytes: int):
+    """A Storage of `nbytes` on the meta device."""
+    return _imagination.new(nbytes)
+
+
+def is_imagined(storage: Any) -> bool:
+    """Is there no memory behind a storage's addresses?"""
+    return storage.ptr >= _Imagination.FIRST
+
+
 def foreign(ptr: int, nbytes: int, owner: object):
     """A Storage of memory that belongs to `owner` (a numpy array, a DLPack capsule, ...)."""
     return _types().make(None, operator.index(ptr), nbytes, owner)
@@ -110,6 +155,13 @@ def empty_cache() -> int:
     for pool in list(_classes.values()):
         pool.trim()
     return before - _ledger[CACHED]
+
+
+def empty_all() -> None:
+    """Give back all that the process has and does not use: cached blocks, and what its C library
+    keeps of memory that has been freed, as compilers leave it behind."""
+    empty_cache()
+    _system().trim()
 
 
 def set_cache_limit(nbytes: int) -> None:
@@ -282,6 +334,11 @@ class _Posix:
         if self.unneeded is not None:
             self.libc.madvise(address, size, self.unneeded)
 
+    def trim(self) -> None:
+        trim = getattr(self.libc, "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
+
 
 class _Windows:
     """The C runtime's aligned allocation."""
@@ -302,6 +359,9 @@ class _Windows:
 
     def untouch(self, address: int, size: int) -> None:
         """Blocks are the C runtime's: it keeps their pages."""
+
+    def trim(self) -> None:
+        """The C runtime trims its heap itself."""
 
 
 # ------------------------------------------------------------------ the Python types

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from flambeau.serialization.errors import UnsafeError
 from flambeau.serialization.globals import is_blocked, plain_builders, plain_rules, user_rule
 from flambeau.serialization.pickle_reader import Rule, names_in_pickle
-from flambeau.serialization.rebuild import parameter_rule, rebuild_rules
+from flambeau.serialization.rebuild import Rebuilder, parameter_rule
 from flambeau.serialization.tensors import TensorAdapter
+from flambeau.serialization.trusted import trusted_rule
 
 __all__ = ["AllowList"]
 
@@ -22,11 +23,17 @@ class AllowList:
     Args:
         tensors: the tensor library.
         read_pickle: the bytes of the pickles, read again only to explain a refusal.
+        trusting: allow classes that the program has imported, too (`weights_only=False`).
+
+    Attributes:
+        rebuilder: what makes the tensors.
     """
 
-    def __init__(self, tensors: TensorAdapter, read_pickle: Callable[[], bytes]):
-        self._tensors, self._read_pickle = tensors, read_pickle
-        self._rules = {**plain_rules(tensors), **rebuild_rules(tensors)}
+    def __init__(self, tensors: TensorAdapter, read_pickle: Callable[[], bytes],
+                 trusting: bool = False):
+        self._tensors, self._read_pickle, self._trusting = tensors, read_pickle, trusting
+        self.rebuilder = Rebuilder(tensors)
+        self._rules = {**plain_rules(tensors), **self.rebuilder.rules()}
         self.builders = plain_builders()
 
     def find(self, name: str) -> Rule:
@@ -47,10 +54,10 @@ class AllowList:
         if name in _TENSORS:
             return Rule(self._tensors.tensor_type)
         if name in _PARAMETERS:
-            return parameter_rule(self._tensors)
-        if is_blocked(name):
-            return None
-        rule = user_rule(name)
+            return parameter_rule(self.rebuilder)
+        rule = None if is_blocked(name) else user_rule(name)
+        if rule is None and self._trusting:
+            return trusted_rule(name, self._tensors)
         if rule is not None and isinstance(rule.value, type) and issubclass(
                 rule.value, self._tensors.tensor_type):
             # Tensors of it come from the rebuilding functions only: giving an instance any state
@@ -76,6 +83,13 @@ class AllowList:
         names = list(dict.fromkeys([name, *self.refused_names()]))
         listed = ", ".join(names)
         short = ", ".join(other.rpartition(".")[2] for other in names)
+        if self._trusting:
+            return (
+                f"it needs {listed}. With weights_only=False, load() makes instances of classes "
+                "that the program has imported before, and calls nothing: import their modules; "
+                "functions, and classes that build themselves, have to be allowed by "
+                f"torch.serialization.add_safe_globals([{short}])"
+            )
         return (
             f"Unsupported global: GLOBAL {name} is not allowed by default. The file needs {listed}."
             " If you trust them with any state that the file may give them, import them and call "

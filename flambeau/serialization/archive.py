@@ -116,6 +116,9 @@ class ArchiveReader:
         stored = info.compress_type == zipfile.ZIP_STORED
         if stored and info.compress_size != info.file_size:
             raise CorruptError(f"record {name!r} has two different sizes")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(f"record {name!r} is compressed by method {info.compress_type}, "
+                                  "and only deflate is known; pack the archive again (zip -0)")
         if info.flag_bits & 1:
             raise CheckpointError(f"record {name!r} is encrypted; decrypt the archive first")
         if offset + info.compress_size > self.end:
@@ -204,7 +207,8 @@ class ArchiveReader:
     def _decompress(self, record: Record) -> bytes:
         try:
             return self._zip.read(record.info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error,
+                NotImplementedError) as error:
             raise CorruptError(f"record {record.name!r} cannot be decompressed: {error}") from None
 
 
@@ -266,15 +270,32 @@ class ArchiveWriter:
         crc = crc32_of(data) if self.checksum else 0
         zip64 = size >= _LIMIT32 or header >= _LIMIT32
         flags = _FLAGS | (_DESCRIPTOR if size else 0)
-        extra = self._padding(len(path), _zip64_extra(size, header))
-        self._write(struct.pack("<4s5H3I2H", b"PK\x03\x04", 45 if zip64 else 0, flags, 0, 0, 0,
-                                0, 0, 0, len(path), len(extra)) + path + extra)
+        self._start(path, flags, _zip64_extra(size, header), zip64, 0)
         for start in range(0, size, _CHUNK):
             self._write(data[start:start + _CHUNK])
         if size:
             sizes = struct.pack("<QQ" if zip64 else "<II", size, size)
             self._write(b"PK\x07\x08" + struct.pack("<I", crc) + sizes)
         self._list(path, flags, crc, size, header, zip64)
+
+    def skip(self, name: str, size: int) -> None:
+        """Append a record of `size` bytes that are left out: a hole, if the file can have one."""
+        if not size or not (hasattr(self.file, "seekable") and self.file.seekable()):
+            self.add(name, bytes(size))
+            return
+        path = f"{self.folder}/{name}".encode()
+        header = self.position
+        zip64 = size >= _LIMIT32 or header >= _LIMIT32
+        self._start(path, _FLAGS, _zip64_extra(size, header), zip64, min(size, _LIMIT32))
+        self.file.seek(size, os.SEEK_CUR)
+        self.position += size
+        self._list(path, _FLAGS, 0, size, header, zip64)
+
+    def _start(self, path: bytes, flags: int, zip64_extra: bytes, zip64: bool, size: int) -> None:
+        """A local header, padded so that data starts at a multiple of ALIGNMENT."""
+        extra = self._padding(len(path), zip64_extra)
+        self._write(struct.pack("<4s5H3I2H", b"PK\x03\x04", 45 if zip64 else 0, flags, 0, 0, 0,
+                                0, size, size, len(path), len(extra)) + path + extra)
 
     def _padding(self, path_length: int, zip64: bytes) -> bytes:
         """Extra fields that end at a multiple of ALIGNMENT."""

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.dtypes import ALL_DTYPES, DType, by_name
+from flambeau.core.dtypes import EVERY, DType, by_name
+from flambeau.core.qschemes import SCHEMES
 from flambeau.serialization.errors import CheckpointError, UnsafeError
 from flambeau.serialization.pickle_reader import Rule
 from flambeau.serialization.tensors import TensorAdapter
 
-__all__ = ["StorageKind", "UnsupportedDtype", "add_safe_globals", "clear_safe_globals",
+__all__ = ["StorageKind", "add_safe_globals", "clear_safe_globals",
            "get_safe_globals", "is_blocked", "plain_builders", "plain_rules", "safe_globals",
            "storage_kind_of", "user_rule"]
 
@@ -138,20 +139,10 @@ def build_object(instance: Any, state: Any) -> None:
 # -- values that stand for what other modules interpret -------------------------------------------
 
 class StorageKind:
-    """A typed storage class of PyTorch, `torch.FloatStorage`; `dtype` is None if unsupported."""
+    """A typed storage class of PyTorch, `torch.FloatStorage`."""
 
-    def __init__(self, name: str, dtype: DType | None):
+    def __init__(self, name: str, dtype: DType):
         self.name, self.dtype = name, dtype
-
-    def __repr__(self) -> str:
-        return f"torch.{self.name}"
-
-
-class UnsupportedDtype:
-    """A dtype of PyTorch that Flambeau does not have."""
-
-    def __init__(self, name: str):
-        self.name = name
 
     def __repr__(self) -> str:
         return f"torch.{self.name}"
@@ -162,14 +153,9 @@ _STORAGE_DTYPES = {
     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
     "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
     "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "qint8", "QInt32Storage": "qint32", "QUInt8Storage": "quint8",
+    "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
 }
-_QUANTIZED = ("QInt8Storage", "QInt32Storage", "QUInt8Storage", "QUInt4x2Storage",
-              "QUInt2x4Storage")
-_OTHER_DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
-                 "float8_e8m0fnu", "float4_e2m1fn_x2", "complex32", "qint8", "qint32", "quint8",
-                 "quint4x2", "quint2x4",
-                 *(f"{kind}{bits}" for kind in ("uint", "int", "bits") for bits in range(1, 8)),
-                 "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2")
 _DTYPE_ALIASES = {"bool": "bool", "float": "float32", "double": "float64", "half": "float16",
                   "long": "int64", "int": "int32", "short": "int16", "cfloat": "complex64",
                   "cdouble": "complex128"}
@@ -364,6 +350,7 @@ def _standard_rules() -> dict[str, Rule]:
         "builtins.complex": Rule(complex, call=_complex),
         "builtins.slice": Rule(slice, call=_slice),
         "builtins.range": Rule(range, call=_range),
+        "builtins.Ellipsis": Rule(...),
         "builtins.xrange": Rule(range, call=_range),  # what protocol 2 calls it
     }
     rules["builtins.bytes"] = Rule(bytes, call=_empty_bytes)
@@ -381,16 +368,11 @@ def _standard_rules() -> dict[str, Rule]:
 
 
 def _dtype_rules() -> dict[str, Rule]:
-    rules = {f"torch.{dtype.name}": Rule(dtype) for dtype in ALL_DTYPES}
+    rules = {f"torch.{dtype.name}": Rule(dtype) for dtype in EVERY}
     for alias, name in _DTYPE_ALIASES.items():
         rules.setdefault(f"torch.{alias}", Rule(by_name(name)))
-    for name in _OTHER_DTYPES:
-        rules.setdefault(f"torch.{name}", Rule(UnsupportedDtype(name)))
-    for name in ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine",
-                 "per_channel_symmetric", "per_channel_affine_float_qparams"):
-        rules[f"torch.{name}"] = Rule(UnsupportedDtype(name))
+    rules |= {f"torch.{name}": Rule(scheme) for name, scheme in SCHEMES.items()}
     kinds = {name: StorageKind(name, by_name(dtype)) for name, dtype in _STORAGE_DTYPES.items()}
-    kinds.update((name, StorageKind(name, None)) for name in _QUANTIZED)
     for name, kind in kinds.items():
         rules[f"torch.{name}"] = rules[f"torch.cuda.{name}"] = Rule(kind)
     untyped = Rule(StorageKind("UntypedStorage", by_name("uint8")))
@@ -411,7 +393,7 @@ def _device_rules(tensors: TensorAdapter) -> dict[str, Rule]:
         return tensors.make_device(kind, index)
 
     def make_layout(name: str) -> Any:
-        if not re.fullmatch(r"torch\.(strided|sparse_\w{3})", name):
+        if not re.fullmatch(r"torch\.(strided|jagged|sparse_\w{3})", name):
             raise UnsafeError(f"there is no layout called {name!r}")
         return tensors.constant(name.removeprefix("torch."))
 

@@ -9,12 +9,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from flambeau.core.dtypes import DType
 from flambeau.serialization.allow import AllowList
 from flambeau.serialization.errors import CheckpointError, CorruptError, TruncatedError
+from flambeau.serialization.geometry import aligned_buffer
 from flambeau.serialization.locations import Restore
 from flambeau.serialization.pickle_reader import PickleMachine
 from flambeau.serialization.pickle_writer import pickle_object
-from flambeau.serialization.rebuild import StorageRef, aligned_buffer, storage_id
+from flambeau.serialization.rebuild import storage_id
+from flambeau.serialization.stored import restored_storage, swap_bytes
 from flambeau.serialization.tensors import TensorAdapter
 
 __all__ = ["MAGIC_NUMBER", "load_legacy", "looks_like_tar", "save_legacy"]
@@ -37,20 +40,17 @@ class _Storages:
     def __init__(self, tensors: TensorAdapter, restore: Restore, available: int):
         self.tensors, self.restore = tensors, restore
         self.available = available  # bytes of the file that may still hold data
-        self.refs: dict[str, StorageRef] = {}
-        self.buffers: dict[str, tuple[np.ndarray, int]] = {}
-        self.views: dict[tuple[str, str], StorageRef] = {}
+        self.storages: dict[str, Any] = {}
+        self.buffers: dict[str, tuple[np.ndarray, DType]] = {}
+        self.views: dict[tuple[str, str], Any] = {}
 
     def persistent_load(self, saved: Any) -> Any:
         if type(saved) is tuple and saved and saved[0] in ("module", b"module"):
             return saved[1] if len(saved) > 1 else None  # a class, with its source beside it
         kind, key, location, count = storage_id(saved, 6)
-        if kind.dtype is None:
-            raise CheckpointError("the checkpoint holds a quantized tensor: save its .dequantize()")
-        if key not in self.refs:
+        if key not in self.storages:
             self._allocate(key, kind.dtype, location, count)
-        ref = self.refs[key]
-        return ref if saved[5] is None else self._view_of(key, ref, saved[5])
+        return self.storages[key] if saved[5] is None else self._view_of(key, saved[5])
 
     def _allocate(self, key: str, dtype: Any, location: str, count: int) -> None:
         nbytes = count * dtype.itemsize
@@ -61,15 +61,17 @@ class _Storages:
         buffer = aligned_buffer(nbytes)
         storage = self.tensors.foreign_storage(buffer.__array_interface__["data"][0], nbytes,
                                                buffer)
-        self.buffers[key] = buffer, dtype.itemsize
-        self.refs[key] = StorageRef(self.restore(storage, location), nbytes, dtype)
+        self.buffers[key] = buffer, dtype
+        self.storages[key] = self.tensors.storage_handle(
+            restored_storage(self.tensors, self.restore, storage, location), dtype)
 
-    def _view_of(self, key: str, ref: StorageRef, view: Any) -> StorageRef:
+    def _view_of(self, key: str, view: Any) -> Any:
         """Part of a storage as a storage of its own (PyTorch 0.3)."""
         if type(view) is not tuple or len(view) != 3:
             raise CorruptError("a storage's view has the wrong form")
         name, offset, count = str(view[0]), view[1], view[2]
-        buffer, itemsize = self.buffers[key]
+        buffer, dtype = self.buffers[key]
+        itemsize = dtype.itemsize
         if (type(offset), type(count)) != (int, int) or offset < 0 or count < 0 or (
                 (offset + count) * itemsize > len(buffer)):
             raise CorruptError(f"view {name} lies outside storage {key}")
@@ -77,13 +79,13 @@ class _Storages:
             part = buffer[offset * itemsize:(offset + count) * itemsize]
             storage = self.tensors.foreign_storage(part.__array_interface__["data"][0], len(part),
                                                    part)
-            self.views[key, name] = StorageRef(storage, len(part), ref.dtype)
+            self.views[key, name] = self.tensors.storage_handle(storage, dtype)
         return self.views[key, name]
 
 
 def load_legacy(data: bytes, tensors: TensorAdapter, allowed: AllowList, restore: Restore,
-                encoding: str) -> Any:
-    """The object in the bytes of a file of the old format.
+                encoding: str) -> tuple[Any, int]:
+    """The object in the bytes of a file of the old format, and where it ends.
 
     Raises:
         CheckpointError: it is no checkpoint, or a damaged one.
@@ -111,22 +113,26 @@ def load_legacy(data: bytes, tensors: TensorAdapter, allowed: AllowList, restore
     if version != _PROTOCOL_VERSION:
         raise CheckpointError(f"checkpoint version {version!r} is unknown; {_PROTOCOL_VERSION} is "
                               "the only one of this format")
-    system, at = run(at)
-    value, at = run(at)
+    _, start = run(at)  # the system that wrote it; data is little-endian on all of them
+    allowed.rebuilder.filled = False
+    value, at = run(start)
     keys, at = run(at)
-    little = not isinstance(system, dict) or bool(system.get("little_endian", True))
-    _fill_storages(data, at, keys, storages, little)
-    return value
+    end = _fill_storages(data, at, keys, storages)
+    if allowed.rebuilder.incomplete:  # something looks at numbers, which are there now
+        allowed.rebuilder.filled = True
+        value, _ = run(start)
+    return value, end
 
 
-def _fill_storages(data: bytes, at: int, keys: Any, storages: _Storages, little: bool) -> None:
+def _fill_storages(data: bytes, at: int, keys: Any, storages: _Storages) -> int:
     if type(keys) is not list or {str(key) for key in keys} != set(storages.buffers):
         raise CorruptError("the list of storages does not fit those that tensors use")
     for key in keys:
-        buffer, itemsize = storages.buffers[str(key)]
+        buffer, dtype = storages.buffers[str(key)]
+        itemsize = dtype.itemsize
         if at + 8 > len(data):
             raise TruncatedError(f"the file ends before storage {key}; get the file again")
-        (count,) = struct.unpack_from("<q" if little else ">q", data, at)
+        (count,) = struct.unpack_from("<q", data, at)
         at += 8
         if count * itemsize != len(buffer):
             raise CorruptError(f"storage {key} has {count} elements where its tensors say "
@@ -135,9 +141,9 @@ def _fill_storages(data: bytes, at: int, keys: Any, storages: _Storages, little:
             raise TruncatedError(f"the file ends inside storage {key}; get the file again")
         buffer[:] = np.frombuffer(data, np.uint8, len(buffer), at)
         at += len(buffer)
-        if little != (sys.byteorder == "little"):
-            raise CheckpointError("the checkpoint was saved on a machine of the other byte order; "
-                                  "load it there and save it with a recent PyTorch")
+        if sys.byteorder == "big":
+            swap_bytes(buffer, dtype)
+    return at
 
 
 def save_legacy(value: Any, file: BinaryIO, tensors: TensorAdapter, protocol: int) -> None:
@@ -151,8 +157,12 @@ def save_legacy(value: Any, file: BinaryIO, tensors: TensorAdapter, protocol: in
     saved.sort(key=_key)
     file.write(pickle.dumps([storage.key for storage in saved], protocol))
     for storage in saved:
-        file.write(struct.pack("=q", storage.count))
-        file.write(storage.memory())
+        file.write(struct.pack("<q", storage.count))
+        memory = storage.memory()
+        if sys.byteorder == "big" and storage.dtype is not None:
+            memory = np.frombuffer(memory, np.uint8).copy()
+            swap_bytes(memory, storage.dtype)
+        file.write(memory)
     if hasattr(file, "flush"):
         file.flush()
 

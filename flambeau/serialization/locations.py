@@ -10,12 +10,17 @@ from typing import Any
 
 from flambeau.serialization.errors import CheckpointError
 
-__all__ = ["Restore", "default_restore_location", "location_tag", "register_package",
-           "restore_function"]
+__all__ = ["CallbackError", "Restore", "default_restore_location", "is_meta", "location_tag",
+           "register_package", "restore_function"]
 
 Restore = Callable[[Any, str], Any]
+_DEVICES = ("device", "Device")
 
 _packages: list[tuple[int, Callable[[Any], str | None], Callable[[Any, str], Any]]] = []
+
+
+class CallbackError(Exception):
+    """The user's `map_location` has failed; the error is the cause."""
 
 
 def register_package(priority: int, tagger: Callable[[Any], str | None],
@@ -88,7 +93,7 @@ def restore_function(map_location: Any) -> Restore:
         def restore_by_dict(storage: Any, location: str) -> Any:
             return default_restore_location(storage, str(map_location.get(location, location)))
         return restore_by_dict
-    if isinstance(map_location, str) or type(map_location).__name__ == "device":
+    if isinstance(map_location, str) or type(map_location).__name__ in _DEVICES:
         def restore_to_device(storage: Any, location: str) -> Any:
             return _restore_to(storage, str(map_location))
         return restore_to_device
@@ -97,15 +102,24 @@ def restore_function(map_location: Any) -> Restore:
                         f"got {type(map_location).__name__}")
 
     def restore_by_function(storage: Any, location: str) -> Any:
-        found = map_location(storage, location)
+        try:
+            found = map_location(storage, location)
+        except Exception as error:
+            raise CallbackError from error
         return default_restore_location(storage, location) if found is None else found
     return restore_by_function
 
 
+def is_meta(map_location: Any) -> bool:
+    """Whether tensors are to come without their data."""
+    if not isinstance(map_location, str) and type(map_location).__name__ not in _DEVICES:
+        return False
+    return str(map_location).split(":")[0] == "meta"
+
+
 def _restore_to(storage: Any, wanted: str) -> Any:
-    if wanted.split(":")[0] == "meta":
-        raise NotImplementedError("map_location='meta': tensors without data cannot be made yet; "
-                                  "load with mmap=True, which reads data only when it is used")
+    if is_meta(wanted):
+        return storage  # tensors are made without it
     for _, _, deserializer in _packages:
         found = deserializer(storage, wanted)
         if found is not None:

@@ -226,14 +226,22 @@ class PickleMachine:
 
     def _set_pairs(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
-        if type(target) not in _MAPPINGS:
+        put = self._set_item_of(target)
+        if put is None:
             raise UnsafeError(f"items are set on a {type(target).__name__}, which is no dict, "
                               "OrderedDict, defaultdict or Counter")
         if len(pairs) % 2:
             raise CorruptError(f"a dict key without value at byte {self.at}")
         for i in range(0, len(pairs), 2):
             self._check_key(pairs[i])
-            target[pairs[i]] = pairs[i + 1]
+            put(target, pairs[i], pairs[i + 1])
+
+    def _set_item_of(self, target: Any) -> Callable[[Any, Any, Any], None] | None:
+        """How items are set on a mapping; subclasses of dict get them as plain dicts do."""
+        kind = type(target)
+        if kind in _MAPPINGS:
+            return kind.__setitem__
+        return dict.__setitem__ if isinstance(target, dict) and kind in self.builders else None
 
     def _add_items(self) -> None:
         items = self._pop_mark()

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from flambeau.core.dtypes import DType, uint8
 from flambeau.core.shapes import Size
 from flambeau.serialization.globals import storage_kind_of
+from flambeau.serialization.homes import their_name
 from flambeau.serialization.tensors import TensorAdapter, TensorRecord
 
 __all__ = ["SavedStorage", "find_path", "pickle_object"]
@@ -143,6 +144,8 @@ class _Pickler(pickle._Pickler):
                 self._save_name(self._name("torch", obj.name))
             elif kind is _Name:
                 self._save_name(obj)
+            elif kind.__name__ in ("MemoryFormat", "QScheme") and _is_ours(kind.__module__):
+                self._save_name(self._name("torch", obj.name))
             else:
                 super().save(obj, save_persistent_id)
         except Exception:
@@ -150,9 +153,12 @@ class _Pickler(pickle._Pickler):
             raise
 
     def persistent_id(self, obj: Any) -> tuple | None:
-        if type(obj) is not _StorageId:
+        if type(obj) is _StorageId:
+            saved = obj.saved
+        elif type(obj) not in _PLAIN and (parts := self.tensors.storage_parts(obj)) is not None:
+            saved = self._bare_storage(*parts)
+        else:
             return None
-        saved = obj.saved
         kind = self._name("torch.storage" if saved.dtype is None else "torch", saved.kind)
         ident = ("storage", kind, saved.key, "cpu", saved.count)
         return (*ident, None) if self.legacy else ident
@@ -164,17 +170,26 @@ class _Pickler(pickle._Pickler):
         if kind is _Call:
             return obj.function, obj.arguments
         if self.tensors.is_tensor(obj):
-            sparse = self.tensors.sparse_parts(obj)
-            if sparse is not None:
-                return self._reduce_sparse(*sparse)
+            composed = self.tensors.composed_parts(obj)
+            if composed is not None:
+                made = self._reduce_composed(*composed)
+                if not isinstance(obj, self.tensors.parameter_type):
+                    return made
+                return (self._name("torch._utils", "_rebuild_parameter"),
+                        (_Call(*made), obj.requires_grad, OrderedDict()))
             return self._reduce_tensor(self.tensors.describe(obj))
         if kind is Size:
             return self._name("torch", "Size"), (tuple(obj),)
-        if kind.__name__ == "device" and _is_ours(kind.__module__):
+        return self._reduce_constant(obj, kind.__name__) if _is_ours(kind.__module__) else (
+            NotImplemented)
+
+    def _reduce_constant(self, obj: Any, kind: str) -> Any:
+        """Devices and layouts as PyTorch writes them."""
+        if kind in ("device", "Device"):
             index = () if obj.index is None else (obj.index,)
             return self._name("torch", "device"), (obj.type, *index)
-        if self.tensors.is_storage(obj):
-            raise pickle.PicklingError("a bare storage has no dtype; save a tensor that uses it")
+        if kind == "Layout":
+            return self._name("torch.serialization", "_get_layout"), (f"torch.{obj.name}",)
         return NotImplemented
 
     # -- names -----------------------------------------------------------------------------------
@@ -194,11 +209,14 @@ class _Pickler(pickle._Pickler):
         """Classes and functions of ours get PyTorch's module; nested ones a dotted name."""
         name = name or getattr(obj, "__qualname__", None) or obj.__name__
         module = pickle.whichmodule(obj, name)
+        if module == "flambeau" and getattr(_functional(), name, None) is obj:
+            module = "flambeau.nn.functional"
         if _is_ours(module) or ("." in name and "<" not in name):
             _check_importable(obj, module, name)
             known = self.memo.get(id(obj))
             if known is None:
-                self.write(pickle.GLOBAL + f"{_theirs(module)}\n{name}\n".encode())
+                module, name = their_name(module, name)
+                self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
                 self.memoize(obj)
             return
         super().save_global(obj, name)
@@ -216,11 +234,20 @@ class _Pickler(pickle._Pickler):
 
     # -- tensors ---------------------------------------------------------------------------------
 
+    def _bare_storage(self, storage: Any, nbytes: int, dtype: DType | None) -> SavedStorage:
+        """A storage that is saved for its own sake."""
+        saved = self._storage_of(TensorRecord(storage, storage.ptr, nbytes, dtype, (), (), 0))
+        if dtype is not None and saved.dtype is not dtype:
+            raise pickle.PicklingError(f"a typed storage of {dtype} shares its memory with one of "
+                                       f"{saved.dtype or 'bytes'}; save a clone of it")
+        return saved
+
     def _storage_of(self, record: TensorRecord) -> SavedStorage:
         """The storage of a tensor, registered at its first use with that tensor's dtype."""
         saved = self.storages.get(id(record.storage))
         if saved is None:
-            kind, dtype = storage_kind_of(record.dtype), record.dtype
+            dtype = record.dtype
+            kind = None if dtype is None else storage_kind_of(dtype)
             if kind is None or record.nbytes % dtype.itemsize:
                 # The old format has no untyped storages; bytes serve as well.
                 kind, dtype = ("ByteStorage", uint8) if self.legacy else ("UntypedStorage", None)
@@ -256,8 +283,22 @@ class _Pickler(pickle._Pickler):
         return (self._name("torch._tensor", "_rebuild_from_type_v2"),
                 (view.function, cls, view.arguments, attributes))
 
-    def _reduce_sparse(self, layout: str, parts: tuple) -> tuple:
-        """Sparse tensors are their parts; whether they require grad is not kept, as in PyTorch."""
+    def _reduce_composed(self, layout: str, parts: Any) -> tuple:
+        """Sparse, nested and quantized tensors are their parts.
+
+        Whether sparse ones require grad is not kept, as in PyTorch.
+        """
+        if layout == "quantized":
+            plain, shape, strides, parameters = parts
+            storage, offset = self._view(self.tensors.describe(plain), False).arguments[:2]
+            return (self._name("torch._utils", "_rebuild_qtensor"),
+                    (storage, offset, shape, strides, parameters, False, OrderedDict()))
+        if layout == "meta":
+            return self._name("torch._utils", "_rebuild_meta_tensor_no_storage"), parts
+        if layout == "strided":
+            return self._name("torch._utils", "_rebuild_nested_tensor"), parts
+        if layout == "jagged":
+            return self._name("torch.nested._internal.nested_tensor", "_rebuild_njt"), (parts,)
         name = _Call(self._name("torch.serialization", "_get_layout"), (f"torch.{layout}",))
         return self._name("torch._utils", "_rebuild_sparse_tensor"), (name, parts)
 
@@ -266,8 +307,8 @@ def _is_ours(module: str) -> bool:
     return module == "flambeau" or module.startswith("flambeau.")
 
 
-def _theirs(module: str) -> str:
-    return f"torch{module.removeprefix('flambeau')}" if _is_ours(module) else module
+def _functional() -> Any:
+    return sys.modules.get("flambeau.nn.functional")
 
 
 def _check_importable(obj: Any, module: str, name: str) -> None:

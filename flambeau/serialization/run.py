@@ -41,6 +41,13 @@ def checkpoint(path: str | os.PathLike, values: dict[str, Any] | None = None, /,
 
     Raises:
         TypeError: a part has neither; SaveError: the system refused, the old file is unchanged.
+
+    >>> import tempfile
+    >>> m = torch.nn.Linear(2, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.checkpoint(folder + "/run.pt", {"step": 7}, model=m)
+    ...     print(torch.resume(folder + "/run.pt", model=m)["step"])
+    7
     """
     states = {name: _state_of(name, part) for name, part in parts.items()}
     save({"format": FORMAT, "values": dict(values or {}), "parts": states,
@@ -63,6 +70,14 @@ def resume(path: str | os.PathLike, /, **parts: Any) -> dict[str, Any] | None:
     Raises:
         KeyError: the file has other parts. Nothing has been restored then.
         CheckpointError: the file is damaged, or no run's.
+
+    >>> import tempfile
+    >>> a, b = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.checkpoint(folder + "/run.pt", model=a)
+    ...     _ = torch.resume(folder + "/run.pt", model=b)
+    >>> torch.equal(a.weight, b.weight)
+    True
     """
     if not os.path.exists(path):
         return None

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
+from flambeau.serialization import composed
 
 __all__ = ["FlambeauTensors", "TensorAdapter", "TensorRecord", "adapter", "use_adapter"]
 
@@ -55,8 +56,11 @@ class TensorAdapter(Protocol):
     def is_tensor(self, value: object) -> bool:
         """Whether `value` is a tensor (or parameter)."""
 
-    def is_storage(self, value: object) -> bool:
-        """Whether `value` is a bare storage."""
+    def storage_parts(self, value: object) -> tuple[Any, int, DType | None] | None:
+        """(storage, bytes, dtype or None for plain bytes) of a bare storage; None for others."""
+
+    def storage_handle(self, storage: Any, dtype: DType | None = None) -> Any:
+        """A storage as users hold it: plain bytes, or elements of a dtype."""
 
     def describe(self, tensor: Any) -> TensorRecord:
         """Take a tensor apart. The record keeps its memory alive."""
@@ -77,8 +81,8 @@ class TensorAdapter(Protocol):
     def resolve(self, tensor: Any, conj: bool, neg: bool) -> Any:
         """The tensor read conjugated and/or negated."""
 
-    def sparse_parts(self, tensor: Any) -> tuple | None:
-        """(layout's name, arguments of its rebuilding) of a sparse tensor; None for others."""
+    def composed_parts(self, tensor: Any) -> tuple[str, Any] | None:
+        """(layout's name, arguments of its rebuilding) of a sparse or nested tensor, else None."""
 
     def build_sparse(self, layout: Any, parts: Sequence) -> Any:
         """A sparse tensor of such arguments, all of them checked.
@@ -86,6 +90,18 @@ class TensorAdapter(Protocol):
         Raises:
             RuntimeError, TypeError, ValueError: they do not make one.
         """
+
+    def build_nested(self, *parts: Any) -> Any:
+        """A nested tensor of numbers and where each part lies; raises as `build_sparse`."""
+
+    def build_jagged(self, parts: dict[str, Any]) -> Any:
+        """A nested tensor with the layout torch.jagged; raises as `build_sparse`."""
+
+    def build_quantized(self, plain: Any, shape: tuple, parameters: tuple) -> Any:
+        """A quantized tensor of its levels and parameters; raises as `build_sparse`."""
+
+    def build_meta(self, dtype: DType, shape: tuple, strides: tuple, requires_grad: bool) -> Any:
+        """A tensor of the meta device."""
 
     def make_size(self, values: Sequence[int]) -> Any:
         """A torch.Size."""
@@ -114,8 +130,18 @@ class FlambeauTensors:
     def is_tensor(self, value: object) -> bool:
         return isinstance(value, self.tensor_type)
 
-    def is_storage(self, value: object) -> bool:
-        return importlib.import_module("flambeau.tensor.typed_storages").is_storage(value)
+    def storage_parts(self, value: object) -> tuple[Any, int, DType | None] | None:
+        storages = importlib.import_module("flambeau.tensor.typed_storages")
+        if not storages.is_storage(value):
+            return None
+        memory = value.untyped()._memory
+        return memory, memory.nbytes, getattr(value, "dtype", None)
+
+    def storage_handle(self, storage: Any, dtype: DType | None = None) -> Any:
+        made = importlib.import_module("flambeau.tensor.storages").handle_of(storage)
+        if dtype is None:
+            return made
+        return importlib.import_module("flambeau.tensor.typed_storages").typed(made, dtype)
 
     def describe(self, tensor: Any) -> TensorRecord:
         if tensor.device.type != "cpu":
@@ -132,7 +158,7 @@ class FlambeauTensors:
             subclass=None if plain else cls,
             # what starts with an underscore is the tensor's own; the rest the user has set
             attributes={name: value for name, value in tensor.__dict__.items()
-                        if not name.startswith("_")},
+                        if not name.startswith("_") or name == "_is_buffer"},
             conj=_flag(tensor, "is_conj"), neg=_flag(tensor, "is_neg"),
         )
 
@@ -154,30 +180,23 @@ class FlambeauTensors:
         tensor = tensor.conj() if conj else tensor
         return -tensor if neg else tensor
 
-    def sparse_parts(self, tensor: Any) -> tuple | None:
-        if tensor._meta.strided:
-            return None
-        tensor, name = tensor.detach(), tensor.layout.name
-        if not name.startswith("sparse_"):
-            raise TypeError(f"tensors of layout {name} are not saved yet: save the tensors that "
-                            "they are made of (values and offsets)")
-        if name == "sparse_coo":
-            return name, (tensor._indices(), tensor._values(), tensor.size(),
-                          tensor.is_coalesced())
-        rows = name in ("sparse_csr", "sparse_bsr")
-        compressed = tensor.crow_indices() if rows else tensor.ccol_indices()
-        plain = tensor.col_indices() if rows else tensor.row_indices()
-        return name, (compressed, plain, tensor.values(), tensor.size())
+    def composed_parts(self, tensor: Any) -> tuple[str, Any] | None:
+        return composed.parts_of(tensor)
 
     def build_sparse(self, layout: Any, parts: Sequence) -> Any:
-        construct = importlib.import_module("flambeau.tensor.sparse.construct")
-        if layout.name == "sparse_coo":
-            indices, values, size, *coalesced = parts
-            return construct.sparse_coo_tensor(indices, values, size, check_invariants=True,
-                                               is_coalesced=coalesced[0] if coalesced else None)
-        compressed, plain, values, size = parts
-        return construct.sparse_compressed_tensor(compressed, plain, values, size, layout=layout,
-                                                  check_invariants=True)
+        return composed.sparse_of(layout, parts)
+
+    def build_nested(self, *parts: Any) -> Any:
+        return composed.nested_of(*parts)
+
+    def build_jagged(self, parts: dict[str, Any]) -> Any:
+        return composed.jagged_of(parts)
+
+    def build_quantized(self, plain: Any, shape: tuple, parameters: tuple) -> Any:
+        return composed.quantized_of(plain, shape, parameters)
+
+    def build_meta(self, dtype: DType, shape: tuple, strides: tuple, requires_grad: bool) -> Any:
+        return composed.meta_of(dtype, shape, strides, requires_grad)
 
     def make_size(self, values: Sequence[int]) -> Size:
         return Size(values)

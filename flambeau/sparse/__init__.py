@@ -22,6 +22,10 @@ def mm(mat1: Any, mat2: Any, reduce: str | None = None, *, out: Any = None) -> A
     Args:
         reduce: how the terms of an element are joined, for a CSR and a dense matrix: "sum",
             "mean", "amax" or "amin".
+
+    >>> torch.sparse.mm(torch.tensor([[0., 2.], [3., 0.]]).to_sparse(), torch.tensor([[1.], [1.]]))
+    tensor([[2.],
+            [3.]])
     """
     if reduce is not None:
         return _products.mm_reduce(mat1, mat2, reduce)
@@ -29,13 +33,22 @@ def mm(mat1: Any, mat2: Any, reduce: str | None = None, *, out: Any = None) -> A
 
 
 def addmm(mat: Any, mat1: Any, mat2: Any, *, beta: Any = 1.0, alpha: Any = 1.0) -> Any:
-    """beta * mat + alpha * (mat1 @ mat2) with a sparse mat1."""
+    """beta * mat + alpha * (mat1 @ mat2) with a sparse mat1.
+
+    >>> torch.sparse.addmm(torch.ones(2, 1), torch.eye(2).to_sparse(), torch.tensor([[5.], [6.]]))
+    tensor([[6.],
+            [7.]])
+    """
     return flambeau.addmm(mat, mat1, mat2, beta=beta, alpha=alpha)
 
 
 def sum(input: Any, dim: Any = None, dtype: Any = None) -> Any:
     """The sum over `dim` (all dimensions by default); sparse as long as a sparse dimension is
-    left."""
+    left.
+
+    >>> torch.sparse.sum(torch.tensor([[0., 2.], [3., 0.]]).to_sparse(), dim=0).to_dense()
+    tensor([3., 2.])
+    """
     if not isinstance(input, SparseTensor):
         raise NotImplementedError("sparse.sum: expected a sparse tensor, got layout "
                                   f"{input.layout!r}; use torch.sum")
@@ -44,18 +57,34 @@ def sum(input: Any, dim: Any = None, dtype: Any = None) -> Any:
 
 
 def softmax(input: Any, dim: int, *, dtype: Any = None) -> Any:
-    """softmax along `dim` over the stored elements: those that are not stored count as -inf."""
+    """softmax along `dim` over the stored elements: those that are not stored count as -inf.
+
+    >>> torch.sparse.softmax(torch.tensor([[0., 2.], [3., 3.]]).to_sparse(), dim=1).to_dense()
+    tensor([[0.0000, 1.0000],
+            [0.5000, 0.5000]])
+    """
     return _reductions.softmax(input, dim, dtype)
 
 
 def log_softmax(input: Any, dim: int, *, dtype: Any = None) -> Any:
-    """The logarithm of `softmax`."""
+    """The logarithm of `softmax`.
+
+    >>> torch.sparse.log_softmax(torch.tensor([[0., 2.], [3., 3.]]).to_sparse(), dim=1).to_dense()
+    tensor([[ 0.0000,  0.0000],
+            [-0.6931, -0.6931]])
+    """
     return _reductions.log_softmax(input, dim, dtype)
 
 
 def sampled_addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1.0, alpha: Any = 1.0,
                   out: Any = None) -> Any:
-    """beta * input + alpha * (mat1 @ mat2) at the entries of `input` (CSR) only."""
+    """beta * input + alpha * (mat1 @ mat2) at the entries of `input` (CSR) only.
+
+    >>> a = torch.eye(2).to_sparse_csr()
+    >>> torch.sparse.sampled_addmm(a, torch.ones(2, 2), torch.ones(2, 2)).to_dense()
+    tensor([[3., 0.],
+            [0., 3.]])
+    """
     made = _sampled_addmm(input, mat1, mat2, beta, alpha)
     if out is None:
         return made

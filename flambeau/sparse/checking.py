@@ -18,6 +18,11 @@ class check_sparse_tensor_invariants:
 
     Args:
         enable: check, or do not.
+
+    >>> with torch.sparse.check_sparse_tensor_invariants():
+    ...     a = torch.sparse_coo_tensor([[0]], [1.], (1,))
+    >>> a.to_dense()
+    tensor([1.])
     """
 
     def __init__(self, enable: bool = True) -> None:
@@ -59,6 +64,11 @@ def as_sparse_gradcheck(gradcheck: Callable) -> Callable:
     """A gradcheck that also takes sparse inputs and outputs: values are varied, patterns stay.
 
     The gradient of a sparse tensor is that of its values, whatever `masked` says.
+
+    >>> check = torch.sparse.as_sparse_gradcheck(torch.autograd.gradcheck)
+    >>> x = torch.eye(2, dtype=torch.float64).to_sparse().requires_grad_()
+    >>> check(lambda s: s.to_dense(masked_grad=True), (x,), masked=True)
+    True
     """
 
     @functools.wraps(gradcheck)

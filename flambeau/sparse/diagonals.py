@@ -23,6 +23,10 @@ def spdiags(diagonals: Any, offsets: Any, shape: tuple[int, int], layout: Any = 
 
     Raises:
         ValueError, RuntimeError: arguments that do not go together.
+
+    >>> torch.sparse.spdiags(torch.tensor([[1., 2.]]), torch.tensor([0]), (2, 2)).to_dense()
+    tensor([[1., 0.],
+            [0., 2.]])
     """
     if diagonals.ndim > 2:
         raise RuntimeError("Diagonals must be vector or matrix, got a tensor of "

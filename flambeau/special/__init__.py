@@ -6,8 +6,6 @@ from typing import Any
 
 from flambeau.tensor.functions import ops
 
-__all__ = ["expit"]
-
 _NAMES = {name: name for name in (
     "digamma", "entr", "erf", "erfc", "erfcx", "erfinv", "exp2", "expm1", "i0", "i0e", "i1", "i1e",
     "log1p", "log_ndtr", "log_softmax", "logit", "logsumexp", "ndtr", "ndtri", "polygamma", "round",
@@ -22,6 +20,8 @@ _NAMES |= {f"{shifted}chebyshev_polynomial_{kind}": f"{shifted}chebyshev_polynom
            for shifted in ("", "shifted_") for kind in "tuvw"}
 _NAMES |= {"expit": "sigmoid", "psi": "digamma", "gammaln": "lgamma", "gammainc": "igamma",
            "gammaincc": "igammac", "airy_ai": "airy_ai", "multigammaln": "mvlgamma"}
+
+__all__ = sorted(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,17 +11,20 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from flambeau.autograd.grad_mode import RECORD, mode
+from flambeau.autograd.grad_mode import INFERENCE, RECORD, mode
+from flambeau.core import symbolic
 from flambeau.ops.batching import BatchedCall, falls_back
 from flambeau.ops.derive import Call, OpCall
-from flambeau.ops.record import REGISTRY
-from flambeau.tensor import launches, levels, rewriting, tape, viewing
+from flambeau.ops.record import REGISTRY, Op
+from flambeau.tensor import autocast, dispatch, launches, levels, rewriting, tape, viewing
+from flambeau.tensor.dispatch import TENSOR_CLASSES
 from flambeau.tensor.launches import LaunchCache
 from flambeau.tensor.levels import Below, Level
 from flambeau.tensor.meta import Meta, TensorBase, meta_of
 from flambeau.tensor.overriding import disabled_torch_function
+from flambeau.tensor.overriding import state as asked
 from flambeau.tensor.tensor import Tensor
 
 __all__ = ["Batched", "Escaped", "VmapLevel", "batch_of"]
@@ -148,7 +151,7 @@ def _example(meta: Meta, bdim: int | None) -> Meta:
     if found is None:
         shape, strides = list(meta.shape), list(meta.strides)
         del shape[bdim], strides[bdim]
-        found = _examples[meta, bdim] = meta_of(meta.dtype, shape, strides)
+        found = _examples[meta, bdim] = meta_of(meta.dtype, shape, strides, meta.device)
     return found
 
 
@@ -370,6 +373,123 @@ def _history(target: Any, source: Any, source_wanted: bool) -> rewriting.History
     call = levels.call_of(record, metas, [("input", 0), ("input", 1), ("static", False)], metas)
     stand_in = levels.recorded(call, (target, source), (target,))
     return rewriting.History(stand_in, (target, source), target, (target._rg, source_wanted))
+
+
+# ---------------------------------------------------------------------- calls like earlier ones
+class _Ready(NamedTuple):
+    """What a call at a vmap level comes down to.
+
+    Attributes:
+        launch: for all examples; places: where they lie in each result, or None.
+        call: for one example; picked: which arguments it takes; single: is there one bare result?
+    """
+
+    launch: launches.Launch
+    places: list
+    call: Call
+    picked: tuple[int, ...]
+    single: bool
+
+
+_ready = LaunchCache()
+
+
+def warm(function: Any, bound: Sequence) -> Any:
+    """The result of a call that only the innermost level, a vmap, concerns and that was made with
+    the same layouts before; None: take the general path.
+
+    The key has an entry or two per parameter: the dimension of the examples and the layout of their
+    value, the type of a number, a static argument.
+    """
+    level = levels.current()[-1]
+    if level.__class__ is not VmapLevel or asked.modes or symbolic.environment or (
+            autocast.current().casting):
+        return None
+    key: list = [function, level.size]
+    values: list = []
+    recorded = False
+    for param, arg in zip(function.record.params, bound):  # noqa: B905 - bound to them
+        cls = arg.__class__
+        if cls is Batched and arg._level is level:
+            recorded = recorded or arg._rg
+            key.append(arg._bdim)
+            arg = arg._value
+            cls = arg.__class__
+        elif cls in _NUMBERS and not _constant(param, arg):
+            key.append(cls)
+            values.append(arg)
+            continue
+        if cls in TENSOR_CLASSES:
+            base = arg._base
+            if arg._level is not None or arg._tangents or base is not None and base._tangents:
+                return None
+            recorded = recorded or arg._rg
+            key.append(arg._meta)
+            values.append(arg)
+        elif isinstance(arg, TensorBase):
+            return None
+        else:
+            key.append((arg, cls))
+    try:
+        ready = _ready.get(tuple(key))
+    except TypeError:  # a list: tensors, or sizes
+        return None
+    if ready is None:
+        ready = _ready[tuple(key)] = _prepared(function.record, bound, level) or False
+    if ready is False:
+        return None
+    word = mode()
+    if recorded or word & INFERENCE or launches.late.observers:
+        results = tape.run_launch(ready.launch, values)
+    else:
+        results = ready.launch.runner(ready.launch, *values)
+    wrap = level.wrap
+    if ready.single and not recorded:
+        return wrap(results[0], ready.places[0])
+    outs = [wrap(r, place) for r, place in zip(results, ready.places)]  # noqa: B905
+    if recorded and word & 3 == RECORD:
+        flat = [bound[n] for n in ready.picked]
+        wanted = level._wanted(flat)
+        if True in wanted:
+            levels.attach(ready.call, flat, outs, wanted)
+    return outs[0] if ready.single else tuple(outs)
+
+
+_NUMBERS = frozenset((bool, int, float))
+
+
+def _constant(param: Any, arg: Any) -> bool:
+    """Is this number a part of the program?"""
+    return param.role == "static" or arg is param.default or param.fixes(arg)
+
+
+def _prepared(record: Op, bound: Sequence, level: VmapLevel) -> _Ready | None:
+    """What `warm` keeps of a call, or None for those that the general path must make."""
+    if record.kind == "view" or record.returns or any(p.role == "tensors" for p in record.params):
+        return None
+    try:
+        args = dispatch.normalised(record, bound)
+        structure, flat = dispatch.flatten(record, args)
+        taken = [n for n, (param, arg) in enumerate(zip(record.params, bound, strict=True))
+                 if isinstance(arg, TensorBase)
+                 or arg.__class__ in _NUMBERS and not _constant(param, arg)]
+        picked = [n for n, (kind, _) in enumerate(structure) if kind == "input"]
+        if picked != taken or any(a is not b for a, b in zip(flat, (bound[n] for n in picked),
+                                                             strict=True)):
+            return None
+        call = levels.call_of(record, dispatch.key_of(record, args), structure, flat)
+        dims, values = level._taken_apart(flat)
+        if all(dim is None for dim in dims) or _fallback(call):
+            return None
+        batched = BatchedCall.of(call, dims, level.size)
+        launch = tape.launch_of(batched, values)
+    except Exception:  # the general path raises it in the user's terms
+        return None
+    return _Ready(launch, [0 if flag else None for flag in batched.flags], call, tuple(picked),
+                  len(batched.flags) == 1 and not record.many)
+
+
+launches.late.warm = warm
 
 
 # ---------------------------------------------------------------------- what has no rule

@@ -16,7 +16,11 @@ __all__ = ["real", "imag", "complex_", "conj", "conj_physical", "resolve_conj",
 
 
 def real(input: Any) -> Any:
-    """The real parts, on the same memory; a real tensor is its own."""
+    """The real parts, on the same memory; a real tensor is its own.
+
+    >>> torch.real(torch.tensor([1 + 2j, 3 - 1j]))
+    tensor([1., 3.])
+    """
     need_tensor("real", "input", input)
     return ops._real_part(input) if input.dtype.is_complex else input
 
@@ -26,12 +30,19 @@ def imag(input: Any) -> Any:
 
     Raises:
         RuntimeError: the tensor is not complex.
+
+    >>> torch.imag(torch.tensor([1 + 2j, 3 - 1j]))
+    tensor([ 2., -1.])
     """
     return ops._imag_part(input)
 
 
 def complex_(real: Any, imag: Any, *, out: Any = None) -> Any:
-    """The complex tensor real + i * imag of two float tensors of one dtype."""
+    """The complex tensor real + i * imag of two float tensors of one dtype.
+
+    >>> torch.complex(torch.tensor([1., 2.]), torch.tensor([3., 4.]))
+    tensor([1.+3.j, 2.+4.j])
+    """
     made = ops._complex(real, imag)
     if out is not None and out.dtype is not made.dtype:
         raise RuntimeError(f"Expected object of scalar type {made.dtype.scalar_name} but got "
@@ -40,13 +51,21 @@ def complex_(real: Any, imag: Any, *, out: Any = None) -> Any:
 
 
 def conj(input: Any) -> Any:
-    """The complex conjugate, as a copy; a real tensor is its own."""
+    """The complex conjugate, as a copy; a real tensor is its own.
+
+    >>> torch.conj(torch.tensor([1 + 2j, 3 - 1j]))
+    tensor([1.-2.j, 3.+1.j])
+    """
     need_tensor("conj", "input", input)
     return ops.conj_physical(input) if input.dtype.is_complex else input
 
 
 def conj_physical(input: Any, *, out: Any = None) -> Any:
-    """The complex conjugate, as a copy; a real tensor is its own."""
+    """The complex conjugate, as a copy; a real tensor is its own.
+
+    >>> torch.conj_physical(torch.tensor([1 + 2j, 3 - 1j]))
+    tensor([1.-2.j, 3.+1.j])
+    """
     need_tensor("conj_physical", "input", input)
     if out is None and not input.dtype.is_complex:
         return input
@@ -54,17 +73,29 @@ def conj_physical(input: Any, *, out: Any = None) -> Any:
 
 
 def resolve_conj(input: Any) -> Any:
-    """The tensor itself: conjugates are never left to be done later."""
+    """The tensor itself: conjugates are never left to be done later.
+
+    >>> torch.resolve_conj(torch.tensor([1 + 2j]).conj())
+    tensor([1.-2.j])
+    """
     return input
 
 
 def resolve_neg(input: Any) -> Any:
-    """The tensor itself: negations are never left to be done later."""
+    """The tensor itself: negations are never left to be done later.
+
+    >>> torch.resolve_neg(torch.tensor([1., 2.]))
+    tensor([1., 2.])
+    """
     return input
 
 
 def is_conj(input: Any) -> bool:
-    """Is a conjugation left to be done? Never here."""
+    """Is a conjugation left to be done? Never here.
+
+    >>> torch.is_conj(torch.ones(2))
+    False
+    """
     return False
 
 
@@ -72,7 +103,12 @@ is_neg = is_conj
 
 
 def adjoint(input: Any) -> Any:
-    """The conjugate transpose of matrices (the last two dimensions)."""
+    """The conjugate transpose of matrices (the last two dimensions).
+
+    >>> torch.adjoint(torch.tensor([[1 + 1j, 2j], [3 + 0j, 4 + 0j]]))
+    tensor([[1.-1.j, 3.-0.j],
+            [0.-2.j, 4.-0.j]])
+    """
     need_tensor("adjoint", "input", input)
     return input.mH
 
@@ -92,7 +128,7 @@ def _tensor(value: Any, like: Any) -> Any:
         return value
     from flambeau.tensor.creation import as_tensor
 
-    return as_tensor(value, dtype=like.dtype.to_real())
+    return as_tensor(value, dtype=like.dtype.to_real(), device=like.device)
 
 
 def attach(cls: type) -> None:

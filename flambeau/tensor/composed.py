@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import Node, node_type
+from flambeau.core.device import CPU
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
 from flambeau.runtime import memory
@@ -36,7 +37,7 @@ class ComposedMeta(Meta):
         self.dtype, self.shape, self.layout = dtype, Size(shape), layout
         self.ndim, self.contiguous = len(shape), False
         self.numel = self.shape.numel()
-        self.nbytes = 0
+        self.nbytes, self.device = 0, CPU
 
     @property
     def strides(self) -> tuple:

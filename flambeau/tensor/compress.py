@@ -9,6 +9,7 @@ from flambeau.compiler.compress import compress_kernel
 from flambeau.compiler.target import host
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
+from flambeau.core.device import META
 from flambeau.runtime.launch import INTEGER, Program
 from flambeau.runtime.loader import load_kernel
 from flambeau.tensor import dispatch, launches
@@ -33,6 +34,11 @@ def nonzero_positions(tensor: Any) -> Any:
                            "shape. Attempted to vmap over nonzero (or indexing with a mask, "
                            "masked_select, unique): how many elements there are would differ "
                            "between examples. Use torch.where.")
+    if tensor.device is META:
+        raise NotImplementedError("nonzero (also masked_select, unique, an index that is a mask) "
+                                  "cannot run on a meta tensor: the shape of the result depends on "
+                                  "the elements, and there are none. Use torch.where, or a tensor "
+                                  "with data.")
     if dispatch.observers:
         dispatch.observers[-1].read(tensor)
     mask = tensor if tensor.dtype is dtypes.bool_ else ops.ne(tensor.detach(), 0)
@@ -57,7 +63,12 @@ def nonzero_columns(mask: Any) -> list:
 
 
 def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
-    """Where elements are not zero: an (n, dims) int64 tensor, or one tensor per dimension."""
+    """Where elements are not zero: an (n, dims) int64 tensor, or one tensor per dimension.
+
+    >>> torch.nonzero(torch.tensor([[0, 1], [2, 0]]))
+    tensor([[0, 1],
+            [1, 0]])
+    """
     need_tensor("nonzero", "input", input)
     if input.ndim == 0:
         columns = nonzero_columns(input.reshape(1))
@@ -70,12 +81,21 @@ def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
 
 
 def argwhere(input: Any) -> Any:
-    """The indices of the non-zero elements, one row each."""
+    """The indices of the non-zero elements, one row each.
+
+    >>> torch.argwhere(torch.tensor([[0, 1], [2, 0]]))
+    tensor([[0, 1],
+            [1, 0]])
+    """
     return nonzero(input)
 
 
 def masked_select(input: Any, mask: Any, *, out: Any = None) -> Any:
-    """The elements where `mask` is True, as a vector."""
+    """The elements where `mask` is True, as a vector.
+
+    >>> torch.masked_select(torch.tensor([1, 2, 3]), torch.tensor([True, False, True]))
+    tensor([1, 3])
+    """
     need_tensor("masked_select", "input", input)
     need_tensor("masked_select", "mask", mask)
     from flambeau.core.shapes import broadcast_shapes

@@ -11,12 +11,14 @@ import numpy as np
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor, unexpected_keyword
-from flambeau.core.device import as_device
+from flambeau.core.device import CHOSEN, CPU, Device, as_device, place
 from flambeau.core.dtypes import DType
-from flambeau.core.shapes import contiguous_strides
+from flambeau.core.shapes import contiguous_strides, required_span
 from flambeau.core.symbolic import index_of
 from flambeau.ops.record import dtypes_default
+from flambeau.runtime import memory
 from flambeau.tensor import dispatch, interop, launches
+from flambeau.tensor.devices import made_on, moved_to
 from flambeau.tensor.formats import (
     channels_last_strides,
     is_channels_last,
@@ -68,8 +70,16 @@ def _finish(made: Any, requires_grad: bool) -> Any:
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
            requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
-    """A new leaf tensor with a copy of `data` (numbers, nested sequences, arrays)."""
+    """A new leaf tensor with a copy of `data` (numbers, nested sequences, arrays).
+
+    >>> torch.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    >>> torch.tensor([1., 2.], dtype=torch.float64, requires_grad=True)
+    tensor([1., 2.], dtype=torch.float64, requires_grad=True)
+    """
     dtype = checked(dtype, device)
+    where = _place_of(data, device)
     if isinstance(data, TensorBase):
         import warnings
 
@@ -77,41 +87,71 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
                       "sourceTensor.detach().clone() or "
                       "sourceTensor.detach().clone().requires_grad_(True), rather than "
                       "torch.tensor(sourceTensor).", UserWarning, stacklevel=2)
-    return _finish(interop.from_data(data, dtype), requires_grad)
+    return _finish(moved_to(interop.from_data(data, dtype), where), requires_grad)
+
+
+def _place_of(data: Any, device: Any) -> Device:
+    """Where a tensor is made of `data`: by default a tensor's copy lies where it does."""
+    if device is None and not CHOSEN and isinstance(data, TensorBase):
+        return data._meta.device
+    return place(device)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory where it can."""
+    """`data` as a tensor, sharing memory where it can.
+
+    >>> import numpy
+    >>> a = numpy.zeros(2)
+    >>> torch.as_tensor(a)[0] = 7.0  # shares the memory
+    >>> a
+    array([7., 0.])
+    """
     dtype = checked(dtype, device)
+    where = _place_of(data, device)
     if isinstance(data, TensorBase):
+        data = moved_to(data, where)
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.numpy):
-        return interop.from_numpy(data)
-    return interop.from_data(data, dtype)
+        return moved_to(interop.from_numpy(data), where)
+    return moved_to(interop.from_data(data, dtype), where)
 
 
 def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None,
             requires_grad: bool = False) -> Tensor:
-    """`obj` as a tensor; `copy` True always copies, False never, None only if it must."""
+    """`obj` as a tensor; `copy` True always copies, False never, None only if it must.
+
+    >>> torch.asarray([1, 2], dtype=torch.float32)
+    tensor([1., 2.])
+    """
     dtype = checked(dtype, device)
     if hasattr(obj, "__dlpack__") and not isinstance(obj, (TensorBase, np.ndarray)):
-        made = interop.from_dlpack(obj)
+        made = moved_to(interop.from_dlpack(obj), place(device))
     else:
-        made = as_tensor(obj)
+        made = as_tensor(obj, device=device)
     made = made if dtype is None else made.to(dtype)
     if copy and made is obj or copy and isinstance(obj, np.ndarray):
         made = made.clone()
     return _finish(made.detach() if requires_grad else made, requires_grad)
 
 
-def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """A 0-d tensor, of the default dtype unless given."""
-    return interop.from_data(s, checked(dtype, device) or dtypes_default())
+def scalar_tensor(s: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+                  pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor, of the default dtype unless given.
+
+    >>> torch.scalar_tensor(3)
+    tensor(3.)
+    """
+    made = interop.from_data(s, checked(dtype, device, layout) or dtypes_default())
+    return _finish(moved_to(made, _place_of(s, device)), requires_grad)
 
 
 def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
                requires_grad: bool = False) -> Tensor:
-    """A 1-d tensor on the memory of a buffer."""
+    """A 1-d tensor on the memory of a buffer.
+
+    >>> torch.frombuffer(bytearray([1, 0, 2, 0]), dtype=torch.int16)
+    tensor([1, 2], dtype=torch.int16)
+    """
     array = np.frombuffer(buffer, dtype.numpy, count, offset)
     return _finish(interop.from_numpy(array), requires_grad)
 
@@ -130,24 +170,34 @@ _OPTIONS = ("size", "out", "dtype", "layout", "device", "requires_grad", "pin_me
 def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
           memory_format: Any = None) -> Tensor:
-    """A tensor with uninitialised elements."""
+    """A tensor with uninitialised elements.
+
+    >>> torch.empty(2, 3).shape
+    torch.Size([2, 3])
+    """
     if layout is not None and layout is not strided:
-        return _of_layout(sizes(size), checked(dtype, device), layout, requires_grad)
+        return _of_layout(sizes(size), checked(dtype, device), layout, requires_grad, device)
     dtype = checked(dtype, device, layout)
     shape = sizes(size)
     if out is not None:
         return out.resize_(shape)
     dtype = dtype or dtypes_default()
+    if dtype.kind == "q":
+        construct = importlib.import_module("flambeau.tensor.quantized.construct")
+        return construct._empty_affine_quantized(shape, dtype=dtype)
     if is_channels_last(memory_format):
-        made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape)))
+        made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape), place(device)))
     else:
-        made = launches.fresh_dense(dtype, shape)
+        made = launches.fresh_dense(dtype, shape, place(device))
     return _finish(made, requires_grad)
 
 
-def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_grad: bool
-               ) -> Tensor:
+def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_grad: bool,
+               device: Any) -> Tensor:
     """A tensor of another layout, without elements: all of them are zero."""
+    if place(device) is not CPU:
+        raise NotImplementedError(f"tensors of layout {layout!r} live on the CPU only, not on "
+                                  f"{place(device)}")
     construct = importlib.import_module("flambeau.tensor.sparse.construct")  # at the first use
     return construct.sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad)
 
@@ -155,8 +205,14 @@ def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_
 def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
           device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
           **extra: Any) -> Tensor:
-    """A tensor of zeros."""
-    if size and dtype is None and out is None and layout is None and device is None and not extra:
+    """A tensor of zeros.
+
+    >>> torch.zeros(2, 3)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
+    if size and dtype is None and out is None and layout is None and device is None and not (
+            CHOSEN or extra):
         made = _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), 0)
         return made.requires_grad_() if requires_grad else made
     return _filled("zeros", size, 0, out, dtype, layout, device, requires_grad, extra)
@@ -165,8 +221,13 @@ def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
 def ones(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
          device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
          **extra: Any) -> Tensor:
-    """A tensor of ones."""
-    if size and dtype is None and out is None and layout is None and device is None and not extra:
+    """A tensor of ones.
+
+    >>> torch.ones(2, dtype=torch.int64)
+    tensor([1, 1])
+    """
+    if size and dtype is None and out is None and layout is None and device is None and not (
+            CHOSEN or extra):
         made = _filled_new(launches.fresh_dense(dtypes_default(), sizes(size)), 1)
         return made.requires_grad_() if requires_grad else made
     return _filled("ones", size, 1, out, dtype, layout, device, requires_grad, extra)
@@ -187,14 +248,16 @@ def _filled(name: str, size: Sequence, value: float, out: Any, dtype: Any, layou
 def _filled_new(made: Tensor, value: Any) -> Tensor:
     """`made`, new, with its first content: that is no write that anything could have missed."""
     if not made._meta.strided:
-        if made.is_nested:
+        if made.is_nested or made.is_quantized:
             return ops.fill(made, value)
         if value == 0:
             return made
         raise NotImplementedError(f"full(...) is not implemented for sparse layout {made.layout!r}"
                                   ": only zeros need not be stored (aten::fill_.Scalar)")
     launch = None if dispatch.ACTIVE else _fills.get((made._meta, value.__class__))
-    if launch is None:
+    if made._meta.dtype.kind == "V" and value == 0:  # zeros of any meaning
+        ops.fill_(made.view(made._meta.dtype.carrier), 0)
+    elif launch is None:
         ops.fill_(made, value)
         made._storage.version = 0
     else:
@@ -208,7 +271,12 @@ _fills = dispatch.FUNCTIONS["fill"].warm
 def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
          layout: Any = None, device: Any = None, requires_grad: bool = False,
          pin_memory: bool = False, names: Any = None) -> Tensor:
-    """A tensor in which every element is `fill_value`, whose kind gives the dtype."""
+    """A tensor in which every element is `fill_value`, whose kind gives the dtype.
+
+    >>> torch.full((2, 2), 7)
+    tensor([[7, 7],
+            [7, 7]])
+    """
     if dtype is None and out is None:
         if isinstance(fill_value, TensorBase):
             dtype = fill_value.dtype
@@ -240,14 +308,19 @@ def fits(value: Any, dtype: DType) -> None:
 def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
                requires_grad: bool = False, memory_format: Any = preserve_format,
                pin_memory: bool = False) -> Tensor:
-    """An uninitialised tensor with the shape, dtype and order in memory of `input`."""
+    """An uninitialised tensor with the shape, dtype and order in memory of `input`.
+
+    >>> torch.empty_like(torch.zeros(2, dtype=torch.int32)).dtype
+    torch.int32
+    """
     need_tensor("empty_like", "input", input)
     if not input._meta.strided or layout not in (None, strided):
         if layout is None:
             return _finish(ops.zero(input.detach()).to(dtype or input.dtype), requires_grad)
-        return empty(*input.shape, dtype=dtype or input.dtype, layout=layout, device=device,
-                     requires_grad=requires_grad)
+        return empty(*input.shape, dtype=dtype or input.dtype, layout=layout,
+                     device=device or input.device, requires_grad=requires_grad)
     dtype = checked(dtype, device, layout) or input.dtype
+    where = input._meta.device if device is None else as_device(device)
     shape = tuple(input.shape)
     if input._level is not None:
         return _finish(launches.late.room_like(input, dtype, shape), requires_grad)
@@ -257,13 +330,17 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
         strides = channels_last_strides(shape)
     else:
         strides = contiguous_strides(shape)
-    return _finish(launches.fresh(meta_of(dtype, shape, strides)), requires_grad)
+    return _finish(launches.fresh(meta_of(dtype, shape, strides, where)), requires_grad)
 
 
 def zeros_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DType | None = None,
                layout: Any = None, device: Any = None, pin_memory: bool = False,
                requires_grad: bool = False) -> Tensor:
-    """Zeros with the shape and dtype of `input`."""
+    """Zeros with the shape and dtype of `input`.
+
+    >>> torch.zeros_like(torch.ones(2, dtype=torch.int32))
+    tensor([0, 0], dtype=torch.int32)
+    """
     made = empty_like(input, dtype=dtype, layout=layout, device=device,
                       memory_format=memory_format)
     return _finish(_filled_new(made, 0), requires_grad)
@@ -272,7 +349,11 @@ def zeros_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DT
 def ones_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DType | None = None,
               layout: Any = None, device: Any = None, pin_memory: bool = False,
               requires_grad: bool = False) -> Tensor:
-    """Ones with the shape and dtype of `input`."""
+    """Ones with the shape and dtype of `input`.
+
+    >>> torch.ones_like(torch.zeros(1, 2))
+    tensor([[1., 1.]])
+    """
     made = empty_like(input, dtype=dtype, layout=layout, device=device,
                       memory_format=memory_format)
     return _finish(_filled_new(made, 1), requires_grad)
@@ -281,7 +362,11 @@ def ones_like(input: Tensor, *, memory_format: Any = preserve_format, dtype: DTy
 def full_like(input: Tensor, fill_value: Any, *, memory_format: Any = preserve_format,
               dtype: DType | None = None, layout: Any = None, device: Any = None,
               pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
-    """A constant tensor with the shape and dtype of `input`."""
+    """A constant tensor with the shape and dtype of `input`.
+
+    >>> torch.full_like(torch.zeros(2), 7)
+    tensor([7., 7.])
+    """
     made = empty_like(input, dtype=dtype, layout=layout, device=device,
                       memory_format=memory_format)
     return _finish(_filled_new(made, fill_value), requires_grad)
@@ -290,18 +375,22 @@ def full_like(input: Tensor, fill_value: Any, *, memory_format: Any = preserve_f
 def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None,
                   device: Any = None, requires_grad: bool = False,
                   pin_memory: bool = False) -> Tensor:
-    """An uninitialised tensor with given strides."""
-    from flambeau.core.shapes import required_span
-    from flambeau.runtime import memory
+    """An uninitialised tensor with given strides.
 
+    >>> torch.empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
     dtype = checked(dtype, device, layout) or dtypes_default()
+    where = place(device)
     if any(step < 0 for step in stride) or any(n < 0 for n in size):
         raise RuntimeError("Storage size calculation overflowed: sizes and strides must not be "
                            f"negative, got sizes={list(size)} and strides={list(stride)}")
     span = required_span(tuple(size), tuple(stride))
     if span == math.prod(size):  # without gaps: captures can follow it
-        return _finish(launches.fresh(meta_of(dtype, tuple(size), tuple(stride))), requires_grad)
-    storage = memory.allocate(span * dtype.itemsize)
+        return _finish(launches.fresh(meta_of(dtype, tuple(size), tuple(stride), where)),
+                       requires_grad)
+    nbytes = span * dtype.itemsize
+    storage = memory.pool_on(where, nbytes).new(nbytes)
     return _finish(interop.from_storage(storage, dtype, tuple(size), tuple(stride)), requires_grad)
 
 
@@ -309,7 +398,11 @@ def empty_permuted(size: Any, physical_layout: Sequence[int], *, dtype: DType | 
                    layout: Any = None, device: Any = None, requires_grad: bool = False,
                    pin_memory: bool = False) -> Tensor:
     """An uninitialised tensor without gaps whose dimensions lie in memory in the given order, the
-    outermost first."""
+    outermost first.
+
+    >>> torch.empty_permuted((2, 3, 4), (0, 2, 1)).stride()
+    (12, 1, 3)
+    """
     shape = sizes((size,))
     order = tuple(physical_layout)
     if sorted(order) != list(range(len(shape))):
@@ -332,7 +425,13 @@ def _number(value: Any) -> Any:
 def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
            dtype: DType | None = None, layout: Any = None, device: Any = None,
            pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
-    """start, start + step, ... up to but without `end`."""
+    """start, start + step, ... up to but without `end`.
+
+    >>> torch.arange(5)
+    tensor([0, 1, 2, 3, 4])
+    >>> torch.arange(1., 2., 0.25)
+    tensor([1.0000, 1.2500, 1.5000, 1.7500])
+    """
     if end is None:
         start, end = 0, start
     start, end, step = _number(start), _number(end), _number(step)
@@ -353,7 +452,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
         start, end, step = int(start), int(end), int(step)
         whole = True
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
-    made = ops._arange(start, step, index_of(count), dtype)
+    made = made_on(place(device), "_arange", start, step, index_of(count), dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)
@@ -362,7 +461,13 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
 def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
            dtype: DType | None = None, layout: Any = None, device: Any = None,
            pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
-    """Like `arange`, but including `end` (deprecated in PyTorch)."""
+    """Like `arange`, but including `end` (deprecated in PyTorch).
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")  # it is deprecated: use arange
+    >>> torch.range(1, 2, 0.5)
+    tensor([1.0000, 1.5000, 2.0000])
+    """
     import warnings
 
     warnings.warn("torch.range is deprecated and will be removed in a future release because its "
@@ -376,14 +481,19 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and larger bound inconsistent with step sign")
     count = math.floor((end - start) / step) + 1
-    made = ops._arange(float(start), float(step), count, dtype)
+    # no default device, as in PyTorch
+    made = made_on(as_device(device), "_arange", float(start), float(step), count, dtype)
     return out.resize_(made.shape).copy_(made) if out is not None else _finish(made, requires_grad)
 
 
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
              layout: Any = None, device: Any = None, pin_memory: bool = False,
              requires_grad: bool = False) -> Tensor:
-    """`steps` evenly spaced numbers from start to end, both included."""
+    """`steps` evenly spaced numbers from start to end, both included.
+
+    >>> torch.linspace(0, 1, steps=5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
     steps = index_of(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
@@ -392,17 +502,18 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType 
     dtype = checked(dtype, device, layout) or (
         dtypes_default().to_complex() if whole else dtypes_default() if out is None else out.dtype)
     if dtype.is_complex:
-        made = _complex_linspace(complex(start), complex(end), steps, dtype)
+        made = _complex_linspace(complex(start), complex(end), steps, dtype, place(device))
     else:
-        made = ops._linspace(float(start), float(end), steps, dtype)
+        made = made_on(place(device), "_linspace", float(start), float(end), steps, dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)
 
 
-def _complex_linspace(start: complex, end: complex, steps: int, dtype: DType) -> Tensor:
+def _complex_linspace(start: complex, end: complex, steps: int, dtype: DType, where: Device
+                      ) -> Tensor:
     """Both parts go evenly."""
-    parts = (ops._linspace(first, last, steps, dtype.to_real()) for first, last in
+    parts = (made_on(where, "_linspace", first, last, steps, dtype.to_real()) for first, last in
              ((start.real, end.real), (start.imag, end.imag)))
     return ops._complex(*parts)
 
@@ -411,7 +522,11 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
              dtype: DType | None = None, layout: Any = None, device: Any = None,
              pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """base to the power of `linspace(start, end, steps)`; with an integer dtype, start and end are
-    rounded towards zero first."""
+    rounded towards zero first.
+
+    >>> torch.logspace(0, 3, steps=4)
+    tensor([   1.,   10.,  100., 1000.])
+    """
     start, end = _number(start), _number(end)
     whole = isinstance(start, complex) or isinstance(end, complex)
     dtype = checked(dtype, device, layout) or (
@@ -419,43 +534,60 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
     if dtype.is_integral:
         start, end = int(start), int(end)
     wide = dtypes.complex128 if dtype.is_complex else dtypes.float64
-    exponents = linspace(start, end, steps, dtype=wide)
-    made = ops.pow(full((), base, dtype=wide), exponents).to(dtype)
+    exponents = linspace(start, end, steps, dtype=wide, device=device)
+    made = ops.pow(full((), base, dtype=wide, device=device), exponents).to(dtype)
     return _finish(made, requires_grad) if out is None else out.resize_(made.shape).copy_(made)
 
 
 def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,
         layout: Any = None, device: Any = None, pin_memory: bool = False,
         requires_grad: bool = False) -> Tensor:
-    """A matrix with ones on the diagonal."""
+    """A matrix with ones on the diagonal.
+
+    >>> torch.eye(2, 3)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     if n < 0 or (m is not None and m < 0):
         name, wrong = ("n", n) if n < 0 else ("m", m)
         raise RuntimeError(f"{name} must be greater or equal to 0, got {wrong}")
     dtype = checked(dtype, device, layout) or dtypes_default()
-    made = ops._eye(n, n if m is None else m, dtype)
+    made = made_on(place(device), "_eye", n, n if m is None else m, dtype)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return _finish(made, requires_grad)
 
 
-def _triangle_indices(row: int, col: int, offset: int, dtype: Any, lower: bool) -> Tensor:
-    mask = ops.tril(ones(row, col), offset) if lower else ops.triu(ones(row, col), offset)
+def _triangle_indices(row: int, col: int, offset: int, dtype: Any, lower: bool, device: Any
+                      ) -> Tensor:
+    whole = ones(row, col, device=CPU)
+    mask = ops.tril(whole, offset) if lower else ops.triu(whole, offset)
     from flambeau.tensor.compress import nonzero
 
-    return nonzero(mask).t().contiguous().to(dtype or dtypes.int64)
+    return moved_to(nonzero(mask).t().contiguous().to(dtype or dtypes.int64), place(device))
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
                  layout: Any = None, device: Any = None, pin_memory: bool = False,
                  requires_grad: bool = False) -> Tensor:
-    """The (2, n) indices of the lower triangle."""
-    return _triangle_indices(row, col, offset, checked(dtype, device), True)
+    """The (2, n) indices of the lower triangle.
+
+    >>> torch.tril_indices(3, 2)
+    tensor([[0, 1, 1, 2, 2],
+            [0, 0, 1, 0, 1]])
+    """
+    return _triangle_indices(row, col, offset, checked(dtype, device), True, device)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
                  layout: Any = None, device: Any = None, pin_memory: bool = False,
                  requires_grad: bool = False) -> Tensor:
-    """The (2, n) indices of the upper triangle."""
-    return _triangle_indices(row, col, offset, checked(dtype, device), False)
+    """The (2, n) indices of the upper triangle.
+
+    >>> torch.triu_indices(2, 3, offset=1)
+    tensor([[0, 0, 1],
+            [1, 2, 2]])
+    """
+    return _triangle_indices(row, col, offset, checked(dtype, device), False, device)
 
 

@@ -63,6 +63,11 @@ def set_printoptions(
 
     Raises:
         ValueError: there is no such profile.
+
+    >>> torch.set_printoptions(precision=2)
+    >>> torch.tensor([torch.pi])
+    tensor([3.14])
+    >>> torch.set_printoptions(profile="default")
     """
     wanted = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems,
               "linewidth": linewidth}
@@ -152,7 +157,7 @@ class _ComplexFormat:
         return f"{self.real(value.real)}{sign}{imag}j"
 
 
-_FORMATS = {"b": _IntegerFormat, "u": _IntegerFormat, "i": _IntegerFormat, "f": _FloatFormat,
+_FORMATS = {"b": _IntegerFormat, "u": _IntegerFormat, "i": _IntegerFormat, "V": _IntegerFormat,
             "c": _ComplexFormat}
 
 
@@ -199,9 +204,10 @@ def array_body(array: np.ndarray, dtype: DType, indent: int = 0) -> str:
         return "[...]"
     if summarise:
         array = _edges(array)
-    if dtype.kind == "f":
-        array = array.astype(np.float64)  # exact, and ml_dtypes scalars become Python floats
-    number = _FORMATS[dtype.kind](array)
+    if dtype.is_floating_point:
+        with np.errstate(invalid="ignore"):  # NaN of 8 bits
+            array = array.astype(np.float64)  # exact, and ml_dtypes scalars become Python floats
+    number = (_FloatFormat if dtype.is_floating_point else _FORMATS[dtype.kind])(array)
     if array.ndim == 0:
         return number(array.item())
     return _nested_text(array.tolist(), shortened, indent, number)

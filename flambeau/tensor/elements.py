@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.core import dtypes
-from flambeau.core.arguments import need_tensor
+from flambeau.core.arguments import kind_of, need_tensor
 from flambeau.core.device import as_device
+from flambeau.core.dtypes import DType
 from flambeau.tensor import creation
 from flambeau.tensor.functions import ops
 
@@ -24,19 +25,32 @@ def _needs_no_grad(name: str, tensors: Sequence) -> None:
 
 
 def apply_(self: Any, callable: Callable) -> Any:
-    """Replace each element by what `callable` makes of it. Python runs for each: slow."""
+    """Replace each element by what `callable` makes of it. Python runs for each: slow.
+
+    >>> torch.tensor([1., 2.]).apply_(lambda x: 10 * x)
+    tensor([10., 20.])
+    """
     _needs_no_grad("apply_", [self])
     results = [callable(item) for item in self.reshape(-1).tolist()]
     return self.copy_(_like(results, self))
 
 
 def map_(self: Any, tensor: Any, callable: Callable) -> Any:
-    """Replace each element x by callable(x, y), where y is `tensor`'s element beside it."""
+    """Replace each element x by callable(x, y), where y is `tensor`'s element beside it.
+
+    >>> torch.tensor([1., 2.]).map_(torch.tensor([10., 20.]), lambda x, y: x + y)
+    tensor([11., 22.])
+    """
     return _mapped("map_", self, [tensor], callable)
 
 
 def map2_(self: Any, x: Any, y: Any, callable: Callable) -> Any:
-    """Replace each element by `callable` of it and of those of x and y beside it."""
+    """Replace each element by `callable` of it and of those of x and y beside it.
+
+    >>> a, b = torch.tensor([10., 20.]), torch.tensor([1., 1.])
+    >>> torch.tensor([1., 2.]).map2_(a, b, lambda x, y, z: x + y + z)
+    tensor([12., 23.])
+    """
     return _mapped("map2_", self, [x, y], callable)
 
 
@@ -64,6 +78,10 @@ def fill_diagonal_(self: Any, fill_value: Any, wrap: bool = False) -> Any:
 
     Raises:
         RuntimeError: fewer than 2 dimensions; or more, of different sizes.
+
+    >>> torch.zeros(2, 3).fill_diagonal_(7)
+    tensor([[7., 0., 0.],
+            [0., 7., 0.]])
     """
     shape = tuple(self.shape)
     if len(shape) < 2:
@@ -85,7 +103,11 @@ def fill_diagonal_(self: Any, fill_value: Any, wrap: bool = False) -> Any:
 def hash_tensor(input: Any, dim: Any = (), *, keepdim: bool = False, mode: int = 0,
                 out: Any = None) -> Any:
     """The exclusive or of the elements' bits along `dim` (all by default), as uint64. Floats count
-    as doubles, integers as int64."""
+    as doubles, integers as int64.
+
+    >>> torch.hash_tensor(torch.tensor([1., 2.])) == torch.hash_tensor(torch.tensor([1., 2.]))
+    tensor(True)
+    """
     need_tensor("hash_tensor", "input", input)
     if mode != 0:
         raise RuntimeError(f"hash_tensor(): mode must be 0 (exclusive or), got {mode}")
@@ -115,13 +137,21 @@ def hash_tensor(input: Any, dim: Any = (), *, keepdim: bool = False, mode: int =
 
 # ---------------------------------------------------------------------- memory
 def to_dlpack(tensor: Any) -> Any:
-    """A DLPack capsule of the tensor, which shares its memory; for `from_dlpack`."""
+    """A DLPack capsule of the tensor, which shares its memory; for `from_dlpack`.
+
+    >>> torch.from_dlpack(torch.to_dlpack(torch.tensor([1, 2])))
+    tensor([1, 2])
+    """
     need_tensor("to_dlpack", "tensor", tensor)
     return tensor.__dlpack__()
 
 
 def is_inference(input: Any) -> bool:
-    """Was the tensor made in inference mode?"""
+    """Was the tensor made in inference mode?
+
+    >>> torch.is_inference(torch.ones(2))
+    False
+    """
     need_tensor("is_inference", "input", input)
     return input.is_inference()
 
@@ -131,6 +161,9 @@ def dim_order(self: Any, *, ambiguity_check: bool | Sequence = False) -> tuple[i
 
     Raises:
         RuntimeError: `ambiguity_check`, and several orders describe the memory.
+
+    >>> torch.zeros(2, 3).t().dim_order()
+    (1, 0)
     """
     shape, strides = tuple(self.shape), self.stride()
     order = sorted(range(self.ndim), key=lambda d: -strides[d])
@@ -182,12 +215,21 @@ def _setstate(self: Any, state: tuple) -> None:
 
 
 def _module_load(self: Any, other: Any, assign: bool = False) -> Any:
-    """`other` as `Module.load_state_dict` puts it in the place of this parameter or buffer."""
+    """`other` as `Module.load_state_dict` puts it in the place of this parameter or buffer.
+
+    >>> torch.tensor([1.]).module_load(torch.tensor([2.]))
+    tensor([2.])
+    """
     return other.detach() if assign else self.detach().copy_(other).detach()
 
 
 def _record_stream(self: Any, stream: Any) -> None:
-    """Raises: streams belong to accelerators, and this tensor is on the CPU."""
+    """Raises: streams belong to accelerators, and this tensor is on the CPU.
+
+    >>> x = torch.ones(2)
+    >>> x.record_stream(torch.cuda.current_stream()) if x.is_cuda else "not on a GPU"
+    'not on a GPU'
+    """
     raise RuntimeError("record_stream() needs a tensor on an accelerator; this one is on the CPU")
 
 
@@ -202,8 +244,79 @@ def _on(kind: str) -> Callable:
     return move
 
 
+def _grad_dtype(self: Any) -> Any:
+    """The dtype of `.grad`, to which the gradients of this leaf are converted: its own by default;
+    None lets any dtype in.
+
+    Raises:
+        RuntimeError: not a leaf; or set to something else than a dtype, or to another one than the
+            gradient that is there has.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> x.grad_dtype = torch.float64
+    >>> (3 * x).sum().backward()
+    >>> x.grad
+    tensor([3., 3.], dtype=torch.float64)
+    """
+    if not self.is_leaf:
+        raise RuntimeError("grad_dtype can only be accessed on leaf tensors.")
+    return self.dtype if self._grad_dtype is False else self._grad_dtype
+
+
+def _set_grad_dtype(self: Any, dtype: DType | None) -> None:
+    if not self.is_leaf:
+        raise RuntimeError("grad_dtype can only be set on leaf tensors.")
+    if dtype is not None and not isinstance(dtype, DType):
+        raise RuntimeError(f"grad_dtype must be a torch.dtype or None, but got {kind_of(dtype)}")
+    held = self._grad
+    if held is not None and dtype is not None and held.dtype is not dtype:
+        raise RuntimeError(f"Cannot set grad_dtype to {dtype!r} because there is already a "
+                           f"gradient of dtype {held.dtype!r}. Please clear the gradient (.grad = None) "
+                           "before changing grad_dtype, or choose the gradient's dtype.")
+    self._grad_dtype = dtype
+
+
+def _never(place: str) -> Any:
+    def is_there(self: Any) -> bool:
+        return False
+
+    return property(is_there, doc=f"Does it lie on {place}? Never here.\n\n>>> "
+                    f"torch.ones(1).is_{place.lower().split()[-1]}\nFalse")
+
+
+def _to_padded_tensor(self: Any, padding: float, output_size: Any = None) -> Any:
+    """The tensors of a nested tensor in one, filled up with `padding`; see
+    `torch.nested.to_padded_tensor`.
+
+    >>> x = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])
+    >>> x.to_padded_tensor(0.0)
+    tensor([[1., 1.],
+            [1., 0.]])
+    """
+    raise NotImplementedError("to_padded_tensor() needs a nested tensor; this one is dense")
+
+
+def _cuda_array_interface(self: Any) -> Any:
+    """The description of a GPU's memory for other libraries.
+
+    Raises:
+        AttributeError: the tensor is not on a GPU.
+
+    >>> hasattr(torch.ones(2), "__cuda_array_interface__")
+    False
+    """
+    raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor type: "
+                         f"{self.type()}: there is no GPU here; use numpy() or DLPack")
+
+
 def attach(cls: type) -> None:
     """Give the class of tensors the methods that live here."""
+    cls._grad_dtype = False  # its own dtype
+    cls.grad_dtype = property(_grad_dtype, _set_grad_dtype)
+    cls.is_ipu, cls.is_xla = _never("an IPU"), _never("XLA")
+    cls.to_padded_tensor = _to_padded_tensor
+    _to_padded_tensor.__name__ = "to_padded_tensor"
+    cls.__cuda_array_interface__ = property(_cuda_array_interface)
     for function in (apply_, map_, map2_, fill_diagonal_, dim_order, is_set_to,
                      is_pinned):
         setattr(cls, function.__name__, function)

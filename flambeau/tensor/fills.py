@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.autograd.grad_mode import LEVELS, RECORD, mode
 from flambeau.compiler.random.fills import random_kernel, reports
 from flambeau.compiler.target import host
+from flambeau.core.device import META
 from flambeau.core.errors import caller_location, note_write
 from flambeau.core.shapes import Size
 from flambeau.runtime import memory
@@ -97,6 +98,8 @@ def fill(tensor: Any, kind: str, params: tuple, generator: Generator | None,
         raise TypeError(f"expected a torch.Generator, got {type(generator).__name__}")
     if mode() & LEVELS:
         return late.fill(tensor, kind, params, generator, given)
+    if tensor._meta.device is META:  # nothing is drawn
+        return tensor
     generator = generator or default_generator
     meta = dense_meta(tensor._meta)
     target = tensor if meta is tensor._meta else launches.fresh(meta)
@@ -121,7 +124,7 @@ def dense_meta(meta: Meta) -> Meta:
     """The layout without gaps in which the elements follow each other as in `meta`."""
     if meta.contiguous:
         return meta
-    return meta_of(meta.dtype, meta.shape, like_order(meta.shape, [meta]))
+    return meta_of(meta.dtype, meta.shape, like_order(meta.shape, [meta]), meta.device)
 
 
 def _refuse() -> None:

@@ -27,7 +27,11 @@ class _Constant:
 
 
 class Layout(_Constant):
-    """How a tensor's elements are stored."""
+    """How a tensor's elements are stored.
+
+    >>> torch.zeros(1).layout
+    torch.strided
+    """
 
     __slots__ = ()
 
@@ -39,7 +43,11 @@ class Layout(_Constant):
 
 
 class MemoryFormat(_Constant):
-    """The order of the dimensions in memory."""
+    """The order of the dimensions in memory.
+
+    >>> torch.channels_last
+    torch.channels_last
+    """
 
 
 strided, jagged, sparse_coo = Layout("strided"), Layout("jagged"), Layout("sparse_coo")

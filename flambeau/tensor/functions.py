@@ -12,14 +12,14 @@ from flambeau.tensor.forms import make_function, make_inplace, make_mutating
 
 __all__ = ["FAMILIES", "ops"]
 
-FAMILIES = ("elementwise", "views", "reduce", "matmul", "activation", "loss", "norm", "pool",
-            "conv", "index", "embedding", "distance", "margin", "rearrange", "resample", "unpool",
-            "attention", "recurrent", "recurrent_layer", "ctc", "optim", "creation", "random",
-            "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics", "products",
-            "diagonals", "search", "histogram", "quantize", "polynomials",
-            "bessel", "linalg", "scaling", "sparse", "fft",
-            "windows", "spectrogram", "incomplete_gamma",
-            "gamma_draws")
+FAMILIES = ("elementwise", "comparison", "rounding", "views", "reduce", "matmul", "activation",
+            "loss", "norm", "pool", "conv", "index", "embedding", "distance",
+            "margin", "rearrange", "resample", "unpool", "attention", "recurrent",
+            "recurrent_layer", "ctc", "optim", "creation", "random",
+            "complex_numbers", "scan", "sort", "arithmetic", "special", "statistics",
+            "products", "diagonals", "search", "histogram", "quantize", "scaled",
+            "polynomials", "bessel", "linalg", "scaling", "sparse", "fft", "windows",
+            "spectrogram", "incomplete_gamma", "gamma_draws")
 """The modules of flambeau.ops that define ops."""
 
 

@@ -66,7 +66,7 @@ class StandardGamma(Function):
 
 def _gamma_numbers(shapes: Tensor, generator: Any) -> Tensor:
     given = shapes.detach().contiguous()
-    made = creation.empty(tuple(given.shape), dtype=given.dtype)
+    made = creation.empty(tuple(given.shape), dtype=given.dtype, device=given.device)
     return fill(made, "gamma", (), generator, given=given._ptr)
 
 

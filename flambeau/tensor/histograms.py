@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
+from flambeau.core.device import META
 from flambeau.core.symbolic import index_of
 from flambeau.tensor.creation import linspace
 from flambeau.tensor.functions import ops
@@ -28,6 +29,9 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
         input: a vector of integers.
         weights: of the same length; the result is float32 if they are, else float64.
         minlength: the least number of counts.
+
+    >>> torch.bincount(torch.tensor([1, 1, 3]))
+    tensor([0, 2, 0, 1])
     """
     need_tensor("bincount", "input", input)
     if input.dtype.kind not in "iu":
@@ -56,6 +60,9 @@ def histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Any =
 
     Raises:
         RuntimeError: no bins; limits that are not finite, or in the wrong order.
+
+    >>> torch.histc(torch.tensor([0., 1., 1., 2.]), bins=3, min=0, max=3)
+    tensor([1., 2., 1.])
     """
     need_tensor("histc", "input", input)
     bins = _index("histc", bins)
@@ -65,7 +72,7 @@ def histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Any =
     if bins <= 0:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     low, high = float(min), float(max)
-    if low == high and input.numel():
+    if low == high and input.numel() and input.device is not META:
         low, high = (float(end.item()) for end in ops.aminmax(input.detach()))
     if low == high:
         low, high = low - 1, high + 1
@@ -96,6 +103,11 @@ def histogram(input: Any, bins: Any, *, range: Sequence[float] | None = None, we
 
     Returns:
         (hist, bin_edges).
+
+    >>> torch.histogram(torch.tensor([0.5, 1.5, 1.6]), bins=2, range=(0., 2.))
+    torch.return_types.histogram(
+    hist=tensor([1., 2.]),
+    bin_edges=tensor([0., 1., 2.]))
     """
     need_tensor("histogram", "input", input)
     if not isinstance(bins, TensorBase) and not hasattr(bins, "__index__"):
@@ -128,6 +140,10 @@ def histogramdd(input: Any, bins: Any, range: Sequence[float] | None = None, wei
 
     Returns:
         (hist, bin_edges): d-dimensional counts, and the edges of each dimension.
+
+    >>> torch.histogramdd(torch.tensor([[0., 0.], [1., 1.]]), bins=[2, 2]).hist
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     need_tensor("histogramdd", "input", input)
     if input.ndim < 2:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.device import CPU, META
 from flambeau.core.shapes import broadcast_shapes, normalize_dim
 from flambeau.core.symbolic import index_of
 from flambeau.tensor import interop
 from flambeau.tensor.compress import nonzero_columns
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
@@ -35,7 +37,8 @@ def get(tensor: Any, index: Any) -> Any:
                 and step is None and not (start is None and stop is None):
             return ops.slice(tensor, 0, start, stop, 1)
     elif isinstance(index, TensorBase) and index._meta.dtype is dtypes.int64 \
-            and index._meta.ndim and tensor._meta.ndim:
+            and index._meta.ndim and tensor._meta.ndim \
+            and index._meta.device is tensor._meta.device:
         return ops._index(tensor, (index,), (0,))
     view, advanced = _apply_basic(tensor, index)
     if advanced:
@@ -55,6 +58,7 @@ def put(tensor: Any, index: Any, value: Any) -> None:
             raise TypeError(f"can't assign a {type(value).__name__} to a "
                             f"torch.{target.dtype.legacy}")
         value = interop.from_data(value, None if isinstance(value, np.ndarray) else target.dtype)
+        value = moved_to(value, target.device)
     if not advanced:
         if value.ndim > target.ndim:
             value = _without_leading_ones(value, target.ndim)
@@ -104,7 +108,7 @@ def _apply_basic(tensor: Any, index: Any) -> tuple[Any, dict[int, Any]]:
             dim += 1
         elif item.__class__ is bool:
             view = ops.unsqueeze(view, dim)
-            advanced[dim] = interop.from_data([item])
+            advanced[dim] = moved_to(interop.from_data([item]), tensor.device)
             dim += 1
         elif isinstance(item, int):
             view = _selected(view, dim, item, tensor)
@@ -136,7 +140,8 @@ def _item(item: Any) -> Any:
     if isinstance(item, TensorBase):
         if item._meta.ndim == 0 and item._meta.dtype.kind != "f":
             masked = item._meta.dtype in (dtypes.bool_, dtypes.uint8)
-            if item._level is not None and not masked:  # each example has its own
+            if not masked and (item._level is not None or item._meta.device is META):
+                # each example has its own; or it is not known
                 return _checked_index(item)
             return bool(item.item()) if masked else item.item()
         return _checked_index(item)
@@ -187,8 +192,15 @@ def _expanded(view: Any, advanced: dict[int, Any]) -> tuple[tuple, tuple]:
         shapes = ", ".join(str(list(i.shape)) for _, i in pairs)
         raise IndexError("shape mismatch: indexing tensors could not be broadcast together with "
                          f"shapes {shapes}") from None
-    indices = tuple(ops.expand(i, shape) if tuple(i.shape) != shape else i for _, i in pairs)
+    device = view._meta.device
+    indices = tuple(_beside(ops.expand(i, shape) if tuple(i.shape) != shape else i, device)
+                    for _, i in pairs)
     return tuple(dim for dim, _ in pairs), indices
+
+
+def _beside(index: Any, device: Any) -> Any:
+    """An index where the indexed tensor lies: those of the CPU serve tensors of any device."""
+    return moved_to(index, device) if index._meta.device is CPU else index
 
 
 # ---------------------------------------------------------------------- functions
@@ -217,7 +229,13 @@ def _one_dimensional(index: Any) -> Any:
 
 
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    """The input with values written, or added, where one index tensor a dimension points."""
+    """The input with values written, or added, where one index tensor a dimension points.
+
+    >>> places = torch.tensor([0, 1]), torch.tensor([1, 0])
+    >>> torch.index_put(torch.zeros(2, 2), places, torch.tensor([5., 6.]))
+    tensor([[0., 5.],
+            [6., 0.]])
+    """
     view, where, places = _put_arguments(input, indices, values)
     if view is input and input._meta.contiguous:
         return ops._index_put(input, places, values, where, accumulate)
@@ -236,11 +254,15 @@ def unravel_index(indices: Any, shape: Any) -> tuple:
     """Row-major positions as one tensor of coordinates for each dimension of `shape`.
 
     Raises:
+        TypeError: no integers.
         ValueError: a negative size, or a position outside of the shape.
+
+    >>> torch.unravel_index(torch.tensor([1, 5]), (2, 3))
+    (tensor([0, 1]), tensor([1, 2]))
     """
     if not isinstance(indices, TensorBase) or indices.dtype.kind not in "ui":
         kind = indices.dtype if isinstance(indices, TensorBase) else type(indices)
-        raise ValueError(f"expected 'indices' to be integer dtype, but got {kind}")
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {kind}")
     sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
     if any(size < 0 for size in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {sizes}")

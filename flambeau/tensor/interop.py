@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.device import CPU, META
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import required_span
 from flambeau.ops.record import dtypes_default
 from flambeau.runtime import memory
 from flambeau.tensor import launches
+from flambeau.tensor.dlpack import Adopted
 from flambeau.tensor.launches import fresh
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
 
@@ -72,8 +74,9 @@ def from_storage(storage: Any, dtype: DType, shape: Sequence[int], strides: Sequ
     if 0 not in tuple(shape) and (span > storage.nbytes or offset < 0):
         raise RuntimeError(f"a tensor of shape {list(shape)}, strides {list(strides)} and offset "
                            f"{offset} needs {span} bytes, but its storage has {storage.nbytes}")
+    device = META if memory.is_imagined(storage) else CPU
     return new_view(storage, storage.ptr + offset * dtype.itemsize,
-                    meta_of(dtype, shape, strides))
+                    meta_of(dtype, shape, strides, device))
 
 
 def from_numpy(ndarray: np.ndarray) -> Any:
@@ -82,6 +85,12 @@ def from_numpy(ndarray: np.ndarray) -> Any:
     Raises:
         TypeError: not an ndarray, or a dtype that no tensor has.
         ValueError: strides that no tensor can have.
+
+    >>> import numpy
+    >>> a = numpy.arange(3)
+    >>> torch.from_numpy(a)[0] = 7  # shares the memory
+    >>> a
+    array([7, 1, 2])
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
@@ -104,17 +113,22 @@ def from_numpy(ndarray: np.ndarray) -> Any:
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy in a dtype with which NumPy counts, if its own is none (bfloat16 and
-    complex32)."""
+    """The array, or a copy in a dtype with which NumPy counts, if its own is none (bfloat16, 8-bit
+    floats and complex32)."""
     if array.dtype == dtypes.complex32.numpy:
         made = np.empty(array.shape, np.complex64)
         made.real, made.imag = array["re"], array["im"]
         return made
-    return array.astype(np.float64) if array.dtype == dtypes.bfloat16.numpy else array
+    return array.astype(np.float64) if array.dtype in _EXTENSIONS else array
+
+
+_EXTENSIONS = {dtype.numpy for dtype in (dtypes.bfloat16, *dtypes.FLOAT8)}
 
 
 def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
     """A new tensor with the array's elements converted to `dtype`."""
+    if dtype.kind in "Vq":
+        raise TypeError(f"{dtype} cannot be made of numbers: make the bytes and .view({dtype})")
     tensor = fresh(contiguous_meta(dtype, array.shape))
     made = array_of(tensor, new=True)
     if array.dtype == dtypes.complex32.numpy:
@@ -122,6 +136,8 @@ def from_array_copy(array: np.ndarray, dtype: DType) -> Any:
     with np.errstate(all="ignore"):
         if dtype is dtypes.complex32:
             made["re"], made["im"] = array.real, array.imag
+        elif dtype in dtypes.FLOAT8 and array.dtype != dtype.numpy:
+            made[...] = dtypes.to_float8(array, dtype)
         else:
             made[...] = array
     if launches.late.observers:
@@ -147,7 +163,7 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
         RuntimeError: a number that does not fit the dtype.
     """
     if isinstance(data, TensorBase):
-        if not data._meta.strided:
+        if not data._meta.strided or data._meta.device is META:
             return data.detach().to(dtype or data.dtype).clone()
         return from_array_copy(array_of(data), dtype or data._meta.dtype)
     if isinstance(data, (np.ndarray, np.generic)):
@@ -314,6 +330,8 @@ def scalar_of(tensor: Any) -> bool | int | float | complex:
     if meta.numel != 1:
         raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar "
                            f"(its shape is {list(meta.shape)}; use .tolist(), or reduce it first)")
+    if meta.device is META:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors: they have no values")
     if launches.late.deferred is not None:
         launches.settle("the value of a tensor")
     kind = _CTYPES.get(meta.dtype.name)
@@ -330,21 +348,35 @@ def read_bytes(tensor: Any) -> bytes:
 
 
 def from_dlpack(source: Any) -> Any:
-    """A tensor on the memory of any object with `__dlpack__`.
+    """A tensor on the memory of any object with `__dlpack__`, or of a DLPack capsule, which is used
+    up by it.
 
     Raises:
         RuntimeError: memory of another device.
+
+    >>> import numpy
+    >>> torch.from_dlpack(numpy.arange(3))
+    tensor([0, 1, 2])
     """
     if isinstance(source, TensorBase):
+        source.__dlpack_device__()  # raises if it cannot be shared
         return new_view(source._storage, source._ptr, source._meta)
+    array = dtype = None
     try:
-        array = np.from_dlpack(source)
-    except (BufferError, AttributeError, TypeError) as error:
+        if type(source).__name__ != "PyCapsule":
+            try:
+                array = np.from_dlpack(source)
+            except (BufferError, TypeError, RuntimeError):  # perhaps only of a dtype of ours
+                array = None
+        if array is None:
+            source = Adopted(source)
+            array, dtype = np.from_dlpack(source), source.dtype
+    except (BufferError, AttributeError, TypeError, ValueError) as error:
         raise RuntimeError(f"from_dlpack: cannot take over {type(source).__name__}: {error}. Only "
                            "CPU memory with NumPy's dtypes can be shared.") from error
     launches.share(array)
     strides = tuple(stride // array.itemsize for stride in array.strides)
     span = required_span(array.shape, strides) * array.itemsize
     storage = memory.foreign(array.__array_interface__["data"][0], span, array)
-    meta = meta_of(dtypes.by_numpy(array.dtype), array.shape, strides)
-    return new_view(storage, storage.ptr, meta)
+    dtype = dtype or dtypes.by_numpy(array.dtype)
+    return new_view(storage, storage.ptr, meta_of(dtype, array.shape, strides))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import node_type
 from flambeau.compiler.memory_order import channels_last_values, strides_in_order
-from flambeau.compiler.program import buffers_for, plan
+from flambeau.compiler.program import Plan, buffers_for, plan
+from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.target import host
 from flambeau.core import failures
+from flambeau.core.device import CPU, META, NO_DATA, Device
 from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
@@ -30,6 +32,7 @@ from flambeau.ops.record import out_of_range
 from flambeau.runtime import launch as launching
 from flambeau.runtime import memory, pool
 from flambeau.runtime.executable import build_late, build_program
+from flambeau.runtime.launch import FLOAT, INTEGER, NUMBER, Program
 from flambeau.tensor.layouts import moved, only_moves
 from flambeau.tensor.meta import (
     Meta,
@@ -40,11 +43,18 @@ from flambeau.tensor.meta import (
     meta_of,
 )
 
-__all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install"]
+__all__ = ["Launch", "LaunchCache", "BackwardPlan", "compile_call", "is_elementwise", "install",
+           "plan_call"]
 
 
 def look(tensor: Any, why: str) -> None:
-    """Python is about to see the elements of `tensor`."""
+    """Python is about to see the elements of `tensor`.
+
+    Raises:
+        NotImplementedError: it lies on the meta device, which has none.
+    """
+    if tensor._meta.device is META:
+        raise NotImplementedError(NO_DATA)
     if late.observers:
         late.observers[-1].read(tensor)
     settle(why)
@@ -81,6 +91,10 @@ class LaunchCache(dict):
             environment[-1].undo.append((self, key))
 
 
+def _no_result(function: Any, bound: Sequence) -> None:
+    """`warm` as long as there is no vmap."""
+
+
 class _Late:
     """What is only known once the tensor class exists, and the doors to native code.
 
@@ -92,6 +106,8 @@ class _Late:
         deferred: puts operations off (compile/deferral.py), or None.
         run, operate, view: run a call, a form of an op, or a view, among the transforms of the
             thread (levels.py, transformed.py).
+        warm: the result of a call like an earlier one, inside of a vmap, or None (batched.py).
+        aligned: the arguments of an op on one device (devices.py).
         room, room_like, fill, bernoulli_each, multinomial, draws: new memory, that for random
             numbers, and those themselves, for the examples of a vmap (examples.py).
     """
@@ -105,6 +121,8 @@ class _Late:
     run: Callable = None  # type: ignore[assignment]
     operate: Callable = None  # type: ignore[assignment]
     view: Callable = None  # type: ignore[assignment]
+    warm: Callable = staticmethod(_no_result)
+    aligned: Callable = None  # type: ignore[assignment]
     room: Callable = None  # type: ignore[assignment]
     room_like: Callable = None  # type: ignore[assignment]
     fill: Callable = None  # type: ignore[assignment]
@@ -209,7 +227,7 @@ class Launch:
         deferred = late.deferred
         if deferred is not None:
             deferred.keep(self)
-        self.outs = [(meta, memory.size_class(meta.nbytes)) for meta in out_metas]
+        self.outs = [(meta, memory.pool_on(meta.device, meta.nbytes)) for meta in out_metas]
         self.arena = memory.size_class(arena_bytes) if arena_bytes else None
         self.arena_bytes = arena_bytes
         self.checked = checked
@@ -364,7 +382,7 @@ def raise_failure(launch: Launch, failure: tuple[int, int], args: Sequence) -> N
 
 def fresh(meta: Meta, size_class=None) -> Any:
     """A new tensor with uninitialised memory."""
-    storage = (size_class or memory.size_class(meta.nbytes)).new(meta.nbytes)
+    storage = (size_class or memory.pool_on(meta.device, meta.nbytes)).new(meta.nbytes)
     tensor = late.tensor.__new__(late.tensor)
     tensor._storage = storage
     tensor._ptr = storage.ptr
@@ -377,10 +395,10 @@ def fresh(meta: Meta, size_class=None) -> Any:
     return tensor
 
 
-def fresh_dense(dtype: DType, shape: tuple[int, ...]) -> Any:
+def fresh_dense(dtype: DType, shape: tuple[int, ...], device: Device = CPU) -> Any:
     """A new row-major tensor with uninitialised memory."""
-    if environment:
-        return fresh(contiguous_meta(dtype, shape))
+    if environment or device is not CPU:
+        return fresh(contiguous_meta(dtype, shape, device))
     found = _dense.get((dtype, shape))
     if found is None:
         meta = contiguous_meta(dtype, shape)
@@ -401,16 +419,18 @@ def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list
     """The layouts of the results: elementwise ones follow their operands, convolutions of
     channels_last images are channels_last, others are row-major."""
     tensors = [m for m in metas if not isinstance(m, type)]
+    device = tensors[0].device if tensors else CPU
     record = getattr(call, "record", None)
     if record is not None and record.dense:
         tensors = []
     if len(tensors) and not all(m.contiguous for m in tensors) and is_elementwise(graph):
-        return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors)) for o in graph.outputs]
+        return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors), device)
+                for o in graph.outputs]
     strides = {v: m.strides for v, m in zip(graph.inputs, metas, strict=True)
                if not isinstance(m, type)}
     last = channels_last_values(graph.order(), strides) if tensors else ()
-    return [meta_of(o.dtype, o.shape, strides_in_order(o.shape, True)) if o in last
-            else contiguous_meta(o.dtype, o.shape) for o in graph.outputs]
+    return [meta_of(o.dtype, o.shape, strides_in_order(o.shape, True), device) if o in last
+            else contiguous_meta(o.dtype, o.shape, device) for o in graph.outputs]
 
 
 def compile_call(call: Call, metas: Sequence[Meta | type],
@@ -418,11 +438,12 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
                  aliases: Mapping[int, int] | None = None) -> Launch:
     """Compile `call` for inputs of these layouts, with new results or for writing `into` others;
     `aliases`: which result overwrites which input."""
-    graph = call.graph
-    if into is not None:
-        graph = Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
-                                     zip(graph.outputs, into, strict=True)])
-    outs = result_metas(call, graph, metas) if into is None else list(into)
+    graph, outs = _graph_and_results(call, metas, into)
+    if common_device([*metas, *outs]) is META:
+        if has_complex(graph):  # raises for what complex numbers do not have
+            split_complex(graph, buffers_for("in", metas), buffers_for("out", outs), {}, ())
+        program = _nothing([m if isinstance(m, type) else Meta for m in (*metas, *outs)])
+        return Launch(call, metas, program, outs, 0, False)
     given, made = metas, outs
     if environment:  # what runs now runs for the sizes of this run
         graph = settled(graph, hint)
@@ -436,6 +457,48 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     build = build_program if deferred is None or not deferred.late_kernels else build_late
     program = build(planned, kinds, len(outs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)
+
+
+def _graph_and_results(call: Call, metas: Sequence[Meta | type], into: Sequence[Meta] | None
+                       ) -> tuple[Graph, list[Meta]]:
+    graph = call.graph
+    if into is None:
+        return graph, result_metas(call, graph, metas)
+    return Graph(graph.inputs, [_fitted(o, m.dtype, m.shape) for o, m in
+                                zip(graph.outputs, into, strict=True)]), list(into)
+
+
+def plan_call(call: Call, metas: Sequence[Meta | type], into: Sequence[Meta] | None,
+              aliases: Mapping[int, int] | None) -> tuple[Plan, list[Meta]]:
+    """(plan, layouts of the results) of a call that runs for tensors on the CPU beside others; see
+    `compile_call`."""
+    graph, outs = _graph_and_results(call, metas, into)
+    return plan(graph, buffers_for("in", metas), buffers_for("out", outs), host(),
+                pool.get_num_threads(), aliases, together=False), outs
+
+
+def common_device(metas: Iterable[Meta | type]) -> Device:
+    """The device of the tensors among these layouts; the CPU if there are none.
+
+    Raises:
+        RuntimeError: there are several.
+    """
+    found = None
+    for meta in metas:
+        if not isinstance(meta, type) and meta.device is not found:
+            if found is not None:
+                raise RuntimeError("Expected all tensors to be on the same device, but found at "
+                                   f"least two devices, {found} and {meta.device}! Move them with "
+                                   ".to(device).")
+            found = meta.device
+    return found or CPU
+
+
+def _nothing(arguments: Sequence[type]) -> Program:
+    """A program that takes arguments and does nothing. Each launch has one of its own, since
+    launches are known by the addresses of their programs."""
+    kinds = [{float: FLOAT, int: NUMBER}.get(kind, INTEGER) for kind in arguments]
+    return Program.build((), (), kinds, (0, 0))
 
 
 def _fitted(output: Value, dtype: DType, shape: Sequence[int]) -> Value:

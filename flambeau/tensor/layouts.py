@@ -55,5 +55,6 @@ def moved(graph: Graph, meta: Meta) -> list[tuple[Meta, int]] | None:
         place = layouts.of(out)
         if place is None:
             return None
-        found.append((meta_of(out.dtype, out.shape, place[0]), place[1] * out.dtype.itemsize))
+        found.append((meta_of(out.dtype, out.shape, place[0], meta.device),
+                      place[1] * out.dtype.itemsize))
     return found

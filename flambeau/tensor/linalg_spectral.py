@@ -28,19 +28,33 @@ __all__ = ["det", "eig", "eigh", "eigvals", "eigvalsh", "geqrf", "householder_pr
 
 # ---------------------------------------------------------------------- determinants
 def det(A: Any, *, out: Any = None) -> Any:
-    """The determinants of square matrices (..., n, n)."""
+    """The determinants of square matrices (..., n, n).
+
+    >>> torch.linalg.det(torch.tensor([[1., 2.], [3., 4.]]))
+    tensor(-2.)
+    """
     need_square("linalg.det", A)
     return written("linalg.det", ops._det(A)[0], out)
 
 
 def slogdet(A: Any, *, out: Any = None) -> Any:
-    """(sign, logarithm of the absolute value) of the determinants of square matrices."""
+    """(sign, logarithm of the absolute value) of the determinants of square matrices.
+
+    >>> torch.linalg.slogdet(torch.tensor([[0., 1.], [1., 0.]]))
+    torch.return_types.linalg_slogdet(
+    sign=tensor(-1.),
+    logabsdet=tensor(0.))
+    """
     need_square("linalg.slogdet", A)
     return named("linalg_slogdet", ("sign", "logabsdet"), ops._slogdet(A)[:2], out)
 
 
 def logdet(input: Any) -> Any:
-    """The logarithm of the determinants of square matrices: NaN where they are negative."""
+    """The logarithm of the determinants of square matrices: NaN where they are negative.
+
+    >>> torch.logdet(torch.tensor([[1., 0.], [0., 5.]]))
+    tensor(1.6094)
+    """
     need_square("logdet", input)
     sign, size = ops._slogdet(input)[:2]
     return sign.log() + size
@@ -53,6 +67,11 @@ def qr(A: Any, mode: str = "reduced", *, out: Any = None) -> Any:
     Args:
         mode: "reduced": Q (..., m, k) with k = min(m, n); "complete": Q (..., m, m); "r": Q is
             empty.
+
+    >>> Q, R = torch.linalg.qr(torch.tensor([[3., 1.], [4., 2.]]))
+    >>> R
+    tensor([[-5.0000, -2.2000],
+            [ 0.0000,  0.4000]])
     """
     if mode not in ("reduced", "complete", "r"):
         raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' "
@@ -60,7 +79,7 @@ def qr(A: Any, mode: str = "reduced", *, out: Any = None) -> Any:
     need_matrices("linalg.qr", A)
     if mode == "r":
         r = ops._qr(A)[1] if differentiated(A) else ops._qr_r(A)
-        found = creation.empty(0, dtype=A.dtype), r
+        found = creation.empty(0, dtype=A.dtype, device=A.device), r
     else:
         found = ops._qr(A, mode == "complete")
     return named("linalg_qr", ("Q", "R"), found, out)
@@ -68,7 +87,13 @@ def qr(A: Any, mode: str = "reduced", *, out: Any = None) -> Any:
 
 def geqrf(input: Any, *, out: Any = None) -> Any:
     """(a, tau): R on and above the diagonal of a, below it and in tau the reflectors whose product
-    is Q: see `linalg.householder_product`."""
+    is Q: see `linalg.householder_product`.
+
+    >>> a, tau = torch.geqrf(torch.tensor([[3., 1.], [4., 2.]]))
+    >>> a.triu()
+    tensor([[-5.0000, -2.2000],
+            [ 0.0000,  0.4000]])
+    """
     need_tensor("geqrf", "input", input)
     if input.dtype.is_integral or input.dtype.is_reduced:
         raise NotImplementedError(f'"geqrf_cpu" not implemented for \'{input.dtype.scalar_name}\'')
@@ -79,7 +104,13 @@ def geqrf(input: Any, *, out: Any = None) -> Any:
 
 def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
     """The first n columns of H_1 H_2 ... H_k, H_i = I - tau_i v_i v_i^H: v_i has 1 in place i, and
-    below that column i of A (..., m, n)."""
+    below that column i of A (..., m, n).
+
+    >>> a, tau = torch.geqrf(torch.tensor([[3., 1.], [4., 2.]]))
+    >>> torch.linalg.householder_product(a, tau)
+    tensor([[-0.6000, -0.8000],
+            [-0.8000,  0.6000]])
+    """
     name = "torch.linalg.householder_product"
     _need_reflectors(name, A, tau)
     if A.shape[-2] < A.shape[-1]:
@@ -89,7 +120,12 @@ def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
 
 
 def orgqr(input: Any, input2: Any, *, out: Any = None) -> Any:
-    """`linalg.householder_product` under LAPACK's name."""
+    """`linalg.householder_product` under LAPACK's name.
+
+    >>> torch.orgqr(*torch.geqrf(torch.tensor([[3., 1.], [4., 2.]])))
+    tensor([[-0.6000, -0.8000],
+            [-0.8000,  0.6000]])
+    """
     return householder_product(input, input2, out=out)
 
 
@@ -115,7 +151,13 @@ def _need_reflectors(name: str, A: Any, tau: Any) -> None:
 def ormqr(input: Any, input2: Any, input3: Any, left: bool = True, transpose: bool = False, *,
           out: Any = None) -> Any:
     """Q input3 (input3 Q if not `left`), with the (m, m) product Q of the reflectors that input and
-    input2 (tau) describe, or with Q^H if `transpose`."""
+    input2 (tau) describe, or with Q^H if `transpose`.
+
+    >>> a, tau = torch.geqrf(torch.tensor([[3., 1.], [4., 2.]]))
+    >>> torch.ormqr(a, tau, torch.eye(2))
+    tensor([[-0.6000, -0.8000],
+            [-0.8000,  0.6000]])
+    """
     tau, other = input2, input3
     name = "torch.ormqr"
     _need_reflectors(name, input, tau)
@@ -150,6 +192,13 @@ def eigh(A: Any, UPLO: str = "L", *, out: Any = None) -> Any:
 
     Raises:
         LinAlgError: the iteration does not converge.
+
+    >>> values, vectors = torch.linalg.eigh(torch.tensor([[2., 1.], [1., 2.]]))
+    >>> values
+    tensor([1., 3.])
+    >>> vectors.abs()
+    tensor([[0.7071, 0.7071],
+            [0.7071, 0.7071]])
     """
     need_square("linalg.eigh", A)
     found = ops._eigh(A, _is_upper(UPLO), "linalg.eigh")
@@ -157,7 +206,11 @@ def eigh(A: Any, UPLO: str = "L", *, out: Any = None) -> Any:
 
 
 def eigvalsh(A: Any, UPLO: str = "L", *, out: Any = None) -> Any:
-    """The eigenvalues of Hermitian matrices, ascending."""
+    """The eigenvalues of Hermitian matrices, ascending.
+
+    >>> torch.linalg.eigvalsh(torch.tensor([[2., 1.], [1., 2.]]))
+    tensor([1., 3.])
+    """
     need_square("linalg.eigvalsh", A)
     upper = _is_upper(UPLO)
     found = ops._eigh(A, upper)[0] if differentiated(A) else ops._eigvalsh(A, upper)
@@ -165,14 +218,23 @@ def eigvalsh(A: Any, UPLO: str = "L", *, out: Any = None) -> Any:
 
 
 def eig(A: Any, *, out: Any = None) -> Any:
-    """(eigenvalues, eigenvectors of length 1 as columns), complex, of square matrices."""
+    """(eigenvalues, eigenvectors of length 1 as columns), complex, of square matrices.
+
+    >>> values, vectors = torch.linalg.eig(torch.tensor([[0., -1.], [1., 0.]]))
+    >>> values.imag.sort().values
+    tensor([-1.,  1.])
+    """
     need_square("linalg.eig", A)
     found = ops._eig(A, "torch.linalg.eig")
     return named("linalg_eig", ("eigenvalues", "eigenvectors"), found, out)
 
 
 def eigvals(A: Any, *, out: Any = None) -> Any:
-    """The eigenvalues of square matrices, complex."""
+    """The eigenvalues of square matrices, complex.
+
+    >>> torch.linalg.eigvals(torch.tensor([[2., 1.], [0., 3.]])).real.sort().values
+    tensor([2., 3.])
+    """
     need_square("linalg.eigvals", A)
     found = ops._eig(A)[0] if differentiated(A) else ops._eigvals(A, "torch.linalg.eigvals")
     return written("linalg.eigvals", found, out)
@@ -191,6 +253,13 @@ def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None, out: A
 
     Raises:
         LinAlgError: the iteration does not converge.
+
+    >>> U, S, Vh = torch.linalg.svd(torch.tensor([[3., 0.], [0., 4.]]))
+    >>> S
+    tensor([4., 3.])
+    >>> U @ torch.diag(S) @ Vh
+    tensor([[3., 0.],
+            [0., 4.]])
     """
     need_matrices("linalg.svd", A)
     _no_driver("linalg.svd", driver)
@@ -199,7 +268,11 @@ def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None, out: A
 
 
 def svdvals(A: Any, *, driver: str | None = None, out: Any = None) -> Any:
-    """The singular values of matrices, descending."""
+    """The singular values of matrices, descending.
+
+    >>> torch.linalg.svdvals(torch.tensor([[3., 0.], [0., 4.]]))
+    tensor([4., 3.])
+    """
     need_matrices("linalg.svdvals", A)
     _no_driver("linalg.svdvals", driver)
     return written("linalg.svdvals", singular_values(A), out)
@@ -223,19 +296,24 @@ def _tolerances(name: str, A: Any, atol: Any, rtol: Any) -> tuple[Any, Any]:
             rtol = ops.where(atol > 0, 0.0, usual)
         else:
             rtol = 0.0 if atol else usual
-    return tuple(_as_tensor(0.0 if value is None else value, real) for value in (atol, rtol))
+    return tuple(_as_tensor(0.0 if value is None else value, real, A.device)
+                 for value in (atol, rtol))
 
 
-def _as_tensor(value: Any, dtype: Any) -> Any:
+def _as_tensor(value: Any, dtype: Any, device: Any) -> Any:
     if isinstance(value, TensorBase):
         return value.to(dtype)
-    return creation.tensor(float(value), dtype=dtype)
+    return creation.tensor(float(value), dtype=dtype, device=device)
 
 
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None,
                 rtol: Any = None, out: Any = None) -> Any:
     """How many singular values (with `hermitian` absolute eigenvalues) of matrices are greater than
-    max(atol, rtol * the largest one). `tol` is an older name of `atol`."""
+    max(atol, rtol * the largest one). `tol` is an older name of `atol`.
+
+    >>> torch.linalg.matrix_rank(torch.tensor([[1., 2.], [2., 4.]]))
+    tensor(1)
+    """
     name = "torch.linalg.matrix_rank"
     need_matrices(name, A)
     if tol is not None:
@@ -246,7 +324,8 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any =
     A = A.detach()
     s = ops._eigvalsh(A).abs() if hermitian else ops._svdvals(A)
     if not s.shape[-1] or not s.numel():
-        return written(name, creation.zeros(s.shape[:-1], dtype=dtypes.int64), out)
+        none = creation.zeros(s.shape[:-1], dtype=dtypes.int64, device=A.device)
+        return written(name, none, out)
     limit = ops.maximum(atol, rtol * s.amax(-1))
     return written(name, (s > limit.unsqueeze(-1)).sum(-1), out)
 
@@ -254,7 +333,12 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any =
 def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None,
          rtol: Any = None, out: Any = None) -> Any:
     """The pseudo-inverse (Moore, Penrose) of matrices (..., m, n) -> (..., n, m): singular values
-    up to max(atol, rtol * the largest one) count as 0. `rcond` is an older name of `rtol`."""
+    up to max(atol, rtol * the largest one) count as 0. `rcond` is an older name of `rtol`.
+
+    >>> torch.linalg.pinv(torch.tensor([[2., 0.], [0., 0.]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
+    """
     name = "linalg.pinv"
     need_tensor(name, "A", A)
     if A.ndim < 2 or A.dtype.is_integral or A.dtype.is_reduced:
@@ -268,13 +352,18 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
 
 # ---------------------------------------------------------------------- powers
 def matrix_power(A: Any, n: int, *, out: Any = None) -> Any:
-    """Square matrices times themselves; for negative n their inverses."""
+    """Square matrices times themselves; for negative n their inverses.
+
+    >>> torch.linalg.matrix_power(torch.tensor([[1., 1.], [1., 0.]]), 10)
+    tensor([[89., 55.],
+            [55., 34.]])
+    """
     need_tensor("linalg.matrix_power", "A", A)
     _need_square_of_any("linalg.matrix_power", A)
     if n < 0:
         A, n = inv(A), -n
     if n == 0:
-        result = creation.eye(A.shape[-1], dtype=A.dtype).expand(A.shape).clone()
+        result = creation.eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape).clone()
     else:
         result, square = None, A
         while n:
@@ -295,7 +384,12 @@ def _need_square_of_any(name: str, A: Any) -> None:
 
 
 def matrix_exp(A: Any) -> Any:
-    """The exponential of square matrices: the sum of A^k / k!."""
+    """The exponential of square matrices: the sum of A^k / k!.
+
+    >>> torch.linalg.matrix_exp(torch.tensor([[0., 1.], [0., 0.]]))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
     need_tensor("linalg.matrix_exp", "A", A)
     if A.dtype.is_reduced:
         return matrix_exp(A.to(dtypes.float32)).to(A.dtype)
@@ -318,6 +412,11 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     Returns:
         `residuals` are sums of squares, and empty if m <= n or the rank is not full or for "gelsy";
         `rank` is empty for "gels"; `singular_values` are empty for "gels" and "gelsy".
+
+    >>> a = torch.tensor([[1., 0.], [1., 1.], [1., 2.]])
+    >>> torch.linalg.lstsq(a, torch.tensor([[1.], [3.], [5.]])).solution
+    tensor([[1.0000],
+            [2.0000]])
     """
     name = "torch.linalg.lstsq"
     need_matrices(name, A, "input")
@@ -347,9 +446,10 @@ def _least_squares(A: Any, b: Any, rcond: float | None, driver: str) -> tuple:
     a, b = A.expand(*lead, m, n), b.expand(*lead, *b.shape[-2:])
     if rcond is None:
         rcond = dtypes.finfo(real).eps * max(m, n)
-    limit = creation.tensor(rcond, dtype=real)
+    limit = creation.tensor(rcond, dtype=real, device=A.device)
     raw, rank, values = ops._lstsq(a.detach(), b.detach(), limit, driver)
-    solution, residuals = raw[..., :n, :], creation.empty(0, dtype=real)
+    nothing = creation.empty(0, dtype=real, device=A.device)
+    solution, residuals = raw[..., :n, :], nothing
     wanted = m > n and driver != "gelsy" and (driver == "gels" or bool((rank == n).all()))
     if differentiated(a, b):
         solution = pinv(a, rcond if rcond > 0 else None) @ b
@@ -357,7 +457,6 @@ def _least_squares(A: Any, b: Any, rcond: float | None, driver: str) -> tuple:
             residuals = (a @ solution - b).abs().square().sum(-2)
     elif wanted:
         residuals = raw[..., n:, :].abs().square().sum(-2)
-    nothing = creation.empty(0, dtype=real)
     return (solution, residuals,
-            creation.empty(0, dtype=dtypes.int64) if driver == "gels" else rank,
+            nothing.to(dtypes.int64) if driver == "gels" else rank,
             values if driver in ("gelsd", "gelss") else nothing)

@@ -34,6 +34,10 @@ def inv(A: Any, *, out: Any = None) -> Any:
 
     Raises:
         LinAlgError: a matrix is singular.
+
+    >>> torch.linalg.inv(torch.tensor([[2., 0.], [0., 4.]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
     """
     need_square("linalg.inv", A)
     return written("linalg.inv", ops._inverse(A, "linalg.inv")[0], out)
@@ -41,7 +45,11 @@ def inv(A: Any, *, out: Any = None) -> Any:
 
 def inv_ex(A: Any, *, check_errors: bool = False, out: Any = None) -> Any:
     """(inverse, info) of square matrices; where `info` is not 0 a matrix is singular and its
-    inverse undefined. With `check_errors` that is an error."""
+    inverse undefined. With `check_errors` that is an error.
+
+    >>> torch.linalg.inv_ex(torch.tensor([[2., 0.], [0., 0.]])).info
+    tensor(2, dtype=torch.int32)
+    """
     need_square("linalg.inv", A)
     found = ops._inverse(A, "linalg.inv_ex" if check_errors else None)
     return named("linalg_inv_ex", ("inverse", "info"), found, out)
@@ -54,6 +62,9 @@ def solve(A: Any, B: Any, *, left: bool = True, out: Any = None) -> Any:
 
     Raises:
         LinAlgError: a matrix is singular.
+
+    >>> torch.linalg.solve(torch.tensor([[2., 1.], [1., 3.]]), torch.tensor([3., 4.]))
+    tensor([1., 1.])
     """
     found = _solve("linalg.solve", A, B, left, "torch.linalg.solve")[0]
     return written("linalg.solve", found, out)
@@ -61,7 +72,11 @@ def solve(A: Any, B: Any, *, left: bool = True, out: Any = None) -> Any:
 
 def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False, out: Any = None
              ) -> Any:
-    """(result, info) of `solve`; `info` is not 0 where a matrix is singular."""
+    """(result, info) of `solve`; `info` is not 0 where a matrix is singular.
+
+    >>> torch.linalg.solve_ex(torch.tensor([[2., 1.], [1., 3.]]), torch.tensor([3., 4.])).result
+    tensor([1., 1.])
+    """
     found = _solve("linalg.solve", A, B, left,
                    "torch.linalg.solve_ex" if check_errors else None)
     return named("linalg_solve_ex", ("result", "info"), found, out)
@@ -88,7 +103,13 @@ def _solve(name: str, A: Any, B: Any, left: bool, raising: str | None) -> tuple:
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True,
                      unitriangular: bool = False, out: Any = None) -> Any:
     """X with A X = B, or with X A = B if not `left`, for triangular A (..., n, n): only that
-    triangle of A is read, and not its diagonal if it is `unitriangular`. Batches broadcast."""
+    triangle of A is read, and not its diagonal if it is `unitriangular`. Batches broadcast.
+
+    >>> a = torch.tensor([[2., 1.], [0., 3.]])
+    >>> torch.linalg.solve_triangular(a, torch.tensor([[3.], [3.]]), upper=True)
+    tensor([[1.],
+            [1.]])
+    """
     name = "linalg.solve_triangular"
     need_square(name, A)
     need_same_dtype(name, A, B)
@@ -104,6 +125,10 @@ def cholesky(A: Any, *, upper: bool = False, out: Any = None) -> Any:
 
     Raises:
         LinAlgError: a matrix is not positive definite.
+
+    >>> torch.linalg.cholesky(torch.tensor([[4., 2.], [2., 5.]]))
+    tensor([[2., 0.],
+            [1., 2.]])
     """
     need_square("linalg.cholesky", A)
     return written("linalg.cholesky", ops._cholesky(A, bool(upper), "linalg.cholesky")[0], out)
@@ -112,14 +137,24 @@ def cholesky(A: Any, *, upper: bool = False, out: Any = None) -> Any:
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False, out: Any = None
                 ) -> Any:
     """(L, info) of `cholesky`; `info` is the order of the first minor that is not positive, or
-    0."""
+    0.
+
+    >>> a = torch.tensor([[4., 2.], [2., 0.]])
+    >>> torch.linalg.cholesky_ex(a).info  # the leading minor that is not positive
+    tensor(2, dtype=torch.int32)
+    """
     need_square("linalg.cholesky", A)
     found = ops._cholesky(A, bool(upper), "linalg.cholesky_ex" if check_errors else None)
     return named("linalg_cholesky_ex", ("L", "info"), found, out)
 
 
 def cholesky_solve(input: Any, input2: Any, upper: bool = False, *, out: Any = None) -> Any:
-    """X with A X = input, by the Cholesky factor input2 of A (the upper one if `upper`)."""
+    """X with A X = input, by the Cholesky factor input2 of A (the upper one if `upper`).
+
+    >>> torch.cholesky_solve(torch.tensor([[6.], [7.]]), torch.tensor([[2., 0.], [1., 2.]]))
+    tensor([[1.],
+            [1.]])
+    """
     B, L = input, input2
     name = "cholesky_solve"
     for what, x in (("b", B), ("u", L)):
@@ -134,10 +169,15 @@ def cholesky_solve(input: Any, input2: Any, upper: bool = False, *, out: Any = N
 
 
 def cholesky_inverse(input: Any, upper: bool = False, *, out: Any = None) -> Any:
-    """The inverse of A, by its Cholesky factor (the upper one if `upper`)."""
+    """The inverse of A, by its Cholesky factor (the upper one if `upper`).
+
+    >>> torch.cholesky_inverse(torch.tensor([[2., 0.], [1., 2.]]))
+    tensor([[ 0.3125, -0.1250],
+            [-0.1250,  0.2500]])
+    """
     L = input
     need_square("cholesky_inverse", L, "L")
-    identity = creation.eye(L.shape[-1], dtype=L.dtype)
+    identity = creation.eye(L.shape[-1], dtype=L.dtype, device=L.device)
     return written("cholesky_inverse", ops._cholesky_solve(identity, L, bool(upper)), out)
 
 
@@ -148,6 +188,12 @@ def lu_factor(A: Any, *, pivot: bool = True, out: Any = None) -> Any:
 
     Raises:
         LinAlgError: U has a zero on its diagonal.
+
+    >>> torch.linalg.lu_factor(torch.tensor([[0., 2.], [3., 4.]]))
+    torch.return_types.linalg_lu_factor(
+    LU=tensor([[3., 4.],
+            [0., 2.]]),
+    pivots=tensor([2, 2], dtype=torch.int32))
     """
     need_matrices("torch.linalg.lu_factor", A)
     need_pivot("linalg.lu_factor", pivot)
@@ -158,7 +204,11 @@ def lu_factor(A: Any, *, pivot: bool = True, out: Any = None) -> Any:
 def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False, out: Any = None
                  ) -> Any:
     """(LU, pivots, info) of `lu_factor`; `info` is the place of the first zero on the diagonal of
-    U, or 0."""
+    U, or 0.
+
+    >>> torch.linalg.lu_factor_ex(torch.zeros(2, 2)).info
+    tensor(1, dtype=torch.int32)
+    """
     need_matrices("torch.linalg.lu_factor_ex", A)
     need_pivot("linalg.lu_factor", pivot)
     found = ops._lu_factor(A, "torch.linalg.lu_factor_ex" if check_errors else None)
@@ -166,7 +216,13 @@ def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False, out:
 
 
 def lu(A: Any, *, pivot: bool = True, out: Any = None) -> Any:
-    """(P, L, U) with A = P L U: P (..., m, m) a permutation, L (..., m, k), U (..., k, n)."""
+    """(P, L, U) with A = P L U: P (..., m, m) a permutation, L (..., m, k), U (..., k, n).
+
+    >>> P, L, U = torch.linalg.lu(torch.tensor([[0., 2.], [3., 4.]]))
+    >>> P @ L @ U
+    tensor([[0., 2.],
+            [3., 4.]])
+    """
     need_matrices("linalg.lu", A)
     need_pivot("linalg.lu", pivot)
     both, pivots, _ = ops._lu_factor(A)
@@ -175,7 +231,13 @@ def lu(A: Any, *, pivot: bool = True, out: Any = None) -> Any:
 
 def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True,
               *, out: Any = None) -> Any:
-    """(P, L, U) of what `lu_factor` gives; what is not asked for is empty."""
+    """(P, L, U) of what `lu_factor` gives; what is not asked for is empty.
+
+    >>> P, L, U = torch.lu_unpack(*torch.linalg.lu_factor(torch.tensor([[0., 2.], [3., 4.]])))
+    >>> U
+    tensor([[3., 4.],
+            [0., 2.]])
+    """
     need_matrices("torch.lu_unpack", LU_data, "LU_data")
     need_tensor("lu_unpack", "LU_pivots", LU_pivots)
     if unpack_pivots and LU_pivots.dtype is not dtypes.int32:
@@ -188,13 +250,14 @@ def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_piv
 
 def _unpacked(both: Any, pivots: Any, data: bool, permutation: bool) -> tuple:
     rows, k = both.shape[-2], min(both.shape[-2:])
-    none = creation.empty(0, dtype=both.dtype)
+    none = creation.empty(0, dtype=both.dtype, device=both.device)
     p = low = up = none
     if permutation:
         order = ops._row_order(both.detach(), pivots)
-        p = (order.unsqueeze(-2) == creation.arange(rows).unsqueeze(-1)).to(both.dtype)
+        places = creation.arange(rows, device=both.device).unsqueeze(-1)
+        p = (order.unsqueeze(-2) == places).to(both.dtype)
     if data:
-        one = creation.eye(rows, k, dtype=both.dtype)
+        one = creation.eye(rows, k, dtype=both.dtype, device=both.device)
         low, up = both[..., :k].tril(-1) + one, both[..., :k, :].triu()
     return p, low, up
 
@@ -202,7 +265,13 @@ def _unpacked(both: Any, pivots: Any, data: bool, permutation: bool) -> tuple:
 def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False,
              out: Any = None) -> Any:
     """X with A X = B by the factors of A from `lu_factor`; with `adjoint` A^H X = B; if not `left`
-    X A = B (X A^H = B)."""
+    X A = B (X A^H = B).
+
+    >>> factors, pivots = torch.linalg.lu_factor(torch.tensor([[0., 2.], [3., 4.]]))
+    >>> torch.linalg.lu_solve(factors, pivots, torch.tensor([[2.], [7.]]))
+    tensor([[1.],
+            [1.]])
+    """
     name = "torch.linalg.lu_solve"
     need_square(name, LU, "LU")
     need_same_dtype(name, LU, B, ("LU", "B"))
@@ -237,7 +306,12 @@ def _lu_solved(LU: Any, pivots: Any, B: Any, turned: bool) -> Any:
 # ---------------------------------------------------------------------- LDL
 def ldl_factor(A: Any, *, hermitian: bool = False, out: Any = None) -> Any:
     """(LD, pivots) of symmetric matrices A = L D L^T (Hermitian ones: L^H), of which the lower
-    triangle is read. Not differentiable."""
+    triangle is read. Not differentiable.
+
+    >>> torch.linalg.ldl_factor(torch.tensor([[4., 2.], [2., 5.]])).LD.tril()
+    tensor([[4.0000, 0.0000],
+            [0.5000, 4.0000]])
+    """
     need_square("torch.linalg.ldl_factor", A)
     found = ops._ldl_factor(A, bool(hermitian), "torch.linalg.ldl_factor")[:2]
     return named("linalg_ldl_factor", ("LD", "pivots"), found, out)
@@ -245,7 +319,11 @@ def ldl_factor(A: Any, *, hermitian: bool = False, out: Any = None) -> Any:
 
 def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False,
                   out: Any = None) -> Any:
-    """(LD, pivots, info) of `ldl_factor`."""
+    """(LD, pivots, info) of `ldl_factor`.
+
+    >>> torch.linalg.ldl_factor_ex(torch.tensor([[4., 2.], [2., 5.]])).info
+    tensor(0, dtype=torch.int32)
+    """
     need_square("torch.linalg.ldl_factor_ex", A)
     name = "torch.linalg.ldl_factor_ex" if check_errors else None
     found = ops._ldl_factor(A, bool(hermitian), name)
@@ -253,7 +331,13 @@ def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False
 
 
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False, out: Any = None) -> Any:
-    """X with A X = B by the factors of A from `ldl_factor`."""
+    """X with A X = B by the factors of A from `ldl_factor`.
+
+    >>> LD, pivots = torch.linalg.ldl_factor(torch.tensor([[4., 2.], [2., 5.]]))
+    >>> torch.linalg.ldl_solve(LD, pivots, torch.tensor([[6.], [7.]]))
+    tensor([[1.],
+            [1.]])
+    """
     name = "torch.linalg.ldl_solve"
     need_square(name, LD, "LD")
     need_tensor(name, "B", B)
@@ -274,7 +358,12 @@ def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False, out: Any
 
 # ---------------------------------------------------------------------- over several dimensions
 def tensorinv(A: Any, ind: int = 2, *, out: Any = None) -> Any:
-    """The inverse of A as a map from its last dimensions to its first `ind` ones."""
+    """The inverse of A as a map from its last dimensions to its first `ind` ones.
+
+    >>> a = torch.eye(4).reshape(4, 2, 2)
+    >>> torch.linalg.tensorinv(a, ind=1).shape
+    torch.Size([2, 2, 4])
+    """
     need_floats("linalg.tensorinv", A)
     if ind <= 0:
         raise RuntimeError("Expected a strictly positive integer for 'ind'")
@@ -288,7 +377,11 @@ def tensorinv(A: Any, ind: int = 2, *, out: Any = None) -> Any:
 
 
 def tensorsolve(A: Any, B: Any, dims: Any = None, *, out: Any = None) -> Any:
-    """X with tensordot(A, X, X.ndim) = B; `dims` of A are moved to its end first."""
+    """X with tensordot(A, X, X.ndim) = B; `dims` of A are moved to its end first.
+
+    >>> torch.linalg.tensorsolve(torch.eye(4).reshape(2, 2, 4), torch.tensor([[1., 2.], [3., 4.]]))
+    tensor([1., 2., 3., 4.])
+    """
     name = "linalg.tensorsolve"
     need_floats(name, A)
     need_tensor(name, "B", B)

@@ -29,6 +29,11 @@ def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None)
     Args:
         q: some more than the rank that is expected.
         niter: how many times the space of the projections is improved.
+
+    >>> _ = torch.manual_seed(0)
+    >>> U, S, V = torch.svd_lowrank(torch.tensor([[3., 0.], [0., 4.]]), q=1)
+    >>> S.shape
+    torch.Size([1])
     """
     need_tensor("svd_lowrank", "A", A)
     q, niter = 6 if q is None else q, 2 if niter is None else niter
@@ -44,7 +49,7 @@ def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None)
 
 def _range_of(A: Any, q: int, niter: int) -> Any:
     """An orthonormal basis of about the first q left singular vectors."""
-    drawn = random.randn(A.shape[-1], q, dtype=A.dtype)
+    drawn = random.randn(A.shape[-1], q, dtype=A.dtype, device=A.device)
     basis = qr(A @ drawn)[0]
     turned = adjoint(A)
     for _ in range(niter):
@@ -60,6 +65,11 @@ def pca_lowrank(A: Any, q: int | None = None, center: bool = True, niter: int = 
     Args:
         q: how many components there may be; min(6, m, n) by default.
         center: whether to subtract the mean of the samples.
+
+    >>> _ = torch.manual_seed(0)
+    >>> U, S, V = torch.pca_lowrank(torch.tensor([[1., 2.], [2., 4.], [3., 6.]]), q=1)
+    >>> S
+    tensor([3.1623])
     """
     need_tensor("pca_lowrank", "A", A)
     most = min(A.shape[-2:])
@@ -92,6 +102,10 @@ def lobpcg(A: Any, k: int | None = None, B: Any = None, X: Any = None, n: int | 
         ortho_iparams, ortho_fparams, ortho_bparams: for PyTorch's orthogonalization; not needed.
 
     A gradient, if it is wanted, is that of `linalg.eigh`, which then finds the pairs.
+
+    >>> values, _ = torch.lobpcg(torch.diag(torch.arange(1., 13.)), k=1, X=torch.ones(12, 1))
+    >>> values.round()
+    tensor([12.])
     """
     need_tensor("lobpcg", "A", A)
     if method not in (None, "ortho", "basic"):
@@ -152,7 +166,8 @@ class _Iteration:
         self.A, self.B, self.iK, self.largest, self.tracker = A, B, iK, largest, tracker
         self.n, self.most = n, 1000 if niter is None else niter
         self.tol = dtypes.finfo(A.dtype).eps ** 0.5 if tol is None else tol
-        start = random.randn(A.shape[-1], n, dtype=A.dtype) if X is None else X
+        start = X if X is not None else random.randn(A.shape[-1], n, dtype=A.dtype,
+                                                     device=A.device)
         self.X, self.P = start[..., :n], None
         self.istep, self.converged_count = 0, 0
         self._take(self.X)

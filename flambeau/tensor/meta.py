@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
+from flambeau.core.device import CPU, Device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, contiguous_strides, dense_order, is_contiguous
 from flambeau.core.symbolic import environment, hint, is_symbolic, key_of
@@ -13,7 +14,8 @@ __all__ = ["Meta", "meta_of", "contiguous_meta", "hinted", "TensorBase", "like_o
 
 
 class Meta:
-    """dtype, shape and strides of a tensor. Equal layouts are one object: compare with `is`.
+    """dtype, shape, strides and device of a tensor. Equal layouts are one object: compare with
+    `is`. Launches are found by layouts, so where a tensor lies costs a known call nothing.
 
     Attributes:
         numel: number of elements; nbytes: of a dense tensor of this shape.
@@ -22,10 +24,12 @@ class Meta:
     """
 
     strided = True
-    __slots__ = ("dtype", "shape", "strides", "numel", "nbytes", "contiguous", "ndim",
+    __slots__ = ("dtype", "shape", "strides", "device", "numel", "nbytes", "contiguous", "ndim",
                  "__weakref__")
 
-    def __init__(self, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]):
+    def __init__(self, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...],
+                 device: Device = CPU):
+        self.device = device
         self.dtype = dtype
         self.shape = Size(shape)
         self.strides = strides
@@ -35,7 +39,8 @@ class Meta:
         self.ndim = len(shape)
 
     def __repr__(self) -> str:
-        return f"<{self.dtype.name}{list(self.shape)} strides {list(self.strides)}>"
+        place = "" if self.device is CPU else f" on {self.device}"
+        return f"<{self.dtype.name}{list(self.shape)} strides {list(self.strides)}{place}>"
 
 
 # Weak: a layout lives as long as a tensor or a launch has it.
@@ -43,9 +48,12 @@ _interned: weakref.WeakValueDictionary[tuple, Meta] = weakref.WeakValueDictionar
 _dense: weakref.WeakValueDictionary[tuple, Meta] = weakref.WeakValueDictionary()
 
 
-def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int]) -> Meta:
+def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int], device: Device = CPU
+            ) -> Meta:
     """The one layout with these properties."""
-    key = (dtype, tuple(shape), tuple(strides))
+    key: tuple = (dtype, tuple(shape), tuple(strides))
+    if device is not CPU:
+        key += (device,)
     if environment and any(map(is_symbolic, (*key[1], *key[2]))):
         return _symbolic_meta(key)
     found = _interned.get(key)
@@ -54,14 +62,16 @@ def meta_of(dtype: DType, shape: Sequence[int], strides: Sequence[int]) -> Meta:
     return found
 
 
-def contiguous_meta(dtype: DType, shape: Sequence[int]) -> Meta:
+def contiguous_meta(dtype: DType, shape: Sequence[int], device: Device = CPU) -> Meta:
     """The row-major layout of `shape`."""
-    key = (dtype, tuple(shape))
+    key: tuple = (dtype, tuple(shape))
+    if device is not CPU:
+        key += (device,)
     if environment and any(map(is_symbolic, key[1])):
-        return meta_of(dtype, key[1], contiguous_strides(key[1]))
+        return meta_of(dtype, key[1], contiguous_strides(key[1]), device)
     found = _dense.get(key)
     if found is None:
-        found = _dense[key] = meta_of(dtype, key[1], contiguous_strides(key[1]))
+        found = _dense[key] = meta_of(dtype, key[1], contiguous_strides(key[1]), device)
     return found
 
 
@@ -76,7 +86,8 @@ def _symbolic_meta(key: tuple) -> Meta:
 
 def hinted(meta: Meta) -> Meta:
     """The layout that a symbolic one is in this run."""
-    return meta_of(meta.dtype, tuple(map(hint, meta.shape)), tuple(map(hint, meta.strides)))
+    return meta_of(meta.dtype, tuple(map(hint, meta.shape)), tuple(map(hint, meta.strides)),
+                   meta.device)
 
 
 def like_order(shape: Sequence[int], operands: Sequence[Meta]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from flambeau.tensor import (
     indexing,
     linalg_legacy,
     memory_methods,
+    method_docs,
     norms,
     overloads,
     random,
@@ -199,6 +200,7 @@ def _attach_overloads() -> None:
     for name in ("empty", "zeros", "ones"):
         setattr(Tensor, f"new_{name}", overloads.new_factory(name))
     Tensor.new_full, Tensor.new_tensor = overloads.new_full, overloads.new_tensor
+    Tensor.new = overloads.new
 
 
 def _attach_conversions() -> None:
@@ -250,6 +252,22 @@ def _sparse_getter(name: str) -> Callable[[], Any]:
     return get
 
 
+def _quantized_getter(name: str) -> Callable[[], Any]:
+    def get() -> Any:
+        from flambeau.tensor.quantized import construct
+
+        return getattr(construct, name)
+
+    return get
+
+
+def _attach_quantized() -> None:
+    """Methods about quantized tensors; their package is imported with the first use of one."""
+    for name in ("dequantize", "int_repr", "q_per_channel_axis", "q_per_channel_scales",
+                 "q_per_channel_zero_points", "q_scale", "q_zero_point", "qscheme"):
+        _set(name, _quantized_getter(name))
+
+
 def _attach_sparse() -> None:
     """Methods about sparse tensors; their package is imported with the first use of one."""
     for name in ("to_dense", "to_sparse", "to_sparse_coo", "to_sparse_csr", "to_sparse_csc",
@@ -263,6 +281,7 @@ def _attach_sparse() -> None:
 
 _attach()
 _attach_sparse()
+_attach_quantized()
 complex_numbers.attach(Tensor)
 linalg_legacy.attach(Tensor)
 elements.attach(Tensor)
@@ -273,4 +292,5 @@ shape_methods.attach(Tensor)
 memory_methods.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
 Tensor.split, Tensor.swapaxes = _split, _swapaxes
+method_docs.attach(Tensor)
 ops.reshape = overloads.reshape

@@ -16,7 +16,11 @@ __all__ = ["norm", "linalg_norm", "vector_norm", "matrix_norm", "cond"]
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
          dtype: Any = None) -> Any:
     """The vector norm of order p over dim (all elements by default); "fro" is 2, "nuc" the sum of
-    the singular values of matrices."""
+    the singular values of matrices.
+
+    >>> torch.norm(torch.tensor([3., 4.]))
+    tensor(5.)
+    """
     dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
     if p == "nuc":
         return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim,
@@ -36,7 +40,13 @@ def norm_method(self: Any, p: Any = "fro", dim: Any = None, keepdim: bool = Fals
 def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
          dtype: Any = None) -> Any:
     """The norm of order `ord` over dim: of vectors (one dimension, or all elements if neither ord
-    nor dim is given), of matrices if dim names two dimensions or A is a matrix."""
+    nor dim is given), of matrices if dim names two dimensions or A is a matrix.
+
+    >>> torch.linalg.norm(torch.tensor([3., -4.]), ord=1)
+    tensor(7.)
+    >>> torch.linalg.norm(torch.tensor([[3., 0.], [0., 4.]]))
+    tensor(5.)
+    """
     dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
     if dim is not None and not isinstance(dim, int) and len(dim) not in (1, 2):
         raise RuntimeError("linalg.norm: If dim is specified, it must be of length 1 or 2. Got "
@@ -56,14 +66,24 @@ def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False,
 
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None,
                 out: Any = None) -> Any:
-    """The vector norm (sum |x|^ord)^(1/ord) over dim (all elements by default)."""
+    """The vector norm (sum |x|^ord)^(1/ord) over dim (all elements by default).
+
+    >>> torch.linalg.vector_norm(torch.tensor([3., -4.]))
+    tensor(5.)
+    >>> torch.linalg.vector_norm(torch.tensor([3., -4.]), ord=float("inf"))
+    tensor(4.)
+    """
     return ops.vector_norm(x, float(ord), dim, keepdim, dtype=dtype, out=out)
 
 
 def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *,
                 dtype: Any = None, out: Any = None) -> Any:
     """The norm of matrices, which lie in the two dimensions `dim`: "fro", 1, -1, inf, -inf; "nuc",
-    2 and -2 need singular values."""
+    2 and -2 need singular values.
+
+    >>> torch.linalg.matrix_norm(torch.tensor([[3., 0.], [0., 4.]]), ord=2)
+    tensor(4.)
+    """
     dim = tuple(dim)
     if A.ndim < 2:
         raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 "
@@ -98,7 +118,11 @@ def _spectral_norm(A: Any, ord: Any, dim: tuple, keepdim: bool, dtype: Any) -> A
 
 def cond(A: Any, p: Any = None, *, out: Any = None) -> Any:
     """The condition number of matrices: the norm of order p of A times that of its inverse (inf
-    where there is none); by default, and for 2 and -2, from singular values."""
+    where there is none); by default, and for 2 and -2, from singular values.
+
+    >>> torch.linalg.cond(torch.tensor([[2., 0.], [0., 8.]]))
+    tensor(4.)
+    """
     need_matrices("linalg.cond", A)
     if p in (None, 2, -2):
         if not A.numel():
@@ -119,4 +143,4 @@ def cond(A: Any, p: Any = None, *, out: Any = None) -> Any:
 
 
 def _norms_of_nothing(A: Any) -> Any:
-    return creation.zeros(A.shape[:-2], dtype=A.dtype.to_real())
+    return creation.zeros(A.shape[:-2], dtype=A.dtype.to_real(), device=A.device)

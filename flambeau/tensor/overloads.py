@@ -8,10 +8,13 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
-from flambeau.core.shapes import infer_size, reshape_strides
+from flambeau.core.device import as_device
+from flambeau.core.shapes import Size, infer_size, reshape_strides
 from flambeau.tensor import creation, interop, launches
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.method_docs import shown
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
@@ -20,7 +23,7 @@ __all__ = [
     "is_floating_point", "is_complex", "is_nonzero",
     "atleast_1d", "atleast_2d", "broadcast_tensors", "result_type", "can_cast",
     "meshgrid", "tile", "ravel", "tensor_split", "new_factory",
-    "new_full", "new_tensor",
+    "new", "new_full", "new_tensor",
 ]
 
 
@@ -39,14 +42,30 @@ def _extremum(which: str, input: Any, dim: Any, keepdim: bool, other: Any, out: 
 
 def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None,
          out: Any = None) -> Any:
-    """The largest element; with `dim`, (values, indices) along it; of two tensors, the larger."""
+    """The largest element; with `dim`, (values, indices) along it; of two tensors, the larger.
+
+    >>> torch.max(torch.tensor([1., 5., 3.]))
+    tensor(5.)
+    >>> torch.max(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    torch.return_types.max(
+    values=tensor([5., 3.]),
+    indices=tensor([1, 0]))
+    """
     return _extremum("max", input, dim, keepdim, other, out)
 
 
 def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None,
          out: Any = None) -> Any:
     """The smallest element; with `dim` the (values, indices) along it; with a tensor the smaller of
-    two."""
+    two.
+
+    >>> torch.min(torch.tensor([4., 1., 3.]))
+    tensor(1.)
+    >>> torch.min(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
+    torch.return_types.min(
+    values=tensor([1., 2.]),
+    indices=tensor([0, 1]))
+    """
     return _extremum("min", input, dim, keepdim, other, out)
 
 
@@ -66,7 +85,7 @@ def _moment(name: str, doc: str):
             return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim, out=out)
         return getattr(ops, name)(input, dim, correction=correction, keepdim=keepdim)
 
-    moment.__name__, moment.__qualname__, moment.__doc__ = name, name, doc
+    moment.__name__, moment.__qualname__, moment.__doc__ = name, name, shown(name, doc)
     return moment
 
 
@@ -77,20 +96,33 @@ var_mean = _moment("var_mean", "The variance and the mean.")
 
 
 def reshape(input: Any, shape: Any) -> Any:
-    """The elements in another shape: a view if the memory allows it, else a copy."""
+    """The elements in another shape: a view if the memory allows it, else a copy.
+
+    >>> torch.reshape(torch.arange(4), (2, -1))
+    tensor([[0, 1],
+            [2, 3]])
+    """
     need_tensor("reshape", "input", input)
     if not isinstance(shape, (tuple, list)):
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
                         f"{kind_of(shape)}")
     given = shape_of(shape)
     size = infer_size(given, input._meta.numel)
+    if input.is_quantized:
+        return input.reshape(size)
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
         return ops.view(input, given)
     return ops._reshape_copy(input, size)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """Join the dimensions from start_dim to end_dim into one."""
+    """Join the dimensions from start_dim to end_dim into one.
+
+    >>> torch.flatten(torch.tensor([[[1, 2], [3, 4]]]))
+    tensor([1, 2, 3, 4])
+    >>> torch.flatten(torch.zeros(2, 3, 4), start_dim=1).shape
+    torch.Size([2, 12])
+    """
     need_tensor("flatten", "input", input)
     from flambeau.core.shapes import normalize_dim
 
@@ -110,7 +142,13 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
-    """input where condition, other elsewhere; with one argument the indices where it is true."""
+    """input where condition, other elsewhere; with one argument the indices where it is true.
+
+    >>> torch.where(torch.tensor([True, False]), torch.tensor([1., 2.]), torch.tensor([10., 20.]))
+    tensor([ 1., 20.])
+    >>> torch.where(torch.tensor([0, 3, 5]) > 1)  # the places
+    (tensor([1, 2]),)
+    """
     if input is None and other is None:
         from flambeau.tensor.compress import nonzero
 
@@ -122,12 +160,21 @@ def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = No
 
 def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08,
              equal_nan: bool = False) -> bool:
-    """Are all elements close, in the sense of `isclose`?"""
+    """Are all elements close, in the sense of `isclose`?
+
+    >>> torch.allclose(torch.tensor([1., 2.]), torch.tensor([1., 2. + 1e-7]))
+    True
+    """
     return bool(ops.all(ops.isclose(input, other, rtol, atol, equal_nan)).item())
 
 
 def equal(input: Any, other: Any) -> bool:
-    """Have both the same shape and elements?"""
+    """Have both the same shape and elements?
+
+    >>> a = torch.tensor([1, 2])
+    >>> torch.equal(a, torch.tensor([1, 2])), torch.equal(a, torch.tensor([[1, 2]]))
+    (True, False)
+    """
     need_tensor("equal", "input", input)
     if not isinstance(other, TensorBase):
         raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not "
@@ -136,30 +183,50 @@ def equal(input: Any, other: Any) -> bool:
 
 
 def is_tensor(obj: Any) -> bool:
-    """Is this a tensor?"""
+    """Is this a tensor?
+
+    >>> torch.is_tensor(torch.tensor([1])), torch.is_tensor(1)
+    (True, False)
+    """
     return isinstance(obj, TensorBase)
 
 
 def numel(input: Any) -> int:
-    """The number of elements."""
+    """The number of elements.
+
+    >>> torch.numel(torch.zeros(2, 3))
+    6
+    """
     need_tensor("numel", "input", input)
     return input._meta.numel
 
 
 def is_floating_point(input: Any) -> bool:
-    """Has the tensor a floating dtype?"""
+    """Has the tensor a floating dtype?
+
+    >>> torch.is_floating_point(torch.tensor([1.])), torch.is_floating_point(torch.tensor([1]))
+    (True, False)
+    """
     need_tensor("is_floating_point", "input", input)
     return input._meta.dtype.is_floating_point
 
 
 def is_complex(input: Any) -> bool:
-    """Has the tensor a complex dtype?"""
+    """Has the tensor a complex dtype?
+
+    >>> torch.is_complex(torch.tensor([1j]))
+    True
+    """
     need_tensor("is_complex", "input", input)
     return input._meta.dtype.is_complex
 
 
 def is_nonzero(input: Any) -> bool:
-    """Is the only element not zero?"""
+    """Is the only element not zero?
+
+    >>> torch.is_nonzero(torch.tensor([2.]))
+    True
+    """
     return bool(input)
 
 
@@ -174,12 +241,20 @@ def _at_least(tensor: Any, rank: int) -> Any:
 
 
 def atleast_1d(*tensors: Any) -> Any:
-    """0-d tensors as vectors of one element."""
+    """0-d tensors as vectors of one element.
+
+    >>> torch.atleast_1d(torch.tensor(5))
+    tensor([5])
+    """
     return _each(tensors, 1)
 
 
 def atleast_2d(*tensors: Any) -> Any:
-    """0-d and 1-d tensors as matrices of one row."""
+    """0-d and 1-d tensors as matrices of one row.
+
+    >>> torch.atleast_2d(torch.tensor([5, 6]))
+    tensor([[5, 6]])
+    """
     return _each(tensors, 2)
 
 
@@ -191,7 +266,13 @@ def _each(tensors: Sequence, rank: int) -> Any:
 
 
 def broadcast_tensors(*tensors: Any) -> tuple:
-    """All tensors expanded to their common shape."""
+    """All tensors expanded to their common shape.
+
+    >>> torch.broadcast_tensors(torch.tensor([[1], [2]]), torch.tensor([10, 20]))
+    (tensor([[1, 1],
+            [2, 2]]), tensor([[10, 20],
+            [10, 20]]))
+    """
     from flambeau.core.shapes import broadcast_shapes
 
     many = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], TensorBase) else tensors
@@ -202,7 +283,11 @@ def broadcast_tensors(*tensors: Any) -> tuple:
 
 
 def result_type(tensor: Any, other: Any) -> dtypes.DType:
-    """The dtype that an operation on both gives."""
+    """The dtype that an operation on both gives.
+
+    >>> torch.result_type(torch.tensor([1, 2]), 1.0)
+    torch.float32
+    """
     from flambeau.ops.record import combine_categories, dtypes_default
 
     groups: list = [None, None, None]
@@ -220,7 +305,11 @@ def result_type(tensor: Any, other: Any) -> dtypes.DType:
 
 
 def can_cast(from_: dtypes.DType, to: dtypes.DType) -> bool:
-    """Is a conversion to `to` allowed by the promotion rules (float never becomes integer)?"""
+    """Is a conversion to `to` allowed by the promotion rules (float never becomes integer)?
+
+    >>> torch.can_cast(torch.float64, torch.float32), torch.can_cast(torch.float32, torch.int64)
+    (True, False)
+    """
     if not (isinstance(from_, dtypes.DType) and isinstance(to, dtypes.DType)):
         raise TypeError("can_cast(): arguments 'from_' and 'to' must be torch.dtype, not "
                         f"{kind_of(from_)} and {kind_of(to)}")
@@ -229,7 +318,13 @@ def can_cast(from_: dtypes.DType, to: dtypes.DType) -> bool:
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
-    """Coordinate grids from vectors; `indexing` "ij" (default, rows first) or "xy"."""
+    """Coordinate grids from vectors; `indexing` "ij" (default, rows first) or "xy".
+
+    >>> torch.meshgrid(torch.tensor([1, 2]), torch.tensor([5, 6, 7]), indexing="ij")
+    (tensor([[1, 1, 1],
+            [2, 2, 2]]), tensor([[5, 6, 7],
+            [5, 6, 7]]))
+    """
     many = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], TensorBase)
                 else tensors)
     if indexing is None:
@@ -259,20 +354,35 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
 
 
 def tile(input: Any, dims: Any) -> Any:
-    """Repeat the tensor; missing dimensions count as 1."""
+    """Repeat the tensor; missing dimensions count as 1.
+
+    >>> torch.tile(torch.tensor([1, 2]), (2, 2))
+    tensor([[1, 2, 1, 2],
+            [1, 2, 1, 2]])
+    """
     dims = shape_of((dims,))
     return ops.repeat(input, (1,) * (input.ndim - len(dims)) + dims)
 
 
 def ravel(input: Any) -> Any:
-    """All elements as a vector."""
+    """All elements as a vector.
+
+    >>> torch.ravel(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 2, 3, 4])
+    """
     return reshape(input, (-1,))
 
 
 def tensor_split(input: Any, sections: Any = None, dim: int = 0, *, indices: Any = None,
                  tensor_indices_or_sections: Any = None) -> tuple:
     """Cut into a number of nearly equal parts (`sections`), or at given positions (`indices`);
-    either may be given first."""
+    either may be given first.
+
+    >>> torch.tensor_split(torch.arange(5), 3)
+    (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+    >>> torch.tensor_split(torch.arange(5), (1, 4))
+    (tensor([0]), tensor([1, 2, 3]), tensor([4]))
+    """
     need_tensor("tensor_split", "input", input)
     given = [x for x in (sections, indices, tensor_indices_or_sections) if x is not None]
     if len(given) != 1:
@@ -302,7 +412,7 @@ def tensor_split(input: Any, sections: Any = None, dim: int = 0, *, indices: Any
 
 
 def new_factory(name: str):
-    """`tensor.new_zeros(...)` and the like: dtype from the tensor."""
+    """`tensor.new_zeros(...)` and the like: dtype and device from the tensor."""
 
     def make(self: Any, *size: Any, dtype: Any = None, layout: Any = None, device: Any = None,
              pin_memory: bool = False, requires_grad: bool = False, **options: Any) -> Any:
@@ -311,32 +421,60 @@ def new_factory(name: str):
             room = launches.late.room_like(self, dtype or self.dtype, creation.sizes(size))
             return room if name == "empty" else ops.fill_(room, 0 if name == "zeros" else 1)
         return getattr(creation, name)(*size, dtype=dtype or self.dtype, layout=layout,
-                                       device=device, requires_grad=requires_grad, **options)
+                                       device=self.device if device is None else device,
+                                       requires_grad=requires_grad, **options)
 
     make.__name__ = f"new_{name}"
-    make.__doc__ = f"`torch.{name}` with this tensor's dtype."
+    make.__doc__ = f"`torch.{name}` with this tensor's dtype and device."
     return make
 
 
 def new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, layout: Any = None,
              device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
-    """`torch.full` with this tensor's dtype."""
+    """`torch.full` with this tensor's dtype and device.
+
+    >>> torch.ones(1, dtype=torch.int32).new_full((2,), 7)
+    tensor([7, 7], dtype=torch.int32)
+    """
     if self._level is not None:
         return ops.fill_(launches.late.room_like(self, dtype or self.dtype, tuple(size)),
                          fill_value)
-    return creation.full(size, fill_value, dtype=dtype or self.dtype, layout=layout, device=device,
+    return creation.full(size, fill_value, dtype=dtype or self.dtype, layout=layout,
+                         device=self.device if device is None else device,
                          requires_grad=requires_grad)
 
 
 def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None,
                requires_grad: bool = False, pin_memory: bool = False) -> Any:
-    """`torch.tensor` with this tensor's dtype."""
+    """`torch.tensor` with this tensor's dtype and device.
+
+    >>> torch.ones(1, dtype=torch.float64).new_tensor([1, 2])
+    tensor([1., 2.], dtype=torch.float64)
+    """
     made = interop.from_data(data, dtype or self.dtype)
+    made = moved_to(made, self.device if device is None else as_device(device))
     return made.requires_grad_() if requires_grad else made
 
 
+def new(self: Any, *args: Any, device: Any = None) -> Any:
+    """The old form of `new_empty` (of sizes) and `new_tensor` (of data).
+
+    >>> torch.tensor([1.5]).new([1, 2])
+    tensor([1., 2.])
+    """
+    if not args or isinstance(args[0], (int, Size)) and not isinstance(args[0], bool):
+        return self.new_empty(*(args or (0,)), device=device)
+    return self.new_tensor(args[0], device=device)
+
+
 def clone(input: Any, *, memory_format: Any = None) -> Any:
-    """A copy with its own memory."""
+    """A copy with its own memory.
+
+    >>> x = torch.zeros(2)
+    >>> y = torch.clone(x).add_(1)  # x keeps its values
+    >>> x, y
+    (tensor([0., 0.]), tensor([1., 1.]))
+    """
     if not isinstance(input, TensorBase):
         return ops.clone(input)  # raises, naming the argument
     return input.clone(memory_format=memory_format)
@@ -345,9 +483,15 @@ def clone(input: Any, *, memory_format: Any = None) -> Any:
 
 def native_batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
                       training: bool, momentum: float, eps: float) -> tuple:
-    """`batch_norm`, and the batch's mean and 1 / standard deviation (empty if not training)."""
+    """`batch_norm`, and the batch's mean and 1 / standard deviation (empty if not training).
+
+    >>> x = torch.tensor([[1.], [3.]])
+    >>> y, mean, rstd = torch.native_batch_norm(x, None, None, None, None, True, 0.1, 0.)
+    >>> mean
+    tensor([2.])
+    """
     if not training:
-        none = creation.empty(0, dtype=input.dtype)
+        none = creation.empty(0, dtype=input.dtype, device=input.device)
         result = batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         return result, none, none.clone()
     result, mean, var = ops.batch_norm_train(input, weight, bias, eps)
@@ -376,7 +520,13 @@ def batch_norm(input: Any, running_mean: Any = None, running_var: Any = None, we
                bias: Any = None, training: bool = False, momentum: float = 0.1,
                eps: float = 1e-5) -> Any:
     """Normalise each channel: by the batch's statistics in training (moving the running ones
-    towards them), by the running statistics otherwise."""
+    towards them), by the running statistics otherwise.
+
+    >>> x = torch.tensor([[1., 0.], [3., 8.]])
+    >>> F.batch_norm(x, torch.zeros(2), torch.ones(2), training=True)
+    tensor([[-1.0000, -1.0000],
+            [ 1.0000,  1.0000]])
+    """
     if input.numel() == 0:
         return _empty_batch(input, weight, bias)
     if not training:

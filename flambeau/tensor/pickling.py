@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from flambeau.core.device import META
 from flambeau.core.dtypes import by_name
 from flambeau.core.shapes import required_span
 from flambeau.runtime import memory
@@ -15,12 +16,14 @@ __all__ = ["reduce_tensor", "shallow_copy", "deep_copy"]
 
 def deep_copy(tensor: Any, memo: dict) -> Any:
     """A copy with its own memory; tensors that share memory still share it in the copy."""
-    launches.look(tensor, "a copy of a tensor's memory")
+    device = tensor._meta.device
+    if device is not META:
+        launches.look(tensor, "a copy of a tensor's memory")
     storage = tensor._storage
     copied = memo.get(id(storage))
     if copied is None:
-        copied = memory.allocate(storage.nbytes)
-        if storage.nbytes:
+        copied = memory.pool_on(device, storage.nbytes).new(storage.nbytes)
+        if storage.nbytes and device is not META:
             ctypes.memmove(copied.ptr, storage.ptr, storage.nbytes)
         memo[id(storage)] = copied
         memo[("keep", id(storage))] = storage
@@ -51,8 +54,11 @@ def shallow_copy(tensor: Any) -> Any:
 
 def reduce_tensor(tensor: Any) -> tuple:
     """How `pickle` rebuilds a tensor: from the memory between its first and last element."""
-    launches.look(tensor, "pickling a tensor")
     meta = tensor._meta
+    if meta.device is META:
+        return rebuild_without_data, (type(tensor), meta.dtype.name, tuple(meta.shape),
+                                      tuple(meta.strides), tensor._rg)
+    launches.look(tensor, "pickling a tensor")
     span = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
     data = ctypes.string_at(tensor._ptr, span) if span else b""
     return rebuild_tensor, (type(tensor), meta.dtype.name, tuple(meta.shape), tuple(meta.strides),
@@ -65,7 +71,19 @@ def rebuild_tensor(cls: type, dtype: str, shape: tuple, strides: tuple, data: by
     storage = memory.allocate(len(data))
     if data:
         ctypes.memmove(storage.ptr, data, len(data))
-    made = interop.from_storage(storage, by_name(dtype), shape, strides)
+    return _finished(interop.from_storage(storage, by_name(dtype), shape, strides), cls,
+                     requires_grad)
+
+
+def rebuild_without_data(cls: type, dtype: str, shape: tuple, strides: tuple, requires_grad: bool
+                         ) -> Any:
+    """A tensor of the meta device."""
+    kind = by_name(dtype)
+    storage = memory.imagined(required_span(shape, strides) * kind.itemsize)
+    return _finished(interop.from_storage(storage, kind, shape, strides), cls, requires_grad)
+
+
+def _finished(made: Any, cls: type, requires_grad: bool) -> Any:
     if type(made) is not cls:
         made = made.as_subclass(cls)
     made._rg = requires_grad

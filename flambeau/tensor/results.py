@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-__all__ = ["result_class"]
+__all__ = ["PUBLIC_NAMES", "result_class"]
 
-_PUBLIC = {"max_dim": "max", "min_dim": "min", "median_dim": "median",
+PUBLIC_NAMES = {"max_dim": "max", "min_dim": "min", "median_dim": "median",
            "nanmedian_dim": "nanmedian"}
 
 
 @functools.cache
 def result_class(op_name: str, fields: tuple[str, ...]) -> type:
     """The tuple class of an op's results."""
-    name = _PUBLIC.get(op_name, op_name.replace(".", "_"))
+    name = PUBLIC_NAMES.get(op_name, op_name.replace(".", "_"))
 
     def make(cls: type, values: Sequence):
         return tuple.__new__(cls, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.core.device import CPU, Device, as_device
+from flambeau.core.device import Device, as_device, default_device, set_default
 from flambeau.core.dtypes import DType
 from flambeau.ops import record
 from flambeau.runtime import pool
@@ -21,7 +21,11 @@ __all__ = ["get_default_dtype", "set_default_dtype", "set_num_threads", "get_num
 
 
 def get_default_dtype() -> DType:
-    """The dtype of floating tensors made without one."""
+    """The dtype of floating tensors made without one.
+
+    >>> torch.get_default_dtype()
+    torch.float32
+    """
     return record.dtypes_default()
 
 
@@ -30,6 +34,11 @@ def set_default_dtype(d: DType) -> None:
 
     Raises:
         TypeError: not a floating dtype.
+
+    >>> torch.set_default_dtype(torch.float64)
+    >>> torch.tensor([1.5]).dtype
+    torch.float64
+    >>> torch.set_default_dtype(torch.float32)
     """
     if not isinstance(d, DType) or not d.is_floating_point:
         raise TypeError("only floating-point types are supported as the default type")
@@ -39,7 +48,14 @@ def set_default_dtype(d: DType) -> None:
 
 
 def set_num_threads(num: int) -> None:
-    """Use `num` threads inside operations; results do not depend on it."""
+    """Use `num` threads inside operations; results do not depend on it.
+
+    >>> threads = torch.get_num_threads()
+    >>> torch.set_num_threads(1)
+    >>> torch.get_num_threads()
+    1
+    >>> torch.set_num_threads(threads)
+    """
     if not isinstance(num, int) or num <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
     if num != pool.get_num_threads():
@@ -48,36 +64,68 @@ def set_num_threads(num: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Threads used inside operations."""
+    """Threads used inside operations.
+
+    >>> torch.get_num_threads() > 0
+    True
+    """
     return pool.get_num_threads()
 
 
 def get_num_interop_threads() -> int:
-    """Operations never run beside each other: 1."""
+    """Operations never run beside each other: 1.
+
+    >>> torch.get_num_interop_threads() > 0
+    True
+    """
     return 1
 
 
 def set_num_interop_threads(num: int) -> None:
-    """Accepted for compatibility; operations never run beside each other."""
+    """Accepted for compatibility; operations never run beside each other.
+
+    >>> torch.get_num_interop_threads() > 0  # may be set once, before anything ran
+    True
+    """
 
 
 def are_deterministic_algorithms_enabled() -> bool:
-    """Always: results are deterministic by construction."""
+    """Always: results are deterministic by construction.
+
+    >>> torch.are_deterministic_algorithms_enabled()
+    True
+    """
     return True
 
 
 def use_deterministic_algorithms(mode: Any, *, warn_only: bool = False) -> None:
-    """Accepted for compatibility: results are always deterministic."""
+    """Accepted for compatibility: results are always deterministic.
+
+    >>> torch.use_deterministic_algorithms(True)
+    >>> torch.are_deterministic_algorithms_enabled()
+    True
+    >>> torch.use_deterministic_algorithms(False)
+    """
 
 
 def get_default_device() -> Device:
-    """The device of tensors made without one."""
-    return CPU
+    """The device of tensors made without one.
+
+    >>> torch.get_default_device()
+    device(type='cpu')
+    """
+    return default_device()
 
 
 def set_default_device(device: Any) -> None:
-    """Only the CPU exists so far."""
-    as_device(device)
+    """Let factories of this thread make tensors there that are given no `device`; None: on the
+    CPU. `with torch.device(...)` does so for a block.
+
+    >>> torch.set_default_device("cpu")
+    >>> torch.zeros(1).device
+    device(type='cpu')
+    """
+    set_default(device)
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -85,13 +133,21 @@ def set_float32_matmul_precision(precision: str) -> None:
 
     Raises:
         RuntimeError: not one of "highest", "high", "medium".
+
+    >>> torch.set_float32_matmul_precision("highest")
+    >>> torch.get_float32_matmul_precision()
+    'highest'
     """
     if precision not in ("highest", "high", "medium"):
         raise RuntimeError(f"{precision} is not one of 'highest', 'high', or 'medium'")
 
 
 def get_float32_matmul_precision() -> str:
-    """Always "highest"."""
+    """Always "highest".
+
+    >>> torch.get_float32_matmul_precision()
+    'highest'
+    """
     return "highest"
 
 
@@ -102,7 +158,11 @@ _DEBUG_MODES = ("default", "warn", "error")
 
 
 def is_deterministic_algorithms_warn_only_enabled() -> bool:
-    """Always False: nothing is ever nondeterministic, so nothing warns."""
+    """Always False: nothing is ever nondeterministic, so nothing warns.
+
+    >>> torch.is_deterministic_algorithms_warn_only_enabled()
+    False
+    """
     return False
 
 
@@ -111,6 +171,10 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
 
     Raises:
         ValueError, RuntimeError: not 0, 1, 2 or "default", "warn", "error".
+
+    >>> torch.set_deterministic_debug_mode("default")
+    >>> torch.get_deterministic_debug_mode()
+    0
     """
     if not isinstance(debug_mode, (int, str)):
         raise TypeError(f"debug_mode must be str or int, but got {type(debug_mode)}")
@@ -126,27 +190,46 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
 
 
 def get_deterministic_debug_mode() -> int:
-    """What `set_deterministic_debug_mode` was told: 0, 1 or 2."""
+    """What `set_deterministic_debug_mode` was told: 0, 1 or 2.
+
+    >>> torch.get_deterministic_debug_mode()
+    0
+    """
     return _debug_mode[0]
 
 
 def set_warn_always(b: bool, /) -> None:
-    """Shall warnings appear each time? Ours are Python's own: `warnings.simplefilter` decides."""
+    """Shall warnings appear each time? Ours are Python's own: `warnings.simplefilter` decides.
+
+    >>> torch.set_warn_always(False)
+    >>> torch.is_warn_always_enabled()
+    False
+    """
     _warns_always[0] = bool(b)
 
 
 def is_warn_always_enabled() -> bool:
-    """What `set_warn_always` was told."""
+    """What `set_warn_always` was told.
+
+    >>> torch.is_warn_always_enabled()
+    False
+    """
     return _warns_always[0]
 
 
 def set_flush_denormal(mode: bool) -> bool:
-    """False: denormal numbers are always kept, as results must not depend on such a mode."""
+    """False: denormal numbers are always kept, as results must not depend on such a mode.
+
+    >>> _ = torch.set_flush_denormal(False)
+    """
     return False
 
 
 def init_num_threads() -> None:
-    """Nothing to do: the number of threads belongs to the process, not to each thread."""
+    """Nothing to do: the number of threads belongs to the process, not to each thread.
+
+    >>> torch.init_num_threads()
+    """
 
 
 def set_default_tensor_type(t: Any, /) -> None:
@@ -154,6 +237,10 @@ def set_default_tensor_type(t: Any, /) -> None:
 
     Raises:
         TypeError: no floating type.
+
+    >>> torch.set_default_tensor_type(torch.FloatTensor)
+    >>> torch.get_default_dtype()
+    torch.float32
     """
     import importlib
 
@@ -170,7 +257,11 @@ def set_default_tensor_type(t: Any, /) -> None:
 
 
 def get_device_module(device: Any = None) -> Any:
-    """The module of a kind of device: `torch.cpu` for the CPU."""
+    """The module of a kind of device: `torch.cpu` for the CPU.
+
+    >>> torch.get_device_module("cpu").__name__.split(".")[-1]
+    'cpu'
+    """
     import importlib
 
     kind = "cpu" if device is None else as_device(device).type
@@ -178,7 +269,11 @@ def get_device_module(device: Any = None) -> Any:
 
 
 def typename(obj: Any, /) -> str:
-    """The full name of a type, or of an object's type; "torch.FloatTensor" for a tensor."""
+    """The full name of a type, or of an object's type; "torch.FloatTensor" for a tensor.
+
+    >>> torch.typename(torch.tensor([1.]))
+    'torch.FloatTensor'
+    """
     if hasattr(obj, "_meta") and hasattr(obj, "type"):
         return obj.type()
     cls = obj if isinstance(obj, type) or callable(obj) and hasattr(obj, "__qualname__") else type(

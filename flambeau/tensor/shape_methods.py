@@ -70,9 +70,13 @@ def resize_as_(self: Any, the_template: Any, *, memory_format: Any = None) -> An
 def new_empty_strided(self: Any, size: Any, stride: Any, *, dtype: Any = None, layout: Any = None,
                       device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False) -> Any:
-    """`torch.empty_strided` with this tensor's dtype."""
+    """`torch.empty_strided` with this tensor's dtype.
+
+    >>> torch.ones(1).new_empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
     return creation.empty_strided(size, stride, dtype=dtype or self.dtype, layout=layout,
-                                  device=device, requires_grad=requires_grad)
+                                  device=device or self.device, requires_grad=requires_grad)
 
 
 def polygamma(self: Any, n: int) -> Any:

@@ -11,11 +11,14 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
+from flambeau.core.device import CPU, META
 from flambeau.core.shapes import Size, normalize_dim, required_span
 from flambeau.core.shapes import broadcast_shapes as joined_shape
 from flambeau.tensor import creation, interop
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.method_docs import shown
 from flambeau.tensor.tensor import shape_of
 
 __all__ = [
@@ -34,6 +37,9 @@ def positive(input: Any) -> Any:
 
     Raises:
         RuntimeError: a bool tensor.
+
+    >>> torch.positive(torch.tensor([-1, 2]))
+    tensor([-1,  2])
     """
     if input.dtype is dtypes.bool_:
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
@@ -45,6 +51,9 @@ def broadcast_shapes(*shapes: Any) -> Size:
 
     Raises:
         RuntimeError: they do not broadcast.
+
+    >>> torch.broadcast_shapes((2, 1), (3,))
+    torch.Size([2, 3])
     """
     tuples = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
     for size in itertools.chain.from_iterable(tuples):
@@ -55,7 +64,11 @@ def broadcast_shapes(*shapes: Any) -> Size:
 
 
 def atleast_3d(*tensors: Any) -> Any:
-    """Tensors of fewer dimensions gain dimensions of size 1: vectors as rows, matrices in depth."""
+    """Tensors of fewer dimensions gain dimensions of size 1: vectors as rows, matrices in depth.
+
+    >>> torch.atleast_3d(torch.tensor([5, 6])).shape
+    torch.Size([1, 2, 1])
+    """
     if len(tensors) == 1 and isinstance(tensors[0], TensorBase):
         return _three(tensors[0])
     many = tensors[0] if len(tensors) == 1 else tensors
@@ -86,7 +99,7 @@ def _named_split(name: str, least: int, dim_of: Any, doc: str) -> Any:
         return tensor_split(input, sections, dim)
 
     split.__name__ = split.__qualname__ = name
-    split.__doc__ = doc
+    split.__doc__ = shown(name, doc)
     return split
 
 
@@ -108,7 +121,11 @@ dsplit = _named_split("dsplit", 3, _depth, "Equal parts, or cuts at positions, i
 
 
 def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple:
-    """Pieces of the given sizes along `dim`."""
+    """Pieces of the given sizes along `dim`.
+
+    >>> torch.split_with_sizes(torch.arange(3), (1, 2))
+    (tensor([0]), tensor([1, 2]))
+    """
     return ops.split(input, shape_of((split_sizes,)), dim)
 
 
@@ -116,12 +133,20 @@ unsafe_split_with_sizes = split_with_sizes
 
 
 def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple:
-    """`split`: the pieces share memory with the input."""
+    """`split`: the pieces share memory with the input.
+
+    >>> torch.unsafe_split(torch.arange(3), 2)
+    (tensor([0, 1]), tensor([2]))
+    """
     return ops.split(input, split_size, dim)
 
 
 def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
-    """`chunk`: the pieces share memory with the input."""
+    """`chunk`: the pieces share memory with the input.
+
+    >>> torch.unsafe_chunk(torch.arange(4), 2)
+    (tensor([0, 1]), tensor([2, 3]))
+    """
     return ops.chunk(input, chunks, dim)
 
 
@@ -135,23 +160,40 @@ def _written(pieces: tuple, out: Any) -> Any:
 
 
 def split_copy(input: Any, split_size: int, dim: int = 0, *, out: Any = None) -> Any:
-    """Copies of pieces of `split_size` (the last one may be smaller) along `dim`."""
+    """Copies of pieces of `split_size` (the last one may be smaller) along `dim`.
+
+    >>> torch.split_copy(torch.arange(5), 2)
+    (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+    """
     return _written(ops.split_copy(input, split_size, dim), out)
 
 
 def unbind_copy(input: Any, dim: int = 0, *, out: Any = None) -> Any:
-    """Copies of the slices of `dim`."""
+    """Copies of the slices of `dim`.
+
+    >>> torch.unbind_copy(torch.tensor([[1, 2], [3, 4]]))
+    (tensor([1, 2]), tensor([3, 4]))
+    """
     return _written(ops.unbind_copy(input, dim), out)
 
 
 def swapaxes(input: Any, axis0: int, axis1: int) -> Any:
-    """Swap two dimensions."""
+    """Swap two dimensions.
+
+    >>> torch.swapaxes(torch.tensor([[1, 2], [3, 4]]), 0, 1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return ops.transpose(input, axis0, axis1)
 
 
 def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, *,
                           out: Any = None) -> Any:
-    """Copies of pieces of the given sizes along `dim`."""
+    """Copies of pieces of the given sizes along `dim`.
+
+    >>> torch.split_with_sizes_copy(torch.arange(3), (1, 2))
+    (tensor([0]), tensor([1, 2]))
+    """
     return _written(ops.split_copy(input, shape_of((split_sizes,)), dim), out)
 
 
@@ -161,6 +203,11 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 
     Raises:
         RuntimeError: it would reach outside the storage.
+
+    >>> torch.as_strided(torch.arange(5), (3, 2), (1, 1))  # overlapping windows
+    tensor([[0, 1],
+            [1, 2],
+            [2, 3]])
     """
     size, stride, own = shape_of((size,)), shape_of((stride,)), input.storage_offset()
     offset = own if storage_offset is None else int(storage_offset)
@@ -183,13 +230,23 @@ def _stored(made: Any, out: Any) -> Any:
 
 def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: int | None = None, *,
                     out: Any = None) -> Any:
-    """A copy of what `as_strided` shows."""
+    """A copy of what `as_strided` shows.
+
+    >>> torch.as_strided_copy(torch.arange(5), (3, 2), (1, 1))
+    tensor([[0, 1],
+            [1, 2],
+            [2, 3]])
+    """
     return _stored(ops.clone(as_strided(input, size, stride, storage_offset)), out)
 
 
 def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any,
                        storage_offset: int | None = None, *, out: Any = None) -> Any:
-    """A copy of the input with src in the place that `as_strided` shows."""
+    """A copy of the input with src in the place that `as_strided` shows.
+
+    >>> torch.as_strided_scatter(torch.zeros(4), torch.ones(2), (2,), (2,))
+    tensor([1., 0., 1., 0.])
+    """
     result = input.clone()
     offset = 0 if storage_offset is None else storage_offset
     shown = as_strided(result, size, stride, offset)
@@ -201,41 +258,75 @@ def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any,
 
 
 def view_copy(input: Any, size: Any, *, out: Any = None) -> Any:
-    """A copy of what `view` shows: of another shape, or of another dtype."""
+    """A copy of what `view` shows: of another shape, or of another dtype.
+
+    >>> torch.view_copy(torch.arange(4), (2, 2))
+    tensor([[0, 1],
+            [2, 3]])
+    """
     return _stored(ops.clone(input.view(size)), out)
 
 
 def view_as_real_copy(input: Any, *, out: Any = None) -> Any:
-    """A copy of what `view_as_real` shows."""
+    """A copy of what `view_as_real` shows.
+
+    >>> torch.view_as_real_copy(torch.tensor([1 + 2j]))
+    tensor([[1., 2.]])
+    """
     return _stored(ops.clone(ops.view_as_real(input)), out)
 
 
 def view_as_complex_copy(input: Any, *, out: Any = None) -> Any:
-    """A copy of what `view_as_complex` shows."""
+    """A copy of what `view_as_complex` shows.
+
+    >>> torch.view_as_complex_copy(torch.tensor([[1., 2.]]))
+    tensor([1.+2.j])
+    """
     return _stored(ops.clone(ops.view_as_complex(input)), out)
 
 
 def detach_copy(input: Any, *, out: Any = None) -> Any:
-    """A copy outside the graph."""
+    """A copy outside the graph.
+
+    >>> torch.detach_copy(torch.ones(2, requires_grad=True))
+    tensor([1., 1.])
+    """
     return _stored(ops.clone(input.detach()), out)
 
 
 def sum_to_size(input: Any, *size: Any) -> Any:
-    """The sum over the dimensions that broadcasting from `size` to this shape would stretch."""
+    """The sum over the dimensions that broadcasting from `size` to this shape would stretch.
+
+    >>> torch.ones(3, 2).sum_to_size(1, 2)
+    tensor([[3., 3.]])
+    """
     wanted = shape_of(size)
     return input if wanted and wanted == tuple(input.shape) else ops._sum_to_size(input, wanted)
 
 
 # --------------------------------------------------------------------------- of several tensors
 def block_diag(*tensors: Any) -> Any:
-    """A matrix with the tensors (matrices, vectors as rows, scalars) along its diagonal."""
+    """A matrix with the tensors (matrices, vectors as rows, scalars) along its diagonal.
+
+    >>> torch.block_diag(torch.tensor([[1, 2]]), torch.tensor([[3], [4]]))
+    tensor([[1, 2, 0],
+            [0, 0, 3],
+            [0, 0, 4]])
+    """
     if not tensors:
-        return creation.empty(1, 0)
+        return creation.empty(1, 0, device=CPU)
     return ops._block_diag(tensors)
 
 
 def cartesian_prod(*tensors: Any) -> Any:
-    """All combinations of one element of each vector, as rows."""
+    """All combinations of one element of each vector, as rows.
+
+    >>> torch.cartesian_prod(torch.tensor([1, 2]), torch.tensor([5, 6]))
+    tensor([[1, 5],
+            [1, 6],
+            [2, 5],
+            [2, 6]])
+    """
     from flambeau.tensor.overloads import meshgrid
 
     for tensor in tensors:
@@ -248,17 +339,23 @@ def cartesian_prod(*tensors: Any) -> Any:
 
 
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
-    """All choices of r elements of a vector, in its order, as rows."""
+    """All choices of r elements of a vector, in its order, as rows.
+
+    >>> torch.combinations(torch.tensor([1, 2, 3]), 2)
+    tensor([[1, 2],
+            [1, 3],
+            [2, 3]])
+    """
     need_tensor("combinations", "input", input)
     if input.ndim != 1:
         raise RuntimeError("Expect a 1D vector, but got shape " f"{list(input.shape)}")
     if r < 0:
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if r == 0:
-        return creation.empty(0, dtype=input.dtype)
+        return creation.empty(0, dtype=input.dtype, device=input.device)
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r))
-    places = creation.tensor(rows, dtype=dtypes.int64).reshape(len(rows), r)
+    places = creation.tensor(rows, dtype=dtypes.int64, device=input.device).reshape(len(rows), r)
     return ops.reshape(ops.index_select(input, 0, places.reshape(-1)), (len(rows), r))
 
 
@@ -266,6 +363,9 @@ def einsum(*args: Any) -> Any:
     """Sums of products as Einstein writes them: einsum("ij,jk->ik", a, b).
 
     Terms may also be given as lists of numbers: einsum(a, [0, 1], b, [1, 2], [0, 2]).
+
+    >>> torch.einsum("ij,j->i", torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([1., 10.]))
+    tensor([21., 43.])
     """
     if len(args) < 2:
         raise ValueError("einsum(): must specify the equation string and at least one operand, or "
@@ -300,7 +400,13 @@ def _from_lists(args: Sequence) -> tuple[str, tuple]:
 
 
 def chain_matmul(*matrices: Any, out: Any = None) -> Any:
-    """The product of matrices, multiplied in the cheapest order."""
+    """The product of matrices, multiplied in the cheapest order.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")  # deprecated: use linalg.multi_dot
+    >>> torch.chain_matmul(torch.tensor([[1., 2.]]), torch.tensor([[3., 4.], [5., 6.]]))
+    tensor([[13., 16.]])
+    """
     for matrix in matrices:
         if matrix.ndim != 2:
             raise RuntimeError(f"Tensor dimension is {matrix.ndim}, expected 2 instead.")
@@ -316,9 +422,12 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
 
     `repeats` is one number for all, or a vector of them. With one argument: the positions of a
     vector so repeated.
+
+    >>> torch.repeat_interleave(torch.tensor([1, 2]), torch.tensor([3, 1]))
+    tensor([1, 1, 1, 2])
     """
     if repeats is None:
-        return _spelled_out(input)
+        return _spelled_out(input, output_size)
     if dim is None:
         input, dim = ops.reshape(input, (-1,)), 0
     if isinstance(repeats, TensorBase) and repeats.numel() == 1 and repeats.ndim == 0:
@@ -331,7 +440,8 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         if repeats < 0:
             raise RuntimeError("Repeats must be non-negative")
         return ops._repeat_each(input, repeats, at)
-    repeats = creation.as_tensor(repeats)
+    if not isinstance(repeats, TensorBase):
+        repeats = creation.as_tensor(repeats, device=CPU)
     if repeats.ndim > 1:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
     if repeats.numel() == 1:
@@ -340,15 +450,20 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         raise RuntimeError("repeats must have the same size as input along dim, but got "
                            f"repeats.size(0) = {repeats.shape[0]} and input.size({at}) = "
                            f"{input.shape[at]}")
-    return ops.index_select(input, at, _spelled_out(repeats))
+    places = moved_to(_spelled_out(repeats, output_size), input.device)
+    return ops.index_select(input, at, places)
 
 
-def _spelled_out(repeats: Any) -> Any:
-    """0 repeats[0] times, 1 repeats[1] times, ..."""
+def _spelled_out(repeats: Any, size: int | None) -> Any:
+    """0 repeats[0] times, 1 repeats[1] times, ...; `size` in all."""
     import numpy as np
 
     if repeats.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError("repeats has to be Long or Int tensor")
+    if repeats.device is META:
+        if size is None:
+            raise RuntimeError("cannot repeat_interleave a meta tensor without output_size")
+        return creation.empty(size, dtype=repeats.dtype, device=META)
     counts = repeats.detach().contiguous().numpy()
     if (counts < 0).any():
         raise RuntimeError("repeats can not be negative")
@@ -356,21 +471,34 @@ def _spelled_out(repeats: Any) -> Any:
 
 
 def constant_pad_nd(input: Any, pad: Sequence[int], value: Any = 0) -> Any:
-    """The tensor with `value` around it; pairs of widths, last dimension first."""
+    """The tensor with `value` around it; pairs of widths, last dimension first.
+
+    >>> torch.constant_pad_nd(torch.tensor([1, 2]), (1, 2), 9)
+    tensor([9, 1, 2, 9, 9])
+    """
     return ops.pad(input, tuple(pad), "constant", value)
 
 
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
-    """The tensor turned k times by 90 degrees in the plane of two dimensions."""
+    """The tensor turned k times by 90 degrees in the plane of two dimensions.
+
+    >>> torch.rot90(torch.tensor([[1, 2], [3, 4]]))
+    tensor([[2, 4],
+            [1, 3]])
+    """
     return ops._rot90(input, k, tuple(dims))
 
 
 # --------------------------------------------------------------------------- differences
-def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: int = 1) -> list:
+def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: int = 1
+             ) -> tuple:
     """The derivative along each of `dim` by central differences (one-sided at the edges).
 
     Args:
         spacing: one distance, one for each dimension, or a vector of coordinates for each.
+
+    >>> torch.gradient(torch.tensor([1., 4., 9., 16.]))
+    (tensor([3., 4., 6., 7.]),)
     """
     dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     dims = [normalize_dim(d, input.ndim) for d in dims]
@@ -394,9 +522,9 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
         if isinstance(space, TensorBase) and (space.ndim != 1 or space.shape[0] != input.shape[d]):
             raise RuntimeError("torch.gradient expected each element of spacing to have one "
                                "dimension, and the size of the dimension of the input")
-    return [ops._gradient_over(input, space, d, edge_order) if isinstance(space, TensorBase)
-            else ops._gradient_along(input, float(space), d, edge_order)
-            for d, space in zip(dims, spacing, strict=True)]
+    return tuple(ops._gradient_over(input, space, d, edge_order) if isinstance(space, TensorBase)
+                 else ops._gradient_along(input, float(space), d, edge_order)
+                 for d, space in zip(dims, spacing, strict=True))
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple:

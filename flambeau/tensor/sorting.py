@@ -6,6 +6,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
+from flambeau.core.device import META
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
@@ -14,7 +15,15 @@ __all__ = ["median", "nanmedian", "quantile", "nanquantile", "unique", "unique_c
 
 def median(input: Any, dim: Any = None, keepdim: bool = False, *, out: Any = None) -> Any:
     """The lower of the middle elements; with `dim` the (values, indices) along it. NaN if there is
-    one."""
+    one.
+
+    >>> torch.median(torch.tensor([3., 1., 2., 4.]))
+    tensor(2.)
+    >>> torch.median(torch.tensor([[3., 1., 2.]]), dim=1)
+    torch.return_types.median(
+    values=tensor([2.]),
+    indices=tensor([2]))
+    """
     if dim is None:
         return ops.median_all(input)
     found = ops.median_dim(input, dim, keepdim)
@@ -22,7 +31,11 @@ def median(input: Any, dim: Any = None, keepdim: bool = False, *, out: Any = Non
 
 
 def nanmedian(input: Any, dim: Any = None, keepdim: bool = False, *, out: Any = None) -> Any:
-    """The median of what is not NaN."""
+    """The median of what is not NaN.
+
+    >>> torch.nanmedian(torch.tensor([3., float("nan"), 1.]))
+    tensor(1.)
+    """
     if dim is None:
         return ops.nanmedian_all(input)
     found = ops.nanmedian_dim(input, dim, keepdim)
@@ -48,13 +61,13 @@ def _quantile(name: str, input: Any, q: Any, dim: Any, keepdim: bool, interpolat
     if not isinstance(q, TensorBase):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")
-        q = tensor(q, dtype=dtypes.float64)
+        q = tensor(q, dtype=dtypes.float64, device=input.device)
     else:
         if q.ndim > 1:
             raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
         if q.dtype is not input.dtype:
             raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
-        if not bool(((q >= 0) & (q <= 1)).all()):
+        if q.device is not META and not bool(((q >= 0) & (q <= 1)).all()):
             raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     if input.numel() == 0:
         raise RuntimeError(f"{name}() input tensor must be non-empty")
@@ -69,13 +82,20 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     Args:
         q: a number, or a vector of numbers in [0, 1] (its dimension comes first in the result).
         interpolation: "linear", "lower", "higher", "midpoint" or "nearest" between neighbours.
+
+    >>> torch.quantile(torch.tensor([0., 1., 2., 10.]), torch.tensor([0.25, 0.5]))
+    tensor([0.7500, 1.5000])
     """
     return _quantile("quantile", input, q, dim, keepdim, interpolation, out, False)
 
 
 def nanquantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *,
                 interpolation: str = "linear", out: Any = None) -> Any:
-    """`quantile` of what is not NaN."""
+    """`quantile` of what is not NaN.
+
+    >>> torch.nanquantile(torch.tensor([3., float("nan"), 1.]), 0.5)
+    tensor(2.)
+    """
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, out, True)
 
 
@@ -87,6 +107,9 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
     Returns:
         The distinct elements; then, if asked for, for every element the index of its like among
         them, and how often each occurs.
+
+    >>> torch.unique(torch.tensor([3, 1, 3, 2]), return_counts=True)
+    (tensor([1, 2, 3]), tensor([1, 1, 2]))
     """
     need_tensor("unique", "input", input)
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
@@ -97,7 +120,11 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
 
 def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
                        dim: int | None = None) -> Any:
-    """Each run of equal elements (of equal slices along `dim`) as one. Returns as `unique`."""
+    """Each run of equal elements (of equal slices along `dim`) as one. Returns as `unique`.
+
+    >>> torch.unique_consecutive(torch.tensor([1, 1, 2, 1]))
+    tensor([1, 2, 1])
+    """
     need_tensor("unique_consecutive", "input", input)
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
     return _distinct(input, flat, None, _is_new(flat), return_inverse, return_counts, dim)
@@ -126,7 +153,7 @@ def _row_order(flat: Any) -> Any:
         return ops.argsort(flat)
     from flambeau.tensor.creation import arange
 
-    order = arange(flat.shape[0])
+    order = arange(flat.shape[0], device=flat.device)
     for column in range(flat.shape[1] - 1, -1, -1):  # stable: the last column counts least
         order = order[ops.argsort(flat[order, column])]
     return order
@@ -157,11 +184,11 @@ def _distinct(input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,
         if order is None:
             inverse = group
         else:
-            inverse = empty(size, dtype=dtypes.int64)
+            inverse = empty(size, dtype=dtypes.int64, device=flat.device)
             inverse[order] = group
         results.append(inverse.reshape(input.shape) if dim is None else inverse)
     if return_counts:
-        end = empty(first.shape[0] + 1, dtype=dtypes.int64)
+        end = empty(first.shape[0] + 1, dtype=dtypes.int64, device=flat.device)
         end[:-1] = first
         end[-1] = size
         results.append(end[1:] - end[:-1])

@@ -48,6 +48,9 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
 
     Raises:
         RuntimeError: arguments that do not go together, in their own terms.
+
+    >>> torch.stft(torch.ones(8), 4, window=torch.ones(4), return_complex=True).shape
+    torch.Size([3, 9])
     """
     need_tensor("stft", "input", input)
     if window is None:
@@ -80,7 +83,7 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
     elif onesided and complex_:
         raise RuntimeError("Cannot have onesided output if window or input is complex")
     if window is None and length < n_fft:
-        window = ones(length, dtype=input.dtype.to_real())
+        window = ones(length, dtype=input.dtype.to_real(), device=input.device)
     found = ops._stft(input, window, n_fft, hop, pad, pad_mode, bool(normalized), onesided)
     found = found.transpose(-1, -2)
     return found if return_complex else ops.view_as_real(found)
@@ -116,6 +119,10 @@ def istft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int
     Raises:
         RuntimeError: arguments that do not go together; a window that leaves places of the signal
             out (its envelope, the sum of squares, is 0 there).
+
+    >>> s = torch.stft(torch.arange(8.), 4, window=torch.hann_window(4), return_complex=True)
+    >>> torch.istft(s, 4, window=torch.hann_window(4))
+    tensor([0., 1., 2., 3., 4., 5., 6., 7.])
     """
     need_tensor("istft", "input", input)
     if window is None:
@@ -152,7 +159,7 @@ def istft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int
     if not return_complex and window is not None and window.dtype.is_complex:
         raise RuntimeError("Complex windows are incompatible with return_complex=False")
     if window is None:
-        window = ones(size, dtype=input.dtype.to_real())
+        window = ones(size, dtype=input.dtype.to_real(), device=input.device)
     found = ops._istft(input.reshape((-1, bins, frames)).transpose(1, 2), window, n_fft, hop,
                        bool(normalized), not return_complex)
     found = _divided(found, ops._window_envelope(window, frames, n_fft, hop), call,

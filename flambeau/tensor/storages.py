@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.device import CPU, as_device
-from flambeau.core.dtypes import ALL_DTYPES, DType, uint8
+from flambeau.core.device import CPU, META, NO_DATA, Device, as_device
+from flambeau.core.dtypes import EVERY, DType, uint8
 from flambeau.ops.record import dtypes_default
 from flambeau.runtime import memory, shared
 from flambeau.tensor import interop, launches
@@ -104,29 +104,32 @@ class UntypedStorage:
 
     Args:
         a number of bytes, or a sequence of their values.
-        device: "cpu".
+        device: "cpu", or "meta": no bytes, but how many there would be.
     """
 
     __slots__ = ("__weakref__", "_memory")
     is_cuda = is_hpu = is_sparse = is_sparse_csr = False
 
     def __init__(self, *args: Any, device: Any = None) -> None:
-        as_device("cpu" if device is None else device)
+        where = as_device(device)
         if len(args) > 1:
             raise TypeError(f"UntypedStorage() takes at most 1 positional argument, got "
                             f"{len(args)}")
         data = args[0] if args else 0
         if isinstance(data, int):
-            self._memory = memory.allocate(data)
+            self._memory = memory.pool_on(where, data).new(data)
             return
         values = bytes(int(value) & 255 for value in data)
         self._memory = memory.allocate(len(values))
         ctypes.memmove(self._memory.ptr, values, len(values))
+        if where is META:
+            self._memory = memory.imagined(len(values))
 
     # ------------------------------------------------------------------ facts
     @property
-    def device(self) -> Any:
-        return CPU
+    def device(self) -> Device:
+        """Where the bytes are."""
+        return META if memory.is_imagined(self._memory) else CPU
 
     @property
     def filename(self) -> str | None:
@@ -139,8 +142,8 @@ class UntypedStorage:
         return id(self._memory)
 
     def data_ptr(self) -> int:
-        """The address of the first byte."""
-        return self._memory.ptr
+        """The address of the first byte; 0 on the meta device."""
+        return self._memory.ptr if self.device is CPU else 0
 
     def nbytes(self) -> int:
         """How many bytes there are."""
@@ -186,8 +189,9 @@ class UntypedStorage:
         return hash(id(self._memory))
 
     def __repr__(self) -> str:
-        lines = "".join(f" {value}\n" for value in self.tolist())
-        return f"{lines}[torch.storage.UntypedStorage(device=cpu) of size {len(self)}]"
+        lines = "...\n" if self.device is META else "".join(
+            f" {value}\n" for value in self.tolist())
+        return f"{lines}[torch.storage.UntypedStorage(device={self.device}) of size {len(self)}]"
 
     # ------------------------------------------------------------------ content
     def _bytes(self) -> np.ndarray:
@@ -196,7 +200,8 @@ class UntypedStorage:
 
     def _tensor(self, dtype: DType = uint8) -> Any:
         count = self._memory.nbytes // dtype.itemsize
-        return interop.new_view(self._memory, self._memory.ptr, contiguous_meta(dtype, (count,)))
+        return interop.new_view(self._memory, self._memory.ptr,
+                                contiguous_meta(dtype, (count,), self.device))
 
     def _written(self) -> UntypedStorage:
         self._memory.version += 1
@@ -229,6 +234,8 @@ class UntypedStorage:
 
     def fill_(self, value: Any) -> UntypedStorage:
         """Set every byte."""
+        if self.device is META:
+            return self
         self._bytes()[...] = int(value) & 255
         return self._written()
 
@@ -238,7 +245,8 @@ class UntypedStorage:
         if len(other) != len(self):
             raise RuntimeError(f"size does not match: {len(self)} bytes cannot take over "
                                f"{len(other)}")
-        self._bytes()[...] = other._bytes()
+        if self.device is not META:
+            self._bytes()[...] = other._bytes()
         return self._written()
 
     def byteswap(self, dtype: DType) -> None:
@@ -252,9 +260,10 @@ class UntypedStorage:
     # ------------------------------------------------------------------ others
     def clone(self) -> UntypedStorage:
         """A copy with memory of its own."""
-        made = memory.allocate(len(self))
+        made = memory.pool_on(self.device, len(self)).new(len(self))
         launches.share(None)
-        ctypes.memmove(made.ptr, self._memory.ptr, len(self))
+        if self.device is not META:
+            ctypes.memmove(made.ptr, self._memory.ptr, len(self))
         return handle_of(made)
 
     __copy__ = clone
@@ -266,6 +275,8 @@ class UntypedStorage:
         return kept[self._cdata]
 
     def __reduce__(self) -> tuple:
+        if self.device is META:
+            return _on_meta, (len(self),)
         return _rebuild_untyped, (self._bytes().tobytes(),)
 
     def new(self) -> UntypedStorage:
@@ -273,13 +284,17 @@ class UntypedStorage:
         return UntypedStorage(0)
 
     def cpu(self) -> UntypedStorage:
-        """Itself."""
-        return self
+        """The storage on the CPU: itself. Raises on the meta device."""
+        return self.to(device=CPU)
 
     def to(self, *, device: Any, non_blocking: bool = False) -> UntypedStorage:
-        """Itself: there is only the CPU."""
-        as_device(device)
-        return self
+        """The storage on another device; itself if it is there."""
+        where = as_device(device)
+        if where is self.device:
+            return self
+        if self.device is META:
+            raise NotImplementedError(NO_DATA)
+        return handle_of(memory.imagined(len(self)))
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> UntypedStorage:
         """Raises where there is no such device."""
@@ -306,13 +321,16 @@ class UntypedStorage:
             if not self.resizable():
                 raise RuntimeError("Trying to resize storage that is not resizable")
             launches.settle("a storage is resized")
-            other = memory.allocate(size)
-            ctypes.memmove(other.ptr, self._memory.ptr, min(size, len(self)))
+            other = memory.pool_on(self.device, size).new(size)
+            if self.device is not META:
+                ctypes.memmove(other.ptr, self._memory.ptr, min(size, len(self)))
             replace_memory(self._memory, other)
         return self
 
     def share_memory_(self) -> UntypedStorage:
         """Move to memory that other processes can map; tensors follow."""
+        if self.device is META:
+            raise RuntimeError("_share_fd_: only available on CPU: there is no memory to share")
         move_to_shared(self._memory)
         return self
 
@@ -352,6 +370,10 @@ def _mapped(filename: str, shared_: bool, nbytes: int) -> Any:
     return shared.map_file(filename, shared_, nbytes).storage()
 
 
+def _on_meta(nbytes: int) -> UntypedStorage:
+    return UntypedStorage(nbytes, device=META)
+
+
 def _rebuild_untyped(data: bytes) -> UntypedStorage:
     return UntypedStorage.from_buffer(data)
 
@@ -380,6 +402,13 @@ def from_file(filename: str, shared: bool | None = None, size: int | None = 0, *
     Args:
         shared: write to the file what is written to the tensor; it is made, and grows, if needed.
         size: how many elements.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(bytes([1, 2, 3]))
+    ...     file.flush()
+    ...     torch.from_file(file.name, size=3, dtype=torch.uint8)
+    tensor([1, 2, 3], dtype=torch.uint8)
     """
     from flambeau.tensor.creation import checked
 
@@ -394,24 +423,13 @@ CONVERSIONS = {
     "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool", "bfloat16": "bfloat16",
     "complex_double": "complex128", "complex_float": "complex64",
 }
-_NO_FLOAT8 = ("float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz")
-BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in ALL_DTYPES}
-
-
-def refused_float8(name: str) -> Any:
-    """`storage.float8_e5m2()` where there is no such dtype."""
-
-    def convert(self: Any) -> Any:
-        raise NotImplementedError(f"the dtype {name} is not implemented; use float16 or bfloat16")
-
-    convert.__name__ = name
-    convert.__doc__ = "Raises: there is no such dtype yet."
-    return convert
+_FLOAT8 = ("float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz")
+BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in EVERY}
 
 
 def attach_conversions(cls: type, make: Any) -> None:
     """Give a class of storages its conversions."""
     for name, dtype in CONVERSIONS.items():
         setattr(cls, name, make(name, BY_NAME[dtype]))
-    for name in _NO_FLOAT8:
-        setattr(cls, name, make(name, BY_NAME[name]) if name in BY_NAME else refused_float8(name))
+    for name in _FLOAT8:
+        setattr(cls, name, make(name, BY_NAME[name]))

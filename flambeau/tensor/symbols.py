@@ -27,27 +27,47 @@ class SymBool:
 
 
 def sym_int(a: Any) -> Any:
-    """A number as an integer, rounded towards zero."""
+    """A number as an integer, rounded towards zero.
+
+    >>> torch.sym_int(3.7)
+    3
+    """
     return a if isinstance(a, SymInt) else int(a)
 
 
 def sym_float(a: Any) -> Any:
-    """A number as a float."""
+    """A number as a float.
+
+    >>> torch.sym_float(3)
+    3.0
+    """
     return a if isinstance(a, SymFloat) else float(a)
 
 
 def sym_not(a: Any) -> bool:
-    """Is `a` false?"""
+    """Is `a` false?
+
+    >>> torch.sym_not(True)
+    False
+    """
     return not a
 
 
 def sym_max(a: Any, b: Any) -> Any:
-    """The larger one; a float if one of them is."""
+    """The larger one; a float if one of them is.
+
+    >>> torch.sym_max(1, 2.5)
+    2.5
+    """
     return _of_kind(a, b, a if a >= b else b)
 
 
 def sym_min(a: Any, b: Any) -> Any:
-    """The smaller one; a float if one of them is."""
+    """The smaller one; a float if one of them is.
+
+    >>> torch.sym_min(1, 2.5)
+    1.0
+    """
     return _of_kind(a, b, a if a <= b else b)
 
 
@@ -59,7 +79,11 @@ def _of_kind(a: Any, b: Any, chosen: Any) -> Any:
 
 
 def sym_ite(b: Any, t: Any, f: Any) -> Any:
-    """t if b, else f."""
+    """t if b, else f.
+
+    >>> torch.sym_ite(True, 1, 2)
+    1
+    """
     if type(t) is not type(f):
         raise TypeError(f"sym_ite(): both values must have one type, got {kind_of(t)} and "
                         f"{kind_of(f)}")
@@ -67,7 +91,11 @@ def sym_ite(b: Any, t: Any, f: Any) -> Any:
 
 
 def sym_sum(*args: Any) -> Any:
-    """The sum of integers, given one by one or as a sequence."""
+    """The sum of integers, given one by one or as a sequence.
+
+    >>> torch.sym_sum([1, 2, 3])
+    6
+    """
     return sum(args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)
 
 
@@ -77,6 +105,10 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable,
 
     Raises:
         RuntimeError: `pred` is no condition, or a branch cannot be called.
+
+    >>> x = torch.tensor([5.])
+    >>> torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+    tensor([6.])
     """
     if not isinstance(pred, (bool, int, float, TensorBase, SymInt)):
         raise RuntimeError(f"Expected pred to be bool or tensor, but got {kind_of(pred)}.")

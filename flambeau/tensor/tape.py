@@ -28,7 +28,8 @@ from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["OpNode", "attach", "attach_one", "alias_of", "apply_call"]
+__all__ = ["OpNode", "attach", "attach_one", "alias_of", "apply_call",
+           "check_gradient"]
 
 
 class OpNode(Node):
@@ -261,6 +262,29 @@ def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None)
     given = tuple(out._meta.dtype.kind in "fc" for out in outs)
     plan = launch.plan_for(wanted, given)
     record(launch, plan, wanted, tuple(args), tuple(outs), word, location)
+
+
+def check_gradient(tensor: Any, value: Any) -> None:
+    """Raise if `value` cannot be the gradient of a tensor: another type, shape, dtype or device."""
+    if not isinstance(value, TensorBase):
+        raise TypeError("assigned grad expected to be a Tensor or None but got grad of "
+                        f"type {type(value).__name__}")
+    if value is tensor:
+        raise RuntimeError("can't assign Variable as its own grad")
+    if value.shape != tensor.shape:
+        raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' "
+                           f"to a tensor of size '{list(tensor.shape)}'. Please ensure that "
+                           "the gradient and the tensor are the same size")
+    wanted = tensor.dtype if tensor._grad_dtype is False else tensor._grad_dtype
+    if wanted is not None and value.dtype is not wanted:
+        raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' "
+                           f"to a tensor with grad_dtype '{wanted!r}' (by default the tensor's own "
+                           "dtype). Convert it with .to(dtype), or set grad_dtype first")
+    if value.device is not tensor.device:
+        raise RuntimeError("attempting to assign a gradient with device type "
+                           f"'{value.device}' to a tensor with device type "
+                           f"'{tensor.device}'. Please ensure that the gradient and the "
+                           "tensor are on the same device")
 
 
 _call_launches = LaunchCache()

@@ -14,13 +14,14 @@ import numpy as np
 from flambeau.autograd import grad_mode
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
-from flambeau.core.device import CPU, Device, as_device
+from flambeau.core.device import CPU, META, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
 from flambeau.core.symbolic import environment, index_of
 from flambeau.runtime import memory
 from flambeau.tensor import (
     dispatch,
+    dlpack,
     indexing,
     interop,
     launches,
@@ -29,7 +30,8 @@ from flambeau.tensor import (
     tangents,
     tape,
 )
-from flambeau.tensor.display import tensor_repr
+from flambeau.tensor.devices import moved_to
+from flambeau.tensor.display import meta_repr, tensor_repr
 from flambeau.tensor.formats import (
     channels_last_strides,
     is_channels_last,
@@ -61,6 +63,7 @@ _view_plans = dispatch.FUNCTIONS["view"].cache
 
 _select_plans = dispatch.FUNCTIONS["select"].cache
 _ACTIVE = dispatch.ACTIVE
+_NOT_OF_NUMPY = {dtypes.bfloat16, dtypes.complex32, *dtypes.FLOAT8, *dtypes.OPAQUE}
 
 
 def _is_index(value: Any) -> bool:
@@ -112,7 +115,7 @@ class Tensor(TensorBase):
         return made if cls is Tensor else made.as_subclass(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if not args and not kwargs:  # torch.Tensor(): an empty tensor
+        if not args and not kwargs and not hasattr(self, "_meta"):  # an empty tensor
             _become(self, launches.fresh(contiguous_meta(dtypes.float32, (0,))))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -140,7 +143,8 @@ class Tensor(TensorBase):
 
     @property
     def device(self) -> Device:
-        return CPU
+        """Where its memory lies."""
+        return self._meta.device
 
     @property
     def layout(self) -> Any:
@@ -159,8 +163,9 @@ class Tensor(TensorBase):
         """numel * itemsize."""
         return self._meta.nbytes
 
-    is_cpu = property(lambda self: True)
-    is_cuda = is_mps = is_xpu = is_meta = property(lambda self: False)
+    is_cpu = property(lambda self: self._meta.device is CPU)
+    is_meta = property(lambda self: self._meta.device is META)
+    is_cuda = is_mps = is_xpu = property(lambda self: False)
     is_sparse = is_sparse_csr = is_quantized = is_mkldnn = is_nested = is_cuda
     names = property(lambda self: (None,) * self._meta.ndim)
 
@@ -196,9 +201,9 @@ class Tensor(TensorBase):
         return (self._ptr - self._storage.ptr) // self._meta.dtype.itemsize
 
     def data_ptr(self) -> int:
-        """The address of the first element (0 for an empty tensor)."""
+        """The address of the first element (0 for an empty tensor, and on the meta device)."""
         launches.share(None)
-        return self._ptr if self._meta.numel else 0
+        return self._ptr if self._meta.numel and self._meta.device is CPU else 0
 
     def element_size(self) -> int:
         return self._meta.dtype.itemsize
@@ -298,19 +303,7 @@ class Tensor(TensorBase):
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
-            if not isinstance(value, Tensor):
-                raise TypeError("assigned grad expected to be a Tensor or None but got grad of "
-                                f"type {type(value).__name__}")
-            if value is self:
-                raise RuntimeError("can't assign Variable as its own grad")
-            if value.shape != self.shape:
-                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' "
-                                   f"to a tensor of size '{list(self.shape)}'. Please ensure that "
-                                   "the gradient and the tensor are the same size")
-            if value.dtype is not self.dtype:
-                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype!r}' "
-                                   f"to a tensor with dtype '{self.dtype!r}'. The gradient must "
-                                   "match the tensor's dtype; convert it with .to(dtype)")
+            tape.check_gradient(self, value)
         elif dispatch.observers:
             dispatch.observers[-1].forgot(self)
         self._grad = value
@@ -332,6 +325,11 @@ class Tensor(TensorBase):
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if (value.device is META) is not (self.device is META):
+            raise RuntimeError("Attempted to call `variable.set_data(tensor)`, but `variable` and "
+                               f"`tensor` have incompatible tensor type: {self.device} and "
+                               f"{value.device}. A parameter is moved from the meta device by "
+                               "Module.to_empty, or replaced by a new one.")
         self._storage, self._ptr, self._meta = value._storage, value._ptr, value._meta
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
@@ -448,21 +446,23 @@ class Tensor(TensorBase):
         return bool((self == element).any())
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        if dispatch.observers:
-            dispatch.observers[-1].read(self)
         node = self.grad_fn
         plain = type(self) in dispatch.TENSOR_CLASSES
+        told: dict = {"prefix": "tensor(" if plain else f"{type(self).__name__}(",
+                      "requires_grad": self.requires_grad,
+                      "grad_fn": None if node is None else node.name(),
+                      "suffixes": () if self._tangents is None else tangents.shown(self)}
+        if self._meta.device is META:
+            return meta_repr(tuple(self._meta.shape), self._meta.dtype, **told)
+        if dispatch.observers:
+            dispatch.observers[-1].read(self)
         array = interop.array_of(self)
         if self._meta.dtype is dtypes.complex32:
             array = interop.plain(array)
-        return tensor_repr(array, self._meta.dtype,
-                           prefix="tensor(" if plain else f"{type(self).__name__}(",
-                           requires_grad=self.requires_grad,
-                           grad_fn=None if node is None else node.name(),
-                           suffixes=() if self._tangents is None else tangents.shown(self))
+        return tensor_repr(array, self._meta.dtype, **told)
 
     def __format__(self, spec: str) -> str:
-        if self._meta.ndim == 0:
+        if self._meta.ndim == 0 and self._meta.device is not META:
             return self.item().__format__(spec)
         return object.__format__(self, spec)
 
@@ -502,12 +502,16 @@ class Tensor(TensorBase):
             RuntimeError: the tensor requires grad (`detach()` it first, or pass force=True).
             TypeError: a dtype that NumPy has not.
         """
+        if self._meta.device is META:
+            raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to "
+                            "copy the tensor to host memory first.")
         if self._rg and not force and grad_mode.is_recording():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
                                "tensor.detach().numpy() instead.")
-        if self._meta.dtype in (dtypes.bfloat16, dtypes.complex32):
+        if self._meta.dtype in _NOT_OF_NUMPY:
             raise TypeError(f"Got unsupported ScalarType {self._meta.dtype.scalar_name}: NumPy has "
-                            "no such dtype; convert with .float() or .cfloat() first")
+                            "no such dtype; convert with .float() or .cfloat() first, or look at "
+                            "the bits with .view(torch.uint8)")
         if dispatch.observers:
             dispatch.observers[-1].read(self)
         array = interop.array_of(self)
@@ -526,16 +530,16 @@ class Tensor(TensorBase):
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
                    copy: bool | None = None) -> Any:
+        if self._meta.device is META:
+            raise BufferError("Cannot pack tensors on meta")
         if self._rg:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-        if self._meta.dtype in (dtypes.bfloat16, dtypes.complex32):
-            raise BufferError(f"{self._meta.dtype.name} cannot be exported through DLPack yet; use "
-                              ".float() or .cfloat()")
-        array = interop.array_of(self)
         launches.share(None)
-        return array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
+        return dlpack.exported(interop.array_of(self), self._meta.dtype)
 
     def __dlpack_device__(self) -> tuple[int, int]:
+        if self._meta.device is META:
+            raise ValueError("Unknown device type meta for Dlpack")
         return (1, 0)
 
     # ------------------------------------------------------------------ conversion
@@ -544,7 +548,7 @@ class Tensor(TensorBase):
         """Convert dtype and device: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`."""
         if other is not None:
             need_tensor("to", "other", other)
-            dtype = other.dtype
+            dtype, device = other.dtype, other.device
         if len(args) > 4:
             raise TypeError(f"to() takes from 0 to 4 positional arguments but {len(args)} were "
                             "given")
@@ -552,7 +556,7 @@ class Tensor(TensorBase):
             if isinstance(arg, DType):
                 dtype = arg
             elif isinstance(arg, Tensor):
-                dtype = arg.dtype
+                dtype, device = arg.dtype, arg.device
             elif isinstance(arg, bool) or arg is None:
                 copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
             elif isinstance(arg, (str, Device, int)):
@@ -561,12 +565,12 @@ class Tensor(TensorBase):
                 raise TypeError("to() received an invalid combination of arguments - got "
                                 f"({type(arg).__name__}), but expected a dtype, a device or a "
                                 "tensor")
-        if device is not None:
-            as_device(device)
         result = self
+        if device is not None and (device := as_device(device)) is not self._meta.device:
+            result = moved_to(self, device)
         if dtype is not None and dtype is not self._meta.dtype:
-            result = ops._to_dtype(self, dtype)
-        elif copy:
+            result = ops._to_dtype(result, dtype)
+        elif copy and result is self:
             result = ops.clone(self)
         if _is_order(memory_format):
             return result.contiguous(memory_format=memory_format)
@@ -575,26 +579,29 @@ class Tensor(TensorBase):
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The legacy type name, or the tensor converted to a dtype (also given by such a name)."""
         if dtype is None:
-            return f"torch.{self._meta.dtype.legacy}"
+            place = "" if self._meta.device is CPU else f"{self._meta.device}."
+            return f"torch.{place}{self._meta.dtype.legacy}"
         if not isinstance(dtype, (str, DType, type)):
             raise TypeError(f"dtype must be a type, str, or dtype object, not {kind_of(dtype)}")
         if isinstance(dtype, str):
             name = dtype.removeprefix("torch.")
-            dtype = next((d for d in dtypes.ALL_DTYPES if d.legacy == name), None)
+            dtype = next((d for d in dtypes.EVERY if d.legacy == name), None)
             if dtype is None:
                 raise ValueError(f"invalid type: 'torch.{name}'")
         return self.to(getattr(dtype, "dtype", dtype) if not isinstance(dtype, DType) else dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
-        return self.to(other.dtype)
+        return self.to(other.device, other.dtype)
 
     def cpu(self, memory_format: Any = None) -> Tensor:
-        return self
+        """The tensor on the CPU."""
+        return self.to(CPU, memory_format=memory_format)
 
     def cuda(self, device: Any = None, non_blocking: bool = False,
              memory_format: Any = None) -> Tensor:
-        as_device("cuda" if device is None else device)
-        return self
+        """The tensor on a GPU. Raises: there is none."""
+        return self.to(as_device("cuda" if device is None else device),
+                       memory_format=memory_format)
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with its own memory, in the same order unless a memory format is given."""
@@ -633,7 +640,7 @@ class Tensor(TensorBase):
     def _reinterpreted(self, dtype: DType) -> Tensor:
         old, meta = self._meta.dtype.itemsize, self._meta
         if dtype.itemsize == old:
-            same = meta_of(dtype, meta.shape, meta.strides)
+            same = meta_of(dtype, meta.shape, meta.strides, meta.device)
             return interop.new_view(self._storage, self._ptr, same)
         if not meta.ndim or meta.strides[-1] != 1 or meta.shape[-1] * old % dtype.itemsize:
             raise RuntimeError(f"self.size(-1) must be divisible by {dtype.itemsize // old or 1} "
@@ -641,7 +648,8 @@ class Tensor(TensorBase):
                                "and the last stride must be 1")
         shape = (*meta.shape[:-1], meta.shape[-1] * old // dtype.itemsize)
         strides = tuple(s * old // dtype.itemsize for s in meta.strides[:-1]) + (1,)
-        return interop.new_view(self._storage, self._ptr, meta_of(dtype, shape, strides))
+        return interop.new_view(self._storage, self._ptr,
+                                meta_of(dtype, shape, strides, meta.device))
 
     def view_as(self, other: Tensor) -> Tensor:
         need_tensor("view_as", "other", other)

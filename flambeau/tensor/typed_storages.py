@@ -134,8 +134,10 @@ class TypedStorage:
         return hash((self._cdata, self.dtype))
 
     def __repr__(self) -> str:
-        lines = "".join(f" {value}\n" for value in self.tolist())
-        return (f"{lines}[torch.storage.TypedStorage(dtype={self.dtype!r}, device=cpu) of size "
+        lines = "...\n" if self.device.type == "meta" else "".join(
+            f" {value}\n" for value in self.tolist())
+        return (f"{lines}[torch.storage.TypedStorage(dtype={self.dtype!r}, device={self.device}) "
+                "of size "
                 f"{len(self)}]")
 
     # ------------------------------------------------------------------ content
@@ -182,13 +184,13 @@ class TypedStorage:
         return typed(self._tensor().to(dtype).untyped_storage(), dtype)
 
     def to(self, *, device: Any, non_blocking: bool = False) -> TypedStorage:
-        """Itself: there is only the CPU."""
-        self._untyped_storage.to(device=device)
-        return self
+        """The storage on another device; itself if it is there."""
+        moved = self._untyped_storage.to(device=device)
+        return self if moved is self._untyped_storage else typed(moved, self.dtype)
 
     def cpu(self) -> TypedStorage:
-        """Itself."""
-        return self
+        """The storage on the CPU: itself. Raises on the meta device."""
+        return self.to(device="cpu")
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> TypedStorage:
         """Raises where there is no such device."""
@@ -272,7 +274,11 @@ attach_conversions(UntypedStorage, _bytes_conversion)
 
 
 def is_storage(obj: Any) -> bool:
-    """Is this a storage?"""
+    """Is this a storage?
+
+    >>> torch.is_storage(torch.zeros(2).untyped_storage())
+    True
+    """
     return isinstance(obj, (UntypedStorage, TypedStorage))
 
 
@@ -282,7 +288,13 @@ def typed(storage: UntypedStorage, dtype: DType) -> TypedStorage:
 
 
 def storage_of(tensor: Any) -> TypedStorage:
-    """`tensor.storage()`."""
+    """`tensor.storage()`.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")  # deprecated: use untyped_storage
+    >>> torch.zeros(2).storage().size()
+    2
+    """
     warn_of_typed()
     return typed(tensor.untyped_storage(), tensor.dtype)
 
@@ -322,7 +334,8 @@ def _make(dtype: DType) -> _Kind:
 
 KINDS = {kind.__name__: kind for kind in map(_make, (
     dtypes.float64, dtypes.float32, dtypes.float16, dtypes.bfloat16, dtypes.int64, dtypes.int32,
-    dtypes.int16, dtypes.int8, dtypes.uint8, dtypes.bool_, dtypes.complex64, dtypes.complex128))}
+    dtypes.int16, dtypes.int8, dtypes.uint8, dtypes.bool_, dtypes.complex64, dtypes.complex128,
+    *dtypes.QUANTIZED))}
 
 
 def storage_class(dtype: DType) -> Any:

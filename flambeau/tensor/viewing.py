@@ -112,7 +112,7 @@ def _plans_of(call: Call, base: Any) -> list[ViewPlan]:
                 f"{list(base._meta.shape)} and strides {list(base._meta.strides)} (at least one "
                 "dimension spans across two contiguous subspaces). Use .reshape(...) instead.")
         strides, offset = layout
-        meta = meta_of(output.dtype, output.shape, strides)
+        meta = meta_of(output.dtype, output.shape, strides, base._meta.device)
         single = call if len(call.graph.outputs) == 1 else _Part(call, number)
         launch = ViewLaunch(single, [base._meta])
         launch.metas_out = (meta,)

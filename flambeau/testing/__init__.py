@@ -11,12 +11,16 @@ from flambeau.core import dtypes
 from flambeau.tensor import Tensor
 from flambeau.tensor.creation import as_tensor
 from flambeau.tensor.interop import array_of
+from flambeau.testing.making import make_tensor
 
-__all__ = ["assert_close"]
+__all__ = ["assert_allclose", "assert_close", "make_tensor"]
 
 _TOLERANCES = {dtypes.float16: (1e-3, 1e-5), dtypes.bfloat16: (1.6e-2, 1e-5),
                dtypes.float32: (1.3e-6, 1e-5), dtypes.float64: (1e-7, 1e-7),
                dtypes.complex64: (1.3e-6, 1e-5), dtypes.complex128: (1e-7, 1e-7)}
+
+_OLD_TOLERANCES = {dtypes.float16: (1e-3, 1e-3), dtypes.float32: (1e-4, 1e-5),
+                   dtypes.float64: (1e-5, 1e-8)}
 
 
 def assert_close(actual: Any, expected: Any, *, allow_subclasses: bool = True,
@@ -26,6 +30,8 @@ def assert_close(actual: Any, expected: Any, *, allow_subclasses: bool = True,
     """Raise AssertionError unless |actual - expected| <= atol + rtol * |expected| everywhere.
 
     Numbers, tensors, sequences and mappings of them. The tolerances default to the dtype's.
+
+    >>> torch.testing.assert_close(torch.ones(2), torch.tensor([1., 1.0000001]))
     """
     if (rtol is None) != (atol is None):
         raise ValueError("rtol and atol must both be specified or both be unspecified, but got "
@@ -35,6 +41,26 @@ def assert_close(actual: Any, expected: Any, *, allow_subclasses: bool = True,
     problem = _difference(actual, expected, "", options)
     if problem is not None:
         raise AssertionError(msg(problem) if callable(msg) else msg or problem)
+
+
+def assert_allclose(actual: Any, expected: Any, rtol: float | None = None,
+                    atol: float | None = None, equal_nan: bool = True, msg: str = "") -> None:
+    """The old form of `assert_close`: dtypes may differ, and NaN equals NaN. Deprecated.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")
+    >>> torch.testing.assert_allclose(torch.ones(2), [1.0, 1.0])
+    """
+    import warnings
+
+    warnings.warn("`torch.testing.assert_allclose()` is deprecated: use "
+                  "`torch.testing.assert_close()` instead.", FutureWarning, stacklevel=2)
+    actual, expected = as_tensor(actual), as_tensor(expected)
+    if rtol is None and atol is None:
+        pairs = [_OLD_TOLERANCES.get(one.dtype, (0.0, 0.0)) for one in (actual, expected)]
+        rtol, atol = (max(both) for both in zip(*pairs, strict=True))
+    assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=False,
+                 msg=msg or None)
 
 
 def _difference(actual: Any, expected: Any, where: str, options: dict) -> str | None:

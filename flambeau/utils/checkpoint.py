@@ -13,7 +13,6 @@ runs function and backward inside of the outer backward.
 from __future__ import annotations
 
 import contextlib
-import enum
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -26,8 +25,16 @@ from flambeau.autograd.saved import saved_tensors_hooks
 from flambeau.core.errors import caller_location, describe
 from flambeau.random import fork_rng
 from flambeau.tensor import Tensor, autocast, dispatch
+from flambeau.utils._selective import (
+    SAC_IGNORED_OPS,
+    CheckpointPolicy,
+    GraphExecGroup,
+    SelectiveCheckpointContext,
+    create_selective_checkpoint_contexts,
+)
 
-__all__ = ["CheckpointError", "CheckpointFunction", "CheckpointPolicy", "DefaultDeviceType",
+__all__ = ["SAC_IGNORED_OPS", "CheckpointError", "CheckpointFunction", "CheckpointPolicy",
+           "DefaultDeviceType", "GraphExecGroup", "SelectiveCheckpointContext",
            "check_backward_validity", "checkpoint", "checkpoint_sequential",
            "create_selective_checkpoint_contexts", "detach_variable", "get_device_states",
            "noop_context_fn", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop",
@@ -355,7 +362,7 @@ def _chain(functions: Sequence[Callable]) -> Callable:
     return run
 
 
-# ---------------------------------------------------------------------- devices, policies
+# ---------------------------------------------------------------------- devices
 class DefaultDeviceType:
     """The device whose random state is kept besides the CPU's."""
 
@@ -387,27 +394,3 @@ def set_device_states(devices: Sequence[int], states: Sequence[Tensor], *,
     if len(devices):
         raise RuntimeError(f"no random state can be set on devices {list(devices)}: tensors live "
                            "on the CPU")
-
-
-class CheckpointPolicy(enum.Enum):
-    """What a policy may answer about the result of an operation."""
-
-    MUST_SAVE = 0
-    PREFER_SAVE = 1
-    MUST_RECOMPUTE = 2
-    PREFER_RECOMPUTE = 3
-    MUST_CPU_OFFLOAD = 4
-    PREFER_CPU_OFFLOAD = 5
-
-
-def create_selective_checkpoint_contexts(policy_fn_or_list: Any,
-                                         allow_cache_entry_mutation: bool = False) -> Any:
-    """Contexts that keep the results of some operations.
-
-    Raises:
-        NotImplementedError: always: policies speak of PyTorch's internal operators.
-    """
-    raise NotImplementedError(
-        "selective checkpointing is not implemented: its policies are about PyTorch's internal "
-        "operators (torch.ops.aten...). Checkpoint smaller functions, and leave out those whose "
-        "results shall be kept.")

@@ -47,6 +47,8 @@ class Tensor:
     shape = property(lambda self: self._meta.shape)
     dtype = property(lambda self: self._meta.dtype)
     device = None
+    is_meta = False
+    _grad_dtype = None
     grad_fn = property(lambda self: self._grad_fn)
     requires_grad = property(lambda self: self._rg)
     is_leaf = property(lambda self: self._grad_fn is None)

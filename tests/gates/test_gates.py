@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from programs import ROOT
 
+sys.path.insert(0, str(ROOT / "scripts"))  # they import one another
+
 
 def script(name: str) -> ModuleType:
     """A module of scripts/, which is no package."""
@@ -104,6 +106,13 @@ class TestOps:
         assert self.problems(None, None) == ["relu has no docstring", "relu has no samples"]
         assert list(script("check_ops").problems({})) == ["the op table is empty"]
 
+    def test_examples(self):
+        bare = types.SimpleNamespace(title="torch.relu", doc="max(x, 0), element by element.")
+        shown = types.SimpleNamespace(title="torch.exp", doc=">>> torch.exp(x)\n1")
+        found = list(script("check_ops").undescribed([bare, shown]))
+        assert [line.split(":")[0] for line in found] == ["torch.relu has no example",
+                                                          "torch.exp has no docstring"]
+
 
 def test_sizes(tmp_path: Path):
     sizes = script("check_sizes")
@@ -138,3 +147,4 @@ def test_exports_hold():
 def test_ops_hold():
     checks = script("check_ops")
     assert list(checks.problems(checks.registry())) == []
+    assert list(checks.undescribed(checks.entries())) == []

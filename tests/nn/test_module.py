@@ -203,9 +203,22 @@ def test_an_error_outside_the_tree_keeps_its_own_note(torch):
     assert caught.value.__notes__ == ["in module Fails"]
 
 
-def test_legacy_backward_hooks_say_what_to_use(torch):
-    with pytest.raises(NotImplementedError, match="register_full_backward_hook"):
-        torch.nn.Linear(1, 1).register_backward_hook(print)
+def test_backward_hooks_of_the_last_operation(torch):
+    module, seen = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Sigmoid()), []
+
+    def hook(m, grad_input, grad_output):
+        seen.append((m, grad_output[0].tolist()))
+        return (torch.zeros_like(grad_input[0]),)
+
+    handle = module.register_backward_hook(hook)
+    with pytest.raises(RuntimeError, match="both regular backward hooks and full"):
+        module.register_full_backward_hook(print)
+    module(torch.ones(1, 2)).sum().backward()
+    assert seen == [(module, [[1.0]])]
+    assert module[0].weight.grad.tolist() == [[0.0, 0.0]]  # the sigmoid's gradient was replaced
+    handle.remove()
+    module(torch.ones(1, 2)).sum().backward()
+    assert len(seen) == 1
 
 
 def test_full_backward_hook(torch):

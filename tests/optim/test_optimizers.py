@@ -220,3 +220,36 @@ def test_a_custom_optimizer(torch):
 def test_repr(torch):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     assert repr(optimizer).startswith("SGD (\nParameter Group 0\n    dampening: 0\n")
+
+
+@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
+def test_parameters_and_state_can_be_swapped_for_a_while(torch, name):
+    make = getattr(torch.optim, name)
+    model = torch.nn.Linear(2, 1)
+    optimizer = make(model.parameters(), lr=0.1)
+    params = {name: torch.nn.Parameter(p.detach().clone()) for name, p in model.named_parameters()}
+    swap = torch.optim.swap_in_optimizer_params_and_state
+    with pytest.raises(RuntimeError, match="initialized"), swap(optimizer, params, {
+            "state": {}, "param_groups": []}):
+        pass
+
+    def step(weights):
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    step(model.parameters())
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0]["lr"] = 5.0
+    weight = model.weight.detach().clone()
+    with swap(optimizer, params, state):
+        assert optimizer.param_groups[0]["params"][0] is params["weight"]
+        step(params.values())
+        optimizer.param_groups[0]["lr"] = 7.0
+    assert torch.equal(model.weight, weight) and not torch.equal(params["weight"], weight)
+    assert optimizer.param_groups[0]["lr"] == 0.1 and state["param_groups"][0]["lr"] == 5.0
+    assert state["state"][0]["step"] == 2 and optimizer.state[model.weight]["step"] == 1
+    with pytest.raises(RuntimeError, match="ordering"), swap(optimizer, {"a": weight}, state):
+        pass
+    with pytest.raises(RuntimeError, match="groups"), swap(optimizer, params, {
+            "state": {}, "param_groups": []}):
+        pass

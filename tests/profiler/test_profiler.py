@@ -197,3 +197,27 @@ def test_the_older_face():
     assert older.record_function is record_function
     with pytest.raises(NotImplementedError, match="GPU"), older.emit_nvtx():
         pass
+
+
+# ---------------------------------------------------------------------- memory over time
+def test_memory_over_time(tmp_path):
+    with profile(profile_memory=True) as watched:
+        big = torch.ones(1 << 20)
+        del big
+        torch.ones(1 << 10) + 1
+    for name in ("a.json", "a.json.gz", "a.raw.json.gz", "a.html"):
+        watched.export_memory_timeline(str(tmp_path / name), "cpu")
+    times, rows = json.loads((tmp_path / "a.json").read_bytes())
+    assert len(times) == len(rows) and times == sorted(times) and {len(row) for row in rows} == {9}
+    sizes = [row[8] for row in rows]
+    assert max(sizes) - sizes[0] >= 4 << 20 and max(sizes) - sizes[-1] >= 3 << 20
+    assert json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes())) == [times, rows]
+    raw = json.loads(gzip.decompress((tmp_path / "a.raw.json.gz").read_bytes()))
+    assert [size for _, size in raw] == sizes
+    assert f"{max(sizes) / 2**20:.2f} MiB" in (tmp_path / "a.html").read_text()
+    with pytest.raises(ValueError, match="cuda"):
+        watched.export_memory_timeline(str(tmp_path / "b.json"), "cuda:0")
+    with profile() as plain:
+        torch.ones(3)
+    with pytest.raises(ValueError, match="profile_memory=True"):
+        plain.export_memory_timeline(str(tmp_path / "b.json"))

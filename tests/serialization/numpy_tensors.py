@@ -6,7 +6,7 @@ import numpy as np
 
 from flambeau.core.dtypes import DType, by_numpy
 from flambeau.core.shapes import Size
-from flambeau.serialization.rebuild import aligned_buffer
+from flambeau.serialization.geometry import aligned_buffer
 from flambeau.serialization.tensors import TensorRecord
 
 
@@ -23,6 +23,13 @@ class FakeStorage:
             return np.empty(0, np.uint8)
         holder = type("Holder", (), {"__array_interface__": interface, "storage": self})()
         return np.asarray(holder)  # keeps the holder, and so the memory
+
+
+class FakeTypedStorage:
+    """A storage as elements of a dtype."""
+
+    def __init__(self, storage: FakeStorage, dtype: DType):
+        self.storage, self.dtype = storage, dtype
 
 
 class FakeTensor:
@@ -124,8 +131,13 @@ class FakeAdapter:
     def is_tensor(self, value: object) -> bool:
         return isinstance(value, FakeTensor)
 
-    def is_storage(self, value: object) -> bool:
-        return isinstance(value, FakeStorage)
+    def storage_parts(self, value: object) -> tuple | None:
+        if isinstance(value, FakeTypedStorage):
+            return value.storage, value.storage.nbytes, value.dtype
+        return (value, value.nbytes, None) if isinstance(value, FakeStorage) else None
+
+    def storage_handle(self, storage: FakeStorage, dtype: DType | None = None) -> object:
+        return storage if dtype is None else FakeTypedStorage(storage, dtype)
 
     def describe(self, value: FakeTensor) -> TensorRecord:
         storage, dtype, shape, strides, offset, requires_grad, conj = value._parts
@@ -150,7 +162,7 @@ class FakeAdapter:
         made._set(*value._parts)
         return made
 
-    def sparse_parts(self, value):
+    def composed_parts(self, value):
         return None
 
     def resolve(self, value, conj, neg):

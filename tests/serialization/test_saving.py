@@ -183,7 +183,7 @@ def test_beyond_four_gib():
 
 @pytest.mark.parametrize("dtype", dtypes.ALL_DTYPES, ids=repr)
 def test_safetensors_round_trip(dtype, tmp_path):
-    if dtype is dtypes.complex32:
+    if dtype in (dtypes.complex32, dtypes.complex128):
         with pytest.raises(ValueError, match="no name for"):
             safetensors.save_file({"a": tensor(np.ones(2, dtype.numpy))}, tmp_path / "m")
         assert not list(tmp_path.iterdir())
@@ -197,6 +197,52 @@ def test_safetensors_round_trip(dtype, tmp_path):
     for name, value in values.items():
         assert loaded[name].dtype is dtype
         np.testing.assert_array_equal(loaded[name].numpy(), value)
+
+
+def test_safetensors_one_by_one(tmp_path):
+    path = tmp_path / "m.safetensors"
+    flags, rows = np.array([True, False, True]), np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    state = {"z.flags": tensor(flags), "a.rows": tensor(rows), "\u00fc": tensor(np.arange(3))}
+    safetensors.save_file(state, path, {"note": "text"})
+    assert safetensors.save(state, {"note": "text"}) == path.read_bytes()
+    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        assert file.keys() == list(file) == ["a.rows", "z.flags", "\u00fc"]
+        assert file.offset_keys() == ["\u00fc", "a.rows", "z.flags"]
+        assert file.metadata() == {"note": "text"}
+        found, part = file.get_tensor("a.rows"), file.get_slice("a.rows")
+        assert part.get_shape() == [4, 3] and part.get_dtype() == "F32"
+        with pytest.raises(KeyError, match="nothing"):
+            file.get_tensor("nothing")
+    np.testing.assert_array_equal(found.numpy(), rows)
+    found.numpy()[0] = 99  # the file stays as it is
+    again = safetensors.load(path.read_bytes())
+    np.testing.assert_array_equal(again["a.rows"].numpy(), rows)
+    np.testing.assert_array_equal(again["z.flags"].numpy(), flags)
+
+
+def test_safetensors_that_share_memory(tmp_path):
+    x = tensor(np.arange(6.0))
+    halves = {"a": x.view((3,), (1,), 0), "b": x.view((3,), (1,), 3)}
+    assert safetensors.load(safetensors.save(halves))["b"].numpy().tolist() == [3, 4, 5]
+    with pytest.raises(RuntimeError, match="share memory"):
+        safetensors.save_file({**halves, "c": x.view((2,), (1,), 2)}, tmp_path / "m")
+    with pytest.raises(ValueError, match="texts"):
+        safetensors.save({}, {"epoch": 3})
+
+
+@pytest.mark.parametrize("header", [
+    '{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',  # 4 bytes are left
+    '{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},'
+    '"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}',
+    '{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},'
+    '"b":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}',
+    '{"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}',
+    '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,8]}}',
+    '{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"__metadata__":{"x":1}}', "[" * 100_000])
+def test_safetensors_headers_that_lie(header):
+    text = header.encode()
+    with pytest.raises(CheckpointError):
+        safetensors.load(struct.pack("<Q", len(text)) + text + bytes(8))
 
 
 def test_safetensors_mistakes(tmp_path):

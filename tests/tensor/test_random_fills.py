@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 
@@ -112,3 +114,49 @@ def test_random_with_one_bound_none_or_both(torch):
     assert x.random_(-2**63, None).min() < 0
     assert x.random_().min() >= 0
     assert x.random_(**{"from": 2, "to": 4}).unique().tolist() == [2, 3]
+
+
+# -- layouts and limits, as PyTorch has them ------------------------------------------------------
+
+@pytest.mark.parametrize("p", [None, 0.4])
+def test_bernoulli_draws_in_the_order_of_its_result(torch, p):
+    chances = torch.rand(5, 3).t()
+    for given in (chances, chances.reshape(1, 3, 5, 1).to(memory_format=torch.channels_last)):
+        torch.manual_seed(3)
+        found = torch.bernoulli(given) if p is None else torch.bernoulli(given, p)
+        torch.manual_seed(3)
+        dense = given.contiguous()
+        expected = torch.bernoulli(dense) if p is None else torch.bernoulli(dense, p)
+        assert found.is_contiguous() and torch.equal(found, expected)
+
+
+def test_alpha_dropout_draws_in_the_order_of_memory(torch):
+    x = torch.rand(5, 3)
+    torch.manual_seed(3)
+    expected = torch.nn.functional.alpha_dropout(x, 0.3, True)
+    torch.manual_seed(3)
+    found = torch.nn.functional.alpha_dropout(x.t(), 0.3, True)
+    assert found.stride() == (1, 3) and torch.equal(found.t(), expected)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", 256), ("int8", 128), ("int16", 32768),
+                                             ("float16", 2049)])
+def test_permutations_that_do_not_fit_their_dtype(torch, dtype, most):
+    kind = getattr(torch, dtype)
+    found = torch.randperm(most, dtype=kind)
+    assert found.long().sort().values.equal(torch.arange(most)) or dtype == "float16"
+    with pytest.raises(RuntimeError, match=r"overflow|greater"):
+        torch.randperm(most + 1, dtype=kind)
+
+
+def test_generators_are_pickled_with_their_place(torch):
+    made = torch.Generator().manual_seed(3)
+    torch.randn(3, generator=made)
+    other = pickle.loads(pickle.dumps(made))
+    assert other.initial_seed() == 3
+    assert torch.equal(torch.randn(20, generator=other), torch.randn(20, generator=made))
+    fresh = torch.Generator()
+    fresh.__setstate__((3, None, made.get_state()))
+    assert torch.equal(torch.randn(20, generator=fresh), torch.randn(20, generator=made))
+    with pytest.raises(TypeError, match="seed, offset"):
+        fresh.__setstate__({})

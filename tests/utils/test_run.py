@@ -28,22 +28,26 @@ torch.manual_seed(3); random.seed(4); np.random.seed(5)
 model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.2), nn.BatchNorm1d(16), nn.Linear(16, 2))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 7, 0.5)
-scaler = torch.amp.GradScaler("cpu")
+scaler = torch.amp.GradScaler("cpu", growth_interval=6)
+average = torch.optim.swa_utils.AveragedModel(
+    model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True)
 data = TensorDataset(torch.randn(40, 6), torch.randint(0, 2, (40,)))
 generator = torch.Generator().manual_seed(9)
 loader = DataLoader(data, 8, shuffle=True, generator=generator if len(sys.argv) > 3 else None)
 parts = dict(model=model, optimizer=optimizer, scheduler=scheduler, scaler=scaler, loader=loader,
-             generator=generator)
+             average=average, generator=generator)
 run = torch.resume(path, **parts) or {"epoch": 0, "step": 0, "losses": []}
 while run["epoch"] < 4:
     for x, y in loader:
         x = x + random.random() + float(np.random.rand())
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
+        with torch.autocast("cpu", enabled=run["epoch"] % 2 == 1):
+            loss = nn.functional.cross_entropy(model(x), y)
         scaler.scale(loss).backward()
         if run["step"] == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         scaler.step(optimizer); scaler.update(); scheduler.step()
+        average.update_parameters(model)
         run["step"] += 1
         run["losses"].append(loss.item())
         torch.checkpoint(path, run, **parts)
@@ -92,13 +96,14 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, own):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tmp_path):
+@pytest.mark.parametrize("own", [[], ["own generator"]])
+def test_killed_at_random_moments(tmp_path, own):
     began = time.perf_counter()
-    finished(start(tmp_path / "whole.pt"))
+    finished(start(tmp_path / "whole.pt", -1, *own))
     usual = time.perf_counter() - began
     kills = runs = 0
-    while kills < 20:
-        process = start(tmp_path / f"killed{runs}.pt")
+    while kills < 25:
+        process = start(tmp_path / f"killed{runs}.pt", -1, *own)
         timer = threading.Timer(random.uniform(0.2, 1) * usual, process.kill)
         timer.start()
         process.communicate()

@@ -12,6 +12,7 @@ import pytest
 
 import flambeau as torch
 from flambeau.utils.tensorboard import SummaryWriter
+from flambeau.utils.tensorboard.messages import message
 from flambeau.utils.tensorboard.records import _checksum
 
 
@@ -261,8 +262,96 @@ def test_files_follow_flush_close_and_purge(tmp_path):
 
 
 def test_what_is_not_there_says_so(tmp_path):
+    with SummaryWriter(tmp_path) as writer, pytest.raises(NotImplementedError, match="add_figure"):
+        writer.add_image_with_boxes("b", torch.zeros(3, 4, 4), torch.zeros(1, 4), labels=["x"])
+
+
+# -- graphs ---------------------------------------------------------------------------------------
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(inplace=True))
+        self.tied = self.layers[0]
+        self.register_buffer("shift", torch.ones(4))
+
+    def forward(self, x, more):
+        y = self.layers(x) + self.shift
+        y = torch.cat([y, self.tied(more["x"])])
+        return y, y.sum() if y.shape[0] > 2 else None
+
+
+def nodes(folder):
+    """{name: (op, inputs, shapes)} of the graph in a folder, and the nodes with times."""
+    path, = folder.glob("events*")
+    events = [fields(record) for record in records(path)]
+    graph = fields(next(event[4][0] for event in events if 4 in event))
+    found = {}
+    for each in map(fields, graph[1]):
+        attributes = {entry[1][0]: fields(entry[2][0]) for entry in map(fields, each[5])}
+        shapes = None
+        if b"_output_shapes" in attributes:
+            listed = fields(attributes[b"_output_shapes"][1][0]).get(7, [])
+            shapes = [tuple(fields(dim).get(1, [0])[0] for dim in fields(shape).get(2, []))
+                      for shape in listed]
+        name = each[1][0].decode()
+        assert name not in found
+        found[name] = each[2][0].decode(), [one.decode() for one in each.get(3, [])], shapes
+    timed = [fields(event[8][0]) for event in events if 8 in event]
+    return found, fields(graph[4][0]), timed
+
+
+def test_graphs_of_modules(tmp_path, capsys):
     with SummaryWriter(tmp_path) as writer:
-        with pytest.raises(NotImplementedError, match="graph_html"):
-            writer.add_graph(None)
-        with pytest.raises(NotImplementedError, match="add_figure"):
-            writer.add_image_with_boxes("b", torch.zeros(3, 4, 4), torch.zeros(1, 4), labels=["x"])
+        writer.add_graph(Net(), (torch.ones(2, 3), {"x": torch.ones(1, 3)}), verbose=True)
+    found, versions, timed = nodes(tmp_path)
+    linear = "Net/Sequential[layers]/Linear[0]"
+    assert found["input/0"] == ("IO Node", [], [(2, 3)])
+    assert found[f"{linear}/linear"] == (
+        "aten::linear", ["input/0", f"{linear}/weight", f"{linear}/bias"], [(2, 4)])
+    relu, = (name for name in found if name.startswith("Net/Sequential[layers]/ReLU[1]/relu"))
+    assert found["Net/add"][1] == [relu, "Net/shift"]
+    assert found[f"{linear}/linear_1"][1] == ["input/1", f"{linear}/weight", f"{linear}/bias"]
+    assert found["Net/cat"] == ("aten::cat", ["Net/add", f"{linear}/linear_1"], [(3, 4)])
+    assert found["output/0"] == ("IO Node", ["Net/cat"], [(3, 4)])
+    assert found["output/1"] == ("IO Node", ["Net/sum"], [()])
+    assert versions == {1: [22]} and timed[0][1] == [b"step1"]
+    rows = fields(fields(fields(timed[0][2][0])[1][0])[1][0])[2]
+    assert "Net/cat" in [fields(row)[1][0].decode() for row in rows]
+    for _, inputs, _ in found.values():
+        assert set(inputs) <= found.keys()
+    assert "Net/cat" in capsys.readouterr().out
+
+
+def test_graphs_leave_nothing_behind(tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            raise KeyError("broken")
+    with SummaryWriter(tmp_path) as writer:
+        with pytest.raises(KeyError):
+            writer.add_graph(Broken(), torch.ones(1))
+        with pytest.raises(TypeError, match="Module"):
+            writer.add_graph(3)
+    from flambeau.nn.modules import _hooks
+    from flambeau.tensor.dispatch import ACTIVE
+    assert not ACTIVE and not _hooks.tables.forward and not _hooks.tables.forward_pre
+
+
+def test_graphs_of_onnx_files(tmp_path):
+    def value(name, *sizes):
+        dims = [message((1, size)) for size in sizes]
+        return message((1, name), (2, message((1, message((1, 1), (2, message((1, dims))))))))
+    call = message((1, ["x", "w"]), (2, "y"), (3, "first"), (4, "MatMul"))
+    graph = message((1, call), (2, "net"), (5, message((1, [3, 4]), (8, "w"))),
+                    (11, value("x", 2, 3)), (12, value("y", 2, 4)))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(message((1, 9), (7, graph)))
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_onnx_graph(path)
+    found, _, _ = nodes(tmp_path)
+    assert found == {"x": ("IO Node", [], [(2, 3)]), "w": ("Parameter", [], [(3, 4)]),
+                     "y": ("MatMul", ["x", "w"], None), "output/y": ("IO Node", ["y"], [(2, 4)])}
+    for data in (b"", b"\xff" * 9, b"text"):
+        path.write_bytes(data)
+        with SummaryWriter(tmp_path) as writer, pytest.raises(ValueError):
+            writer.add_onnx_graph(path)

@@ -139,7 +139,7 @@ def product(module: Module, blocks: Blocks, name: str, a: tuple[int, int], pitch
 
 def _product(module: Module, tile: Tile, name: str, rows: int, a: tuple[int, int], pitch: int,
              how: str) -> None:
-    f = module.function(name, _PRODUCT_ARGS, internal=True)
+    f = module.function(name, _PRODUCT_ARGS, part=name)
     row_step, k_step = a
     sums = [[f.var(tile.vector, 0) for _ in range(tile.vectors)] for _ in range(rows)]
     with f.loop(0, f.args["depth"]) as k:

@@ -26,7 +26,7 @@ from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 from flambeau.core.shapes import contiguous_strides, dense_order
 
-__all__ = ["patch_steps"]
+__all__ = ["PATCH_SLOTS", "patch_kernel", "patch_slots", "patch_steps"]
 
 PATCH_SLOTS = ("source", "patches", "n", "channels", "depth", "taps", "pitch", "channel_step",
                "source_n", "source_c", *(f"source_x{d}" for d in AXES),
@@ -87,9 +87,10 @@ class _Patches:
 
     def steps(self, finish: Finish | None) -> list[Step]:
         c, fused = self.c, finish if not self.by_pixel else None
-        name, text = _patch_kernel(self.tile, self.target)
+        name, text = patch_kernel(self.tile, self.target)
         chunks = self._chunks(self.n * c.w.shape[1], self.n * self.depth * self.pixels)
-        found = [Step(name, lambda: text, _patch_slots(self), chunks)]
+        slots = patch_slots(self.problem, self._work(0), self.depth, self.pitch)
+        found = [Step(name, lambda: text, slots, chunks)]
         values = {
             "a": c.w.slot, "a_batch": 0, "a_row": c.w.strides[0], "a_col": 1,
             "b": self._work(0), "b_batch": self.depth * self.pitch, "b_row": self.pitch,
@@ -117,11 +118,11 @@ class _Patches:
 
 
 # ---------------------------------------------------------------------- patches
-def _patch_slots(plan: _Patches) -> list:
-    p: Correlation = plan.problem
-    values = {"source": p.source.slot, "patches": plan._work(0), "n": plan.n,
-              "channels": p.channels, "depth": plan.depth, "taps": len(p.phases[0].taps),
-              "pitch": plan.pitch, "channel_step": p.channel_step,
+def patch_slots(p: Correlation, patches: Pointer, depth: int, pitch: int) -> list:
+    """The slots of a kernel that writes `patches`, whose lines lie `pitch` elements apart."""
+    values = {"source": p.source.slot, "patches": patches, "n": p.source.shape[0],
+              "channels": p.channels, "depth": depth, "taps": len(p.phases[0].taps),
+              "pitch": pitch, "channel_step": p.channel_step,
               "source_n": p.source.strides[0], "source_c": p.source.strides[1]}
     for d in AXES:
         values |= {f"source_x{d}": p.source.steps[d], f"size{d}": p.source.spatial[d],
@@ -131,7 +132,7 @@ def _patch_slots(plan: _Patches) -> list:
 
 
 @functools.lru_cache(maxsize=64)
-def _patch_kernel(tile: Tile, target: Target) -> tuple[str, str]:
+def patch_kernel(tile: Tile, target: Target) -> tuple[str, str]:
     """(name, LLVM IR) of the kernel that writes the patch matrix, a channel a task."""
     name, module = f"conv_patches_{tile.memory}", Module(target.attributes)
     _define_channel(module, tile)

@@ -34,7 +34,7 @@ _WALK_ARGS = (("ptr", "far"), ("i64", "far_mask"), ("i64", "far_row"), ("i64", "
 
 
 def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, masked: bool = False,
-                 walks: bool = False) -> str:
+                 walks: bool = False, part: str = "tiles") -> str:
     """Define a register tile: C[rows, width] = A B (+ C if `add`); returns its name.
 
     Args of the function: a packed; b, whose rows lie `step` apart; c; depth; step and ldc (in
@@ -45,7 +45,7 @@ def micro_kernel(module: Module, tile: Tile, rows: int, layout: str, masked: boo
     name = f"tile_{rows}x{tile.vectors}"
     args = [(f"{type_} noalias" if name in "abc" else type_, name)
             for type_, name in _tile_args(masked, walks)]
-    f = module.function(name, args, internal=True)
+    f = module.function(name, args, part=part)
     lines = _lines(f, tile, rows)
     sums = [[f.var(tile.vector, 0) for _ in range(tile.vectors)] for _ in range(rows)]
     _multiply(f, tile, sums, layout)
@@ -395,10 +395,11 @@ _BUSY = 16  # multiply-adds that must be under way to keep the machine busy
 def _chooser(module: Module, tile: Tile, layout: str, name: str, heights: tuple[int, ...],
              masked: bool, walks: bool) -> str:
     """Define a function that calls the lowest register tile that holds `rows` rows."""
-    tiles = [(rows, micro_kernel(module, tile, rows, layout, masked, walks)) for rows in heights]
+    tiles = [(rows, micro_kernel(module, tile, rows, layout, masked, walks, name))
+             for rows in heights]
     if len(tiles) == 1:
         return tiles[0][1]
-    f = module.function(name, _tile_args(masked, walks), internal=True)
+    f = module.function(name, _tile_args(masked, walks), part=name)
 
     def choose(tiles: list) -> None:
         if len(tiles) == 1:

@@ -4,10 +4,13 @@ sums.
     for each block of columns of C
       for each block of the sum           pack that part of B into panels
         for each strip of rows
-          for each 256 units of the sum   pack that part of the strip of A
-            for each panel                micro-kernel: sums (+)= A strip x B panel
+          for each 256 units of the sum   a part of the strip of A
+            for each panel                pack a share of the part of A that comes next
+                                          micro-kernel: sums (+)= A strip x B panel
             for every second one          finish: that rectangle of C, once it is complete
 
+Tiles multiply while the vector units pack: a call of a micro-kernel leaves them idle for hundreds
+of cycles, and what it waits for does not depend on them.
 Sums are kept in the workspace until they are complete: nothing is rounded on the way, and one place
 sees finished rectangles, which are small enough for the first-level cache. A unit of the sum is 32
 bits (`low_packing.py`). Every sum is taken in the same order however the work is cut: equal bits on
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 from flambeau.compiler import amx
 from flambeau.compiler.emitter import Function, Module, Value, vector
@@ -102,7 +106,7 @@ class GemmLowPlan:
 def _vector_kernel(module: Module, engine: Engine, rows: int) -> str:
     """Define a register tile; arguments as those of `amx.tile_kernel`."""
     name = f"tile_{rows}"
-    f = module.function(name, list(amx.TILE_ARGS), internal=True)
+    f = module.function(name, list(amx.TILE_ARGS), part="tiles")
     sums = vector(engine.lanes, engine.sums)
     starts = range(0, engine.width, engine.lanes)
     totals = [[f.var(sums, 0) for _ in starts] for _ in range(rows)]
@@ -180,7 +184,7 @@ def _define_store(module: Module, engine: Engine) -> None:
     """Define store(sums, pitch, c, stride, rows, columns): a rectangle of sums to memory."""
     f = module.function("store", [("ptr noalias", "sums"), ("i64", "pitch"), ("ptr noalias", "c"),
                                   ("i64", "stride"), ("i64", "rows"), ("i64", "columns")],
-                        internal=True)
+                        part="store")
     a, lanes = f.args, engine.lanes
     whole = f.and_(a["columns"], -lanes)
     rest = f.sub(a["columns"], whole)
@@ -202,13 +206,13 @@ def _define_turn(module: Module, engine: Engine) -> None:
     """Define turn(sums, pitch, turned, columns): a strip of C^T, transposed: `columns` rows of
     `Engine.strip` units."""
     f = module.function("turn_block", [("ptr noalias", "src"), ("ptr noalias", "dst"),
-                                       ("i64", "pitch")], internal=True)
+                                       ("i64", "pitch")], part="turn")
     rows = [f.load(engine.units, f.gep(f.args["src"], f.mul(f.args["pitch"], i), "i32"))
             for i in range(engine.lanes)]
     for i, row in enumerate(transpose(f, rows, 4)):
         f.store(row, f.args["dst"], i * engine.strip)
     f = module.function("turn", [("ptr noalias", "sums"), ("i64", "pitch"),
-                                 ("ptr noalias", "turned"), ("i64", "columns")], internal=True)
+                                 ("ptr noalias", "turned"), ("i64", "columns")], part="turn")
     a = f.args
     with f.loop(0, a["columns"], engine.lanes) as j, f.loop(0, engine.strip, engine.lanes) as i:
         src = f.gep(a["sums"], f.add(f.mul(i, a["pitch"]), j), "i32")
@@ -305,7 +309,8 @@ class _Kernel:
     def emit(self) -> tuple[str, str]:
         f, slot, engine = self.f, self.slot, self.engine
         self.packed_a = thread_workspace(f, slot["work"], slot["work_stride"])
-        self.turned = f.gep(self.packed_a, engine.parts * engine.strip * engine.pitch, "i32")
+        self.side = f.var("i64", 0)  # which of the two halves of packed_a is multiplied
+        self.turned = f.gep(self.packed_a, 2 * _part_of_a(engine), "i32")
         self.finished = f.gep(self.turned, _group(engine) * engine.strip, "i32")
         self.sums = f.gep(self.finished, _pitch(engine) * engine.strip, "i32")
         self.packed_b = f.gep(self.sums, slot["sums_size"], "i32")
@@ -346,10 +351,12 @@ class _Kernel:
                 dst = f.gep(self.packed_b, self._part(f.sub(k, k0)), "i32")
                 f.call("void", "pack_b", [src, dst, f.smin(f.sub(end, k), depth), width,
                                           slot["b_col"], slot["b_row"]])
+            below = f.add(i0, height)
+            self._pack_a(batch, (i0, k0), below, end, self.side.get())
             with f.loop(0, height, engine.height) as i:
                 count = f.smin(f.sub(height, i), engine.height)
                 strip = f.mul(f.udiv(i, engine.height), slot["strip_step"])
-                self._strip(batch, (f.add(i0, i), count), columns, (k0, end),
+                self._strip(batch, (f.add(i0, i), count, below), columns, (k0, end),
                             f.gep(self.sums, strip, "i32"))
 
     def _part(self, k: Value) -> Value:
@@ -358,23 +365,65 @@ class _Kernel:
         units = f.udiv(k, self.engine.group)
         return f.mul(f.mul(units, self.engine.parts), self.slot["block_n"])
 
-    def _strip(self, batch: Value, rows: tuple, columns: tuple, part: tuple, sums: Value) -> None:
-        """The sums of one strip over a part of the sum, (start, end)."""
+    def _half(self, side: Value) -> Value:
+        """One of the two places of packed parts of A."""
+        return self.f.gep(self.packed_a, self.f.mul(side, _part_of_a(self.engine)), "i32")
+
+    def _pack_a(self, batch: Value, at: tuple, below: Value, end: Value, side: Value,
+                share: Callable = lambda items: (0, items)) -> None:
+        """Pack the part of A at (row, k); there are none from row `below` and element `end` on.
+
+        `share` tells which of so many items, rows or blocks along the sum, are packed.
+        """
         f, slot, engine = self.f, self.slot, self.engine
-        (i, count), (j0, width), (start, end) = rows, columns, part
-        depth = engine.depth * engine.group
+        count = f.smax(f.smin(f.sub(below, at[0]), engine.height), 0)
+        elements = f.smin(f.sub(end, at[1]), engine.depth * engine.group)
+        src, dst = self._address("a", batch, *at), self._half(side)
+        if self.spec.a == "across":
+            block = engine.lanes * engine.group
+            first, last = share(f.ceil_div(elements, block))
+            k = f.mul(first, block)
+            src = f.gep(src, f.mul(k, slot["a_col"]), engine.memory)
+            dst = f.gep(dst, f.mul(first, engine.lanes), "i32")
+            elements = f.sub(f.smin(f.mul(last, block), elements), k)
+        else:
+            first, last = share(count)
+            src = f.gep(src, f.mul(first, slot["a_row"]), engine.memory)
+            dst = f.gep(dst, f.mul(first, engine.pitch), "i32")
+            count = f.sub(last, first)
+        f.call("void", "pack_a", [src, dst, elements, count, slot["a_row"], slot["a_col"]])
+
+    def _after(self, at: tuple, part: tuple) -> tuple[Value, Value]:
+        """Where the part of A that follows the one at (row, k) begins."""
+        f, engine = self.f, self.engine
+        i, k = at
+        on = f.add(k, engine.depth * engine.group)
+        more = f.cmp("slt", on, part[1])
+        return f.select(more, i, f.add(i, engine.height)), f.select(more, on, part[0])
+
+    def _strip(self, batch: Value, rows: tuple, columns: tuple, part: tuple, sums: Value) -> None:
+        """The sums of one strip, (row, count, end of all rows), over a part of the sum, (start,
+        end). The first part of A is packed already."""
+        f, slot, engine = self.f, self.slot, self.engine
+        (i, count, below), (j0, width), (start, end) = rows, columns, part
+        rows, depth = (i, count), engine.depth * engine.group
         with f.loop(start, f.smax(end, 1), depth) as k:
             elements = f.smin(f.sub(end, k), depth)
-            f.call("void", "pack_a", [self._address("a", batch, i, k), self.packed_a, elements,
-                                      count, slot["a_row"], slot["a_col"]])
             units = f.ceil_div(elements, engine.group)
             panels = f.gep(self.packed_b, self._part(f.sub(k, start)), "i32")
             last = f.cmp("sge", f.add(k, elements), slot["k"])
-            more = f.cmp("slt", f.add(k, depth), end)
-            following = self._address("a", batch, f.select(more, i, f.add(i, engine.height)),
-                                      f.select(more, f.add(k, depth), start))
+            side = self.side.get()
+            packed_a, other = self._half(side), f.sub(1, side)
+            following = self._after((i, k), part)
+            ahead = self._address("a", batch, *self._after(following, part))
             with f.loop(0, width, engine.width) as j:
-                self._fetch(following, j, width)
+                past = f.smin(f.add(j, engine.width), width)
+
+                def share(items: Value, j: Value = j, past: Value = past) -> list[Value]:
+                    return [f.udiv(f.mul(at, items), width) for at in (j, past)]
+
+                self._fetch(ahead, share)
+                self._pack_a(batch, following, below, end, other, share)
                 if self.claims:
                     with f.when(last):
                         self._claim(batch, rows, (f.add(j0, j), f.sub(width, j)))
@@ -384,22 +433,19 @@ class _Kernel:
                 new = f.select(last, f.gep(self.finished, f.sub(j, first), "i32"), old)
                 new_pitch = f.select(last, f.const(_pitch(engine), "i64"), pitch)
                 self.tiles.call(f, count, f.sub(width, j), [
-                    self.packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)])
-                end = f.smin(f.add(j, engine.width), width)
-                full = f.cmp("eq", f.sub(end, first), _group(engine))
-                whole = f.or_(f.cmp("eq", end, width), full)
+                    packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)])
+                full = f.cmp("eq", f.sub(past, first), _group(engine))
+                whole = f.or_(f.cmp("eq", past, width), full)
                 with f.when(f.and_(last, whole)):
-                    self._finish(batch, rows, (f.add(j0, first), f.sub(end, first)))
+                    self._finish(batch, rows, (f.add(j0, first), f.sub(past, first)))
+            self.side.set(other)
 
-    def _fetch(self, part: Value, j: Value, width: Value) -> None:
-        """With the panel at column j of `width`: its share of the part of A that comes next."""
+    def _fetch(self, part: Value, share: Callable) -> None:
+        """Ask for a panel's share of a part of A, the one that will be packed after the next."""
         if self.ahead is None:
             return
-        f, slot = self.f, self.slot
-        stride = slot["a_row" if self.spec.a == "along" else "a_col"]
-        end = f.smin(f.add(j, self.engine.width), width)
-        share = [f.udiv(f.mul(at, self.ahead.lines), width) for at in (j, end)]
-        f.call("void", "ahead", [part, stride, *share])
+        stride = self.slot["a_row" if self.spec.a == "along" else "a_col"]
+        self.f.call("void", "ahead", [part, stride, *share(self.ahead.lines)])
 
     def _claim(self, batch: Value, rows: tuple, columns: tuple) -> None:
         """Of C, what the tile at (rows, columns) will be stored to."""
@@ -433,6 +479,11 @@ class _Kernel:
             f.call("void", "store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
         if self.epilogue:
             self.epilogue.call(f, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)
+
+
+def _part_of_a(engine: Engine) -> int:
+    """Units of a packed part of A."""
+    return engine.parts * engine.strip * engine.pitch
 
 
 def _group(engine: Engine) -> int:
@@ -487,16 +538,17 @@ def is_swapped(spec: GemmLowSpec, target: Target, m: int, n: int, k: int) -> boo
     return _cost(engine, spec.transposed(), n, m, k) < _cost(engine, spec, m, n, k)
 
 
-def split_spec(a: str, b: str, m: int, n: int, k: int, target: Target) -> GemmLowSpec | None:
+def split_spec(a: str, b: str, m: int, n: int, k: int, target: Target, more: float = 0.0
+               ) -> GemmLowSpec | None:
     """The kernel for a float32 product that is faster in bfloat16 parts; None for others.
 
-    `a` and `b` as those of `GemmLowSpec`.
+    `a` and `b` as those of `GemmLowSpec`; `more`: cycles that only this way costs.
     """
     if not has_split(target) or "any" in (a, b):
         return None
     engine, spec = engine_for("float", target), GemmLowSpec("float", a, b)
     cost = min(_cost(engine, spec, m, n, k), _cost(engine, spec.transposed(), n, m, k))
-    return spec if cost + _START < m * n * k / _MULTIPLY_ADDS else None
+    return spec if cost + _START + more < m * n * k / _MULTIPLY_ADDS else None
 
 
 def _cost(engine: Engine, spec: GemmLowSpec, m: int, n: int, k: int) -> float:
@@ -529,9 +581,10 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     tiles_m, tiles_n = _grid(engine, spec, batch, m, n, k, threads)
     units = -(-max(k, 1) // engine.group)
     several = engine.parts > 1
-    longest = _LONGEST[several]
-    block_k = min(units, longest)
     columns = -(-max(n, 1) // (engine.width * tiles_n)) * engine.width
+    fits = _CACHED[several] // (4 * engine.parts * min(columns, _WIDEST))
+    longest = max(_LONGEST[several], fits // engine.depth * engine.depth)
+    block_k = min(units, longest)
     widest = max(engine.width, min(_WIDEST, _CACHED[several] // (4 * engine.parts * block_k))
                  // engine.width * engine.width)
     blocks = -(-columns // widest)
@@ -546,7 +599,7 @@ def gemm_low_plan(spec: GemmLowSpec, target: Target, batch: int, m: int, n: int,
     if units > engine.depth:
         sums = (block_m // engine.height - 1) * step + engine.strip * pitch
     packed = -(-block_k // engine.depth) * engine.depth * block_n * engine.parts
-    words = engine.strip * (engine.pitch * engine.parts + _group(engine) + _pitch(engine)) \
+    words = 2 * _part_of_a(engine) + engine.strip * (_group(engine) + _pitch(engine)) \
         + sums + packed + engine.lanes
     stride = -(-4 * words // 64) * 64
     chunks = max(1, min(batch * tiles_m * tiles_n, 4 * threads))

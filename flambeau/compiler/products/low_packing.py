@@ -184,7 +184,7 @@ def pack_rows(module: Module, name: str, operand: Operand, order: str) -> None:
     Element (i, k) lies at src[i * stride + k * step]; the order says which of the two is 1 in
     memory: "along" (step), "across" (stride) or "any".
     """
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     if order == "along":
         _rows_along(f, operand)
     elif order == "across" and operand.engine.masked:
@@ -196,7 +196,7 @@ def pack_rows(module: Module, name: str, operand: Operand, order: str) -> None:
 def pack_panels(module: Module, name: str, operand: Operand, order: str) -> None:
     """Define `name`(src, dst, depth, count, stride, step): all panels of B, depth * width units
     apart. Element (k, j) lies at src[j * stride + k * step]; for the order see `pack_rows`."""
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     masked, width = operand.engine.masked, operand.engine.width
     if order == "across" and masked:
         _panels_across(f, operand)
@@ -253,7 +253,7 @@ def _rows_along(f: Function, operand: Operand) -> None:
 def _rows_across(f: Function, operand: Operand) -> None:
     """Square blocks of units, transposed in registers."""
     a, lanes = f.args, operand.engine.lanes
-    block = _across_block(f.module, f.name + "_block", operand)
+    block = _across_block(f, operand)
     with f.loop(0, a["count"], lanes) as i, \
             f.loop(0, a["depth"], lanes * operand.engine.group) as k:
         src = f.gep(a["src"], f.add(i, f.mul(k, a["step"])), operand.engine.memory)
@@ -266,11 +266,11 @@ _BLOCK_ARGS = (("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride")
                ("i64", "depth"))
 
 
-def _across_block(module: Module, name: str, operand: Operand) -> str:
-    """Define name(src, dst, stride, count, depth): one block of `_rows_across`; lines of `count`
+def _across_block(caller: Function, operand: Operand) -> str:
+    """Define (src, dst, stride, count, depth): one block of `_rows_across`; lines of `count`
     elements, `stride` apart, of which there are `depth`."""
-    engine = operand.engine
-    f = module.function(name, _BLOCK_ARGS, internal=True)
+    engine, name = operand.engine, caller.name + "_block"
+    f = caller.module.function(name, _BLOCK_ARGS, part=caller.part)
     type_ = vector(engine.lanes, engine.memory)
     mask, line = bit_mask(f, engine.lanes, f.args["count"]), f.args["src"]
     none = f.const(0, vector(engine.lanes, "i1"))
@@ -332,7 +332,7 @@ def _panels_across(f: Function, operand: Operand) -> None:
 def _panels_along(f: Function, operand: Operand) -> None:
     """Square blocks of units, transposed in registers."""
     a, engine = f.args, operand.engine
-    block = _along_block(f.module, f.name + "_block", operand)
+    block = _along_block(f, operand)
     with f.loop(0, a["count"], engine.lanes) as j:
         panel = f.add(f.mul(f.and_(j, -engine.width), engine.depth), f.and_(j, engine.width - 1))
         with f.loop(0, a["depth"], engine.lanes * engine.group) as k:
@@ -342,11 +342,11 @@ def _panels_along(f: Function, operand: Operand) -> None:
                                    f.sub(a["count"], j), f.sub(a["depth"], k)])
 
 
-def _along_block(module: Module, name: str, operand: Operand) -> str:
-    """Define name(src, dst, stride, count, depth): one block of `_panels_along`; where there are
+def _along_block(caller: Function, operand: Operand) -> str:
+    """Define (src, dst, stride, count, depth): one block of `_panels_along`; where there are
     fewer than `lanes` lines, the last one again."""
-    engine = operand.engine
-    f = module.function(name, _BLOCK_ARGS, internal=True)
+    engine, name = operand.engine, caller.name + "_block"
+    f = caller.module.function(name, _BLOCK_ARGS, part=caller.part)
     line, rows = f.args["src"], []
     mask = bit_mask(f, engine.lanes * engine.group, f.args["depth"])
     for lane in range(engine.lanes):

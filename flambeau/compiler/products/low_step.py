@@ -41,10 +41,11 @@ class Matrix:
 
 def low_step(spec: GemmLowSpec, target: Target, threads: int, a: Matrix, b: Matrix, c: Matrix,
              sizes: tuple[int, int, int, int], follows: Epilogue | None = None,
-             more: list | None = None) -> Step:
+             more: list | None = None, before: int = 0) -> Step:
     """C = A B by the faster one of `spec` and its transpose.
 
     `sizes`: (batch, m, n, k). `follows`, `more`: an epilogue and the contents of its slots.
+    `before`: bytes of a workspace shared with other steps that lie before this one's.
     """
     batch, m, n, k = sizes
     if is_swapped(spec, target, m, n, k):
@@ -52,6 +53,7 @@ def low_step(spec: GemmLowSpec, target: Target, threads: int, a: Matrix, b: Matr
     cut = gemm_low_plan(spec, target, batch, m, n, k, threads)
     name, text = gemm_low_kernel(spec, target, follows)
     values = dataclasses.asdict(cut) | a.named("a") | b.named("b") | c.named("c") | {
-        "work": Pointer("work", cut.work_bytes), "batch": batch, "m": m, "n": n, "k": k}
+        "work": Pointer("work", before + cut.work_bytes, before), "batch": batch,
+        "m": m, "n": n, "k": k}
     slots = [values[slot] for slot in GEMM_LOW_SLOTS] + (more or [])
     return Step(name, lambda: text, slots, cut.nchunks)

@@ -209,7 +209,7 @@ def pack_rows(module: Module, name: str, tile: Tile, order: str) -> None:
     for the rest of `Tile.height`. Order "row" means that step is 1. Up to a vector may be written
     behind each row.
     """
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     a = f.args
     whole = _whole_vectors(f, a["depth"], tile) if order == "row" else 0
     mask = None
@@ -238,7 +238,7 @@ def pack_panel(module: Module, name: str, tile: Tile, order: str, width: int) ->
     is contiguous in memory: "across" (stride is 1), "along" (step is 1) or "any". Order "along"
     may write rows of the panel up to the next multiple of the vector length.
     """
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     if order == "any":
         _pack_scalars(f, tile, width)
     elif tile.masked:
@@ -279,7 +279,7 @@ def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
     """Square blocks of lanes x lanes elements, transposed in registers."""
     a = f.args
     whole = a["depth"] if masked else _whole_vectors(f, a["depth"], tile)
-    block = _transposer(f.module, f.name + "_block", tile, width, masked)
+    block = _transposer(f, tile, width, masked)
     with f.loop(0, f.smin(a["count"], width), tile.lanes) as j, \
             f.loop(0, whole, tile.lanes) as k:
         src = f.gep(a["src"], f.add(f.mul(j, a["stride"]), k), tile.memory)
@@ -294,13 +294,15 @@ def _pack_along(f: Function, tile: Tile, width: int, masked: bool) -> None:
                 f.store(value, dst, j)
 
 
-def _transposer(module: Module, name: str, tile: Tile, width: int, masked: bool) -> str:
-    """Define name(src, dst, stride, count, depth): one square block of `_pack_along`.
+def _transposer(caller: Function, tile: Tile, width: int, masked: bool) -> str:
+    """Define a function (src, dst, stride, count, depth): one square block of `_pack_along`.
 
     A function of its own, without loops: LLVM takes much longer over so many pointers in a loop.
     """
-    f = module.function(name, [("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"),
-                               ("i64", "count"), ("i64", "depth")], internal=True)
+    name = caller.name + "_block"
+    f = caller.module.function(name, [
+        ("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"), ("i64", "count"),
+        ("i64", "depth")], part=caller.part)
     line, mask, rows = f.args["src"], None, []
     if masked:
         mask = f.lane_mask(tile.lanes, f.args["depth"])

@@ -76,11 +76,11 @@ def pack_rows(module: Module, name: str, engine: Engine, order: str) -> None:
     Element (i, k) lies at src[i * stride + k * step]; the order says which of the two is 1:
     "along" (step) or "across" (stride).
     """
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     a, step = f.args, engine.lanes * engine.group
     layer = engine.strip * engine.pitch
     if order == "across":
-        block = _rows_block(module, name + "_block", engine, layer)
+        block = _rows_block(f, engine, layer)
         with f.loop(0, a["count"], engine.lanes) as i, f.loop(0, a["depth"], step) as k:
             src = f.gep(a["src"], f.add(i, f.mul(k, a["step"])), "float")
             place = f.add(f.mul(i, engine.pitch), f.udiv(k, engine.group))
@@ -105,9 +105,10 @@ def pack_rows(module: Module, name: str, engine: Engine, order: str) -> None:
             units(line, target, whole, bit_mask(f, step, rest))
 
 
-def _rows_block(module: Module, name: str, engine: Engine, layer: int) -> str:
-    """Define name(src, dst, stride, count, depth): 16 rows, 16 units, of lines across the sum."""
-    f = module.function(name, _BLOCK_ARGS, internal=True)
+def _rows_block(caller: Function, engine: Engine, layer: int) -> str:
+    """Define (src, dst, stride, count, depth): 16 rows, 16 units, of lines across the sum."""
+    name = caller.name + "_block"
+    f = caller.module.function(name, _BLOCK_ARGS, part=caller.part)
     lanes = engine.lanes
     type_ = vector(lanes, "float")
     turned = f.array("float", engine.group * lanes * lanes)  # row by row: LLVM is slow on long code
@@ -134,7 +135,7 @@ def pack_panels(module: Module, name: str, engine: Engine, order: str) -> None:
     """Define `name`(src, dst, depth, count, stride, step): all panels of B, PARTS * depth * width
     units apart. Element (k, j) lies at src[j * stride + k * step]; for the order see `pack_rows`.
     """
-    f = module.function(name, _PACK_ARGS, internal=True)
+    f = module.function(name, _PACK_ARGS, part=name)
     (_panels_across if order == "across" else _panels_along)(f, engine)
 
 
@@ -173,7 +174,7 @@ def _panels_across(f: Function, engine: Engine) -> None:
 def _panels_along(f: Function, engine: Engine) -> None:
     """Square blocks of units, transposed in registers."""
     a, lanes, width = f.args, engine.lanes, engine.width
-    block = _panels_block(f.module, f.name + "_block", engine)
+    block = _panels_block(f, engine)
     with f.loop(0, a["count"], lanes) as j:
         panel = f.add(f.mul(f.and_(j, -width), engine.depth * PARTS), f.and_(j, width - 1))
         with f.loop(0, a["depth"], lanes * engine.group) as k:
@@ -183,10 +184,11 @@ def _panels_along(f: Function, engine: Engine) -> None:
                                    f.sub(a["count"], j), f.sub(a["depth"], k)])
 
 
-def _panels_block(module: Module, name: str, engine: Engine) -> str:
-    """Define name(src, dst, stride, count, depth): 16 columns, 16 units, of lines along the sum;
+def _panels_block(caller: Function, engine: Engine) -> str:
+    """Define (src, dst, stride, count, depth): 16 columns, 16 units, of lines along the sum;
     where there are fewer lines, the last one again."""
-    f = module.function(name, _BLOCK_ARGS, internal=True)
+    name = caller.name + "_block"
+    f = caller.module.function(name, _BLOCK_ARGS, part=caller.part)
     lanes, layer = engine.lanes, engine.depth * engine.width
     units = f.array("i32", PARTS * lanes * lanes)  # line by line: LLVM is slow on long code
     mask = bit_mask(f, engine.group * lanes, f.args["depth"])
@@ -217,7 +219,7 @@ def define_repair(module: Module, engine: Engine, width: int) -> None:
     f = module.function("repair", [
         ("ptr", "sums"), ("i64", "pitch"), ("i64", "rows"), ("i64", "columns"), ("i64", "k"),
         ("ptr", "a"), ("i64", "a_row"), ("i64", "a_col"),
-        ("ptr", "b"), ("i64", "b_row"), ("i64", "b_col")], internal=True)
+        ("ptr", "b"), ("i64", "b_row"), ("i64", "b_col")], part="repair")
     a, again = f.args, _define_sum(module)
     suspect = _suspect(f, vector(engine.lanes, "float"), width)
     with f.when(suspect), f.loop(0, a["rows"]) as i, f.loop(0, a["columns"]) as j:
@@ -248,7 +250,7 @@ def _define_sum(module: Module) -> str:
     """Define a dot product of strided floats; it goes no further when it is NaN."""
     name = "sum_again"
     f = module.function(name, [("ptr", "a"), ("i64", "a_step"), ("ptr", "b"), ("i64", "b_step"),
-                               ("i64", "k")], "float", internal=True)
+                               ("i64", "k")], "float", part="repair")
     a, total = f.args, f.var("float", 0)
     with f.loop(0, a["k"], _LOOK) as start:
         old = total.get()

@@ -103,14 +103,15 @@ def random_kernel(kind: str, dtype: DType, target: Target) -> tuple[str, str]:
     """(function name, LLVM IR) of the kernel that fills `dtype` memory in the way of `kind`.
 
     Raises:
-        ValueError: no such kind, or the kind has no numbers of that dtype.
+        ValueError: no such kind.
+        NotImplementedError: the kind has no numbers of that dtype.
     """
     if kind not in KINDS:
         raise ValueError(f"no random kernel {kind!r}; there are {', '.join(KINDS)}")
     entry = KINDS[kind]
     if dtype not in entry.dtypes:
-        raise ValueError(f"random kernel {kind!r} does not make {dtype.name}; it makes "
-                         f"{', '.join(made.name for made in entry.dtypes)}")
+        raise NotImplementedError(f"\"{kind}_cpu\" not implemented for '{dtype.scalar_name}': it "
+                                  f"draws {', '.join(made.name for made in entry.dtypes)}")
     return _emitted(kind, dtype, target)
 
 

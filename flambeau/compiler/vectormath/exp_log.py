@@ -31,7 +31,7 @@ from flambeau.compiler.vectormath.basic import (
 __all__ = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "mish", "pow",
            "sigmoid", "silu", "softplus"]
 
-_LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969"
+LN2 = "0.693147180559945309417232121458176568075500134360255254120680009493393621969"
 _LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693110921918"
 _LOG10E = "0.434294481903251827651128918916605082294397005803666566114453783165864649209"
 _LOG10_2 = "0.301029995663981195213738894724493026768189881462108541310427461127108189274"
@@ -83,7 +83,7 @@ def _exp_terms(f: Function, x: Value, bias: int) -> tuple[Value, Value, Value]:
     magic = fmt.magic + bias
     t = f.fma(x, float(_LOG2E), magic)
     n = f.fsub(t, magic)
-    high, low = split(_LN2, fmt, 2)
+    high, low = split(LN2, fmt, 2)
     r = f.fma(n, -low, f.fma(n, -high, x))
     return r, polynomial(f, r, _EXP[fmt.scalar]), t
 
@@ -283,7 +283,7 @@ def log_special(f: Function, result: Value, x: Value) -> Value:
 def log_sum(f: Function, x: Value, low: Value | None = None, doublings: float | Value = 0.0,
             special: bool = True) -> Value:
     """log((x + low) * 2**doublings)."""
-    high_ln2, low_ln2 = split(_LN2, format_of(x), 2)
+    high_ln2, low_ln2 = split(LN2, format_of(x), 2)
     e, fraction, w = log_reduced(f, x, low)
     if isinstance(doublings, Value) or doublings:
         e = f.fadd(e, doublings)

@@ -16,13 +16,16 @@ from flambeau.compiler.vectormath.basic import (
     polynomial,
     polynomial_pair,
     rint,
+    split,
     sqrt,
     two_product,
     two_sum,
 )
 from flambeau.compiler.vectormath.exp_log import (
+    LN2,
     exp_reduced,
     exp_short,
+    log_reduced,
     log_sum,
     power_of_two,
     powers_of_two,
@@ -98,6 +101,15 @@ _ERFINV_FARTHEST = (
     7.826743350821248e-11, -8.32677690342528e-12, -1.0199999518672265e-11,
     3.825838340227986e-12)
 
+# The same for floats, in w - center for w <= 4.5, in sqrt(w) - center beyond, where sqrt(w) < 4:
+# 2**-29.5, 2**-27.7. The centers are such that the first coefficients need no rounding.
+_ERFINV_CENTERS = (2.2500083446502686, 3.000011682510376)
+_ERFINV_FLOAT = (
+    (1.4395107, 0.24848029, -0.0031554105, -0.0014729656, 2.2104397e-04, 7.6699956e-07,
+     -4.223791e-06, 4.1302613e-07, 4.284827e-08, -9.908751e-09, 0.0),
+    (2.8329885, 1.0016754, 0.009445337, -0.007640342, 0.005683812, -0.0035799064, 0.0014913018,
+     -9.2212074e-05, -3.076789e-04, 1.4076463e-04, -9.335203e-06))
+
 
 # ---------------------------------------------------------------------- error functions
 def _erf_near(f: Function, x: Value) -> Value:
@@ -156,10 +168,31 @@ def _erfc_short(f: Function, x: Value) -> Value:
 
 def erfinv(f: Function, x: Value) -> Value:
     """The y with erf(y) = x; infinite at -1 and 1, NaN outside."""
-    return _in_double(f, x, _erfinv)
+    magnitude = fabs(f, x)
+    inside = (_erfinv_float if scalar_of(x.type) == "float" else _erfinv_double)(f, x)
+    result = f.select(f.cmp("oeq", magnitude, 1.0), f.fmul(x, float("inf")), inside)
+    return f.select(f.cmp("ogt", magnitude, 1.0), float("nan"), result)
 
 
-def _erfinv(f: Function, x: Value) -> Value:
+def _erfinv_float(f: Function, x: Value) -> Value:
+    # w = -log(1 - x**2), 1 - x**2 rounded once, as a pair: what is far takes its root
+    high_ln2, low_ln2 = split(LN2, format_of(x), 2)
+    e, fraction, tail = log_reduced(f, f.fma(f.fneg(x), x, 1.0))
+    rest = f.fneg(f.fadd(fraction, f.fma(e, low_ln2, tail)))
+    w = f.fma(e, -high_ln2, rest)
+    w_low = f.fadd(f.fma(e, -high_ln2, f.fneg(w)), rest)
+    root = sqrt(f, w)
+    left = f.fadd(f.fma(f.fneg(root), root, w), w_low)
+    root_low = f.fmul(left, f.fma(root, -0.0565, 0.345))  # 1 / (2 root) within 5 %
+    near = f.cmp("ole", w, 4.5)
+    center = f.select(near, f.const(_ERFINV_CENTERS[0], x.type), _ERFINV_CENTERS[1])
+    t = f.fadd(f.fsub(f.select(near, w, root), center), f.select(near, w_low, root_low))
+    p, p_low = polynomial_pair(f, t, [f.select(near, f.const(a, x.type), b)
+                                      for a, b in zip(*_ERFINV_FLOAT, strict=True)])
+    return copysign(f, multiply_pairs(f, x, f.const(0.0, x.type), p, p_low), x)
+
+
+def _erfinv_double(f: Function, x: Value) -> Value:
     w = f.fneg(log_sum(f, f.fma(f.fneg(x), x, 1.0)))  # 1 - x**2 is rounded once
     near = f.cmp("ole", w, 6.25)
     root = sqrt(f, w)
@@ -173,10 +206,7 @@ def _erfinv(f: Function, x: Value) -> Value:
     far_p, far_low = polynomial_pair(f, offset, coefficients)
     result = multiply_pairs(f, x, f.const(0.0, x.type), f.select(near, near_p, far_p),
                             f.select(near, near_low, far_low))
-    result = copysign(f, result, x)
-    edge = f.fmul(x, float("inf"))
-    result = f.select(f.cmp("oeq", fabs(f, x), 1.0), edge, result)
-    return f.select(f.cmp("ogt", fabs(f, x), 1.0), float("nan"), result)
+    return copysign(f, result, x)
 
 
 # ---------------------------------------------------------------------- gamma

@@ -5,11 +5,13 @@ A hook table maps a handle's id to the hook. Global hooks run before the module'
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.tensor import Tensor
 from flambeau.utils.hooks import RemovableHandle, add_hook
 
 __all__ = [
@@ -45,10 +47,12 @@ class _Tables:
 tables = _Tables()
 
 _LEGACY = (
-    "backward hooks that are attached to one grad_fn (register_backward_hook, "
-    "register_module_backward_hook) report wrong gradients for modules of several operations and "
-    "are not available; use register_full_backward_hook or register_module_full_backward_hook"
+    "register_module_backward_hook: hooks around the last operation of every module report wrong "
+    "gradients for modules of several operations and are not available; use "
+    "register_module_full_backward_hook"
 )
+_BOTH_KINDS = ("Cannot use both regular backward hooks and full backward hooks on a single Module. "
+               "Please use only one of them.")
 
 
 def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
@@ -143,12 +147,33 @@ class ModuleHooks:
         The gradients are tuples with one entry per positional argument and per output, None where
         no tensor stands. What the hook returns, unless None, replaces `grad_input`.
         """
+        if self._is_full_backward_hook is False:
+            raise RuntimeError(_BOTH_KINDS)
         self._is_full_backward_hook = True
         return add_hook(self._backward_hooks, hook, (), prepend)
 
     def register_backward_hook(self, hook: Callable) -> RemovableHandle:
-        """The deprecated form of `register_full_backward_hook`: not available."""
-        raise NotImplementedError(_LEGACY)
+        """Call hook(module, grad_input, grad_output) around this module's last operation, whose
+        gradients these are; what it returns, unless None, replaces `grad_input`. Deprecated:
+        `register_full_backward_hook` is about the whole module.
+
+        Raises:
+            RuntimeError: the module has hooks of the other kind.
+        """
+        if self._is_full_backward_hook is True:
+            raise RuntimeError(_BOTH_KINDS)
+        self._is_full_backward_hook = False
+        return add_hook(self._backward_hooks, hook)
+
+    def _hook_last_operation(self, result: Any) -> None:
+        """Give the node of the (first) result the hooks of `register_backward_hook`."""
+        while not isinstance(result, Tensor):
+            if not isinstance(result, (dict, list, tuple)) or not result:
+                return
+            result = next(iter(result.values())) if isinstance(result, dict) else result[0]
+        if result.grad_fn is not None:
+            for hook in tuple(self._backward_hooks.values()):
+                result.grad_fn.register_hook(functools.partial(hook, self))
 
     def _run_forward_pre_hooks(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         for hook in tuple(tables.forward_pre.values()):

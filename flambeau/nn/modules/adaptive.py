@@ -97,7 +97,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         if target.numel() and (int(target.min()) < 0 or int(target.max()) >= self.n_classes):
             raise RuntimeError(f"Target values should be in [0, {self.n_classes - 1}], but values "
                                f"in range [{int(target.min())}, {int(target.max())}] were found. ")
-        column, extra = target, flambeau.zeros(target.shape, dtype=input.dtype)
+        column, extra = target, flambeau.zeros(target.shape, dtype=input.dtype,
+                                               device=input.device)
         for k in range(self.n_clusters):
             low, high = self.cutoffs[k], self.cutoffs[k + 1]
             rows = ((target >= low) & (target < high)).nonzero().squeeze(1)

@@ -95,7 +95,7 @@ class _NormBase(Module):
             # Checkpoints of version 1 have no count.
             count = self.num_batches_tracked
             if count is None or count.is_meta:
-                count = flambeau.tensor(0, dtype=flambeau.int64)
+                count = flambeau.tensor(0, dtype=flambeau.int64, device="cpu")
             state_dict.setdefault(prefix + "num_batches_tracked", count)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
                                       unexpected_keys, error_msgs)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import flambeau
+from flambeau.core.device import NO_DATA
 from flambeau.nn.modules._backward import BackwardHook
 from flambeau.nn.modules._hooks import (
     ModuleHooks,
@@ -27,6 +28,7 @@ from flambeau.nn.modules._state import ModuleState
 from flambeau.nn.modules._text import indent
 from flambeau.nn.parameter import Buffer, Parameter
 from flambeau.tensor import Tensor
+from flambeau.tensor.lists import drop_gradients
 from flambeau.utils.naming import typename
 
 __all__ = [
@@ -121,13 +123,17 @@ class Module(ModuleState, ModuleHooks):
         done: set[int] = set()
         try:
             args, kwargs = self._run_forward_pre_hooks(args, kwargs)
-            hooks = [*tables.backward.values(), *self._backward_hooks.values()]
+            whole = self._is_full_backward_hook is not False
+            own = self._backward_hooks.values() if whole else ()
+            hooks = [*tables.backward.values(), *own]
             pre_hooks = [*tables.backward_pre.values(), *self._backward_pre_hooks.values()]
             gate = BackwardHook(self, hooks, pre_hooks) if hooks or pre_hooks else None
             if gate is not None:
                 args = gate.setup_inputs(args)
             result = self.forward(*args, **kwargs)
             result = self._run_forward_hooks(args, kwargs, result, done)
+            if not whole:
+                self._hook_last_operation(result)
             return result if gate is None else gate.setup_outputs(result)
         except Exception:
             self._run_always_called_hooks(args, kwargs, done)
@@ -454,7 +460,15 @@ class Module(ModuleState, ModuleHooks):
                 options["non_blocking"] = non_blocking
             if memory_format is not None and tensor.dim() in (4, 5):
                 options["memory_format"] = memory_format
-            return tensor.to(**options) if options else tensor
+            try:
+                return tensor.to(**options) if options else tensor
+            except NotImplementedError as error:
+                if str(error) != NO_DATA:
+                    raise
+                raise NotImplementedError(
+                    f"{NO_DATA} Please use torch.nn.Module.to_empty() instead of "
+                    "torch.nn.Module.to() when moving module from meta to a different "
+                    "device.") from None
 
         return self._apply(convert)
 
@@ -469,6 +483,24 @@ class Module(ModuleState, ModuleHooks):
         def to_cuda(tensor: Tensor) -> Tensor:
             return tensor.cuda(device)
         return self._apply(to_cuda)
+
+    T_destination = TypeVar("T_destination", bound=dict[str, Any])
+    """The type of what `state_dict(destination=...)` fills."""
+
+    def ipu(self: T, device: Any = None) -> T:
+        """Move parameters and buffers to an IPU. Raises RuntimeError: there is none."""
+        return self._to_kind("ipu", device)
+
+    def mtia(self: T, device: Any = None) -> T:
+        """Move parameters and buffers to an MTIA device. Raises RuntimeError: there is none."""
+        return self._to_kind("mtia", device)
+
+    def xpu(self: T, device: Any = None) -> T:
+        """Move parameters and buffers to a GPU of Intel. Raises RuntimeError: there is none."""
+        return self._to_kind("xpu", device)
+
+    def _to_kind(self: T, kind: str, device: Any) -> T:
+        return self.to(f"{kind}:{device}" if isinstance(device, int) else device or kind)
 
     def cpu(self: T) -> T:
         """Move parameters and buffers to the CPU."""
@@ -530,17 +562,7 @@ class Module(ModuleState, ModuleHooks):
             warnings.warn("Calling .zero_grad() from a module created with nn.DataParallel() has "
                           "no effect. The parameters are copied (in a differentiable manner) from "
                           "the original module.", stacklevel=2)
-        for parameter in self.parameters():
-            if parameter.grad is None and not set_to_none:
-                continue
-            if set_to_none:
-                parameter.grad = None
-            else:
-                if parameter.grad.grad_fn is not None:
-                    parameter.grad.detach_()
-                else:
-                    parameter.grad.requires_grad_(False)
-                parameter.grad.zero_()
+        drop_gradients(self.parameters(), set_to_none)
 
     # -- display ---------------------------------------------------------------------------------
     def _get_name(self) -> str:

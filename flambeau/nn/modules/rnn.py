@@ -204,6 +204,23 @@ class RNNBase(Module):
     def flatten_parameters(self) -> None:
         """Does nothing: weights need not lie side by side."""
 
+    def __getstate__(self) -> dict:
+        """As PyTorch's modules have it, which keep the parameters in one list, too."""
+        state = super().__getstate__()
+        names = state.pop("_weight_names")
+        flat = [name for layer in names for name in layer]
+        state.update(_all_weights=[list(layer) for layer in names], _flat_weights_names=flat,
+                     _flat_weights=[getattr(self, name, None) for name in flat])
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        state = {"proj_size": 0, **state}
+        if "_all_weights" in state:
+            state["_weight_names"] = [list(names) for names in state.pop("_all_weights")]
+        for derived in ("_flat_weights", "_flat_weights_names", "_flat_weight_refs"):
+            state.pop(derived, None)
+        super().__setstate__(state)
+
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters, by layer and direction."""

@@ -10,6 +10,7 @@ from typing import Any
 import flambeau
 from flambeau.nn import functional as F
 from flambeau.nn import init
+from flambeau.nn.modules.activation import GELU, ReLU
 from flambeau.nn.modules.attention import MultiheadAttention
 from flambeau.nn.modules.container import ModuleList
 from flambeau.nn.modules.dropout import Dropout
@@ -70,8 +71,21 @@ class _Feed(Module):
     def _feed(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
+    @property
+    def activation_relu_or_gelu(self) -> int:
+        """1: the activation is ReLU; 2: it is GELU; 0: another one."""
+        known = {F.relu: 1, F.gelu: 2}
+        if isinstance(self.activation, (ReLU, GELU)):
+            return 1 if isinstance(self.activation, ReLU) else 2
+        return known.get(self.activation, 0)
+
+    def __getstate__(self) -> dict:
+        """As PyTorch's layers have it, which keep what the activation is."""
+        return {**super().__getstate__(), "activation_relu_or_gelu": self.activation_relu_or_gelu}
+
     def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
+        super().__setstate__({name: value for name, value in state.items()
+                              if name != "activation_relu_or_gelu"})
         if not hasattr(self, "activation"):
             self.activation = F.relu
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.tensor.lists import INPLACE, over_lists
 
 __all__ = ["get_total_norm", "clip_grads_with_norm_", "clip_grad_norm_", "clip_grad_norm",
            "clip_grad_value_"]
@@ -35,7 +36,7 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0,
         return flambeau.tensor(0.0)
     with flambeau.no_grad():
         device = tensors[0].device
-        norms = [flambeau.linalg.vector_norm(tensor, norm_type) for tensor in tensors]
+        norms = flambeau._foreach_norm(tensors, norm_type)
         total = flambeau.linalg.vector_norm(
             flambeau.stack([norm.to(device) for norm in norms]), norm_type)
         if error_if_nonfinite and not bool(flambeau.isfinite(total)):
@@ -58,8 +59,7 @@ def clip_grads_with_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float
         return
     with flambeau.no_grad():
         factor = flambeau.clamp(float(max_norm) / (total_norm + 1e-6), max=1.0)
-        for gradient in gradients:
-            gradient.mul_(factor.to(gradient.device))
+        over_lists("mul", INPLACE)(gradients, factor)
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
@@ -104,7 +104,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float,
                      foreach: bool | None = None) -> None:
     """Limit every element of the gradients to [-clip_value, clip_value]."""
     clip_value = float(clip_value)
-    with flambeau.no_grad():
-        for parameter in _as_list(parameters):
-            if parameter.grad is not None:
-                parameter.grad.clamp_(min=-clip_value, max=clip_value)
+    gradients = [p.grad for p in _as_list(parameters) if p.grad is not None]
+    if gradients:
+        with flambeau.no_grad():
+            over_lists("clamp", INPLACE)(gradients, -clip_value, clip_value)

@@ -85,7 +85,7 @@ class PackedSequence(_Packed):
 def _as_lengths(lengths: Any) -> Tensor:
     if isinstance(lengths, Tensor):
         return lengths.to(flambeau.int64)
-    return flambeau.tensor([int(n) for n in lengths], dtype=flambeau.int64)
+    return flambeau.tensor([int(n) for n in lengths], dtype=flambeau.int64, device="cpu")
 
 
 def pack_padded_sequence(input: Tensor, lengths: Tensor | Sequence[int],
@@ -118,7 +118,8 @@ def pack_padded_sequence(input: Tensor, lengths: Tensor | Sequence[int],
         raise RuntimeError(f"Expected lengths of at most {input.shape[0]}, got {wanted[0]}")
     counts = [sum(1 for n in wanted if n > t) for t in range(wanted[0])]
     data = flambeau.cat([input[t, :count] for t, count in enumerate(counts)])
-    return PackedSequence(data, flambeau.tensor(counts, dtype=flambeau.int64), order, None)
+    sizes = flambeau.tensor(counts, dtype=flambeau.int64, device="cpu")
+    return PackedSequence(data, sizes, order, None)
 
 
 def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False,

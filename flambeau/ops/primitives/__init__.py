@@ -10,6 +10,7 @@ from flambeau.ops.primitives import batching, gradients, tangents  # noqa: F401 
 from flambeau.ops.primitives.bits import *  # noqa: F403
 from flambeau.ops.primitives.contraction import *  # noqa: F403
 from flambeau.ops.primitives.elementwise import *  # noqa: F403
+from flambeau.ops.primitives.float8 import *  # noqa: F403
 from flambeau.ops.primitives.fourier import *  # noqa: F403
 from flambeau.ops.primitives.gamma import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403

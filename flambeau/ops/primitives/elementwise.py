@@ -24,6 +24,13 @@ def _infer_real(inputs, attrs):
 
 
 def _infer_cast(inputs, attrs):
+    for dtype in (attrs[0], inputs[0].dtype):
+        if dtype.kind in "Vq":
+            advice = ("its elements are only bits, which .view(dtype) reinterprets"
+                      if dtype.kind == "V" else "torch.quantize_per_tensor makes such tensors, "
+                      ".dequantize() leads back")
+            raise NotImplementedError(f"\"copy_\" not implemented for '{dtype.scalar_name}': "
+                                      f"{advice}")
     return inputs[0].shape, attrs[0]
 
 
@@ -570,6 +577,16 @@ stop_copy = _define("copy", infer_same, _emit_stop, 0)
 
 boundary = _define("boundary", infer_same, _emit_stop, 0)
 """The input itself, but always stored: keeps a compiled program from fusing across operations."""
+
+
+in_memory = _define("in_memory", infer_same, _emit_stop, 0)
+"""The input itself, stored row-major, as its gradient is: for what other loops read in that order
+and many times. Unlike a boundary it hides nothing from the passes of a compiled program."""
+
+
+@in_memory.vjp
+def in_memory_vjp(node, g):
+    return (in_memory(g),)
 
 
 @stop_copy.vjp

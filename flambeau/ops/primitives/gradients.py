@@ -5,6 +5,7 @@ from __future__ import annotations
 from flambeau.core import dtypes
 from flambeau.ir.graph import Value, constant
 from flambeau.ops.primitives import elementwise as e
+from flambeau.ops.primitives.scan import cumprod, shifted
 from flambeau.ops.primitives.structure import (
     AS_STRIDED,
     DIAGONAL,
@@ -12,7 +13,6 @@ from flambeau.ops.primitives.structure import (
     REDUCE_MIN,
     REDUCE_PROD,
     SCATTER,
-    cat,
     coordinates,
     expand,
     iota,
@@ -21,7 +21,6 @@ from flambeau.ops.primitives.structure import (
     reduce_sum,
     reshape,
     scatter,
-    slice_dim,
     unreduce,
 )
 
@@ -109,7 +108,10 @@ def reduce_prod_vjp(node, g):
     moved = permute(x, order)
     kept = [x.shape[d] for d in order[:x.ndim - len(dims)]]
     flat = reshape(moved, [*kept, _count(x.shape, dims)])
-    others = e.mul(_products_before(flat, 1), _products_before(flat, -1))
+    last = flat.ndim - 1
+    before = shifted(cumprod(flat, last), last, False, 1)
+    after = shifted(cumprod(flat, last, True), last, True, 1)
+    others = e.mul(before, after)
     back = sorted(range(x.ndim), key=order.__getitem__)
     others = permute(reshape(others, moved.shape), back)
     return (e.mul(unreduce(g, x.shape, dims), e.conj(others)),)
@@ -121,25 +123,3 @@ def _count(shape, dims) -> int:
     for d in dims:
         count *= shape[d]
     return count
-
-
-def _products_before(x: Value, direction: int) -> Value:
-    """The product of all elements before (direction 1) or after (-1) each one, along the last
-    dimension: shifted by one, then by doubling steps."""
-    size, step = x.shape[-1], 1
-    result = _shifted(x, direction)
-    while step < size:
-        result = e.mul(result, _shifted(result, direction * step))
-        step *= 2
-    return result
-
-
-def _shifted(x: Value, by: int) -> Value:
-    """The elements moved by `by` places along the last dimension; ones come in."""
-    last, size = x.ndim - 1, x.shape[-1]
-    if abs(by) >= size:
-        return e.filled(1, x)
-    ones = e.filled(1, slice_dim(x, last, 0, 1, abs(by)))
-    if by > 0:
-        return cat((ones, slice_dim(x, last, 0, 1, size - by)), last)
-    return cat((slice_dim(x, last, -by, 1, size + by), ones), last)

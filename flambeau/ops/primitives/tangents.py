@@ -31,8 +31,8 @@ def linear(node: Value, tangents: Tangents) -> Value:
 
 for _prim in (s.EXPAND, s.PERMUTE, s.RESHAPE, s.SLICE, s.DIAGONAL, s.AS_STRIDED, s.WINDOW, s.FOLD,
               s.CAT, s.REDUCE_SUM, scan.CUMSUM, e.neg, e.real, e.imag, e.complex_, e.cast,
-              e.stop_copy, e.boundary, e.view_as_real, e.view_as_complex, pool.POOL_MEAN,
-              pool.POOL_MEAN_BACK, fourier.FOURIER):
+              e.stop_copy, e.boundary, e.in_memory, e.view_as_real, e.view_as_complex,
+              pool.POOL_MEAN, pool.POOL_MEAN_BACK, fourier.FOURIER):
     _prim.jvp(linear)
 
 

@@ -63,6 +63,10 @@ def nested_tensor(tensor_list: Any, *, dtype: DType | None = None, layout: Any =
     Args:
         layout: torch.strided (default), or torch.jagged: only the first dimension of the parts
             may differ, and many more operations work.
+
+    >>> x = torch.nested.nested_tensor([torch.ones(2), torch.zeros(1)], layout=torch.jagged)
+    >>> x.values(), x.offsets()
+    (tensor([1., 1., 0.]), tensor([0, 2, 3]))
     """
     dtype = checked(dtype, device)
     if not isinstance(tensor_list, (list, tuple)):
@@ -84,6 +88,9 @@ def as_nested_tensor(ts: Any, dtype: DType | None = None, device: Any = None, la
 
     Args:
         ts: a list of tensors, a tensor whose first dimension is the batch, or a nested tensor.
+
+    >>> torch.nested.as_nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged).offsets()
+    tensor([0, 2, 5])
     """
     dtype = checked(dtype, device)
     layout = _layout(layout)
@@ -112,6 +119,11 @@ def nested_tensor_from_jagged(values: Any, offsets: Any = None, lengths: Any = N
         lengths: how long they are, instead of or beside `offsets`; with both, what lies between a
             part's end and the next one's start is left out.
         jagged_dim: the ragged dimension of the result, 1 by default.
+
+    >>> offsets = torch.tensor([0, 2, 5])
+    >>> x = torch.nested.nested_tensor_from_jagged(torch.arange(5.), offsets)
+    >>> [part.tolist() for part in x.unbind()]
+    [[0.0, 1.0], [2.0, 3.0, 4.0]]
     """
     need_tensor("nested_tensor_from_jagged", "values", values)
     if offsets is None and lengths is None:
@@ -162,6 +174,11 @@ def narrow(tensor: Any, dim: int, start: Any, length: Any, layout: Any = strided
         dim: 1.
         start, length: tensors (batch,), or a number for all.
         layout: of the result: torch.jagged or torch.strided.
+
+    >>> x, starts, lengths = torch.arange(6).view(2, 3), torch.tensor([0, 1]), torch.tensor([2, 1])
+    >>> y = torch.nested.narrow(x, 1, starts, lengths, layout=torch.jagged)
+    >>> [part.tolist() for part in y.unbind()]
+    [[0, 1], [4]]
     """
     need_tensor("narrow", "tensor", tensor)
     if dim != 1:
@@ -174,7 +191,12 @@ def narrow(tensor: Any, dim: int, start: Any, length: Any, layout: Any = strided
 
 
 def masked_select(tensor: Any, mask: Any) -> NestedTensor:
-    """The elements of a matrix where `mask` is True, row by row: a jagged tensor of vectors."""
+    """The elements of a matrix where `mask` is True, row by row: a jagged tensor of vectors.
+
+    >>> x = torch.tensor([[1, 2], [3, 4]])
+    >>> torch.nested.masked_select(x, x > 1).offsets()
+    tensor([0, 1, 3])
+    """
     need_tensor("masked_select", "tensor", tensor)
     if mask.dtype is not dtypes.bool_ or tuple(mask.shape) != tuple(tensor.shape) or (
             tensor.ndim != 2):

@@ -7,6 +7,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of
+from flambeau.core.device import CPU, as_device
 from flambeau.core.dtypes import DType
 from flambeau.ops.record import dtypes_default
 from flambeau.tensor import interop
@@ -55,6 +56,12 @@ def _finished(made: SparseTensor, requires_grad: bool) -> SparseTensor:
     return made.detach().requires_grad_()
 
 
+def _need_cpu(device: Any) -> None:
+    if device is not None and as_device(device) is not CPU:
+        raise NotImplementedError(f"sparse tensors live on the CPU only, not on {device}: make one "
+                                  "there, or a dense tensor")
+
+
 def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *,
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False, check_invariants: bool | None = None,
@@ -73,8 +80,17 @@ def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *,
 
     Raises:
         RuntimeError: shapes do not go together, or an index is out of range.
+
+    >>> torch.sparse_coo_tensor([[0, 1, 1], [2, 0, 2]], [3., 4., 5.], (2, 3))
+    tensor(indices=tensor([[0, 1, 1],
+                           [2, 0, 2]]),
+           values=tensor([3., 4., 5.]),
+           size=(2, 3), nnz=3, layout=torch.sparse_coo)
+    >>> torch.sparse_coo_tensor([[0, 0], [1, 1]], [3., 4.], (1, 2)).to_dense()  # sums
+    tensor([[0., 7.]])
     """
     checked(dtype, device)
+    _need_cpu(device)
     if values is None:
         shape = sizes((indices,)) if size is None else sizes((size,))
         made = empty_sparse(shape, dtype or dtypes_default(), sparse_coo)
@@ -104,6 +120,12 @@ def sparse_compressed_tensor(compressed_indices: Any, plain_indices: Any, values
 
     Raises:
         RuntimeError: shapes do not go together, or an index is out of range.
+
+    >>> rows, columns = torch.tensor([0, 1, 2]), torch.tensor([0, 1])
+    >>> a = torch.sparse_compressed_tensor(rows, columns, torch.ones(2), layout=torch.sparse_csr)
+    >>> a.to_dense()
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     if layout not in COMPRESSED:
         raise RuntimeError("sparse_compressed_tensor expected sparse compressed tensor layout but "
@@ -116,6 +138,7 @@ def _compressed(layout: Layout, offsets: Any, plain: Any, values: Any, size: Any
                 dtype: DType | None, device: Any, requires_grad: bool,
                 check: bool | None) -> SparseTensor:
     checked(dtype, device)
+    _need_cpu(device)
     names = ("crow_indices", "col_indices") if is_row_compressed(layout) else (
         "ccol_indices", "row_indices")
     offsets, plain = (_indices(name, data, keep=True)
@@ -149,7 +172,13 @@ def sparse_csr_tensor(crow_indices: Any, col_indices: Any, values: Any, size: An
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False,
                       check_invariants: bool | None = None) -> SparseTensor:
-    """A matrix with compressed rows; see `sparse_compressed_tensor`."""
+    """A matrix with compressed rows; see `sparse_compressed_tensor`.
+
+    >>> rows, columns = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1])
+    >>> torch.sparse_csr_tensor(rows, columns, torch.tensor([1., 2., 3.])).to_dense()
+    tensor([[1., 2.],
+            [0., 3.]])
+    """
     return _compressed(sparse_csr, crow_indices, col_indices, values, size, dtype, device,
                        requires_grad, check_invariants)
 
@@ -158,7 +187,13 @@ def sparse_csc_tensor(ccol_indices: Any, row_indices: Any, values: Any, size: An
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False,
                       check_invariants: bool | None = None) -> SparseTensor:
-    """A matrix with compressed columns; see `sparse_compressed_tensor`."""
+    """A matrix with compressed columns; see `sparse_compressed_tensor`.
+
+    >>> columns, rows = torch.tensor([0, 1, 2]), torch.tensor([1, 0])
+    >>> torch.sparse_csc_tensor(columns, rows, torch.tensor([5., 6.])).to_dense()
+    tensor([[0., 6.],
+            [5., 0.]])
+    """
     return _compressed(sparse_csc, ccol_indices, row_indices, values, size, dtype, device,
                        requires_grad, check_invariants)
 
@@ -167,7 +202,13 @@ def sparse_bsr_tensor(crow_indices: Any, col_indices: Any, values: Any, size: An
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False,
                       check_invariants: bool | None = None) -> SparseTensor:
-    """A matrix of blocks with compressed rows; see `sparse_compressed_tensor`."""
+    """A matrix of blocks with compressed rows; see `sparse_compressed_tensor`.
+
+    >>> blocks = torch.tensor([[[1., 2.], [3., 4.]]])
+    >>> torch.sparse_bsr_tensor(torch.tensor([0, 1]), torch.tensor([1]), blocks, (2, 4)).to_dense()
+    tensor([[0., 0., 1., 2.],
+            [0., 0., 3., 4.]])
+    """
     return _compressed(sparse_bsr, crow_indices, col_indices, values, size, dtype, device,
                        requires_grad, check_invariants)
 
@@ -176,7 +217,14 @@ def sparse_bsc_tensor(ccol_indices: Any, row_indices: Any, values: Any, size: An
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False,
                       check_invariants: bool | None = None) -> SparseTensor:
-    """A matrix of blocks with compressed columns; see `sparse_compressed_tensor`."""
+    """A matrix of blocks with compressed columns; see `sparse_compressed_tensor`.
+
+    >>> columns, rows = torch.tensor([0, 1, 2]), torch.tensor([0, 1])
+    >>> blocks = torch.tensor([[[1.]], [[2.]]])
+    >>> torch.sparse_bsc_tensor(columns, rows, blocks, (2, 2)).to_dense()
+    tensor([[1., 0.],
+            [0., 2.]])
+    """
     return _compressed(sparse_bsc, ccol_indices, row_indices, values, size, dtype, device,
                        requires_grad, check_invariants)
 

@@ -11,6 +11,7 @@ from flambeau.core.shapes import Size
 from flambeau.tensor.composed import unsupported
 from flambeau.tensor.creation import zeros
 from flambeau.tensor.formats import Layout, sparse_coo, strided
+from flambeau.tensor.method_docs import shown
 from flambeau.tensor.sparse import convert, products
 from flambeau.tensor.sparse.patterns import Coo, is_row_compressed
 from flambeau.tensor.sparse.tensor import SparseTensor, assemble, values_of
@@ -34,6 +35,10 @@ def to_dense(self: Any, dtype: DType | None = None, *, masked_grad: bool | None 
     Args:
         dtype: of the result.
         masked_grad: accepted; the gradient of a sparse tensor is always sparse.
+
+    >>> torch.eye(2).to_sparse().to_dense()
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     if isinstance(self, SparseTensor):
         if dtype is not None:
@@ -54,6 +59,12 @@ def to_sparse(self: Any, sparse_dim: Any = None, *, layout: Layout | None = None
         layout: torch.sparse_coo (default), sparse_csr, sparse_csc, sparse_bsr or sparse_bsc.
         blocksize: (height, width) of the blocks of BSR and BSC.
         dense_dim: how many dimensions at the end stay dense.
+
+    >>> torch.tensor([[0., 5.], [0., 0.]]).to_sparse()
+    tensor(indices=tensor([[0],
+                           [1]]),
+           values=tensor([5.]),
+           size=(2, 2), nnz=1, layout=torch.sparse_coo)
     """
     if isinstance(sparse_dim, Layout):
         sparse_dim, layout = None, sparse_dim
@@ -72,7 +83,13 @@ def to_sparse(self: Any, sparse_dim: Any = None, *, layout: Layout | None = None
 
 
 def to_sparse_coo(self: Any) -> Any:
-    """The tensor in coordinates."""
+    """The tensor in coordinates.
+
+    >>> torch.tensor([0., 5.]).to_sparse_coo()
+    tensor(indices=tensor([[1]]),
+           values=tensor([5.]),
+           size=(2,), nnz=1, layout=torch.sparse_coo)
+    """
     return convert.as_coo(self)
 
 
@@ -83,7 +100,7 @@ def _compression(name: str) -> Any:
         return convert.as_layout(self, getattr(formats, f"sparse_{name}"), None, dense_dim)
 
     method.__name__ = method.__qualname__ = f"to_sparse_{name}"
-    method.__doc__ = f"The tensor in layout torch.sparse_{name}."
+    method.__doc__ = shown(method.__name__, f"The tensor in layout torch.sparse_{name}.")
     return method
 
 
@@ -94,7 +111,8 @@ def _blocking(name: str) -> Any:
         return convert.as_layout(self, getattr(formats, f"sparse_{name}"), blocksize, dense_dim)
 
     method.__name__ = method.__qualname__ = f"to_sparse_{name}"
-    method.__doc__ = f"The tensor in layout torch.sparse_{name}, in blocks (height, width)."
+    doc = f"The tensor in layout torch.sparse_{name}, in blocks (height, width)."
+    method.__doc__ = shown(method.__name__, doc)
     return method
 
 
@@ -115,7 +133,12 @@ def _need_coo(name: str, tensor: Any) -> Coo:
 
 
 def indices(self: Any) -> Any:
-    """The coordinates (sparse_dim, nnz) of a coalesced COO tensor."""
+    """The coordinates (sparse_dim, nnz) of a coalesced COO tensor.
+
+    >>> torch.eye(2).to_sparse().indices()
+    tensor([[0, 1],
+            [0, 1]])
+    """
     if not _need_coo("indices", self).coalesced:
         raise RuntimeError("Cannot get indices on an uncoalesced tensor, please call .coalesce() "
                            "first")
@@ -123,7 +146,11 @@ def indices(self: Any) -> Any:
 
 
 def values(self: Any) -> Any:
-    """The values of a sparse tensor (COO: of a coalesced one), with their history."""
+    """The values of a sparse tensor (COO: of a coalesced one), with their history.
+
+    >>> torch.tensor([[0., 5.], [6., 0.]]).to_sparse().values()
+    tensor([5., 6.])
+    """
     if not isinstance(self, SparseTensor):
         if self._meta.strided:
             raise RuntimeError("values expected sparse tensor layout but got "
@@ -173,7 +200,8 @@ def _compressed_part(name: str, rows: bool, place: int) -> Any:
 
     method.__name__ = method.__qualname__ = name
     kind = ("CSR or BSR", "CSC or BSC")[not rows]
-    method.__doc__ = f"The {'plain' if place else 'compressed'} indices of a {kind} tensor."
+    doc = f"The {'plain' if place else 'compressed'} indices of a {kind} tensor."
+    method.__doc__ = shown(name, doc)
     return method
 
 
@@ -184,13 +212,23 @@ ccol_indices, row_indices = (_compressed_part("ccol_indices", False, 0),
 
 
 def coalesce(self: Any) -> Any:
-    """A COO tensor with sorted, unique entries: values of equal ones are added up."""
+    """A COO tensor with sorted, unique entries: values of equal ones are added up.
+
+    >>> torch.sparse_coo_tensor([[0, 0]], [1., 2.], (2,)).coalesce()
+    tensor(indices=tensor([[0]]),
+           values=tensor([3.]),
+           size=(2,), nnz=1, layout=torch.sparse_coo)
+    """
     _need_coo("coalesce", self)
     return coalesced_form(self)
 
 
 def is_coalesced(self: Any) -> bool:
-    """Is a COO tensor known to have sorted, unique entries?"""
+    """Is a COO tensor known to have sorted, unique entries?
+
+    >>> torch.sparse_coo_tensor([[0, 0]], [1., 2.], (2,)).is_coalesced()
+    False
+    """
     return _need_coo("is_coalesced", self).coalesced
 
 
@@ -205,12 +243,20 @@ def _coalesced_(self: Any, coalesced: bool) -> Any:
 
 
 def sparse_dim(self: Any) -> int:
-    """How many dimensions have indices (0 for a dense tensor)."""
+    """How many dimensions have indices (0 for a dense tensor).
+
+    >>> torch.sparse_coo_tensor([[0]], [[1., 2.]], (3, 2)).sparse_dim()
+    1
+    """
     return self._pattern.sparse_dim if isinstance(self, SparseTensor) else 0
 
 
 def dense_dim(self: Any) -> int:
-    """How many dimensions the values of an entry have (all, for a dense tensor)."""
+    """How many dimensions the values of an entry have (all, for a dense tensor).
+
+    >>> torch.sparse_coo_tensor([[0]], [[1., 2.]], (3, 2)).dense_dim()
+    1
+    """
     return len(self._pattern.dense_shape) if isinstance(self, SparseTensor) else self.ndim
 
 
@@ -218,7 +264,12 @@ _dimI, _dimV = sparse_dim, dense_dim
 
 
 def sparse_mask(self: Any, mask: Any) -> Any:
-    """A sparse tensor with the entries of the sparse tensor `mask` and the elements of this one."""
+    """A sparse tensor with the entries of the sparse tensor `mask` and the elements of this one.
+
+    >>> torch.tensor([[1., 2.], [3., 4.]]).sparse_mask(torch.eye(2).to_sparse()).to_dense()
+    tensor([[1., 0.],
+            [0., 4.]])
+    """
     if not isinstance(mask, SparseTensor):
         raise RuntimeError("sparse_mask(): expected mask to be sparse, got layout "
                            f"{mask.layout!r}")
@@ -236,7 +287,7 @@ def _copy_of(name: str) -> Any:
         return made if out is None else out.resize_(tuple(made.shape)).copy_(made)
 
     copied.__name__ = copied.__qualname__ = f"{name}_copy"
-    copied.__doc__ = f"A copy of what `Tensor.{name}` gives."
+    copied.__doc__ = shown(copied.__name__, f"A copy of what `Tensor.{name}` gives.")
     return copied
 
 
@@ -247,7 +298,11 @@ ccol_indices_copy, row_indices_copy = _copy_of("ccol_indices"), _copy_of("row_in
 
 # ---------------------------------------------------------------------- sizes
 def sparse_resize_(self: Any, size: Any, sparse_dim: int, dense_dim: int) -> Any:
-    """Another shape, in place; with entries, dimensions may only grow."""
+    """Another shape, in place; with entries, dimensions may only grow.
+
+    >>> torch.eye(2).to_sparse().sparse_resize_((3, 3), 2, 0).shape
+    torch.Size([3, 3])
+    """
     pattern = _need_coo("sparse_resize_", self)
     shape = _checked_size("sparse_resize_", self, size, sparse_dim, dense_dim)
     if pattern.nnz:
@@ -288,7 +343,11 @@ def _checked_size(name: str, self: Any, size: Any, sparse_dim: int, dense_dim: i
 
 
 def sparse_resize_and_clear_(self: Any, size: Any, sparse_dim: int, dense_dim: int) -> Any:
-    """Another shape and no entries, in place."""
+    """Another shape and no entries, in place.
+
+    >>> torch.eye(2).to_sparse().sparse_resize_and_clear_((3, 3), 2, 0)._nnz()
+    0
+    """
     _need_coo("sparse_resize_and_clear_", self)
     shape = _checked_size("sparse_resize_and_clear_", self, size, sparse_dim, dense_dim)
     made = convert.empty_sparse(shape, self.dtype, sparse_coo, dense_dim)
@@ -296,14 +355,23 @@ def sparse_resize_and_clear_(self: Any, size: Any, sparse_dim: int, dense_dim: i
 
 
 def resize_as_sparse_(self: Any, the_template: Any) -> Any:
-    """The shape of another COO tensor, in place."""
+    """The shape of another COO tensor, in place.
+
+    >>> a = torch.eye(2).to_sparse()
+    >>> torch.zeros(1).to_sparse().resize_as_sparse_(a).shape
+    torch.Size([2, 2])
+    """
     pattern = _need_coo("resize_as_sparse_", the_template)
     return sparse_resize_(self, Size(pattern.shape), pattern.sparse_dim,
                           len(pattern.dense_shape))
 
 
 def is_same_size(self: Any, other: Any) -> bool:
-    """Have both tensors the same shape?"""
+    """Have both tensors the same shape?
+
+    >>> torch.is_same_size(torch.zeros(2, 3), torch.ones(2, 3))
+    True
+    """
     return tuple(self.shape) == tuple(other.shape)
 
 

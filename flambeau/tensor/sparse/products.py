@@ -233,14 +233,24 @@ def mm_reduce(mat1: Any, mat2: Any, reduce: str) -> Any:
 
 
 def smm(input: SparseTensor, mat2: Any) -> SparseTensor:
-    """A sparse matrix times a dense one, as a sparse matrix: rows without entries have none."""
+    """A sparse matrix times a dense one, as a sparse matrix: rows without entries have none.
+
+    >>> torch.smm(torch.eye(2).to_sparse(), torch.tensor([[1., 2.], [3., 4.]])).to_dense()
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
     _need_sparse("smm", 1, input)
     _check("smm", input, mat2)
     return _full_rows(input, mat2)
 
 
 def hspmm(mat1: SparseTensor, mat2: Any, *, out: SparseTensor | None = None) -> SparseTensor:
-    """A sparse matrix times a dense one, with a sparse and a dense dimension."""
+    """A sparse matrix times a dense one, with a sparse and a dense dimension.
+
+    >>> torch.hspmm(torch.eye(2).to_sparse(), torch.tensor([[1., 2.], [3., 4.]])).to_dense()
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
     _need_sparse("hspmm", 1, mat1)
     _check("hspmm", mat1, mat2)
     rows, product = _rows_with_entries(mat1, mat2)
@@ -272,7 +282,13 @@ def _full_rows(sparse: SparseTensor, dense: Any) -> SparseTensor:
 
 def sspaddmm(input: SparseTensor, mat1: SparseTensor, mat2: Any, *, beta: Any = 1,
              alpha: Any = 1, out: SparseTensor | None = None) -> SparseTensor:
-    """beta * input + alpha * (mat1 @ mat2) with sparse input and mat1, as a sparse matrix."""
+    """beta * input + alpha * (mat1 @ mat2) with sparse input and mat1, as a sparse matrix.
+
+    >>> s = torch.eye(2).to_sparse()
+    >>> torch.sspaddmm(s, s, torch.tensor([[1., 2.], [3., 4.]])).to_dense()
+    tensor([[2., 2.],
+            [3., 5.]])
+    """
     _need_sparse("sspaddmm", 0, input)
     _need_sparse("sspaddmm", 1, mat1)
     _check("sspaddmm", mat1, mat2)

@@ -1,6 +1,12 @@
 """Timing statements: `Timer` runs them, `Measurement` is what came out, `Compare` makes a table."""
 
 from flambeau.utils.benchmark.compare import Compare
+from flambeau.utils.benchmark.fuzzing import (
+    FuzzedParameter,
+    FuzzedTensor,
+    Fuzzer,
+    ParameterAlias,
+)
 from flambeau.utils.benchmark.measurement import (
     Measurement,
     TaskSpec,
@@ -9,4 +15,5 @@ from flambeau.utils.benchmark.measurement import (
 )
 from flambeau.utils.benchmark.timer import Timer
 
-__all__ = ["Compare", "Measurement", "TaskSpec", "Timer", "select_unit", "trim_sigfig"]
+__all__ = ["Compare", "FuzzedParameter", "FuzzedTensor", "Fuzzer", "Measurement",
+           "ParameterAlias", "TaskSpec", "Timer", "select_unit", "trim_sigfig"]

@@ -13,7 +13,11 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Double", "Float", "message", "packed_doubles", "packed_floats", "packed_ints"]
+__all__ = ["Double", "Float", "message", "packed_doubles", "packed_floats", "packed_ints",
+           "parsed"]
+
+
+_SIZES = {1: 8, 5: 4}  # bytes of the fields of fixed length, by kind
 
 
 class Float(float):
@@ -53,6 +57,43 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def parsed(data: bytes) -> dict[int, list]:
+    """{number: values} of a message: integers, or bytes of whatever else.
+
+    Raises:
+        ValueError: it ends inside a field, or has fields that are not used any more.
+    """
+    found: dict[int, list] = {}
+    at = 0
+    try:
+        while at < len(data):
+            key, at = _number_at(data, at)
+            kind = key & 7
+            if kind == 0:
+                value, at = _number_at(data, at)
+            else:
+                if kind not in _SIZES and kind != 2:
+                    raise ValueError(f"byte {at} starts a field of kind {kind}")
+                size, at = _number_at(data, at) if kind == 2 else (_SIZES[kind], at)
+                value, at = data[at:at + size], at + size
+                if at > len(data):
+                    raise IndexError
+            found.setdefault(key >> 3, []).append(value)
+    except IndexError:
+        raise ValueError("the message ends inside a field") from None
+    return found
+
+
+def _number_at(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 128:
+            return value, at
 
 
 def packed_doubles(values: Sequence[float]) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 
 from flambeau.utils.tensorboard import charts, summaries
 from flambeau.utils.tensorboard.embedding import write_embedding
+from flambeau.utils.tensorboard.graphs import graph_of_module, graph_of_onnx
 from flambeau.utils.tensorboard.images import as_pixels, boxed, figure_pixels
 from flambeau.utils.tensorboard.messages import message
 from flambeau.utils.tensorboard.records import EventFile, event
@@ -42,6 +43,14 @@ class FileWriter:
                     ) -> None:
         """Append a Summary message."""
         self.file.add(event(_step(global_step), walltime, (5, summary)))
+
+    def add_graph(self, graph: bytes, statistics: bytes | None = None,
+                  walltime: float | None = None) -> None:
+        """Append a GraphDef, and the RunMetadata of its first run."""
+        self.file.add(event(None, walltime, (4, graph)))
+        if statistics is not None:
+            tagged = message((1, "step1"), (2, statistics))
+            self.file.add(event(None, walltime, (8, tagged)))
 
     def flush(self) -> None:
         """Let the system have all events."""
@@ -295,18 +304,18 @@ class SummaryWriter:
 
     def add_graph(self, model: Any, input_to_model: Any = None, verbose: bool = False,
                   use_strict_trace: bool = True) -> None:
-        """Not there.
+        """Log the operations of a module as a graph: those of one run, with the time each took.
 
-        Raises:
-            NotImplementedError: always.
+        Args:
+            input_to_model: the argument of the run, or a tuple of them.
+            verbose: print the names of the nodes.
+            use_strict_trace: accepted; the run may use any Python.
         """
-        raise NotImplementedError("add_graph is not implemented: torch.compile(model).graph_html() "
-                                  "draws a model's kernels")
+        graph, statistics, names = graph_of_module(model, input_to_model)
+        self._get_file_writer().add_graph(graph, statistics)
+        if verbose:
+            print(names)
 
     def add_onnx_graph(self, prototxt: Any) -> None:
-        """Not there.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("add_onnx_graph is not implemented; look at the file with Netron")
+        """Log the graph of an ONNX file, given its path."""
+        self._get_file_writer().add_graph(graph_of_onnx(prototxt))
