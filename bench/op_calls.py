@@ -291,16 +291,6 @@ SPECTRA = [
     _call("torch.fft.fft(a, dim=0)", a=SQUARE), _call("torch.fft.rfft(a)", a=(2**20,)),
 ]
 
-CELLS = [
-    _call("torch.lstm_cell(a, (b, b), c, d)", a=(256, 256), b=(256, 256), c=(1024, 256),
-          d=(1024, 256)),
-    _call("torch.gru_cell(a, b, c, d)", a=(256, 256), b=(256, 256), c=(768, 256), d=(768, 256)),
-    _call("torch.rnn_tanh_cell(a, b, c, d)", a=(256, 256), b=(256, 256), c=(256, 256),
-          d=(256, 256)),
-    _call("torch.lstm_cell(a, (b, b), c, d)", a=(8, 64), b=(8, 64), c=(256, 64), d=(256, 64)),
-    _call("torch.gru_cell(a, b, c, d)", a=(8, 64), b=(8, 64), c=(192, 64), d=(192, 64)),
-]
-
 POINTWISE = [
     *(_call(f"a ** {power}", a=FLAT) for power in (2, 3, -1, 0.5, 4, 5, 2.5)),
     _call("a % 0.7", a=FLAT), _call("a // 0.7", a=FLAT), _call("torch.clamp(a, -1, 1)", a=FLAT),
@@ -325,5 +315,5 @@ POINTWISE = [
 CALLS: dict[str, list[Call]] = {
     "convolution": CONVOLUTIONS, "pool": POOLS, "resample": RESAMPLING, "norm": NORMS,
     "loss": LOSSES, "linalg": LINALG, "order": ORDER, "index": INDEXING, "random": RANDOM,
-    "creation": CREATION, "spectra": SPECTRA, "cell": CELLS, "pointwise": POINTWISE,
+    "creation": CREATION, "spectra": SPECTRA, "pointwise": POINTWISE,
 }

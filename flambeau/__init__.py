@@ -106,7 +106,7 @@ _HOMES = {
         "median", "nanmedian", "quantile", "nanquantile", "unique", "unique_consecutive"),
     "tensor.histograms": ("bincount", "histc", "histogram", "histogramdd"),
     "tensor.compress": ("nonzero", "argwhere", "masked_select"),
-    "tensor.indexing": ("index_put", "index_put_", "unravel_index"),
+    "tensor.indexing": ("index_put", "index_put_"),
     "tensor.settings": (
         "get_default_dtype", "set_default_dtype", "set_num_threads", "get_num_threads",
         "get_num_interop_threads", "set_num_interop_threads",

@@ -9,7 +9,9 @@ import dataclasses
 import functools
 from typing import Any
 
+from flambeau.compiler import split_complex
 from flambeau.core import dtypes
+from flambeau.ir.graph import sort, tensor_input
 from flambeau.ops.batching import BatchedCall, falls_back
 from flambeau.ops.derive import Call, OpCall
 from flambeau.ops.samples import Arr
@@ -74,11 +76,27 @@ def traced(record: Any, dtype: str) -> Call | None:
             continue  # an empty sample, or one without tensors, tells little
         try:
             call = OpCall(record, structure, avals)
-            call.graph  # noqa: B018 - traces
+            _check_complex(call.graph)
         except REFUSED:
             return None
         return call
     return None
+
+
+def _check_complex(graph: Any) -> None:
+    """Raise what the compiler raises for operations that complex numbers have not."""
+    if not split_complex.has_complex(graph):
+        return
+    splitter = split_complex._Splitter()
+    for value in graph.inputs:
+        if value.dtype.is_complex:
+            real = value.dtype.to_real()
+            splitter.pairs[value] = tensor_input(value.shape, real), tensor_input(value.shape, real)
+            splitter.arguments.add(value)
+        else:
+            splitter.real[value] = value
+    for value in sort(graph.outputs):
+        splitter.visit(value)
 
 
 def _aval(arg: Any, dtype: str) -> Any:

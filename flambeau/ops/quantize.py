@@ -148,8 +148,7 @@ def quantize_levels(input: Index, scale: Operand, zero_point: Operand, low: int,
     differentiable=False, samples=lambda: iter([
         sample(Arr((3, 4), "uint8", requires_grad=False), 0.1, 3)]))
 def dequantize_levels(input: Index, scale: Operand, zero_point: Operand):
-    """(input - zero_point) * scale in float32; `scale` and `zero_point` as in `_quantize_levels`.
-    """
+    """(input - zero_point) * scale in float32; both may be numbers or tensors that broadcast."""
     shift = lift(zero_point)
     if shift.dtype.is_integral:
         above = p.sub(convert(input, dtypes.int64), _spread_to(shift, input, dtypes.int64))

@@ -271,8 +271,9 @@ def _set_grad_dtype(self: Any, dtype: DType | None) -> None:
     held = self._grad
     if held is not None and dtype is not None and held.dtype is not dtype:
         raise RuntimeError(f"Cannot set grad_dtype to {dtype!r} because there is already a "
-                           f"gradient of dtype {held.dtype!r}. Please clear the gradient (.grad = None) "
-                           "before changing grad_dtype, or choose the gradient's dtype.")
+                           f"gradient of dtype {held.dtype!r}. Please clear the gradient "
+                           "(.grad = None) before changing grad_dtype, or choose the gradient's "
+                           "dtype.")
     self._grad_dtype = dtype
 
 

@@ -16,7 +16,7 @@ from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["get", "put", "checked_dim", "index_put", "index_put_", "unravel_index"]
+__all__ = ["get", "put", "checked_dim", "index_put", "index_put_"]
 
 
 def checked_dim(dim: Any, rank: int) -> int:
@@ -248,26 +248,3 @@ def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) 
     view, where, places = _put_arguments(input, indices, values)
     ops._index_put_(view, places, values, where, accumulate)
     return input
-
-
-def unravel_index(indices: Any, shape: Any) -> tuple:
-    """Row-major positions as one tensor of coordinates for each dimension of `shape`.
-
-    Raises:
-        TypeError: no integers.
-        ValueError: a negative size, or a position outside of the shape.
-
-    >>> torch.unravel_index(torch.tensor([1, 5]), (2, 3))
-    (tensor([0, 1]), tensor([1, 2]))
-    """
-    if not isinstance(indices, TensorBase) or indices.dtype.kind not in "ui":
-        kind = indices.dtype if isinstance(indices, TensorBase) else type(indices)
-        raise TypeError(f"expected 'indices' to be integer dtype, but got {kind}")
-    sizes = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"'shape' cannot have negative values, but got {sizes}")
-    coordinates, step = [], 1
-    for size in reversed(sizes):
-        coordinates.append(ops.remainder(ops.floor_divide(indices, step), max(1, size)))
-        step *= size
-    return tuple(reversed(coordinates))

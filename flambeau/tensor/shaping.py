@@ -528,7 +528,11 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple:
-    """The coordinates, in a tensor of `shape`, of row-major positions: one tensor per dimension."""
+    """The coordinates, in a tensor of `shape`, of row-major positions: one tensor per dimension.
+
+    >>> torch.unravel_index(torch.tensor([1, 5]), (2, 3))
+    (tensor([0, 1]), tensor([1, 2]))
+    """
     if not isinstance(indices, TensorBase):
         raise TypeError("unravel_index(): argument 'indices' (position 1) must be Tensor, not "
                         f"{type(indices).__name__}")

@@ -4,3 +4,5 @@
 and puts their plans in one line. What a piece needs and what it makes for others lies in memory at
 its ends, so no pass of the compiler needs to know of it.
 """
+
+__all__: list[str] = []

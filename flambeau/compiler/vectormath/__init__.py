@@ -18,7 +18,7 @@ of sin, cos and tan); `MAX_ULP` holds what the tests enforce:
     expm1      1.22  1.66     tan        1.19  1.07     atanh      1.60  1.49
     log        0.87  0.84     asin       1.16  1.18     erf        1.08  1.06
     log2       0.99  0.99     acos       1.11  1.14     erfc       0.66  1.34
-    log10      0.95  0.89     atan       1.46  1.85     erfinv     0.51  1.61
+    log10      0.95  0.89     atan       1.46  1.85     erfinv     1.40  1.61
     log1p      1.44  1.36     atan2      1.65  1.96     lgamma     0.51  1.77  (x > 0)
     pow        0.50  1.31     sinh       1.58  1.54     digamma    0.51  1.34  (x > 0)
     sigmoid    1.47  1.44     cosh       1.44  1.42     fmod          exact
