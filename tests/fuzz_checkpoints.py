@@ -318,7 +318,8 @@ def run(cases: int, seed: int, kinds: list[str], first: int = 0) -> list[list]:
             stop = min(start + BATCH, first + cases)
             command = [sys.executable, __file__, "--batch", str(start), str(stop), "--seed",
                        str(seed), "--kinds", ",".join(kinds), "--folder", folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False,
+                                  env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
             failures += [json.loads(line) for line in done.stdout.splitlines()]
             start = stop
             if done.returncode:

@@ -218,6 +218,7 @@ class _Run:
 
     def _compute(self, recording: Recording, replay: Replay) -> None:
         """Let the program compute this very call, if nothing has been computed so far."""
+        self.grads.before.clear()  # gradients that the run has dropped make room
         if self.first is not None and self.first.fits(recording):
             self.first.compute(recording, replay, self.leaves)
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 import bisect
 import ctypes
 import functools
+import itertools
 import operator
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flambeau.compile.capture import Capture
@@ -41,7 +42,7 @@ WORDS, CALLS = 1 << 18, 1 << 15
 # what a program that is only run once costs (an operation planned), and what it saves (a kernel
 # compiled, a megabyte that is touched for the first time), in ms
 PLANNED, COMPILED, TOUCHED = 2, 25, 0.4
-LARGE = 1 << 20  # bytes of a storage from which on its memory goes back before it is free
+LARGE = 1 << 16  # bytes of a storage from which on its memory goes back before it is free
 MUCH = 1 << 26  # bytes of blocks that were never touched, from which on they go back at once
 
 _address = operator.attrgetter("ptr")
@@ -74,6 +75,7 @@ class _Entry(NamedTuple):
     launch: Launch
     reads: list[tuple[_Span, str]]  # with the kind of the dtype
     writes: list[_Span]
+    arena: int | None  # where its temporaries are
 
 
 def _entry(launch: Launch, at: int, words: Sequence[int]) -> _Entry:
@@ -85,23 +87,34 @@ def _entry(launch: Launch, at: int, words: Sequence[int]) -> _Entry:
             address = word % (1 << 64)
             spans.append((_Span(address, address + reach), meta.dtype.kind))
     count = len(spans) - len(launch.metas_out)
-    return _Entry(at, launch, spans[:count], [span for span, _ in spans[count:]])
+    arena = None if launch.arena is None else words[len(launch.metas) + len(launch.metas_out)]
+    return _Entry(at, launch, spans[:count], [span for span, _ in spans[count:]], arena)
 
 
-def _last_uses(entries: Sequence[_Entry], dead: Sequence) -> dict[int, list]:
-    """Large storages that nobody needs any more, by the number of the last call that uses each."""
-    large = sorted([s for s in dead if s.nbytes >= LARGE and s.owner is None], key=_address)
-    starts = [storage.ptr for storage in large]
-    last: dict[int, int] = {}
+def _lives(entries: Sequence[_Entry], storages: Sequence) -> dict[int, tuple[Any, int, int]]:
+    """The storages that calls use, by their addresses: each with the numbers of the first and the
+    last of these calls."""
+    storages = sorted(storages, key=_address)
+    starts = [storage.ptr for storage in storages]
+    lives: dict[int, tuple[Any, int, int]] = {}
     for number, entry in enumerate(entries):
-        for span in (*(span for span, _ in entry.reads), *entry.writes):
-            at = bisect.bisect_right(starts, span.start) - 1
-            if at >= 0 and span.start < starts[at] + large[at].nbytes:
-                last[at] = number
-    ends: dict[int, list] = {}
-    for at, number in last.items():
-        ends.setdefault(number, []).append(large[at])
-    return ends
+        used = [span.start for span in (*(span for span, _ in entry.reads), *entry.writes)]
+        for start in used if entry.arena is None else (*used, entry.arena):
+            at = bisect.bisect_right(starts, start) - 1
+            if at >= 0 and start < starts[at] + storages[at].nbytes:
+                _, first, _ = lives.get(starts[at], (None, number, number))
+                lives[starts[at]] = storages[at], first, number
+    return lives
+
+
+def _most(lives: Iterable[tuple[Any, int, int]], count: int) -> int:
+    """The most bytes of these storages that `count` calls touch at a time."""
+    changes = [0] * (count + 1)
+    for storage, first, last in lives:
+        size = memory.class_bytes(storage.nbytes)
+        changes[first] += size
+        changes[last + 1] -= size
+    return max(itertools.accumulate(changes))
 
 
 def _factors(launch: Launch) -> bool:
@@ -158,11 +171,17 @@ class FirstCall(Deferral):
         entries = list(self._entries(log))
         executable.make_ready([entry.launch.program for entry in entries])
         launch_from = launch_log.code().launch_from
-        ends = _last_uses(entries, dead)
+        large = [s for s in dead if s.nbytes >= LARGE and s.owner is None]
+        lives = _lives(entries, large)
+        ends: dict[int, list] = {}
+        for storage, _, last in lives.values():
+            ends.setdefault(last, []).append(storage)
         for number, entry in enumerate(entries):
             launch_from(entry.launch.address, log.address + 8 * (entry.at + 1), 0, 0)
             for storage in ends.get(number, ()):
                 memory.untouch(storage)
+        other = self.in_use.value - sum(memory.class_bytes(s.nbytes) for s in large)
+        memory.set_peak(max(self.peak, other + _most(lives.values(), len(entries))))
 
     def _entries(self, log: Log) -> Iterator[_Entry]:
         words = log.words[:log.words[USED]].tolist()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from flambeau.core import dtypes
 from flambeau.ir.graph import Value, constant
-from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import BOTH, FUNCTIONAL
 from flambeau.ops.primitives import convert
@@ -98,14 +97,8 @@ def _by(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def _lowest(x: Value) -> float:
-    if x.dtype.kind == "f":
-        return -math.inf
-    return 0 if x.dtype.kind in "ub" else -(1 << (8 * x.dtype.itemsize - 1))
-
-
 # --------------------------------------------------------------------------- maximum
-def _argmax(windows: _Windows, x: Value) -> Value:
+def _argmax(windows: _Windows | _Bins, x: Value) -> Value:
     """Where the maxima lie in the input, counted row-major over the dimensions that slide."""
     if not windows.whole:
         return p.pool_argmax(x, windows.sliding())
@@ -113,7 +106,7 @@ def _argmax(windows: _Windows, x: Value) -> Value:
     return p.reshape(at, (*at.shape, *windows.out))
 
 
-def _max_pool(windows: _Windows, x: Value, return_indices: bool):
+def _max_pool(windows: _Windows | _Bins, x: Value, return_indices: bool):
     if x.dtype.kind == "b" or x.dtype.is_complex:
         raise NotImplementedError(f"\"{windows.name}\" not implemented for '{x.dtype.scalar_name}'")
     if windows.whole:
@@ -124,7 +117,7 @@ def _max_pool(windows: _Windows, x: Value, return_indices: bool):
     return (y, _argmax(windows, x)) if return_indices else y
 
 
-def _max_pool_vjp(windows: _Windows, g, x: Value, y) -> Value:
+def _max_pool_vjp(windows: _Windows | _Bins, g, x: Value, y) -> Value:
     """The gradient goes to the first element of each window that equals its maximum."""
     g, y = (v if isinstance(v, Value) else v[0] for v in (g, y))
     if not windows.whole:
@@ -229,7 +222,7 @@ def max_pool3d_vjp(g, output, input, kernel_size, stride, padding, dilation, cei
 
 
 # --------------------------------------------------------------------------- mean
-def _avg_pool(windows: _Windows, x: Value, include_pad: bool, divisor: int | None) -> Value:
+def _avg_pool(windows: _Windows | _Bins, x: Value, include_pad: bool, divisor: int | None) -> Value:
     """Window sums over the number of elements that count: padding does if `include_pad`, what lies
     beyond it (ceil_mode) never."""
     if x.dtype.is_integral and x.dtype is not dtypes.int64:
@@ -327,127 +320,57 @@ def _adaptive_sizes(name: str, rank: int, x: Value, output_size) -> tuple[int, .
 class _Bins:
     """Windows of an adaptive pooling: bin i covers floor(i n / o) .. ceil((i + 1) n / o)."""
 
-    def __init__(self, x: Value, out: tuple[int, ...]):
-        self.rank, self.out, self.size = len(out), out, x.shape[-len(out):]
-        self.reach = tuple(
-            max((-(-(i + 1) * n // o) - i * n // o for i in range(o)), default=1)
-            for n, o in zip(self.size, out, strict=True))
+    whole = False
 
-    @property
-    def regular(self) -> bool:
-        """Do all bins have one size, evenly spaced?"""
-        return all(o and n % o == 0 for n, o in zip(self.size, self.out, strict=True))
+    def __init__(self, name: str, rank: int, x: Value, out: tuple[int, ...]):
+        self.name, self.rank, self.out, self.size = name, rank, out, tuple(x.shape[-rank:])
 
-    def _start(self, d: int, at: Value) -> Value:
-        return p.idiv(p.mul(at, e.like(self.size[d], at)), e.like(self.out[d], at))
-
-    def _end(self, d: int, at: Value) -> Value:
-        o = self.out[d]
-        after = p.mul(p.add(at, e.like(1, at)), e.like(self.size[d], at))
-        return p.idiv(p.add(after, e.like(o - 1, at)), e.like(o, at))
-
-    def coordinates(self, lead: int, shape) -> tuple[list, Value]:
-        """(coordinates in the input, whether they lie in the bin) of (..., *out, *reach)."""
-        coords: list = list(range(lead))
-        inside = None
-        for d in range(self.rank):
-            at, tap = p.iota(shape, lead + d), p.iota(shape, lead + self.rank + d)
-            place = p.add(self._start(d, at), tap)
-            valid = p.lt(place, self._end(d, at))
-            coords.append(p.minimum(place, e.like(self.size[d] - 1, place)))
-            inside = valid if inside is None else p.logical_and(inside, valid)
-        return coords, inside
-
-    def of(self, x: Value, fill: float) -> Value:
-        """The elements of the bins, (..., *out, *reach), with `fill` outside."""
-        lead = x.ndim - self.rank
-        shape = (*x.shape[:lead], *self.out, *self.reach)
-        coords, inside = self.coordinates(lead, shape)
-        elements = p.lookup(x, coords, shape)
-        return p.where(inside, elements, e.like(fill, elements))
-
-    def counts(self, y: Value) -> Value:
-        """The number of elements of every bin, like y."""
-        total = None
-        for d in range(self.rank):
-            at = p.iota(y.shape, y.ndim - self.rank + d)
-            count = convert(p.sub(self._end(d, at), self._start(d, at)), y.dtype)
-            total = count if total is None else p.mul(total, count)
-        return total
+    def sliding(self, include_pad: bool = True, divisor: int | None = None) -> p.Sliding:
+        """The windows as pooling primitives take them."""
+        ones, longest = (1,) * self.rank, tuple(
+            -(-n // o) + (n % o != 0) for n, o in zip(self.size, self.out, strict=True))
+        return p.Sliding(self.size, self.out, longest, ones, (0,) * self.rank, ones, include_pad,
+                         divisor, bins=True)
 
 
-def _even(name: str, bins: _Bins, x: Value) -> _Windows:
-    kernel = tuple(n // o for n, o in zip(bins.size, bins.out, strict=True))
-    return _Windows(name, bins.rank, x, kernel, kernel, 0)
+SHORT = 8  # bins no longer than this along a row, all alike, go the way of other windows
+
+
+def _adaptive(name: str, rank: int, x: Value, out: tuple[int, ...]) -> _Windows | _Bins:
+    """The windows of an adaptive pooling; no size of `out` is 0."""
+    size = x.shape[-rank:]
+    if 0 in x.shape[-rank - 1:]:
+        raise RuntimeError(f"{name}(): Expected input to have non-zero size for non-batch "
+                           f"dimensions, but input has sizes {list(x.shape)}")
+    regular = all(n % o == 0 for n, o in zip(size, out, strict=True))
+    if regular and (set(out) == {1} or size[-1] <= SHORT * out[-1]):
+        kernel = tuple(n // o for n, o in zip(size, out, strict=True))
+        return _Windows(name, rank, x, kernel, kernel, 0)
+    return _Bins(name, rank, x, out)
 
 
 def _adaptive_avg(name: str, rank: int, x: Value, output_size) -> Value:
     out = _adaptive_sizes(name, rank, x, output_size)
     if x.dtype.is_integral:
         raise NotImplementedError(f"\"{name}\" not implemented for '{x.dtype.scalar_name}'")
-    bins = _Bins(x, out)
     if 0 in out:
         return p.expand(constant(0.0, x.dtype, number=False), x.shape[:-rank] + out)
-    if bins.regular:
-        return _avg_pool(_even(name, bins, x), x, True, None)
-    elements = bins.of(x, 0)
-    total = p.reduce_sum(elements, range(elements.ndim - rank, elements.ndim))
-    return p.div(total, bins.counts(total))
+    return _avg_pool(_adaptive(name, rank, x, out), x, True, None)
 
 
 def _adaptive_max(name: str, rank: int, x: Value, output_size, return_indices: bool):
     out = _adaptive_sizes(name, rank, x, output_size)
-    bins = _Bins(x, out)
     if 0 in out:
         y = p.expand(constant(0, x.dtype, number=False), x.shape[:-rank] + out)
         return (y, convert(y, dtypes.int64)) if return_indices else y
-    if bins.regular:
-        return _max_pool(_even(name, bins, x), x, return_indices)
-    flat, shape = _bin_argmax(bins, x)
-    y = p.reshape(p.lookup(*_plane(bins, x, flat), flat.shape), shape)
-    return (y, p.reshape(flat, shape)) if return_indices else y
-
-
-def _bin_argmax(bins: _Bins, x: Value) -> tuple[Value, tuple[int, ...]]:
-    """(where each bin's first maximum lies in the input, row-major over a plane, as (..., bins);
-    shape of the result)."""
-    elements = bins.of(x, _lowest(x))
-    lead, rank = x.ndim - bins.rank, bins.rank
-    at = p.reduce_arg(elements, range(elements.ndim - rank, elements.ndim), True)
-    flat = None
-    for d in range(rank):  # the coordinates of the bin's element number `at`
-        tap = _digit(at, bins.reach, d)
-        place = p.add(bins._start(d, p.iota(at.shape, lead + d)), tap)
-        flat = place if flat is None else p.add(p.mul(flat, e.like(bins.size[d], at)), place)
-    return p.reshape(flat, (*x.shape[:lead], math.prod(bins.out))), at.shape
-
-
-def _plane(bins: _Bins, x: Value, flat: Value) -> tuple[Value, list]:
-    """(x with its last dimensions flattened, the coordinates of `flat` in it)."""
-    lead = x.ndim - bins.rank
-    return p.reshape(x, (*x.shape[:lead], math.prod(bins.size))), [*range(lead), flat]
+    return _max_pool(_adaptive(name, rank, x, out), x, return_indices)
 
 
 def _adaptive_max_vjp(name: str, rank: int, g, x: Value, y, output_size) -> Value:
-    g = g if isinstance(g, Value) else g[0]
-    bins = _Bins(x, _adaptive_sizes(name, rank, x, output_size))
-    if 0 in bins.out:
+    out = _adaptive_sizes(name, rank, x, output_size)
+    if 0 in out:
         return p.zero_like(x)
-    if bins.regular:
-        return _max_pool_vjp(_even(name, bins, x), g, x, y)
-    flat, _ = _bin_argmax(bins, x)
-    plane, coords = _plane(bins, x, flat)
-    grad = p.scatter(p.zero_like(plane), coords, p.reshape(g, flat.shape), "add")
-    return p.reshape(grad, x.shape)
-
-
-def _digit(at: Value, sizes: Sequence[int], d: int) -> Value:
-    """Coordinate d of a row-major position in `sizes`."""
-    for size in reversed(sizes[d + 1:]):
-        at = p.idiv(at, e.like(size, at))
-    if d == 0:
-        return at
-    return p.irem(at, e.like(sizes[d], at))
+    return _max_pool_vjp(_adaptive(name, rank, x, out), g, x, y)
 
 
 def _adaptive_samples(rank: int, *more):
@@ -514,7 +437,7 @@ def _adaptive_max_grad(rank: int) -> str:
     return "SqueezeBackward1" if rank == 1 else f"AdaptiveMaxPool{rank}DBackward0"
 
 
-@op(**_options(_adaptive_max_grad(1), _adaptive_samples(1, True)))
+@op(**_options(_adaptive_max_grad(1), _adaptive_samples(1, True)) | {"opmath": False})
 def adaptive_max_pool1d(input: Tensor, output_size: int | tuple, return_indices: bool = False):
     """The maxima of `output_size` bins of the last dimension, and where they lie if asked."""
     return _adaptive_max("adaptive_max_pool1d", 1, input, output_size, return_indices)
@@ -526,7 +449,7 @@ def adaptive_max_pool1d_vjp(g, output, input, output_size):
     return _adaptive_max_vjp("adaptive_max_pool1d", 1, g, input, output, output_size)
 
 
-@op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)))
+@op(**_options(_adaptive_max_grad(2), _adaptive_samples(2, True)) | {"opmath": False})
 def adaptive_max_pool2d(input: Tensor, output_size: int | tuple[int | None, ...],
                         return_indices: bool = False):
     """The maxima of a grid of bins of (h, w), and where they lie, row-major, if asked.
@@ -544,7 +467,7 @@ def adaptive_max_pool2d_vjp(g, output, input, output_size):
     return _adaptive_max_vjp("adaptive_max_pool2d", 2, g, input, output, output_size)
 
 
-@op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)))
+@op(**_options(_adaptive_max_grad(3), _adaptive_samples(3, True)) | {"opmath": False})
 def adaptive_max_pool3d(input: Tensor, output_size: int | tuple[int | None, ...],
                         return_indices: bool = False):
     """The maxima of a grid of bins of (d, h, w), and where they lie, row-major, if asked.

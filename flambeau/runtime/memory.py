@@ -26,10 +26,10 @@ from flambeau.core.device import CPU, Device
 from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.runtime import native
 
-__all__ = ["Storage", "allocate", "empty_all", "empty_cache",  # noqa: F822 - Storage: made late
-           "exchange", "foreign", "held_back", "imagined", "in_use_address", "is_imagined",
-           "memory_stats", "pool_on", "reset_peak", "set_cache_limit", "set_peak", "size_class",
-           "untouch"]
+__all__ = ["Storage", "allocate", "class_bytes", "empty_all",  # noqa: F822 - Storage: made late
+           "empty_cache", "exchange", "foreign", "held_back", "imagined", "in_use_address",
+           "is_imagined", "memory_stats", "pool_on", "reset_peak", "set_cache_limit", "set_peak",
+           "size_class", "untouch"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -185,9 +185,9 @@ def in_use_address() -> int:
 
 
 def untouch(storage: Any) -> None:
-    """Let the system have the pages of a large storage that nobody reads any more; it stays in
-    use, its content is undefined."""
-    if storage.nbytes >= _MAPPED:
+    """Let the system have the pages of a storage that nobody reads any more, those that it shares
+    with nobody else; it stays in use, its content is undefined."""
+    if storage.owner is None:
         _system().untouch(storage.ptr, storage.nbytes)
 
 
@@ -299,6 +299,7 @@ class _Posix:
         self.flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self.huge = getattr(mmap, "MADV_HUGEPAGE", None)
         self.unneeded = getattr(mmap, "MADV_DONTNEED", None)
+        self.page = mmap.PAGESIZE
 
     def acquire(self, size: int) -> int:
         if size < _MAPPED:
@@ -331,8 +332,10 @@ class _Posix:
             self.libc.munmap(address, size)
 
     def untouch(self, address: int, size: int) -> None:
-        if self.unneeded is not None:
-            self.libc.madvise(address, size, self.unneeded)
+        # a small block is the C library's, which keeps its own notes on either side of it
+        start, stop = (address + self.page - 1) & -self.page, (address + size) & -self.page
+        if self.unneeded is not None and start < stop:
+            self.libc.madvise(start, stop - start, self.unneeded)
 
     def trim(self) -> None:
         trim = getattr(self.libc, "malloc_trim", None)  # glibc's

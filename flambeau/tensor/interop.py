@@ -18,6 +18,7 @@ from flambeau.tensor import launches
 from flambeau.tensor.dlpack import Adopted
 from flambeau.tensor.launches import fresh
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta, meta_of
+from flambeau.tensor.overriding import DisableTorchFunctionSubclass
 
 __all__ = ["array_of", "from_numpy", "from_data", "from_storage", "scalar_of", "from_dlpack",
            "new_view", "read_bytes", "twin"]
@@ -360,7 +361,8 @@ def from_dlpack(source: Any) -> Any:
     """
     if isinstance(source, TensorBase):
         source.__dlpack_device__()  # raises if it cannot be shared
-        return new_view(source._storage, source._ptr, source._meta)
+        with DisableTorchFunctionSubclass():  # a class that is asked shows its true layout
+            return new_view(source._storage, source._ptr, source._meta)
     array = dtype = None
     try:
         if type(source).__name__ != "PyCapsule":

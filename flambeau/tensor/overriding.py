@@ -112,9 +112,14 @@ class _ShownLayout:
 
 
 def asked(cls: type) -> bool:
-    """Does a class want to be asked about operations?"""
+    """Does a class want to be asked about operations?
+
+    Tensors of PyTorch itself do not, although they have an answer: it calls the function again,
+    asking aside for PyTorch's functions only, and so would never end.
+    """
     handler = getattr(cls, "__torch_function__", None)
-    return handler is not None and handler is not disabled_torch_function
+    return handler is not None and handler is not disabled_torch_function and not any(
+        base.__name__ == "Tensor" and base.__module__ == "torch" for base in cls.__mro__)
 
 
 # ---------------------------------------------------------------------- asking
@@ -207,7 +212,8 @@ def door(function: Callable, always: bool = False) -> Callable:
     Functions that take no tensors have nobody to ask but modes: they get a door `always` only.
     """
     params = list(inspect.signature(function).parameters.values())
-    able = [p.name for p in params if p.kind in _BY_PLACE and p.annotation not in _NO_TENSORS]
+    able = [p.name for p in params if p.kind in _BY_PLACE and p.annotation not in _NO_TENSORS
+            and function.__name__ not in _CONVERSIONS]
     many = next((p.name for p in params if p.kind is p.VAR_POSITIONAL and p.name != "size"), None)
     if not able and not many and not always or function.__name__ in _OWN:
         return function
@@ -322,6 +328,9 @@ def _method(function: Callable, tensor: Any, *args: Any, **kwargs: Any) -> Any:
 _OWN = {"as_subclass", "is_tensor"}
 """Methods that no class takes over."""
 
+_CONVERSIONS = {"as_tensor", "asarray", "from_dlpack", "from_numpy"}
+"""Functions that make tensors of foreign objects, by what these offer for it."""
+
 _SPECIAL = {"__getitem__", "__setitem__", "__len__", "__contains__", "__bool__",
             "__float__", "__int__", "__index__", "__complex__", "__repr__", "__format__",
             "__array__", "__dlpack__", "__deepcopy__", "__copy__"}
@@ -358,13 +367,20 @@ def _attribute(name: str, base: type) -> _Attribute:
 def default_torch_function(cls: type, func: Callable, types: Sequence, args: Sequence = (),
                            kwargs: dict | None = None) -> Any:
     """Compute, and give results the class of the argument; do nothing for unrelated classes."""
-    if not all(issubclass(cls, other) for other in types):
+    if not all(issubclass(cls, other) for other in types) or _of_pytorch(func):
         return NotImplemented
     with DisableTorchFunctionSubclass():
         result = func(*args, **(kwargs or {}))
         if getattr(getattr(func, "__self__", None), "fget", None) in _KEPT:
             return result
         return convert(result, cls)
+
+
+def _of_pytorch(func: Callable) -> bool:
+    """Is this a function of PyTorch itself, which would ask the same class again, without end?"""
+    home = getattr(func, "__module__", None) or getattr(
+        getattr(func, "__objclass__", None), "__module__", None) or ""
+    return home.split(".")[0] == "torch" and home.split(".")[:2] != ["torch", "ops"]
 
 
 _KEPT: set = set()

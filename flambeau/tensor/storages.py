@@ -53,7 +53,10 @@ def _tensors_on(storage: Any) -> list:
     found = []
     for item in gc.get_objects():
         if issubclass(type(item), TensorBase) and item._meta.strided:
-            owner = item._storage
+            try:
+                owner = item._storage
+            except RuntimeError:  # of a vmap that has ended: nothing may be done with it
+                continue
             while isinstance(owner, memory.Storage) and owner is not storage:
                 owner = owner.owner
             if owner is storage:

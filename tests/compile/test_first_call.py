@@ -12,10 +12,11 @@ import pytest
 import flambeau as torch
 from flambeau import nn
 from flambeau.nn import functional as F
-from flambeau.runtime import executable
+from flambeau.runtime import executable, memory
 from flambeau.tensor.launches import late
 
-FirstCall = importlib.import_module("flambeau.compile.first_call").FirstCall
+first_call = importlib.import_module("flambeau.compile.first_call")
+FirstCall = first_call.FirstCall
 
 
 @pytest.fixture
@@ -124,6 +125,46 @@ def test_training_steps(done, optimizer, options):
     assert done[0] == "program"
     eager, compiled = (left() for left in make.left)
     assert eager == compiled
+
+
+def test_memory_of_a_call_that_is_run_one_by_one(done, monkeypatch):
+    """What died during the run, workspaces included, takes no memory after its last use."""
+    dead, untouched = [], []
+    ran = FirstCall._run_now
+
+    def run_now(self, log, died, why):
+        dead.extend(s.ptr for s in died if s.nbytes >= first_call.LARGE)
+        return ran(self, log, died, why)
+
+    def untouch(storage):
+        untouched.append(storage.ptr)
+        release(storage)
+
+    release = memory.untouch
+    monkeypatch.setattr(FirstCall, "fits", lambda self, recording: False)
+    monkeypatch.setattr(FirstCall, "_run_now", run_now)
+    monkeypatch.setattr(memory, "untouch", untouch)
+
+    def step(images):
+        for _ in range(6):
+            images = torch.relu(F.conv2d(images, weight, padding=1)) + images.mean(1, True)
+        images.square().mean().backward()
+        return images.sum()
+
+    found, peaks = [], []
+    for run in (step, torch.compile(step, options={"exact": True})):
+        torch.manual_seed(0)
+        weight = torch.randn(8, 8, 3, 3).requires_grad_()
+        images = torch.randn(4, 8, 48, 48)
+        base = memory.memory_stats()["in_use"]
+        memory.reset_peak()
+        found.append((run(images).item(), weight.grad.tolist()))
+        peaks.append(memory.memory_stats()["peak"] - base)
+    assert found[0] == found[1]
+    assert "program" not in done
+    assert dead
+    assert sorted(untouched) == sorted(dead)
+    assert peaks[1] <= 1.5 * peaks[0]
 
 
 def test_gradients_later(done):

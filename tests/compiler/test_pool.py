@@ -176,3 +176,47 @@ def test_other_types(dtype: str, form: str) -> None:
     rounding = {"float64": 1e-12, "float16": 1e-3, "bfloat16": 8e-3}[dtype]
     np.testing.assert_allclose(F.avg_pool2d(x, 3, 2, 1).to(fb.float64).numpy(),
                                F.avg_pool2d(plain, 3, 2, 1).numpy(), rounding, rounding)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", ["plain", "ties", "nan", "low"])
+@pytest.mark.parametrize(("size", "out"), [
+    ((90,), (7,)), ((5,), (11,)), ((40, 37), (3, 4)), ((9, 36), (6, 2)), ((6, 7, 34), (4, 7, 3))])
+def test_places_in_bins(size: tuple, out: tuple, kind: str, form: str) -> None:
+    """The first maximum of a bin, or its last NaN; the gradient goes there."""
+    draws = np.random.default_rng(8)
+    array = draws.standard_normal((2, 19, *size)).astype("f4") - 9 * (kind == "low")
+    if kind == "ties":
+        array = np.round(array)
+    elif kind != "plain":
+        array[draws.random(array.shape) < 0.1] = np.nan if kind == "nan" else -np.inf
+    x = _tensor(array, form)
+    pool = getattr(F, f"adaptive_max_pool{len(size)}d")
+    y, index = pool(x, out, return_indices=True)
+    g = draws.integers(-3, 4, y.shape).astype("f4")
+    (gx,) = fb.autograd.grad(y, x, fb.from_numpy(g))
+    numbers, gradient = np.arange(np.prod(size)).reshape(size), np.zeros((38, np.prod(size)))
+    for place in np.ndindex(*out):
+        bin_ = tuple(slice(q * n // m, -(-(q + 1) * n // m))
+                     for q, n, m in zip(place, size, out, strict=True))
+        part, flat = array[(..., *bin_)].reshape(38, -1), numbers[bin_].reshape(-1)
+        lost = np.isnan(part)
+        at = np.where(lost.any(1), part.shape[1] - 1 - lost[:, ::-1].argmax(1), part.argmax(1))
+        np.testing.assert_array_equal(index.numpy()[(..., *place)].reshape(-1), flat[at])
+        np.testing.assert_array_equal(y.detach().numpy()[(..., *place)].reshape(-1),
+                                      part[np.arange(38), at])
+        np.add.at(gradient, (np.arange(38), flat[at]), g[(..., *place)].reshape(-1))
+    np.testing.assert_array_equal(gx.numpy().reshape(38, -1), gradient)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_bins_of_other_types(dtype: str, form: str) -> None:
+    wide = np.random.default_rng(9).standard_normal((2, 19, 13, 26)).astype("f4")
+    x = _arranged(wide, form).to(getattr(fb, dtype))
+    plain = x.to(fb.float64).contiguous()
+    assert (F.adaptive_max_pool2d(x, (4, 7)).to(fb.float64)
+            == F.adaptive_max_pool2d(plain, (4, 7))).all()
+    found, rounding = F.adaptive_avg_pool2d(x, (4, 7)), {"float64": 1e-12}.get(dtype, 8e-3)
+    np.testing.assert_allclose(found.to(fb.float64).numpy(),
+                               F.adaptive_avg_pool2d(plain, (4, 7)).numpy(), rounding, rounding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 
 
@@ -52,6 +53,43 @@ def test_subclass_of_a_subclass_wins(torch, marked):
     assert type(More([1.0]) + marked([1.0])) is More
     with pytest.raises(TypeError):
         marked([1.0]) + Other([1.0])
+
+
+def test_conversions_ask_nobody(torch, logged):
+    cls, calls = logged
+    x = torch.ones(3).as_subclass(cls)
+    calls.clear()
+    shared = torch.from_dlpack(x)
+    shared[0] = 5
+    assert type(shared) is torch.Tensor and shared.tolist() == [5, 1, 1]
+    assert (shared + 1).tolist() == [6, 2, 2] and torch.from_dlpack not in calls
+    assert torch.as_tensor(x) is x
+
+
+def test_tensors_of_pytorch_itself(torch):
+    """Their answer calls the function again, and asks aside for PyTorch's own functions only."""
+    def again(cls, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+    def shared(self, **options):
+        return self.array.__dlpack__()
+
+    body = {"__module__": "torch", "__torch_function__": classmethod(again), "__dlpack__": shared,
+            "__dlpack_device__": lambda self: self.array.__dlpack_device__()}
+    foreign = type("Parameter", (type("Tensor", (), body),), {})()
+    foreign.array = np.arange(3)
+    made = [torch.from_dlpack(foreign), torch.asarray(foreign)]
+    foreign.array[0] = 7
+    assert [x.tolist() for x in made] == [[7, 1, 2], [7, 1, 2]]
+    for call in (torch.neg, torch.nn.functional.relu, torch.ones(3).add):
+        with pytest.raises(TypeError):
+            call(foreign)
+
+    def add(*args):
+        raise AssertionError("asked again")
+
+    add.__module__ = "torch"
+    assert torch.Tensor.__torch_function__(add, (torch.Tensor,), (1,)) is NotImplemented
 
 
 def test_gradients_flow_through_subclasses(torch, marked):

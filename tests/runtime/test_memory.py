@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import itertools
+import mmap
 import random
 import sys
 import weakref
@@ -105,6 +106,25 @@ def test_statistics():
     assert memory.memory_stats()["cached"] == 0
     memory.reset_peak()
     assert memory.memory_stats()["peak"] == base
+
+
+@pytest.mark.parametrize("nbytes", [100, 4096, 70_000, 300_001, (1 << 20) - 1, 1 << 20, 5_000_001])
+def test_pages_that_nobody_reads_go_back(nbytes):
+    blocks = [memory.allocate(nbytes) for _ in range(5)]
+    for block in blocks:
+        ctypes.memset(block.ptr, 0xA5, nbytes)
+    memory.untouch(blocks[1])
+    memory.untouch(blocks[3])
+    for block in blocks[::2]:
+        assert ctypes.string_at(block.ptr, nbytes) == b"\xa5" * nbytes
+    if sys.platform == "linux":
+        left = ctypes.string_at(blocks[1].ptr, nbytes).count(b"\xa5")
+        assert left < min(nbytes + 1, 2 * mmap.PAGESIZE)
+    for block in blocks:  # still theirs
+        ctypes.memset(block.ptr, 0x5A, nbytes)
+    shared = ctypes.create_string_buffer(b"\xa5" * nbytes, nbytes)
+    memory.untouch(memory.foreign(ctypes.addressof(shared), nbytes, shared))
+    assert shared.raw == b"\xa5" * nbytes
 
 
 def test_the_cap():

@@ -118,3 +118,12 @@ def test_sharing_moves_views_along():
     assert not x.is_pinned()
     with pytest.raises(RuntimeError, match="accelerator"):
         x.pin_memory()
+
+
+def test_tensors_of_a_vmap_that_has_ended_are_passed_over():
+    held = []
+    torch.vmap(lambda row: held.append(row) or row * 2)(torch.ones(2, 3))
+    x = torch.arange(4.0)
+    x.share_memory_()
+    assert x.is_shared() and x.tolist() == [0, 1, 2, 3]
+    assert len(held) == 1

@@ -23,7 +23,8 @@ class LastPool(Pool):
             for d in range(3):
                 self.fill_counts(self.tables[d], d, True)
         start, stop = chunk_range(f, slot["tasks"])
-        rows_of = {"max_back": self._back_of_max, "mean_back": self._back_of_mean}.get(
+        rows_of = {"max_back": self._bins_back if self.spec.bins else self._back_of_max,
+                   "mean_back": self._back_of_mean}.get(
             rule, self._windows)
         with f.loop(start, stop) as task:
             n, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
@@ -120,19 +121,19 @@ class LastPool(Pool):
             flat = f.add(f.mul(place[0], slot["size1"]), flat)
         return f.add(f.mul(flat, slot["size2"]), place[2])
 
-    def _find(self, x: Value, windows, c: Value, mask: Value | None, best, spot) -> None:
-        """Leave in `spot` the numbers of the pixels that hold the maxima of a window."""
+    def _find(self, x: Value, windows, c: Value, mask: Value | None, best, spot, number) -> None:
+        """Leave in `spot` number(place) of the pixels that hold the maxima of a window."""
         f, lanes = self.f, self.lanes
         firsts = [f.add(at[2], f.mul(at[0], self.slot[f"dil{axis}"]))
                   for axis, at in enumerate(windows)]
         best.set(self.lowest)
-        spot.set(f.splat(f.cast("trunc", self._flat(firsts), "i32"), lanes))
+        spot.set(f.splat(f.cast("trunc", number(firsts), "i32"), lanes))
 
         def look(*place) -> None:
             pointer = f.gep(self._pixel("x", x, *place), c, self.memory("x"))
             found = self.read("x", pointer, lanes, mask)
             better = self.larger(best.get(), found)
-            here = f.splat(f.cast("trunc", self._flat(place), "i32"), lanes)
+            here = f.splat(f.cast("trunc", number(place), "i32"), lanes)
             best.set(f.select(better, found, best.get()))
             spot.set(f.select(better, here, spot.get()))
 
@@ -143,7 +144,7 @@ class LastPool(Pool):
         best, spot = f.var(self.vector), f.var(vector(lanes, "i32"))
 
         def block(c: Value, count: int, mask: Value | None) -> None:
-            self._find(x, windows, c, mask, best, spot)
+            self._find(x, windows, c, mask, best, spot, self._flat)
             self.write(spot.get(), f.gep(y, c, "i64"), mask)
 
         self._channels(0, self.slot["channels"], 1, block)
@@ -205,6 +206,43 @@ class LastPool(Pool):
                     f.masked_store(new, pointer, mask)
 
         self._each_tap(windows, add)
+
+    def _bins_back(self, base: dict, part: Value) -> None:
+        """A task is a block of channels, whose maxima are found again, a register at a time."""
+        f, slot, lanes = self.f, self.slot, self.lanes
+        low = f.mul(part, slot["block"])
+        high = f.smin(f.add(low, slot["block"]), slot["channels"])
+        best, spot = f.var(self.vector), f.var(vector(lanes, "i32"))
+        zero = f.const(0.0, vector(lanes, self.memory("t")))
+        with f.loop(0, f.mul(slot["size0"], slot["size1"])) as number:
+            row = self.row("t", base["t"], *self.split(number, "size1"))
+            with f.loop(0, slot["size2"]) as w:
+                pixel = self._beside("t", row, w)
+                self._channels(low, high, 1, lambda c, count, mask: self.write(
+                    zero, f.gep(pixel, c, self.memory("t")), mask))
+
+        def number_in_t(place) -> Value:
+            plane = f.mul(place[0], slot["t_0"]) if self.spec.deep else 0
+            return f.add(f.add(plane, f.mul(place[1], slot["t_1"])), f.mul(place[2], slot["t_2"]))
+
+        with f.loop(0, f.mul(slot["out0"], slot["out1"])) as number:
+            od, oh = self.split(number, "out1")
+            y = self.row("y", base["y"], od, oh)
+            with f.loop(0, slot["out2"]) as ow:
+                windows = self.taps(0, od), self.taps(1, oh), self.taps(2, ow)
+                pixel = self._beside("y", y, ow)
+
+                def give(c: Value, count: int, mask: Value | None, windows=windows,
+                         pixel=pixel) -> None:
+                    self._find(base["x"], windows, c, mask, best, spot, number_in_t)
+                    live = f.const(True, vector(lanes, "i1")) if mask is None else mask
+                    g = self.read("y", f.gep(pixel, c, self.memory("y")), lanes, mask)
+                    places = f.add(f.cast("sext", spot.get(), vector(lanes, "i64")), f.iota(lanes))
+                    pointers = f.gep(f.gep(base["t"], c, self.memory("t")), places,
+                                     self.memory("t"))
+                    f.scatter(f.fadd(f.gather(g.type, pointers, live), g), pointers, live)
+
+                self._channels(low, high, 1, give)
 
     # ------------------------------------------------------------------ the gradient of a mean
     def _back_of_mean(self, base: dict, part: Value) -> None:

@@ -26,16 +26,16 @@ from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType, by_name
 
-__all__ = ["POOL_SLOTS", "PoolPlan", "PlanarPool", "Pool", "PoolSpec",
+__all__ = ["ARRAYS", "POOL_SLOTS", "PoolPlan", "PlanarPool", "Pool", "PoolSpec",
            "lanes_of_spec", "pool_plan"]
 
 _AXES = ("0", "1", "2")
-_ARRAYS = ("x", "y", "t", "v")
-POOL_POINTERS = (*_ARRAYS, "work")
+ARRAYS = ("x", "y", "t", "v")
+POOL_POINTERS = (*ARRAYS, "work")
 POOL_SLOTS = (
     *POOL_POINTERS, "work_stride", "tasks", "parts", "channels", "block",
     *(f"{word}{d}" for word in ("size", "out", "kernel", "stride", "pad", "dil") for d in _AXES),
-    *(f"{who}_{axis}" for who in _ARRAYS for axis in ("n", "c", *_AXES)),
+    *(f"{who}_{axis}" for who in ARRAYS for axis in ("n", "c", *_AXES)),
     "beyond", "divisor", "reach")
 """x: like the input; y: like the result; t: the gradient of the input; v: the result, where y is
 its gradient. `beyond`: whether padding counts; `divisor`: what replaces the count, or 0; `reach`:
@@ -57,6 +57,7 @@ class PoolSpec:
         deep: there are three dimensions.
         taps, stride, dilation: along a row; taps is 0 if there are many. If `last`: registers of
             channels that are worked on side by side, 1, 1.
+        bins: the windows are those of adaptive pooling; taps is 0 and the rest 1.
     """
 
     rule: str
@@ -67,6 +68,7 @@ class PoolSpec:
     taps: int
     stride: int
     dilation: int
+    bins: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,8 @@ def pool_plan(spec: PoolSpec, target: Target, batch: int, channels: int, windows
     lines = windows.kernel[0] * windows.kernel[1]
     buffers = {"argmax": lines * step, "mean_back": 2 * step + 2,
                "max_back": lines * step + 2 * rows + step + 1}.get(spec.rule, step)
+    if spec.bins:
+        buffers = 2
     reach_more = reach + windows.kernel[2] + lanes if spec.rule == "max_back" else reach
     tables = sum(windows.out) + windows.out[2] + 8 * lanes
     stride = (8 * (buffers * reach_more + 2 * tables + 4 * lines) + 127) & -64
@@ -204,6 +208,10 @@ class Pool:
         f, slot = self.f, self.slot
         if d == 0 and not self.spec.deep:
             return 0, 1, 0
+        if self.spec.bins:
+            start = f.udiv(f.mul(window, slot[f"size{d}"]), slot[f"out{d}"])
+            end = f.ceil_div(f.mul(f.add(window, 1), slot[f"size{d}"]), slot[f"out{d}"])
+            return 0, f.sub(end, start), start
         start = f.sub(f.mul(window, slot[f"stride{d}"]), slot[f"pad{d}"])
         dil = slot[f"dil{d}"]
         first = f.ceil_div(f.smax(f.sub(0, start), 0), dil)
@@ -215,6 +223,9 @@ class Pool:
         f, slot = self.f, self.slot
         if d == 0 and not self.spec.deep:
             return 0, 1
+        if self.spec.bins:
+            return (f.udiv(f.mul(place, slot[f"out{d}"]), slot[f"size{d}"]),
+                    f.ceil_div(f.mul(f.add(place, 1), slot[f"out{d}"]), slot[f"size{d}"]))
         high = f.add(place, slot[f"pad{d}"])
         low = f.smax(f.sub(high, f.sub(slot[f"kernel{d}"], 1)), 0)
         first = f.ceil_div(low, slot[f"stride{d}"])
@@ -224,6 +235,9 @@ class Pool:
     def count(self, d: int, window: Value) -> Value:
         """How many places along dimension d a mean is over, as a float."""
         f, slot = self.f, self.slot
+        if self.spec.bins:
+            found = f.const(1, "i64") if d == 0 and not self.spec.deep else self.taps(d, window)[1]
+            return f.cast("sitofp", found, register_type(self.real))
         start = f.sub(f.mul(window, slot[f"stride{d}"]), slot[f"pad{d}"])
         beyond = f.mul(slot["beyond"], slot[f"pad{d}"])
         high = f.smin(f.add(start, slot[f"kernel{d}"]), f.add(slot[f"size{d}"], beyond))
@@ -268,7 +282,7 @@ class Pool:
 
     @property
     def neutral(self):
-        return self.lowest if self.spec.rule == "max" else 0
+        return self.lowest if self.spec.rule in ("max", "argmax") else 0
 
     # ------------------------------------------------------------------ gradients
     def split(self, number: Value, height: str) -> tuple:
@@ -355,7 +369,7 @@ class PlanarPool(Pool):
             n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
             base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
                                                 f.mul(c, slot[f"{who}_c"])), self.memory(who))
-                    for who in _ARRAYS}
+                    for who in ARRAYS}
             rows_of(base, part)
 
     def _prepare(self) -> None:

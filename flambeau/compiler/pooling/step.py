@@ -8,6 +8,7 @@ import functools
 from flambeau.compiler.emitter import Module
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Pointer
+from flambeau.compiler.pooling.bins import PlanarBins
 from flambeau.compiler.pooling.last import LastPool
 from flambeau.compiler.pooling.layout import runs_last
 from flambeau.compiler.pooling.planes import (
@@ -37,11 +38,13 @@ def _three(values: tuple, fill: int) -> tuple:
 def pool_kernel(spec: PoolSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR)."""
     name = (f"pool_{spec.rule}_{spec.x}_{spec.y}_{'last' if spec.last else 'planar'}"
-            f"_{spec.taps}_{spec.stride}_{spec.dilation}{'_deep' if spec.deep else ''}")
+            f"_{spec.taps}_{spec.stride}_{spec.dilation}{'_deep' if spec.deep else ''}"
+            f"{'_bins' if spec.bins else ''}")
     module = Module(target.attributes)
     f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
                                ("i32", "thread")])
-    kernel = (LastPool if spec.last else PlanarPool)(f, spec, lanes_of_spec(spec, target))
+    planar = PlanarBins if spec.bins else PlanarPool
+    kernel = (LastPool if spec.last else planar)(f, spec, lanes_of_spec(spec, target))
     kernel.emit()
     return name, module.text()
 
@@ -55,13 +58,13 @@ def pool_step(library, target: Target, threads: int) -> tuple[Step, int]:
         for word in ("size", "out", "kernel", "stride", "padding", "dilation")})
     arrays = _roles(library, rule)
     last = runs_last(library.sources[-1], rank)
-    taps = windows.kernel[2] if windows.kernel[2] <= UNROLL_TAPS else 0
+    taps = windows.kernel[2] if windows.kernel[2] <= UNROLL_TAPS and not windows.bins else 0
     x, y = arrays.get("x", arrays["y"]), arrays["y"]
     lanes = target.lanes(max(4, min(8, y.dtype.itemsize)))
     spec = PoolSpec(rule, x.dtype.name, y.dtype.name, last,
                     windows.kernel[0] > 1 or windows.size[0] > 1,
                     *((taps, windows.stride[2], windows.dilation[2]) if not last else
-                      (_group(y.shape[-rank - 1], lanes), 1, 1)))
+                      (_group(y.shape[-rank - 1], lanes), 1, 1)), windows.bins)
     lead = y.shape[:-rank]
     batch, channels = (lead[0] if len(lead) == 2 else 1), lead[-1]
     cut = pool_plan(spec, target, batch, channels, windows, threads)

@@ -25,6 +25,8 @@ class Sliding:
         size, out: of the input and of the result.
         include_pad, divisor: means only; what a sum is divided by: the elements that lie in the
             input, or in the padded input, or this number.
+        bins: window i covers the places floor(i n / o) .. ceil((i + 1) n / o) of n, for o
+            windows (adaptive pooling). `kernel` is then no less than the longest of them.
     """
 
     size: tuple[int, ...]
@@ -35,6 +37,7 @@ class Sliding:
     dilation: tuple[int, ...]
     include_pad: bool = True
     divisor: int | None = None
+    bins: bool = False
 
 
 def _pooled(inputs, attrs):
