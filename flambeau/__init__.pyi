@@ -4,7 +4,6 @@ from builtins import bool as _bool
 from builtins import complex as _complex
 from builtins import float as _float
 from builtins import int as _int
-from builtins import list as _list
 from builtins import str as _str
 from builtins import tuple as _tuple
 from builtins import type as _type
@@ -31,6 +30,7 @@ from flambeau.core.dtypes import DType as _dtype
 from flambeau.core.dtypes import finfo as finfo
 from flambeau.core.dtypes import iinfo as iinfo
 from flambeau.core.shapes import Size as _Size
+from flambeau.library.tags import Tag as Tag
 from flambeau.runtime.generator import Generator as Generator
 from flambeau.runtime.memory import OutOfMemoryError as OutOfMemoryError
 from flambeau.tensor.legacy import BFloat16Tensor as BFloat16Tensor
@@ -58,6 +58,11 @@ from flambeau.tensor.typed_storages import FloatStorage as FloatStorage
 from flambeau.tensor.typed_storages import HalfStorage as HalfStorage
 from flambeau.tensor.typed_storages import IntStorage as IntStorage
 from flambeau.tensor.typed_storages import LongStorage as LongStorage
+from flambeau.tensor.typed_storages import QInt8Storage as QInt8Storage
+from flambeau.tensor.typed_storages import QInt32Storage as QInt32Storage
+from flambeau.tensor.typed_storages import QUInt2x4Storage as QUInt2x4Storage
+from flambeau.tensor.typed_storages import QUInt4x2Storage as QUInt4x2Storage
+from flambeau.tensor.typed_storages import QUInt8Storage as QUInt8Storage
 from flambeau.tensor.typed_storages import ShortStorage as ShortStorage
 from flambeau.tensor.typed_storages import TypedStorage as TypedStorage
 
@@ -69,6 +74,11 @@ Number: TypeAlias = _bool | _int | _float | _complex
 __version__: _str
 Storage: _type
 bfloat16: _dtype
+bits16: _dtype
+bits1x8: _dtype
+bits2x4: _dtype
+bits4x2: _dtype
+bits8: _dtype
 bool: _dtype
 cdouble: _dtype
 cfloat: _dtype
@@ -84,7 +94,13 @@ double: _dtype
 e: _float
 float16: _dtype
 float32: _dtype
+float4_e2m1fn_x2: _dtype
 float64: _dtype
+float8_e4m3fn: _dtype
+float8_e4m3fnuz: _dtype
+float8_e5m2: _dtype
+float8_e5m2fnuz: _dtype
+float8_e8m0fnu: _dtype
 float: _dtype
 half: _dtype
 has_lapack: _float
@@ -93,8 +109,15 @@ has_openmp: _float
 has_spectral: _float
 inf: _float
 int16: _dtype
+int1: _dtype
+int2: _dtype
 int32: _dtype
+int3: _dtype
+int4: _dtype
+int5: _dtype
 int64: _dtype
+int6: _dtype
+int7: _dtype
 int8: _dtype
 int: _dtype
 jagged: Any
@@ -104,8 +127,19 @@ long: _dtype
 memory_format: _type
 nan: _float
 newaxis: None
+per_channel_affine: Any
+per_channel_affine_float_qparams: Any
+per_channel_symmetric: Any
+per_tensor_affine: Any
+per_tensor_symmetric: Any
 pi: _float
 preserve_format: Any
+qint32: _dtype
+qint8: _dtype
+qscheme: _type
+quint2x4: _dtype
+quint4x2: _dtype
+quint8: _dtype
 short: _dtype
 sparse_bsc: Any
 sparse_bsr: Any
@@ -114,8 +148,15 @@ sparse_csc: Any
 sparse_csr: Any
 strided: Any
 uint16: _dtype
+uint1: _dtype
+uint2: _dtype
 uint32: _dtype
+uint3: _dtype
+uint4: _dtype
+uint5: _dtype
 uint64: _dtype
+uint6: _dtype
+uint7: _dtype
 uint8: _dtype
 
 def __getattr__(name: _str) -> Any: ...
@@ -464,6 +505,7 @@ class Tensor:
     def deg2rad(self) -> Tensor: ...
     def deg2rad_(self) -> Tensor: ...
     dense_dim: Any
+    dequantize: Any
     def det(self) -> Any: ...
     def detach(self) -> Tensor: ...
     def detach_(self) -> Tensor: ...
@@ -557,6 +599,10 @@ class Tensor:
     @grad.setter
     def grad(self, value: Any) -> None: ...
     @property
+    def grad_dtype(self) -> Any: ...
+    @grad_dtype.setter
+    def grad_dtype(self, value: Any) -> None: ...
+    @property
     def grad_fn(self) -> Any: ...
     def greater(self, other: Tensor | Number) -> Tensor: ...
     def greater_(self, other: Tensor | Number) -> Tensor: ...
@@ -639,6 +685,7 @@ class Tensor:
     indices: Any
     def inner(self, other: Tensor) -> Tensor: ...
     def int(self, memory_format: Any = None) -> Tensor: ...
+    int_repr: Any
     def inverse(self, *, out: Any = None) -> Any: ...
     def ipu(
         self,
@@ -656,6 +703,8 @@ class Tensor:
     def is_cuda(self) -> _bool: ...
     def is_floating_point(self) -> _bool: ...
     def is_inference(self) -> _bool: ...
+    @property
+    def is_ipu(self) -> _bool: ...
     @property
     def is_leaf(self) -> _bool: ...
     @property
@@ -679,6 +728,8 @@ class Tensor:
     def is_sparse(self) -> _bool: ...
     @property
     def is_sparse_csr(self) -> _bool: ...
+    @property
+    def is_xla(self) -> _bool: ...
     @property
     def is_xpu(self) -> _bool: ...
     def isclose(
@@ -897,6 +948,7 @@ class Tensor:
     def negative(self) -> Tensor: ...
     def negative_(self) -> Tensor: ...
     def nelement(self) -> _int: ...
+    def new(self, *args: Any, device: Any = None) -> Any: ...
     def new_empty(
         self,
         *size: Any,
@@ -1005,7 +1057,13 @@ class Tensor:
     ) -> Tensor: ...
     def put(self, index: Tensor, source: Tensor, accumulate: _bool = False) -> Tensor: ...
     def put_(self, index: Tensor, source: Tensor, accumulate: _bool = False) -> Tensor: ...
+    q_per_channel_axis: Any
+    q_per_channel_scales: Any
+    q_per_channel_zero_points: Any
+    q_scale: Any
+    q_zero_point: Any
     def qr(self, some: _bool = True, *, out: Any = None) -> Any: ...
+    qscheme: Any
     def quantile(
         self,
         q: Any,
@@ -1245,6 +1303,7 @@ class Tensor:
         memory_format: Any = None,
     ) -> Tensor: ...
     to_dense: Any
+    def to_padded_tensor(self, padding: _float, output_size: Any = None) -> Any: ...
     to_sparse: Any
     to_sparse_bsc: Any
     to_sparse_bsr: Any
@@ -1337,8 +1396,50 @@ class Tensor:
     def zero_(self) -> Tensor: ...
 
 def _dirichlet_grad(x: Tensor, alpha: Tensor, total: Tensor) -> Tensor: ...
+def _empty_affine_quantized(
+    *size: Any,
+    scale: _float = 1.0,
+    zero_point: _int = 0,
+    dtype: _dtype = ...,
+    device: Any = None,
+    layout: Any = None,
+    requires_grad: _bool = False,
+    pin_memory: _bool = False,
+    memory_format: Any = None,
+) -> Any: ...
+def _empty_per_channel_affine_quantized(
+    *size: Any,
+    scales: Any,
+    zero_points: Any,
+    axis: _int,
+    dtype: _dtype = ...,
+    device: Any = None,
+    layout: Any = None,
+    requires_grad: _bool = False,
+    pin_memory: _bool = False,
+    memory_format: Any = None,
+) -> Any: ...
 def _int_mm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor: ...
+def _make_per_channel_quantized_tensor(
+    input: Any,
+    scale: Any,
+    zero_point: Any,
+    axis: _int,
+) -> Any: ...
+def _make_per_tensor_quantized_tensor(input: Any, scale: _float, zero_point: _int) -> Any: ...
 def _sample_dirichlet(input: Tensor, generator: Any = None) -> Tensor: ...
+def _scaled_mm(
+    input: Tensor,
+    mat2: Tensor,
+    scale_a: Tensor,
+    scale_b: Tensor,
+    bias: Tensor | None = None,
+    scale_result: Tensor | None = None,
+    out_dtype: Any = None,
+    use_fast_accum: _bool = False,
+    *,
+    out: Any = None,
+) -> Tensor: ...
 def _standard_gamma(input: Tensor, generator: Any = None) -> Tensor: ...
 def _standard_gamma_grad(input: Tensor, output: Tensor) -> Tensor: ...
 def abs(input: Tensor, *, out: Any = None) -> Tensor: ...
@@ -1597,7 +1698,16 @@ def baddbmm_(
     beta: Number = 1,
     alpha: Number = 1,
 ) -> Tensor: ...
-def bartlett_window(window_length: _int, periodic: _bool = True, **options: Any) -> Any: ...
+def bartlett_window(
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+) -> Any: ...
 def batch_norm(
     input: Any,
     running_mean: Any = None,
@@ -1652,7 +1762,16 @@ def bitwise_right_shift(
 def bitwise_right_shift_(input: Tensor | Number, other: Tensor | Number) -> Tensor: ...
 def bitwise_xor(input: Tensor | Number, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
 def bitwise_xor_(input: Tensor | Number, other: Tensor | Number) -> Tensor: ...
-def blackman_window(window_length: _int, periodic: _bool = True, **options: Any) -> Any: ...
+def blackman_window(
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+) -> Any: ...
 def block_diag(*tensors: Any) -> Any: ...
 def bmm(input: Tensor, mat2: Tensor, *, out: Any = None) -> Tensor: ...
 def broadcast_shapes(*shapes: Any) -> _Size: ...
@@ -1725,7 +1844,7 @@ def compile(
     *,
     fullgraph: _bool = False,
     dynamic: _bool | None = None,
-    backend: Any = 'inductor',
+    backend: Any = None,
     mode: _str | None = None,
     options: Any = None,
     disable: _bool = False,
@@ -1850,6 +1969,7 @@ def cumulative_trapezoid(
 ) -> Tensor: ...
 def deg2rad(input: Tensor, *, out: Any = None) -> Tensor: ...
 def deg2rad_(input: Tensor) -> Tensor: ...
+def dequantize(input: Any) -> Any: ...
 def det(input: Any) -> Any: ...
 def detach(input: Tensor) -> Tensor: ...
 def detach_(input: Tensor) -> Tensor: ...
@@ -1979,6 +2099,17 @@ def empty_permuted(
     requires_grad: _bool = False,
     pin_memory: _bool = False,
 ) -> Tensor: ...
+def empty_quantized(
+    size: Any,
+    qtensor: Any,
+    *,
+    dtype: _dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: _bool = False,
+    pin_memory: _bool = False,
+    memory_format: Any = None,
+) -> Any: ...
 def empty_strided(
     size: Any,
     stride: Any,
@@ -2064,6 +2195,7 @@ def fmax(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor: ...
 def fmin(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor: ...
 def fmod(input: Tensor, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
 def fmod_(input: Tensor, other: Tensor | Number) -> Tensor: ...
+def fork(func: Callable, *args: Any, **kwargs: Any) -> Any: ...
 def frac(input: Tensor, *, out: Any = None) -> Tensor: ...
 def frac_(input: Tensor) -> Tensor: ...
 def frexp(input: Tensor, *, out: Any = None) -> _tuple[Tensor, Tensor]: ...
@@ -2112,6 +2244,21 @@ def full_like(
     pin_memory: _bool = False,
     requires_grad: _bool = False,
 ) -> Tensor: ...
+def fused_moving_avg_obs_fake_quant(
+    input: Any,
+    observer_on: Any,
+    fake_quant_on: Any,
+    running_min: Any,
+    running_max: Any,
+    scale: Any,
+    zero_point: Any,
+    averaging_const: _float,
+    quant_min: _int,
+    quant_max: _int,
+    ch_axis: _int,
+    per_row_fake_quant: _bool = False,
+    symmetric_quant: _bool = False,
+) -> Any: ...
 def gather(
     input: Tensor,
     dim: _int,
@@ -2144,7 +2291,7 @@ def gradient(
     spacing: Any = None,
     dim: Any = None,
     edge_order: _int = 1,
-) -> _list: ...
+) -> _tuple: ...
 def greater(input: Tensor, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
 def greater_(input: Tensor, other: Tensor | Number) -> Tensor: ...
 def greater_equal(input: Tensor, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
@@ -2184,9 +2331,23 @@ def hamming_window(
     periodic: _bool = True,
     alpha: _float = 0.54,
     beta: _float = 0.46,
-    **options: Any
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
 ) -> Any: ...
-def hann_window(window_length: _int, periodic: _bool = True, **options: Any) -> Any: ...
+def hann_window(
+    window_length: _int,
+    periodic: _bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+) -> Any: ...
 def hardshrink(input: Tensor, lambd: Number = 0.5, *, out: Any = None) -> Tensor: ...
 def hash_tensor(
     input: Any,
@@ -2305,6 +2466,7 @@ def instance_norm(
     eps: _float,
     cudnn_enabled: _bool,
 ) -> Tensor: ...
+def int_repr(input: Any) -> Any: ...
 def inverse(input: Any, *, out: Any = None) -> Any: ...
 def is_autocast_cache_enabled() -> _bool: ...
 def is_autocast_cpu_enabled() -> _bool: ...
@@ -2362,7 +2524,12 @@ def kaiser_window(
     window_length: _int,
     periodic: _bool = True,
     beta: _float = 12.0,
-    **options: Any
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
 ) -> Any: ...
 def kl_div(
     input: Tensor,
@@ -2418,7 +2585,7 @@ def load(
     map_location: Any = None,
     pickle_module: Any = None,
     *,
-    weights_only: _bool | None = True,
+    weights_only: _bool | None = None,
     mmap: _bool | None = None,
     **pickle_load_args: Any
 ) -> Any: ...
@@ -2679,7 +2846,7 @@ def native_layer_norm(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: _float,
-) -> _tuple[Tensor, Tensor, Tensor]: ...
+) -> _tuple[Tensor, ...]: ...
 def ne(input: Tensor, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
 def ne_(input: Tensor, other: Tensor | Number) -> Tensor: ...
 def neg(input: Tensor, *, out: Any = None) -> Tensor: ...
@@ -2795,6 +2962,11 @@ def put(
     out: Any = None,
 ) -> Tensor: ...
 def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: _bool = False) -> Tensor: ...
+def q_per_channel_axis(input: Any) -> _int: ...
+def q_per_channel_scales(input: Any) -> Any: ...
+def q_per_channel_zero_points(input: Any) -> Any: ...
+def q_scale(input: Any) -> _float: ...
+def q_zero_point(input: Any) -> _int: ...
 def qr(input: Any, some: _bool = True, *, out: Any = None) -> Any: ...
 def quantile(
     input: Any,
@@ -2804,6 +2976,49 @@ def quantile(
     *,
     interpolation: _str = 'linear',
     out: Any = None,
+) -> Any: ...
+def quantize_per_channel(
+    input: Any,
+    scales: Any,
+    zero_points: Any,
+    axis: _int,
+    dtype: _dtype,
+) -> Any: ...
+def quantize_per_tensor(input: Any, scale: Any, zero_point: Any, dtype: _dtype) -> Any: ...
+def quantize_per_tensor_dynamic(input: Any, dtype: _dtype, reduce_range: _bool) -> Any: ...
+def quantized_batch_norm(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    eps: _float,
+    output_scale: _float,
+    output_zero_point: _int,
+) -> Any: ...
+def quantized_max_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = ...,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: _bool = False,
+) -> Any: ...
+def quantized_max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = ...,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: _bool = False,
+) -> Any: ...
+def quantized_max_pool3d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = ...,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: _bool = False,
 ) -> Any: ...
 def rad2deg(input: Tensor, *, out: Any = None) -> Tensor: ...
 def rad2deg_(input: Tensor) -> Tensor: ...
@@ -2970,7 +3185,15 @@ def save(
     _use_new_zipfile_serialization: _bool = True,
     _disable_byteorder_record: _bool = False,
 ) -> None: ...
-def scalar_tensor(s: Any, *, dtype: _dtype | None = None, device: Any = None) -> Tensor: ...
+def scalar_tensor(
+    s: Any,
+    *,
+    dtype: _dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+) -> Tensor: ...
 def scatter(
     input: Tensor,
     dim: _int,
@@ -3472,6 +3695,7 @@ def vmap(
 ) -> Callable: ...
 def vsplit(input: Any, sections: Any = None, *, indices: Any = None) -> _tuple: ...
 def vstack(tensors: Sequence[Tensor], *, out: Any = None) -> Tensor: ...
+def wait(future: Any) -> Any: ...
 def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any: ...
 def xlogy(input: Tensor | Number, other: Tensor | Number, *, out: Any = None) -> Tensor: ...
 def xlogy_(input: Tensor | Number, other: Tensor | Number) -> Tensor: ...

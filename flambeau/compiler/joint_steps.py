@@ -15,6 +15,7 @@ from flambeau.compiler.attention.forward import (
     kernel_name,
 )
 from flambeau.compiler.expression import Buffer
+from flambeau.compiler.margins.kernel import label_margins_step
 from flambeau.compiler.nest import Float, Pointer
 from flambeau.compiler.recurrent.backward import (
     RECURRENT_BACKWARD_SLOTS,
@@ -163,5 +164,5 @@ def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, in
 
 JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient,
                "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient,
-               "segment_sum": segment_step}
+               "segment_sum": segment_step, "label_margins": label_margins_step}
 """Kind of step -> (step, target, threads) -> (kernel call, amount of work)."""

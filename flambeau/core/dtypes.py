@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -260,16 +262,20 @@ def promote_types(type1: DType, type2: DType) -> DType:
     try:
         result = _PROMOTE[type1, type2]
     except (KeyError, TypeError):
-        if isinstance(type1, DType) and isinstance(type2, DType):
-            return _promote_stored(type1, type2)
-        position, wrong = next((i, x) for i, x in enumerate((type1, type2), 1)
-                               if not isinstance(x, DType))
-        raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) must be "
-                        f"torch.dtype, not {type(wrong).__name__}") from None
+        return _promote_others(type1, type2)
     if result is None:
         raise RuntimeError(f"Promotion for {type1.name} and {type2.name} is not supported; convert "
                            "one of them with .to(dtype) first")
     return result
+
+
+def _promote_others(*types: Any) -> DType:
+    """Promotion of what no table has."""
+    for position, given in enumerate(types, 1):
+        if not isinstance(given, DType):
+            raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) "
+                            f"must be torch.dtype, not {type(given).__name__}") from None
+    return _promote_stored(*types)
 
 
 def _promote_stored(type1: DType, type2: DType) -> DType:

@@ -227,20 +227,10 @@ def multilabel_margin_loss(input: Tensor, target: Index, *, reduction: str = "me
                            f"{list(input.shape)}")
     n, c = (1,) * (2 - input.ndim) + input.shape if input.ndim < 2 else input.shape
     x, t = p.reshape(input, (n, c)), p.reshape(target, (n, c))
-    ended = p.cumsum(convert(p.lt(t, p.zero_like(t)), dtypes.int64), 1)
-    live = p.eq(ended, p.zero_like(ended))
-    t = p.where(live, t, p.zero_like(t))
-    none = p.expand(convert(e.lift(0), dtypes.int64), (n, c))
-    hits = p.scatter(none, [0, t], convert(live, dtypes.int64), "add")
-    other = p.eq(hits, p.zero_like(hits))
-    pairs = (n, c, c)  # (row, target, class)
-
-    def along(value: Value, dim: int) -> Value:
-        return p.unreduce(value, pairs, (dim,))
-
-    gap = p.sub(along(x, 1), along(p.lookup(x, [0, t], (n, c)), 2))
-    gap = _at_least_zero(p.add(gap, e.like(1, gap)))
-    counts = p.logical_and(along(live, 2), along(other, 1))
-    loss = p.reduce_sum(p.where(counts, gap, p.zero_like(gap)), (1, 2))
+    place, none = p.iota((n, c), 1), p.zero_like(t)
+    count = p.reduce_min(p.where(p.lt(t, none), place, e.like(c, place)), (1,))
+    live = p.lt(place, p.unreduce(count, (n, c), (1,)))
+    picked = p.lookup(x, [0, p.where(live, t, none)], (n, c))
+    loss = p.label_margins(x, t, count, picked)
     loss = p.reshape(p.div(loss, size_constant(c, loss)), (n,) if input.ndim == 2 else ())
     return reduced(loss, reduction)

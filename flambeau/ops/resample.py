@@ -402,7 +402,10 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
     places = _Grid(input, grid, padding_mode, bool(align_corners))
     if mode == "nearest":
         at = [p.round_(places.padded(at, d)) for d, at in enumerate(places.raw)]
-        return places.blended([(at, e.like(1, at[0]))])
+        # a weight of one that hangs on the grid: moving it a little changes nothing, which is a
+        # gradient of zeros, not none
+        weight = p.where(p.lt(at[0], at[0]), at[0], e.like(1, at[0]))
+        return places.blended([(at, weight)])
     axes = [[(p.in_memory(index), p.in_memory(weight)) for index, weight in
              (_cubic_taps if mode == "bicubic" else _linear_taps)(places, at, d)]
             for d, at in enumerate(places.raw)]

@@ -13,6 +13,7 @@ from flambeau.ops.primitives.elementwise import *  # noqa: F403
 from flambeau.ops.primitives.float8 import *  # noqa: F403
 from flambeau.ops.primitives.fourier import *  # noqa: F403
 from flambeau.ops.primitives.gamma import *  # noqa: F403
+from flambeau.ops.primitives.margins import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.pooling import *  # noqa: F403
 from flambeau.ops.primitives.resampling import *  # noqa: F403
