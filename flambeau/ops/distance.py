@@ -117,6 +117,12 @@ def pdist(input: Tensor, p: float = 2.0):
     return _pairs(input, float(p))
 
 
+@pdist.vjp
+def pdist_vjp(g, output, input, p):
+    """See _pairs_gradient."""
+    return _pairs_gradient(g, output, input, float(p))
+
+
 def _pairs(x: Value, degree: float) -> Value:
     if x.ndim != 2:
         raise RuntimeError(f"pdist only supports 2D tensors, got: {x.ndim}D")
@@ -149,7 +155,49 @@ def _pair_numbers(n: int, shape) -> tuple[Value, Value]:
 
 def _pairs_before(row: Value, n: int) -> Value:
     """How many pairs begin with an earlier row: row (2 n - row - 1) / 2."""
-    return p.idiv(p.mul(row, p.sub(e.like(2 * n - 1, row), row)), e.like(2, row))
+    return p.shift_right(p.mul(row, p.sub(e.like(2 * n - 1, row), row)), e.like(1, row))
+
+
+def _pairs_gradient(g: Value, y: Value, x: Value, degree: float) -> Value:
+    """Row i takes from every pair (i, j), whose distance y says how much: a sum over j instead of
+    additions to both rows of each pair. Equal rows give nothing."""
+    n, m = x.shape
+    if degree == 0 or n < 2 or not m:
+        return p.zero_like(x)
+    apart = p.ne(y, p.zero_like(y))
+    if degree not in (1, math.inf):
+        far = p.where(apart, y, e.like(1, y))
+        scale = far if degree == 2 else p.pow_(far, e.like(degree - 1, far))
+        g = p.where(apart, p.div(g, scale), p.zero_like(g))
+    cube = (n, n, m)
+
+    def of_pairs(value: Value) -> Value:
+        """An element for every pair, (i, j, 1); 0 on the diagonal."""
+        return p.unreduce(_square(value, n), cube, (2,))
+
+    gap = p.sub(p.unreduce(x, cube, (1,)), p.unreduce(x, cube, (0,)))
+    size, zero = p.abs_(gap), p.zero_like(gap)
+    if degree == 2:
+        part = gap
+    else:
+        part = p.sign(gap)
+        if degree == math.inf:
+            part = p.where(p.eq(size, of_pairs(y)), part, zero)
+        elif degree != 1:
+            none = p.eq(size, zero)
+            power = p.pow_(p.where(none, e.like(1, size), size), e.like(degree - 1, size))
+            part = p.where(none, zero, p.mul(part, power))
+    return p.reduce_sum(p.mul(of_pairs(g), part), (1,))
+
+
+def _square(value: Value, n: int) -> Value:
+    """A value for every pair, as a symmetric matrix (n, n) with zeros on its diagonal."""
+    i, j = (p.iota((n, n), dim) for dim in range(2))
+    low, high = p.minimum(i, j), p.maximum(i, j)
+    one, same = e.like(1, i), p.eq(i, j)
+    number = p.add(_pairs_before(low, n), p.sub(p.sub(high, low), one))
+    found = p.lookup(value, [p.where(same, p.zero_like(i), number)], (n, n))
+    return p.where(same, p.zero_like(found), found)
 
 
 def norm_along(gap: Value, degree: float) -> Value:

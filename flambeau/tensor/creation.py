@@ -125,7 +125,7 @@ def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: b
     """
     dtype = checked(dtype, device)
     if hasattr(obj, "__dlpack__") and not isinstance(obj, (TensorBase, np.ndarray)):
-        made = moved_to(interop.from_dlpack(obj), place(device))
+        made = moved_to(interop.from_dlpack(obj, copy=copy), place(device))
     else:
         made = as_tensor(obj, device=device)
     made = made if dtype is None else made.to(dtype)

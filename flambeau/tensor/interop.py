@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtypes
-from flambeau.core.device import CPU, META
+from flambeau.core.device import CPU, META, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import required_span
 from flambeau.ops.record import dtypes_default
@@ -348,19 +348,33 @@ def read_bytes(tensor: Any) -> bytes:
     return ctypes.string_at(tensor._ptr, tensor._meta.nbytes)
 
 
-def from_dlpack(source: Any) -> Any:
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Any:
     """A tensor on the memory of any object with `__dlpack__`, or of a DLPack capsule, which is used
-    up by it.
+    up by it. `copy`: True for memory of its own, of objects only.
 
     Raises:
-        RuntimeError: memory of another device.
+        RuntimeError: memory of another device, or such a `device` asked for.
+        BufferError: a tensor that requires grad or has no memory.
+        AssertionError: `device` or `copy` given with a capsule.
 
     >>> import numpy
     >>> torch.from_dlpack(numpy.arange(3))
     tensor([0, 1, 2])
     """
+    if (copy or device is not None) and type(ext_tensor).__name__ == "PyCapsule":
+        raise AssertionError("from_dlpack: device and copy are for objects with __dlpack__; a "
+                             "capsule is used up as it is")
+    if device is not None and as_device(device) is META:
+        raise BufferError("from_dlpack: tensors on meta have no memory to share")
+    made = _shared(ext_tensor)
+    return made.clone() if copy else made
+
+
+def _shared(source: Any) -> Any:
     if isinstance(source, TensorBase):
         source.__dlpack_device__()  # raises if it cannot be shared
+        if source._rg:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
         with DisableTorchFunctionSubclass():  # a class that is asked shows its true layout
             return new_view(source._storage, source._ptr, source._meta)
     array = dtype = None

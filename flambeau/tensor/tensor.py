@@ -535,7 +535,7 @@ class Tensor(TensorBase):
         if self._rg:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
         launches.share(None)
-        return dlpack.exported(interop.array_of(self), self._meta.dtype)
+        return dlpack.exported(interop.array_of(self.clone() if copy else self), self._meta.dtype)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         if self._meta.device is META:

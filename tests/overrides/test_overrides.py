@@ -78,9 +78,9 @@ def test_tensors_of_pytorch_itself(torch):
             "__dlpack_device__": lambda self: self.array.__dlpack_device__()}
     foreign = type("Parameter", (type("Tensor", (), body),), {})()
     foreign.array = np.arange(3)
-    made = [torch.from_dlpack(foreign), torch.asarray(foreign)]
+    made = [torch.from_dlpack(foreign), torch.asarray(foreign), torch.asarray(foreign, copy=True)]
     foreign.array[0] = 7
-    assert [x.tolist() for x in made] == [[7, 1, 2], [7, 1, 2]]
+    assert [x.tolist() for x in made] == [[7, 1, 2], [7, 1, 2], [0, 1, 2]]
     for call in (torch.neg, torch.nn.functional.relu, torch.ones(3).add):
         with pytest.raises(TypeError):
             call(foreign)

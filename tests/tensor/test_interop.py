@@ -95,8 +95,26 @@ def test_dlpack(torch):
     again[1, 2] = -1
     assert x[1, 2].item() == -1
     assert x.__dlpack_device__()[0] == 1
-    with pytest.raises(BufferError):
-        np.from_dlpack(torch.ones(1, requires_grad=True))
+    for take in (np.from_dlpack, torch.from_dlpack):
+        with pytest.raises(BufferError):
+            take(torch.ones(1, requires_grad=True))
+
+
+def test_dlpack_copies_only_if_asked(torch):
+    x = torch.arange(3)
+    source = x.numpy()
+    copies = [torch.from_dlpack(x, copy=True), torch.from_dlpack(source, copy=True, device="cpu"),
+              np.from_dlpack(x, copy=True), torch.asarray(x, copy=True),
+              torch.asarray(source, copy=True)]
+    shared = [torch.from_dlpack(x, device="cpu"), torch.from_dlpack(source), np.from_dlpack(x),
+              torch.asarray(source)]
+    x[0] = 5
+    assert [int(y[0]) for y in copies] == [0] * len(copies)
+    assert [int(y[0]) for y in shared] == [5] * len(shared)
+    with pytest.raises(AssertionError):
+        torch.from_dlpack(torch.to_dlpack(x), copy=True)
+    with pytest.raises(RuntimeError):
+        torch.from_dlpack(x, device="cuda")
 
 
 # --------------------------------------------------------------------------- Python numbers
