@@ -298,6 +298,7 @@ def test_an_interrupt_comes_after_the_job():
 import ctypes, kernels, os, signal, threading
 from flambeau.runtime import pool
 import test_pool
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 pool.set_num_threads(3)
 test_pool.run("slow_count", 3, 1)
 kept = [kernels.longs(9), kernels.ints(9)]
