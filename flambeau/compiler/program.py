@@ -34,7 +34,7 @@ from flambeau.compiler.nest import (
 from flambeau.compiler.pieces.division import division
 from flambeau.compiler.pieces.joining import PiecePlan, joined
 from flambeau.compiler.reuse import shared_memory
-from flambeau.compiler.schedule import Choices, Schedule, choices_of, schedule
+from flambeau.compiler.schedule import Schedule, choices_of, schedule
 from flambeau.compiler.sharing import share
 from flambeau.compiler.simplify import simplify
 from flambeau.compiler.split_complex import has_complex, split_complex
@@ -99,14 +99,13 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
     choices = choices_of(graph, inputs, effects, target)
 
     def piece(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
-              aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
-              whole: bool = False) -> PiecePlan:
-        scheduled = schedule(graph, inputs, outputs, aliases, effects, target, choices, whole)
+              aliases: Mapping[int, int], effects: Sequence[Value]) -> PiecePlan:
+        scheduled = schedule(graph, inputs, outputs, aliases, effects, target, choices)
         return Planner(scheduled, target, threads, aliases).run(together)
 
     pieces = division(graph, choices.order, choices.shared, aliases, effects)
     if pieces is None:
-        made = piece(graph, inputs, outputs, aliases, effects, choices, True)
+        made = piece(graph, inputs, outputs, aliases, effects)
     else:
         made = joined(graph, inputs, outputs, aliases, effects, choices, pieces, piece)
     return assembled(made.steps, made.temps, made.shared, made.values, threads)

@@ -75,6 +75,7 @@ class Choices:
     """What is decided by looking at a whole program.
 
     Attributes:
+        graph: the program.
         order: its values, as it was written down: a gradient's products follow what they are
             computed from, so that little is alive at any time.
         channels_last: images that are stored pixel by pixel.
@@ -84,6 +85,7 @@ class Choices:
         dots: are there instructions for bfloat16?
     """
 
+    graph: Graph
     order: list[Value]
     channels_last: set[Value]
     reordered: dict[Value, tuple[int, ...]]
@@ -112,30 +114,30 @@ def choices_of(graph: Graph, inputs: Sequence[Buffer | None], effects: Sequence[
     last = channels_last_values(order, strides)
     shared, readers = shared_values(order, graph.outputs, last)
     dots = target is not None and dot_engine(target) is not None
-    return Choices(order, last, reordered_values(order, strides), shared, readers, dots)
+    return Choices(graph, order, last, reordered_values(order, strides), shared, readers, dots)
 
 
 def schedule(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
              aliases: Mapping[int, int] | None = None, effects: Sequence[Value] = (),
-             target: Target | None = None, choices: Choices | None = None,
-             whole: bool = True) -> Schedule:
+             target: Target | None = None, choices: Choices | None = None) -> Schedule:
     """Schedule `graph`; `inputs` binds placeholders (None: a number), `outputs` the results.
 
     `aliases` maps the number of an output to that of the input whose memory it overwrites. Such
     outputs are stored last, and through a temporary where something still has to read the input.
     `effects` are values that must be computed even if nobody reads them (random streams move on).
     `target` tells whether there are instructions for bfloat16; without it there are none.
-    `choices` are those for the program; `whole`: that is `graph`, not one of which it is a piece.
+    `choices` are those for the program that `graph` is, or is a piece of.
     """
     choices = choices or choices_of(graph, inputs, effects, target)
-    return _Scheduler(graph, inputs, effects, choices, whole).run(outputs, aliases or {})
+    return _Scheduler(graph, inputs, effects, choices).run(outputs, aliases or {})
 
 
 class _Scheduler:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None],
-                 effects: Sequence[Value], choices: Choices, whole: bool):
-        self.graph, self.choices, self.whole = graph, choices, whole
-        self.order = choices.order if whole else sort([*graph.outputs, *effects], graph.inputs)
+                 effects: Sequence[Value], choices: Choices):
+        self.graph, self.choices = graph, choices
+        self.whole = graph is choices.graph
+        self.order = choices.order if self.whole else sort([*graph.outputs, *effects], graph.inputs)
         self.placed: dict[Value, Buffer] = {}
         self.numbers: dict[Value, int] = {}
         for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True)):

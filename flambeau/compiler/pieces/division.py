@@ -9,6 +9,7 @@ that of its gradient: the update then still joins the product.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
@@ -29,11 +30,13 @@ class Piece:
 
     Attributes:
         stored: the values that are computed in it and have buffers, in order.
+        needs: what it reads that others make, or that the program is given, in order.
         updates: numbers of the graph's outputs that overwrite inputs in it.
         extra: numbers of outputs that are copies of what is known already.
     """
 
-    stored: list[Value]
+    stored: list[Value] = dataclasses.field(default_factory=list)
+    needs: list[Value] = dataclasses.field(default_factory=list)
     updates: list[int] = dataclasses.field(default_factory=list)
     extra: list[int] = dataclasses.field(default_factory=list)
 
@@ -87,21 +90,23 @@ class _Division:
         cuts = [cut for stretch in stretches for cut in self._cuts(stretch)]
         if not cuts:
             return None
-        pieces = [Piece(self.line[a:b]) for a, b in zip([0, *cuts], [*cuts, len(self.line)],
-                                                        strict=True) if a < b]
-        for number, piece in enumerate(pieces):
-            self.place |= dict.fromkeys(piece.stored, number)
+        self.place = {value: bisect.bisect(cuts, at) for at, value in enumerate(self.line)}
         self._move_up_last()
         self._keep_together()
-        self._place_outputs(pieces)
-        if any(self.place[source] > self.place[value] for value in self.line
-               for source in self._needs(value) if source in self.place):
-            return None
-        for piece in pieces:
-            piece.stored.clear()
+        pieces = [Piece() for _ in range(len(cuts) + 1)]
         for value in self.line:
             pieces[self.place[value]].stored.append(value)
+        self._place_outputs(pieces)
+        for piece in pieces:
+            piece.needs = self._needs_of(piece)
         return [piece for piece in pieces if piece.stored or piece.updates or piece.extra]
+
+    def _needs_of(self, piece: Piece) -> list[Value]:
+        outputs, inputs = self.graph.outputs, self.graph.inputs
+        needs = {inputs[self.aliases[number]] for number in piece.updates}
+        needs.update(*map(self._needs, piece.stored))
+        needs.update(*(self.sources[outputs[number]] for number in piece.updates + piece.extra))
+        return sorted(needs.difference(piece.stored), key=lambda value: value.serial)
 
     # ------------------------------------------------------------------ what is computed from what
     def _look_through(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.compiler.expression import Buffer, Expr
 from flambeau.compiler.nest import Number, Phase, Pointer, rewrite
 from flambeau.compiler.pieces.division import Piece
+from flambeau.compiler.schedule import Choices
 from flambeau.compiler.simplify import spelled
 from flambeau.compiler.step import Step
 from flambeau.compiler.sweeps import Nest
@@ -45,14 +46,14 @@ PlanPiece = Callable[..., PiecePlan]
 
 
 def joined(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
-           aliases: Mapping[int, int], effects: Sequence[Value], choices: Any,
+           aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
            pieces: Sequence[Piece], plan_piece: PlanPiece) -> PiecePlan:
     """The plan of a program that consists of `pieces`.
 
     Args:
         graph, inputs, outputs, aliases, effects: as of `schedule`.
-        choices: what has been decided for the whole program (`schedule.Choices`).
-        plan_piece: plans a graph, called like `schedule`, with the choices at the end.
+        choices: what has been decided for the whole program.
+        plan_piece: plans a graph; its arguments are those of `schedule`.
     """
     return _Joined(graph, inputs, outputs, aliases, effects, choices, plan_piece).run(pieces)
 
@@ -74,7 +75,7 @@ class _Part:
         self.aliases, self.effects = aliases, effects
         self.order = sort([*graph.outputs, *effects], graph.inputs)
 
-    def key(self, choices: Any) -> Hashable:
+    def key(self, choices: Choices) -> Hashable:
         """What the plan depends on."""
         at: dict[Value, int] = {}
         lines: list[Hashable] = []
@@ -109,14 +110,13 @@ def _layout(buffer: Buffer) -> Hashable:
 
 class _Joined:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
-                 aliases: Mapping[int, int], effects: Sequence[Value], choices: Any,
+                 aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
                  plan_piece: PlanPiece):
         self.graph, self.outputs, self.aliases = graph, outputs, aliases
         self.effects, self.choices, self.plan_piece = effects, choices, plan_piece
         self.where: dict[Value, Buffer | int] = {
             value: position if buffer is None else buffer
             for position, (value, buffer) in enumerate(zip(graph.inputs, inputs, strict=True))}
-        self.given = set(graph.inputs)
         self.plan = PiecePlan([], [], {}, {})
         self.groups = 0
         self.known: dict[Hashable, tuple[PiecePlan, list[Value]]] = {}
@@ -127,8 +127,7 @@ class _Joined:
             if key not in self.known:
                 inputs, outputs = part.buffers()
                 self.known[key] = self.plan_piece(
-                    part.graph, inputs, outputs, part.aliases, part.effects,
-                    self.choices), part.order
+                    part.graph, inputs, outputs, part.aliases, part.effects), part.order
             self._add(part, *self.known[key])
         self.plan.values |= {(buffer.kind, buffer.number): value
                              for value, buffer in self.where.items()
@@ -139,38 +138,12 @@ class _Joined:
 
     # ------------------------------------------------------------------ pieces -> graphs
     def _parts(self, pieces: Sequence[Piece]) -> list[_Part]:
-        self.stored = {value for piece in pieces for value in piece.stored}
-        needs = [self._needs(piece) for piece in pieces]
-        home = {value: number for number, piece in enumerate(pieces) for value in piece.stored}
-        abroad = {value for number, sources in enumerate(needs) for value in sources
-                  if home.get(value, number) != number}
+        abroad = {value for piece in pieces for value in piece.needs}  # what others read
         first = {value: number for number, value in reversed(list(enumerate(self.graph.outputs)))
                  if number not in self.aliases}
-        return [self._part(piece, sources, abroad, first)
-                for piece, sources in zip(pieces, needs, strict=True)]
+        return [self._part(piece, abroad, first) for piece in pieces]
 
-    def _needs(self, piece: Piece) -> list[Value]:
-        """What a piece reads that others make, or that the program is given."""
-        ends = [*piece.stored, *(self.graph.outputs[n] for n in (*piece.updates, *piece.extra))]
-        own = set(piece.stored)
-        seen: set[Value] = set()
-        found: list[Value] = []
-        pending = list(ends)
-        while pending:
-            value = pending.pop()
-            if value in seen:
-                continue
-            seen.add(value)
-            if value in self.given or value in self.stored and value not in own:
-                found.append(value)
-            else:
-                pending += value.inputs
-        found.sort(key=lambda value: value.serial)
-        return found + [self.graph.inputs[self.aliases[n]] for n in piece.updates
-                        if self.graph.inputs[self.aliases[n]] not in seen]
-
-    def _part(self, piece: Piece, sources: list[Value], abroad: set[Value],
-              first: Mapping[Value, int]) -> _Part:
+    def _part(self, piece: Piece, abroad: set[Value], first: Mapping[Value, int]) -> _Part:
         values: list[Value] = []
         made: list[Buffer] = []
         for value in piece.stored:
@@ -183,15 +156,15 @@ class _Joined:
         for number in piece.extra:
             values.append(self.graph.outputs[number])
             made.append(self.outputs[number])
-        place = {value: at for at, value in enumerate(sources)}
+        place = {value: at for at, value in enumerate(piece.needs)}
         aliases: dict[int, int] = {}
         for number in piece.updates:
             aliases[len(values)] = place[self.graph.inputs[self.aliases[number]]]
             values.append(self.graph.outputs[number])
             made.append(self.outputs[number])
-        effects = [value for value in self.effects if value in set(piece.stored)]
-        return _Part(Graph(sources, values), [self.where[v] for v in sources], made, aliases,
-                     effects)
+        own = set(piece.stored)
+        return _Part(Graph(piece.needs, values), [self.where[value] for value in piece.needs], made,
+                     aliases, [value for value in self.effects if value in own])
 
     def _temporary(self, value: Value) -> Buffer:
         self.plan.temps.append(Buffer("temp", len(self.plan.temps), value.dtype, value.shape,
