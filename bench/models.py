@@ -10,8 +10,9 @@ from collections.abc import Callable
 __all__ = ["MODELS", "bert_model", "bert_small", "lstm", "resnet18", "resnet18_model"]
 
 
-def resnet18_model(T, classes: int = 1000):
-    """ResNet-18 (He et al. 2015)."""
+def resnet18_model(T, classes: int = 1000, channels: int = 3, small_images: bool = False):
+    """ResNet-18 (He et al. 2015); for small images it begins with a 3 x 3 convolution that keeps
+    their size, as in the paper's section on CIFAR-10."""
     nn = T.nn
 
     class Block(nn.Module):
@@ -29,8 +30,10 @@ def resnet18_model(T, classes: int = 1000):
             y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
             return self.relu(y + self.down(x))
 
-    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+    layers = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
               nn.MaxPool2d(3, 2, 1)]
+    if small_images:
+        layers = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     for inner, outer in ((64, 64), (64, 128), (128, 256), (256, 512)):
         layers += [Block(inner, outer, 1 if inner == outer else 2), Block(outer, outer, 1)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))

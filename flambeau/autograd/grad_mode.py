@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 __all__ = ["RECORD", "INFERENCE", "ANOMALY", "NAN_CHECK", "SAVED_HOOKS", "LEVELS", "INSIDE", "mode",
            "set_mode", "set_bits", "is_recording", "is_grad_enabled", "is_inference_mode_enabled",
            "no_grad", "enable_grad", "set_grad_enabled", "set_multithreading_enabled",
-           "inference_mode", "ContextDecorator"]
+           "inference_mode", "ContextDecorator", "UncountedVersion", "check_countable"]
 
 RECORD = 1
 """Grad mode is on. The only bit set in the usual case."""
@@ -287,8 +287,48 @@ GRAD_LAYOUT = _GradLayout()
 """Of a thread: `enforced`, see `enforce_grad_layout_policy`."""
 
 
+class UncountedVersion(int):
+    """The version of memory that was taken in inference mode, which only that mode may write to.
+
+    A write raises the version of its storage by 1, and saving for backward asks for `+version`:
+    both come here, so ordinary memory pays nothing for the question.
+    """
+
+    def __add__(self, count: int) -> UncountedVersion:
+        if mode() & INFERENCE:
+            return UncountedVersion(int(self) + count)
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make "
+            "a clone to get a normal tensor before doing inplace update. See "
+            "https://github.com/pytorch/rfcs/pull/17 for more details.")
+
+    def __pos__(self) -> int:
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in "
+            "inference mode in computation tracked by autograd. To work around this, you can make "
+            "a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+            "instead of `torch.inference_mode()`.")
+
+
+_FIRST_UNCOUNTED = UncountedVersion()
+
+
+def check_countable(version: int) -> None:
+    """Raise if memory of this version may not be written to now."""
+    if version.__class__ is UncountedVersion:
+        version + 1
+
+
+def _note_regions(change: int) -> None:
+    """So many more regions take memory with versions that are not counted."""
+    from flambeau.runtime import memory
+
+    memory.mark_new(change, _MODE, INFERENCE, _FIRST_UNCOUNTED)
+
+
 class inference_mode(ContextDecorator):
-    """Like `no_grad`, and results can never enter a graph. Context manager and decorator.
+    """Like `no_grad`, and results can never enter a graph: outside of the mode they can neither be
+    written to nor be saved for a backward. Context manager and decorator.
 
     Args:
         mode: False turns inference mode off inside a block that has it on.
@@ -296,8 +336,8 @@ class inference_mode(ContextDecorator):
     >>> x = torch.ones(2, requires_grad=True)
     >>> with torch.inference_mode():
     ...     y = 2 * x
-    >>> y.requires_grad
-    False
+    >>> y.requires_grad, y.is_inference()
+    (False, True)
     """
 
     def __new__(cls, mode: Any = True) -> Any:
@@ -314,6 +354,10 @@ class inference_mode(ContextDecorator):
     def __enter__(self) -> None:
         # Grad mode follows: off inside, on again where inference mode is switched off.
         self._before = set_bits(INFERENCE | RECORD, INFERENCE if self.mode else RECORD)
+        if self.mode:
+            _note_regions(1)
 
     def __exit__(self, *exc_info: object) -> None:
         set_bits(INFERENCE | RECORD, self._before & (INFERENCE | RECORD))
+        if self.mode:
+            _note_regions(-1)

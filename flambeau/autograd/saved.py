@@ -49,11 +49,11 @@ def save(node: Any, tensors: Sequence[Any], outputs: int = 0,
             SavedTensor(tensor, index >= inputs, None, where)
             for index, tensor in enumerate(tensors))
         node.tape_versions = tuple(
-            None if kept is None or kept.__class__ is SavedTensor else kept._storage.version
+            None if kept is None or kept.__class__ is SavedTensor else +kept._storage.version
             for kept in node.tape_saved)
     else:
         node.tape_saved = tuple(tensors)
-        node.tape_versions = tuple([None if tensor is None else tensor._storage.version
+        node.tape_versions = tuple([None if tensor is None else +tensor._storage.version
                                for tensor in tensors])
     node.tape_where = where
 
@@ -104,7 +104,7 @@ class SavedTensor:
     def __init__(self, tensor: Any, is_output: bool, version: int | None = None,
                  where: Location | None = None) -> None:
         self.where = where
-        self.version = tensor._storage.version if version is None else version
+        self.version = +tensor._storage.version if version is None else version
         self.output_nr = None
         self.unpack_hook = None
         self.packed = None

@@ -22,12 +22,25 @@ from flambeau.compile.first_call import FirstCall, detached
 from flambeau.compile.guards import Following, Guard, Sharing
 from flambeau.compile.origins import BEGINS
 from flambeau.compile.reach import Reach
-from flambeau.compile.recording import Gradients, Recording
+from flambeau.compile.recording import Gradients, Marks, Recording
 from flambeau.compile.replay import Replay
+from flambeau.compile.results import Parts
 from flambeau.compile.segments import Segments
 from flambeau.compile.stance import stance
 from flambeau.compile.surroundings import reporting
-from flambeau.compile.trees import Computed, flatten, objects_in, rebuild, values_key
+from flambeau.compile.trees import (
+    Computed,
+    Passed,
+    containers,
+    flatten,
+    is_container,
+    objects_in,
+    rebuild,
+    values_key,
+    with_passed,
+    without_passed,
+    written_back,
+)
 from flambeau.core.symbolic import Unfit
 from flambeau.nn.modules._hooks import tables
 from flambeau.runtime import memory
@@ -98,6 +111,8 @@ class Compiled:
         if programs is not None:
             for program in programs:
                 if program.guard.holds(leaves, numbers, owners):
+                    if program.passes:
+                        return without_passed(program.run(leaves, numbers), (args, kwargs))
                     return program.run(leaves, numbers)
         if signature in self.eager or len(self.eager) >= LIMIT:
             return self.segments.run(self.function, args, kwargs)
@@ -105,8 +120,8 @@ class Compiled:
         bound = self.shapes.bound(rest, values, leaves, numbers, owners)
         if bound is not None:
             self.shapes.remember(self.programs, signature, bound)
-            return bound.run(leaves, numbers)
-        run = _Run(self, rest, key, leaves, numbers)
+            return without_passed(bound.run(leaves, numbers), (args, kwargs))
+        run = _Run(self, rest, key, leaves, numbers, (args, kwargs))
         if taken and self._stands(taken[-1], run):
             return self.function(*args, **kwargs)
         return run.capture()
@@ -177,8 +192,9 @@ class Compiled:
 class _Run:
     """One call that is captured."""
 
-    def __init__(self, owner: Compiled, rest: Any, key: Any, leaves: list, numbers: list):
-        self.owner = owner
+    def __init__(self, owner: Compiled, rest: Any, key: Any, leaves: list, numbers: list,
+                 given: tuple[tuple, dict]):
+        self.owner, self.given = owner, given
         self.rest, self.key, self.leaves, self.numbers = rest, key, leaves, numbers
         self.loose = self._loosen()
         values = values_key(numbers, self.loose)
@@ -234,6 +250,7 @@ class _Run:
             self._give_up(failure, None)
             return owner.segments.run(owner.function, args, kwargs)
         self.grads = Gradients([*self.reach.tensors, *self.leaves])
+        marks = Marks([*self.reach.tensors, *self.leaves])
         self._follow()
         capture = Capture(self.following.readings.sources, owner.exact)
         capture.bind(self.leaves)
@@ -248,23 +265,27 @@ class _Run:
         result, shape, outputs = self._observed(observer, args, kwargs)
         if isinstance(observer, Forgiving) and observer.failure is not None:
             return self._give_up(observer.failure, result)
-        failure = self._refusal(capture, args, kwargs)
+        failure = self._refusal(capture, marks)
         if failure is not None:
             return self._give_up(failure, result)
+        changes = self.grads.changes(capture)
+        outside = [*self.leaves, *self.reach.tensors]
+        gradients = [grad for _, grad in changes]
         try:
-            joint = trace_backward(observer, capture, outputs, self.leaves, self.reach.tensors,
-                                   entered)
+            parts = Parts(capture, outputs, outside, gradients)
+            joint = trace_backward(observer, capture, [*parts.bases, *gradients], self.leaves,
+                                   self.reach.tensors, entered)
+            finished = Recording(capture, self.leaves, outputs, shape, changes, parts, joint)
         except CaptureError as error:
             return self._give_up(error, result)
-        changes = self.grads.changes(capture)
-        finished = Recording(capture, self.leaves, outputs, shape, changes, joint)
         escaped = finished.escaped()
         left = self._state_left(escaped, changes)
         if left:
             if self.first is not None and joint is None and detached(escaped) \
                     and self.first.worthwhile():
-                self.left_behind = Recording(capture, self.leaves, [*outputs, *escaped], shape,
-                                             changes)
+                both = [*outputs, *escaped]
+                self.left_behind = Recording(capture, self.leaves, both, shape, changes,
+                                             Parts(capture, both, outside, gradients))
             return self._unsteady(left, result)
         if self.symbols is not None:
             self.symbols.note(finished)
@@ -286,31 +307,47 @@ class _Run:
         """(the function's result, its structure, its tensors)."""
         dispatch.observe(observer)
         try:
-            with reporting(self.reach.places), autocast.own_casts():
+            with reporting(self.reach.places) as shown, autocast.own_casts():
                 result = self.owner.function(*args, **kwargs)
         except BaseException:
+            self._write_back(args, kwargs)
             self.following.restore()
             self.following.settle(self.reach)  # no followed number is left behind
             raise
         finally:
             dispatch.unobserve(observer)
+        self._write_back(args, kwargs)
         self.following.restore()
         outputs: list = []
-        shape = flatten(result, outputs)
+        passed = {id(item): Passed(item) for _, item in self.reach.objects if is_container(item)}
+        passed |= {id(item): Passed(path=path) for item, path in containers(self.given)
+                   if len(path) > 1}
+        shape = flatten(with_passed(result, passed), outputs)
         computed = _computed(shape)
         if self.symbols is not None:
             self.symbols.pin(self.reach)
             result = self.symbols.result(result, shape, outputs)
-        self.lost = self.following.settle(self.reach)
+        self.lost = [*self.following.settle(self.reach), *shown]
         if computed:
             result = rebuild(shape, outputs, {text: text.value for text in computed})
         return result, shape, outputs
 
     def _arguments(self) -> tuple[tuple, dict]:
+        if not self.loose:
+            return self.given
         numbers: list = list(self.numbers)
         for i in self.loose:
             numbers[i] = self.following.argument(i, numbers[i])
         return rebuild(self.key, self.leaves, numbers)
+
+    def _write_back(self, args: tuple, kwargs: dict) -> None:
+        """Do to the containers among the arguments what the function has done to copies of them
+        that hold followed numbers."""
+        if self.loose:
+            for given, copied in zip(self.given[0], args, strict=True):
+                written_back(given, copied)
+            for name, given in self.given[1].items():
+                written_back(given, kwargs[name])
 
     def _follow(self) -> None:
         """Put followed numbers in places that are known to change: learning rates, and what has
@@ -324,15 +361,25 @@ class _Run:
                     and place.key == "lr" and id(place.owner) in groups) and place.settable:
                 self.following.substitute(place)
 
-    def _refusal(self, capture: Capture, args: tuple, kwargs: dict) -> CaptureError | None:
+    def _refusal(self, capture: Capture, marks: Marks) -> CaptureError | None:
         """Why the run cannot become a program, if so."""
+        changed = marks.changed()
+        if changed is not None:
+            return refuse(f"changing {changed} of a tensor from outside",
+                          "Do it outside of the compiled function.")
+        if capture.moved_streams():
+            return refuse("setting a random stream to another place",
+                          "Do it outside of the compiled function.")
         if any(m.tensor is not None and m.tensor._grad_fn is not None for m in capture.writes()):
             return refuse("an in-place operation that autograd records, on a tensor from outside",
                           "Write to a clone and return it.")
         if any(type(t) not in dispatch.TENSOR_CLASSES for t in self.leaves):
             return refuse("an argument whose class has a __torch_function__",
                           "Pass a plain tensor (x.as_subclass(torch.Tensor)).")
-        if not self.loose and flatten((args, kwargs), [], []) != self.key:
+        leaves: list = []
+        numbers: list = []
+        if flatten(self.given, leaves, numbers) != self.key or numbers != self.numbers or (
+                list(map(id, leaves)) != list(map(id, self.leaves))):
             return refuse("a change of the containers that are arguments",
                           "Return a new list or dict instead.")
         return None
@@ -361,6 +408,7 @@ class _Run:
         owner, following = self.owner, self.following
         owners = {id(Capture._owner(t)) for _, t, _ in finished.inputs}
         used = {id(t) for t in self.reach.tensors if id(Capture._owner(t)) in owners}
+        used.update(map(id, finished.passed_on()))
         held = self.grads.held(capture, [leaf for leaf, _ in finished.gradients])
         computed = list(dict.fromkeys(map(str, _computed(finished.shape))))
         guard = Guard(following, self.reach.places, [text for _, text in finished.numbers],

@@ -36,21 +36,22 @@ from flambeau.compile.capture import Capture, CaptureError, Memory, refuse
 from flambeau.compile.interface import Interface
 from flambeau.compile.origins import WALKS
 from flambeau.compile.partition import numbered, shared, to_save, without, zeros
-from flambeau.compiler.program import Plan, plan
+from flambeau.compiler.program import Plan
 from flambeau.compiler.target import host
 from flambeau.core import failures
 from flambeau.core.errors import caller_location
 from flambeau.core.shapes import dense_order
 from flambeau.ir.graph import Graph, Value, sort, tensor_input
 from flambeau.ops.derive import Call, _aval, substitute
-from flambeau.runtime import memory, pool
+from flambeau.runtime import memory, plan_cache, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import dispatch, launches, tape
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta
 from flambeau.tensor.rewriting import CopySlices
 from flambeau.tensor.viewing import ViewLaunch
 
-__all__ = ["Backward", "Joint", "Part", "Pattern", "consumed", "is_alias", "trace_backward"]
+__all__ = ["Backward", "Joint", "Part", "Pattern", "consumed", "is_alias", "leads_to",
+           "trace_backward"]
 
 _CALLERS = 3  # references to a tensor while it is counted: two variables, and getrefcount's own
 
@@ -173,9 +174,13 @@ def is_alias(known: Memory, tensor: Any) -> bool:
             tensor._rg and tensor._grad_fn is None and not tensor._inherits):
         return False
     node, base = tensor.grad_fn, tensor._base
-    if node is None or base is None:
-        return True
-    while isinstance(node, tape.OpNode) and isinstance(node.tape_launch, ViewLaunch):
+    return node is None or base is None or leads_to(node, base)
+
+
+def leads_to(node: Any, base: Any) -> bool:
+    """Is the history that ends in `node` that of views of `base`?"""
+    while node is not base._grad_fn and isinstance(node, tape.OpNode) and isinstance(
+            node.tape_launch, ViewLaunch):
         if node.next_edges[0] is None:
             return False
         node = node.next_edges[0][0]
@@ -410,7 +415,7 @@ class Backward:
         for number, out in enumerate(outs):
             out._grad_fn, out._output_nr, out._rg = node, number, True
         node.tape_saved = saved
-        node.tape_versions = [t._storage.version for t in saved]
+        node.tape_versions = [+t._storage.version for t in saved]
         node.tape_where = caller_location(4)
 
     # ------------------------------------------------------------------ a backward
@@ -483,7 +488,8 @@ class _Program:
         graph, face, self.produced = part
         self.call = _Call(graph)
         if planned is None:
-            planned = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads())
+            planned = plan_cache.planned(graph, face.inputs, face.outputs, host(),
+                                         pool.get_num_threads())
         kinds = [None] * len(face.given) + [float] * face.numbers
         self.native = build_program(planned, kinds, len(face.results))
         self.plan, self.interface = planned, face

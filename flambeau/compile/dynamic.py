@@ -255,6 +255,7 @@ class Symbols:
         for i, leaf in enumerate(self.leaves):
             shape = [self.symbols.get((i, d), size) for d, size in enumerate(self.shapes[i])]
             leaf._meta = contiguous_meta(leaf._meta.dtype, shape)
+        self.symbolic = [leaf._meta for leaf in self.leaves]
         late = launches.late
         self.doors = late.launch, late.checked, late.at_once
         late.launch, late.checked, late.at_once = map(_with_hints, self.doors)
@@ -267,8 +268,9 @@ class Symbols:
         self.environment.closed = True
         for cache, key in self.environment.undo:
             cache.pop(key, None)
-        for leaf, meta in zip(self.leaves, self.plain, strict=True):
-            leaf._meta = meta
+        for leaf, given, meta in zip(self.leaves, self.symbolic, self.plain, strict=True):
+            if leaf._meta is given:  # the function may have changed its shape
+                leaf._meta = meta
         self._settle_tensors()
 
     def _settle_tensors(self) -> None:
@@ -490,7 +492,7 @@ def _itself(number: Any) -> Any:
 
 def _returned(settler: Settler, one: tuple) -> tuple:
     kind, what = one
-    if kind != "view":
+    if kind not in ("view", "part"):
         return one
     source, meta, *rest = what
     return kind, (source, plain_meta(settler, meta), *settler.tree(tuple(rest)))

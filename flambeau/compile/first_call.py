@@ -30,7 +30,7 @@ from flambeau.compile.recording import Recording
 from flambeau.compile.replay import Replay, raise_compiled
 from flambeau.compiler.random.engine import STATE_BYTES
 from flambeau.core.shapes import dense_order, required_span
-from flambeau.runtime import executable, launch_log, memory
+from flambeau.runtime import executable, launch_log, memory, plan_cache
 from flambeau.runtime.launch import launcher
 from flambeau.runtime.launch_log import FIRST, USED
 from flambeau.tensor import launches
@@ -256,9 +256,10 @@ class FirstCall(Deferral):
 
     # ------------------------------------------------------------------ the program instead
     def worthwhile(self) -> bool:
-        """Does a program for this run alone cost less than its operations one by one?"""
-        if not self.untouched:
-            return False
+        """Does a program for this run alone cost less than its operations one by one? Where plans
+        are kept, it does in the next process at the latest."""
+        if not self.untouched or plan_cache.usable():
+            return self.untouched
         programs = {id(e.launch.program): e.launch.program for e in self._entries(self.log)}
         touched = (self.in_use.value - self.base) / 1e6
         return PLANNED * self.capture.operations < TOUCHED * touched + COMPILED * (

@@ -8,10 +8,10 @@ from typing import Any
 
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.program import buffers_for
-from flambeau.core.shapes import dense_order
+from flambeau.core.shapes import dense_order, required_span
 from flambeau.tensor.meta import Meta, contiguous_meta
 
-__all__ = ["Interface", "interface_of"]
+__all__ = ["Interface", "has_own_elements", "interface_of", "room_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,25 @@ def interface_of(recording: Any, given: list[Meta]) -> Interface:
 
 
 def _result_layout(meta: Meta) -> Meta:
-    """The layout of a result: the one that it had, unless elements share memory or leave gaps."""
-    if dense_order(meta.shape, meta.strides) is not None:
+    """The layout of a result: the one that it had, unless elements share memory."""
+    if has_own_elements(meta):
         return meta
     return contiguous_meta(meta.dtype, tuple(meta.shape))
+
+
+def has_own_elements(meta: Meta) -> bool:
+    """Does each element of a layout have a place of its own? There may be gaps."""
+    if dense_order(meta.shape, meta.strides) is not None:
+        return True
+    reach = 0
+    for step, size in sorted(zip(meta.strides, meta.shape, strict=True)):
+        if size > 1:
+            if step <= reach:
+                return False
+            reach += step * (size - 1)
+    return True
+
+
+def room_of(meta: Meta) -> int:
+    """Bytes that a tensor of this layout takes, gaps included."""
+    return required_span(meta.shape, meta.strides) * meta.dtype.itemsize

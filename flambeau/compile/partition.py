@@ -41,7 +41,7 @@ def shared(gradients: Sequence[Value], forward: Sequence[Value]) -> list[Value]:
             done[value] = value
             continue
         key = _key(value, done)
-        if key not in known:
+        if key not in known or known[key].serial > value.serial:  # operands are older, always
             inputs = [done[v] for v in value.inputs]
             same = all(a is b for a, b in zip(inputs, value.inputs, strict=True))
             known[key] = value if same else _like(value, inputs)

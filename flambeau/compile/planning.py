@@ -207,7 +207,8 @@ class _Watcher:
     def _nothing(self, *event: Any) -> None:
         """Nothing to do."""
 
-    ran = wrote = viewed = aliased = created = given = randomised = forgot = host = _nothing
+    ran = wrote = viewed = aliased = created = given = randomised = _nothing
+    forgot = asked = seeds = unforeseen = host = _nothing
 
 
 class _Step:

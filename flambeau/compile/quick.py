@@ -19,9 +19,11 @@ _serial = itertools.count()
 
 def quick(replay: Any, raise_compiled: Callable, view_of: Callable) -> Callable | None:
     """A function of a call's (leaves, numbers) that does what `Replay.run` does; None for programs
-    with a later backward or effects on Python state, which take the general way."""
+    with a later backward, effects on Python state or results with gaps, which take the general
+    way."""
     guard = replay.guard
-    if replay.backward is not None or guard.finish is not None or guard.computed is not None:
+    if replay.backward is not None or guard.finish is not None or guard.computed is not None \
+            or any(replay.rooms):
         return None
     names = guard.names
     inputs = [names.of(tensor) if spot is None else _spot(spot, names)
@@ -98,9 +100,12 @@ def _result(replay: Any, names: Any) -> str:
             first[id(one)] = f"r{what}"
         elif kind == "leaf":
             first[id(one)] = f"leaves[{what}]"
-        elif kind == "view":
+        elif kind == "found":
+            first[id(one)] = _spot(what, names)
+        elif kind in ("view", "part"):
             root, meta, offset, *flags = what
-            first[id(one)] = (f"(v{n} := view_of({_spot(root, names)}, {names.of(meta)}, {offset}, "
+            text = f"r{root}" if kind == "part" else _spot(root, names)
+            first[id(one)] = (f"(v{n} := view_of({text}, {names.of(meta)}, {offset}, "
                               + ", ".join(map(repr, flags)) + "))")
         else:
             first[id(one)] = names.of(what)

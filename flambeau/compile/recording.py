@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compile.capture import Capture, Memory
-from flambeau.compile.differentiable import Joint, is_alias
+from flambeau.compile.capture import Capture, Memory, refuse
+from flambeau.compile.differentiable import Joint
+from flambeau.compile.results import Parts
+from flambeau.core.symbolic import hint
 from flambeau.ir.graph import Graph, Value, sort
+from flambeau.tensor.meta import TensorBase
 
-__all__ = ["Gradients", "Recording"]
+__all__ = ["Gradients", "Marks", "Recording"]
 
 
 class Gradients:
@@ -26,6 +29,7 @@ class Gradients:
         """(leaf, had it a gradient before the run?) for leaves that are no arguments: whether a
         backward adds or begins anew depends on it."""
         touched = {id(leaf) for leaf in (*leaves, *capture.produced)} - capture.forgotten
+        touched |= capture.looked_at
         return [(leaf, grad is not None) for key, (leaf, grad) in self.before.items()
                 if key in touched]
 
@@ -53,30 +57,57 @@ class Gradients:
                    for key, (leaf, grad) in self.before.items())
 
 
+class Marks:
+    """What a run has done to tensors from outside, but for their elements."""
+
+    def __init__(self, tensors: Sequence):
+        self.tensors = tensors
+        self.before = [_marks(tensor) for tensor in tensors]
+
+    def changed(self) -> str | None:
+        """What has changed of one of them, or None."""
+        for tensor, before in zip(self.tensors, self.before, strict=True):
+            now = _marks(tensor)
+            for what, old, new in zip(_MARKED, before, now, strict=True):
+                if old != new:
+                    return what
+        return None
+
+
+_MARKED = ("the memory", "the layout", "requires_grad", "a hook", "the history")
+
+
+def _marks(tensor: Any) -> tuple:
+    hooks = tensor._hooks
+    return (Capture._owner(tensor), (tensor._meta, hint(tensor._ptr)), tensor._rg,
+            hooks and [*map(id, hooks.values()), *map(id, hooks.post.values())],
+            (tensor._grad_fn is None, tensor._retains_grad))
+
+
 class Recording:
     """A finished capture: the program and how Python takes part in it."""
 
     def __init__(self, capture: Capture, leaves: list, outputs: list, shape: Any,
-                 gradients: list[tuple[Any, Any]], joint: Joint | None = None):
+                 gradients: list[tuple[Any, Any]], parts: Parts, joint: Joint | None = None):
         self.capture, self.origins = capture, capture.origins
         self.joint = joint
         self.shape = shape
         self.gradients = gradients
         self.outputs = outputs
-        self.place = place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        self.place = {id(leaf): i for i, leaf in enumerate(leaves)}
         sources = {id(t._grad): ("grad", t) for _, t in capture.inputs if t._grad is not None}
         sources |= capture.spots
         self.updates: list[Memory] = capture.writes()
         # results: what the function returns and new gradients, but for memory that already exists
-        self.results: list[Any] = []
+        self.results: list[Any] = [*parts.bases, *(grad for _, grad in gradients)]
+        self.first_gradient = len(parts.bases)
         self.returned: list[tuple[str, Any]] = []
+        number = {id(t): i for i, t in reversed(list(enumerate(self.results)))}
         known: dict[int, tuple] = {}
         for tensor in outputs:
             if id(tensor) not in known:
-                known[id(tensor)] = self._where(tensor, place, sources)
+                known[id(tensor)] = self._where(tensor, sources, number, parts)
             self.returned.append(known[id(tensor)])
-        self.first_gradient = len(self.results)
-        self.results += [grad for _, grad in gradients]
         self.records = [(t._rg, t._grad_fn is not None) for t in self.results]
         self.owners = [sources.get(id(leaf), leaf) for leaf, _ in gradients]
         self.renewed = [owner for owner, (leaf, _) in zip(self.owners, gradients, strict=True)
@@ -86,6 +117,9 @@ class Recording:
         values = [capture.value_of(t) for t in self.results] + self.kept
         values += [m.value for m in self.updates]
         used = _used([*values, *self.read, *capture.randoms.values()])
+        for value, what in capture.fleeting:
+            if value in used:
+                raise refuse(what, "Ask for it outside of the compiled function.")
         if joint is not None:
             used |= set(sort(joint.gradients, stop=(*self.read, *joint.given)))
         self.inputs = [(v, t, sources.get(id(t))) for v, t in capture.inputs
@@ -95,19 +129,28 @@ class Recording:
         self.graph = Graph(placeholders, values)
         self.effects = list(capture.randoms.values())
 
-    def _where(self, tensor: Any, place: dict, sources: dict) -> tuple[str, Any]:
-        """How replays find a returned tensor: an argument, a view of older memory, or a result."""
-        if id(tensor) in place:
-            return "leaf", place[id(tensor)]
-        memory_ = self.capture.memory_of(tensor)
-        root = memory_.tensor
-        if not is_alias(memory_, tensor):
-            self.results.append(tensor)
-            return "result", len(self.results) - 1
-        if tensor is root and id(root) not in sources:
+    def _where(self, tensor: Any, sources: dict, number: dict, parts: Parts) -> tuple[str, Any]:
+        """How replays find a returned tensor: an argument, something from outside, a view of older
+        memory, a result, a part of one, or (found) a base or gradient of any of those."""
+        if id(tensor) in self.place:
+            return "leaf", self.place[id(tensor)]
+        if id(tensor) in number:
+            return "result", number[id(tensor)]
+        if id(tensor) in parts.parts:
+            base, *how = parts.parts[id(tensor)]
+            return "part", (number[id(base)], *how)
+        if id(tensor) in parts.outside:
             return "same", tensor
+        root = self.capture.memory_of(tensor).tensor
+        if tensor is root:
+            return ("found", sources[id(root)]) if id(root) in sources else ("same", tensor)
         return "view", (sources.get(id(root), root), tensor._meta, tensor._ptr - root._ptr,
                         tensor._rg, tensor._inherits)
+
+    def passed_on(self) -> list[Any]:
+        """The tensors from outside that are returned."""
+        return [what if kind == "same" else what[0] for kind, what in self.returned
+                if kind == "same" or kind == "view" and isinstance(what[0], TensorBase)]
 
     def escaped(self) -> list:
         """Tensors that the run made and that live on in Python, but for its results."""

@@ -9,14 +9,14 @@ from typing import Any
 from flambeau.autograd.grad_mode import mode
 from flambeau.compile.differentiable import Backward
 from flambeau.compile.guards import Guard
-from flambeau.compile.interface import interface_of
+from flambeau.compile.interface import interface_of, room_of
 from flambeau.compile.quick import quick
 from flambeau.compile.recording import Recording
-from flambeau.compile.trees import rebuild
-from flambeau.compiler.program import Plan, plan
+from flambeau.compile.trees import Passed, objects_in, rebuild
+from flambeau.compiler.program import Plan
 from flambeau.compiler.target import host
 from flambeau.core import failures
-from flambeau.runtime import memory, pool
+from flambeau.runtime import memory, plan_cache, pool
 from flambeau.runtime.executable import build_program
 from flambeau.tensor import launches, tape
 
@@ -26,7 +26,8 @@ __all__ = ["Replay", "found"]
 class Replay:
     """A compiled program, ready to run again."""
 
-    def __init__(self, recording: Recording, guard: Guard, planner: Callable[..., Plan] = plan):
+    def __init__(self, recording: Recording, guard: Guard,
+                 planner: Callable[..., Plan] = plan_cache.planned):
         self.guard = guard
         self.sources = [(tensor, spot, tensor._meta) for _, tensor, spot in recording.inputs]
         self.interface = face = interface_of(recording, [m for _, _, m in self.sources])
@@ -37,11 +38,13 @@ class Replay:
         self.program = build_program(self.plan, kinds, len(face.made))
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
         self.locks = [generators[key].lock for key in sorted(generators)]
-        self.pools = [(meta, memory.size_class(meta.nbytes)) for meta in self.metas]
+        self.pools = [(meta, memory.size_class(room_of(meta))) for meta in self.metas]
+        self.rooms = [room_of(meta) if room_of(meta) > meta.nbytes else 0 for meta in self.metas]
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.count = len(recording.numbers)
         self.dropped: list[Any] = []
         self.shape, self.returned = recording.shape, recording.returned
+        self.passes = any(item.__class__ is Passed for _, item in objects_in(self.shape))
         self.owners, self.records = recording.owners, recording.records
         self.renewed = recording.renewed  # whose old gradients make room for the new ones
         self.first_gradient, self.first_kept = recording.first_gradient, len(recording.results)
@@ -75,6 +78,10 @@ class Replay:
         for leaf in self.renewed:
             found(leaf, leaves)._grad = None
         results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
+        for i, nbytes in enumerate(self.rooms):
+            if nbytes:  # elements with gaps between them
+                results[i]._storage = storage = self.pools[i][1].new(nbytes)
+                results[i]._ptr = storage.ptr
         argv += [t._ptr for t in results]
         argv += [inputs[i]._ptr for i in self.updated]
         if self.arena is not None:
@@ -102,7 +109,9 @@ class Replay:
                 kind, what = one
                 known[id(one)] = (
                     results[what] if kind == "result" else leaves[what] if kind == "leaf" else
-                    view_of(found(what[0], leaves), *what[1:]) if kind == "view" else what)
+                    view_of(found(what[0], leaves), *what[1:]) if kind == "view" else
+                    view_of(results[what[0]], *what[1:]) if kind == "part" else
+                    found(what, leaves) if kind == "found" else what)
         if guard.computed is not None:
             numbers = dict(enumerate(numbers)) | guard.computed(numbers)
         if guard.finish is not None:

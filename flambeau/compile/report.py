@@ -109,7 +109,7 @@ class _Reader:
     """Finds out about the steps of one plan."""
 
     def __init__(self, plan: Plan, origins: Origins | None):
-        self.plan = plan
+        self.plan = plan = plan.whole()
         self.origins = origins
         self.sources = [source_of(step) for step in plan.steps]
         made = {name for source in self.sources if source is not None
@@ -309,7 +309,7 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
         given += [0.5] * replay.count
         given += [memory.block(span(m)) for m in replay.interface.results]
         given += [given[i] for i in replay.updated]
-        _measure(kernels, replay.plan, replay.program, given, memory)
+        _measure(kernels, reader.plan, replay.program, given, memory)
         del held
     fullest, parts = reader.parts()
     first, kept = replay.first_kept, replay.kept
@@ -349,7 +349,7 @@ def _plain_report(plan: Plan, native: Any, origins: Origins | None, interface: I
         arguments: list[int | float] = [memory.invented(meta) for meta in given]
         arguments += [1 if kind is int else 0.5 for kind in numbers]
         arguments += [memory.block(span(meta)) for meta in made]
-        _measure(kernels, plan, native, arguments, memory)
+        _measure(kernels, reader.plan, native, arguments, memory)
     fullest, parts = reader.parts()
     sizes = {"arguments and state": sum(span(m) for m in given),
              "results": sum(m.nbytes for m in made), "temporaries": plan.arena_bytes}

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from flambeau.compile.capture import Capture
 from flambeau.compile.interface import Interface
 from flambeau.compile.origins import Origins
-from flambeau.compiler.program import plan
 from flambeau.compiler.target import host
 from flambeau.core.shapes import required_span
 from flambeau.ir.graph import Graph, Value, number_input
 from flambeau.ops.primitives.elementwise import boundary, convert
 from flambeau.runtime import launch_log, memory, pool
 from flambeau.runtime.executable import build_program
+from flambeau.runtime.plan_cache import planned
 from flambeau.tensor import interop
 from flambeau.tensor.launches import Launch
 from flambeau.tensor.meta import Meta, contiguous_meta
@@ -326,7 +326,7 @@ class SegmentProgram:
         self.interface = face = Interface([t._meta for _, t in inputs],
                                           [m.tensor._meta for m in results], len(numbers), updated)
         self.operations = replayed.operations
-        self.plan = plan(graph, face.inputs, face.outputs, host(), pool.get_num_threads(),
+        self.plan = planned(graph, face.inputs, face.outputs, host(), pool.get_num_threads(),
                          face.aliases)
         kinds = [None] * len(inputs) + [n.kind for _, n in numbers]
         self.program = build_program(self.plan, kinds, len(targets))

@@ -16,15 +16,18 @@ import os
 import random
 import secrets
 import sys
+import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from flambeau.tensor.dispatch import host_action
+from flambeau.runtime import generator
+from flambeau.tensor.dispatch import host_action, observers
 
 __all__ = ["origin_of", "reporting", "unrepeatable"]
 
@@ -64,6 +67,11 @@ def _reporter(name: str, function: Callable) -> Callable:
     return reported
 
 
+def _seeds(stream: Any) -> None:
+    if observers:
+        observers[-1].seeds(stream)
+
+
 def _logged(handle: Callable) -> Callable:
     @functools.wraps(handle)
     def reported(self: Any, record: Any) -> Any:
@@ -88,8 +96,12 @@ def _reporters() -> list[tuple[Any, str, Callable, Callable]]:
 
 
 @contextlib.contextmanager
-def reporting(places: list) -> Iterator[None]:
-    """Let those functions report, also where `places` hold them under names of the user's own."""
+def reporting(places: list) -> Iterator[list[str]]:
+    """Let those functions report, also where `places` hold them under names of the user's own.
+
+    What is yielded fills with what the next run might not do again: warnings that were shown, which
+    filters mostly let through once.
+    """
     by_id = {id(original): reporter for _, _, original, reporter in _reporters()}
     # random.random and the like are bound methods: a look-up gives the module's own object
     borrowed = [place for place in places if id(place.before) in by_id and place.settable]
@@ -99,9 +111,22 @@ def reporting(places: list) -> Iterator[None]:
         setattr(holder, name, reporter)
     for place in borrowed:
         place.put(by_id[id(place.before)])
+    shown: list[str] = []
+    show = warnings._showwarnmsg  # type: ignore[attr-defined]
+    thread = threading.get_ident()
+
+    def note(message: Any) -> None:
+        if threading.get_ident() == thread:
+            shown.append(f"a warning ({message.category.__name__})")
+        show(message)
+
+    warnings._showwarnmsg = note  # type: ignore[attr-defined]
+    generator.watchers.append(_seeds)
     try:
-        yield
+        yield shown
     finally:
+        generator.watchers.remove(_seeds)
+        warnings._showwarnmsg = show  # type: ignore[attr-defined]
         for holder, name, before, reporter in replaced:
             if getattr(holder, name) is reporter:
                 setattr(holder, name, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from flambeau.core.followed import Followed
 from flambeau.core.symbolic import is_symbolic
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["Computed", "flatten", "objects_in", "rebuild", "values_key"]
+__all__ = ["Computed", "Passed", "containers", "flatten", "is_container", "objects_in", "rebuild",
+           "values_key", "with_passed", "without_passed", "written_back"]
 
 _CONSTANT = (str, bytes, type(None), DType, Device, enum.Enum, type)
 
@@ -173,3 +174,119 @@ def values_key(numbers: list, loose: Any = ()) -> tuple:
         (number.__class__, None) if i in loose else number if number.__class__ is int and number
         > 1 else (number.__class__, number if number and number == number else repr(number))
         for i, number in enumerate(numbers)])
+
+
+# ---------------------------------------------------------------------- containers by identity
+class Passed:
+    """Stands in a result for a container that the function was given, or that it reaches.
+
+    Attributes:
+        item: the container, if it is always the same one, else None.
+        path: how it is found in (args, kwargs).
+    """
+
+    __slots__ = ("item", "path")
+
+    def __init__(self, item: Any = None, path: tuple = ()):
+        self.item, self.path = item, path
+
+    def found(self, given: Any) -> Any:
+        """The container among these (args, kwargs)."""
+        if self.item is not None:
+            return self.item
+        for step in self.path:
+            given = vars(given)[step.name] if step.__class__ is _Name else given[step]
+        return given
+
+
+class _Name:
+    """A step to an attribute."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+def containers(tree: Any, path: tuple = ()) -> Iterator[tuple[Any, tuple]]:
+    """(container, its path) of the changeable containers in a tree that `flatten` takes apart."""
+    if is_container(tree):
+        yield tree, path
+    for step, item in _steps(tree):
+        yield from containers(item, (*path, step))
+
+
+def is_container(tree: Any) -> bool:
+    """Is it a container that can change and that `flatten` takes apart?"""
+    return isinstance(tree, (list, dict)) or _is_record(tree)
+
+
+def _is_record(tree: Any) -> bool:
+    return dataclasses.is_dataclass(tree) and _holds_tensors(tree)
+
+
+def _steps(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """(step, item) for what a container holds."""
+    if isinstance(tree, (list, tuple)):
+        yield from enumerate(tree)
+    elif isinstance(tree, dict):
+        yield from tree.items()
+    elif _is_record(tree):
+        for name, item in vars(tree).items():
+            yield _Name(name), item
+
+
+def with_passed(tree: Any, passed: Mapping[int, Passed]) -> Any:
+    """A tree with what stands for the containers whose ids are given in their places."""
+    if id(tree) in passed:
+        return passed[id(tree)]
+    return _mapped(tree, with_passed, passed)
+
+
+def without_passed(tree: Any, given: Any) -> Any:
+    """A tree with the containers themselves; `given` are the (args, kwargs) of this call."""
+    if tree.__class__ is Passed:
+        return tree.found(given)
+    return _mapped(tree, without_passed, given)
+
+
+def _mapped(tree: Any, change: Callable[[Any, Any], Any], how: Any) -> Any:
+    """A tree with its items changed: itself if none of them is."""
+    kind = type(tree)
+    if kind is dict:
+        items = {key: change(item, how) for key, item in tree.items()}
+        return items if any(items[key] is not tree[key] for key in tree) else tree
+    if isinstance(tree, (list, tuple)):
+        changed = [change(item, how) for item in tree]
+        if all(a is b for a, b in zip(changed, tree, strict=True)):
+            return tree
+        return changed if kind is list else (
+            kind._make(changed) if hasattr(kind, "_make") else kind(changed))
+    return tree
+
+
+def written_back(tree: Any, copy: Any) -> Any:
+    """`tree`, with what was done to `copy` (see `rebuild`) done to it: the same containers, which
+    hold what the copied ones hold, and plain numbers."""
+    if type(copy) is Followed:
+        return copy.value
+    if type(tree) is not type(copy) or isinstance(copy, TensorBase):
+        return copy
+    if type(tree) is list:
+        old = dict(enumerate(tree))
+        tree[:] = [written_back(old.get(i), item) for i, item in enumerate(copy)]
+    elif type(tree) is dict:
+        old = dict(tree)
+        tree.clear()
+        tree.update((key, written_back(old.get(key), item)) for key, item in copy.items())
+    elif type(tree) is tuple:
+        items = [written_back(a, b) for a, b in zip(tree, copy, strict=False)]
+        same = len(tree) == len(copy) and all(
+            a is b for a, b in zip(items, tree, strict=True))
+        return tree if same else copy
+    elif _is_record(tree):
+        for name, item in vars(copy).items():
+            object.__setattr__(tree, name, written_back(vars(tree).get(name), item))
+    else:
+        return copy
+    return tree

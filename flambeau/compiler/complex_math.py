@@ -2,9 +2,8 @@
 
 A pair is (real part, imaginary part), two Values of one shape and real dtype. Every function takes
 and returns pairs; none overflows or loses all digits where the result itself is representable.
-Branch cuts and signed zeros follow C99 annex G (as PyTorch's and NumPy's do), but not all of its
-rules for infinite arguments of trigonometric functions. The inverse functions are W. Kahan's
-("Branch cuts for complex elementary functions", 1987).
+Branch cuts, signed zeros and infinite arguments follow C99 annex G (as PyTorch's and NumPy's do).
+The inverse functions are W. Kahan's ("Branch cuts for complex elementary functions", 1987).
 """
 
 from __future__ import annotations
@@ -25,6 +24,20 @@ def _fill(value: float, like: Value) -> Value:
 
 def _same(a: Value, value: float) -> Value:
     return p.eq(a, _fill(value, a))
+
+
+def _finite(a: Value) -> Value:
+    return _same(p.sub(a, a), 0)
+
+
+def _wild(a: Value) -> Value:
+    """Infinite or NaN."""
+    return p.ne(p.sub(a, a), _fill(0, a))
+
+
+def _endless(a: Pair) -> Value:
+    """Is any part infinite? Then so is the number, whatever the other part."""
+    return p.logical_or(_same(p.abs_(a[0]), float("inf")), _same(p.abs_(a[1]), float("inf")))
 
 
 # --------------------------------------------------------------------------- arithmetic
@@ -87,7 +100,6 @@ def _ordered(a: Pair) -> tuple[Value, Value]:
 def modulus(a: Pair) -> Value:
     """sqrt(re**2 + im**2): in double precision for floats, scaled by a power of 2 for doubles."""
     dtype = a[0].dtype
-    infinite = p.logical_or(_same(p.abs_(a[0]), float("inf")), _same(p.abs_(a[1]), float("inf")))
     if dtype is dtypes.float64:
         high, _ = _ordered(a)
         down, up = p.gt(high, _fill(2.0 ** 500, high)), p.lt(high, _fill(2.0 ** -500, high))
@@ -99,7 +111,7 @@ def modulus(a: Pair) -> Value:
     else:
         x, y = p.convert(a[0], dtypes.float64), p.convert(a[1], dtypes.float64)
         length = p.convert(p.sqrt(p.add(p.mul(x, x), p.mul(y, y))), dtype)
-    return p.where(infinite, _fill(float("inf"), length), length)
+    return p.where(_endless(a), _fill(float("inf"), length), length)
 
 
 def sgn(a: Pair) -> Pair:
@@ -139,7 +151,8 @@ def exp(a: Pair) -> Pair:
     flat = _same(a[1], 0)
     re, im = p.mul(size, p.cos(a[1])), p.mul(size, p.sin(a[1]))
     re, im = p.where(flat, size, re), p.where(flat, a[1], im)
-    return p.where(none, size, re), p.where(none, size, im)
+    vast = p.logical_and(_same(a[0], float("inf")), _wild(a[1]))
+    return p.where(p.logical_or(none, vast), size, re), p.where(none, size, im)
 
 
 def expm1(a: Pair) -> Pair:
@@ -147,7 +160,7 @@ def expm1(a: Pair) -> Pair:
     half = p.sin(p.mul(a[1], _fill(0.5, a[1])))
     bent = p.mul(_fill(2, half), p.mul(half, half))  # 1 - cos
     grown = p.expm1(a[0])
-    re = p.sub(grown, p.mul(bent, p.exp(a[0])))
+    re = p.sub(p.mul(grown, p.cos(a[1])), bent)
     return p.where(_same(a[1], 0), grown, re), exp(a)[1]
 
 
@@ -161,7 +174,7 @@ def log_modulus(a: Pair) -> Value:
     ratio = p.where(ordinary, p.div(low, high), _fill(0, high))
     far = p.add(p.log(high), p.mul(half, p.log1p(p.mul(ratio, ratio))))
     close = p.mul(half, p.log1p(p.where(near, excess, _fill(0, high))))
-    return p.where(near, close, far)
+    return p.where(_endless(a), _fill(float("inf"), high), p.where(near, close, far))
 
 
 def log(a: Pair) -> Pair:
@@ -204,22 +217,36 @@ def exp2(a: Pair) -> Pair:
 
 
 def sigmoid(a: Pair) -> Pair:
-    grown = exp(neg(a))
-    return reciprocal((p.add(grown[0], _fill(1, grown[0])), grown[1]))
+    """By the exponential that does not grow: 1 / (1 + e) with e = exp(-a), or e / (1 + e)."""
+    right = p.ge(a[0], _fill(0, a[0]))
+    flipped = neg(a)
+    small = exp((p.where(right, flipped[0], a[0]), p.where(right, flipped[1], a[1])))
+    one, nothing = _fill(1, a[0]), _fill(0, a[0])
+    above = p.where(right, one, small[0]), p.where(right, nothing, small[1])
+    return div(above, (p.add(small[0], one), small[1]))
 
 
 # --------------------------------------------------------------------------- trigonometry
 def sinh(a: Pair) -> Pair:
+    """Where the wave is not defined (im is infinite or NaN), re at 0 and infinity is still."""
     flat = _same(a[1], 0)
     re, im = p.mul(p.sinh(a[0]), p.cos(a[1])), p.mul(p.cosh(a[0]), p.sin(a[1]))
-    return re, p.where(flat, a[1], im)
+    known = p.logical_or(_same(a[0], 0), _same(p.abs_(a[0]), float("inf")))
+    known = p.logical_and(known, _wild(a[1]))
+    return p.where(known, a[0], re), p.where(flat, a[1], im)
 
 
 def cosh(a: Pair) -> Pair:
+    """As `sinh`; im is 0 on both axes."""
+    wild = _wild(a[1])
     flat = p.logical_or(_same(a[1], 0), _same(a[0], 0))
     wave = p.where(_same(a[1], 0), a[1], p.sin(a[1]))
-    im = p.where(flat, p.mul(wave, p.copysign(_fill(0, a[0]), a[0])), p.mul(p.sinh(a[0]), wave))
-    return p.mul(p.cosh(a[0]), p.cos(a[1])), im
+    zero = p.mul(p.where(wild, _fill(0, wave), wave), p.copysign(_fill(0, a[0]), a[0]))
+    im = p.where(flat, zero, p.mul(p.sinh(a[0]), wave))
+    size = p.cosh(a[0])
+    vast = p.logical_and(wild, _same(size, float("inf")))
+    vast = p.logical_and(vast, _same(p.abs_(a[0]), float("inf")))
+    return p.where(vast, size, p.mul(size, p.cos(a[1]))), im
 
 
 def sin(a: Pair) -> Pair:
@@ -238,13 +265,16 @@ def tanh(a: Pair) -> Pair:
     one = _fill(1, x)
     beta, rho = p.add(one, p.mul(t, t)), p.sqrt(p.add(one, p.mul(s, s)))
     below = p.add(one, p.mul(beta, p.mul(s, s)))
-    re = p.where(far, p.copysign(one, a[0]), p.div(p.mul(beta, p.mul(rho, s)), below))
+    re = p.div(p.mul(beta, p.mul(rho, s)), below)
     # far out, tanh is sign(re) + 4i sin(im) cos(im) exp(-2 |re|)
     decay = p.exp(p.mul(_fill(-2, x), p.abs_(a[0])))
-    wave = p.mul(_fill(2, x), p.sin(p.mul(_fill(2, x), a[1])))
-    endless = _same(p.abs_(a[1]), float("inf"))
-    tail = p.where(p.logical_and(endless, _same(decay, 0)), _fill(0, x), p.mul(wave, decay))
-    return re, p.where(far, tail, p.div(t, below))
+    wave = p.mul(_fill(4, x), p.mul(p.sin(a[1]), p.cos(a[1])))
+    ends = p.copysign(one, a[0])
+    wild = _wild(a[1])
+    still = p.logical_and(wild, _same(p.abs_(a[0]), float("inf")))  # +-1 whatever im is
+    tail = p.where(still, p.copysign(_fill(0, x), a[1]), p.mul(wave, decay))
+    ends = p.where(p.logical_or(still, _finite(a[1])), ends, wave)
+    return p.where(far, ends, re), p.where(far, tail, p.div(t, below))
 
 
 def tan(a: Pair) -> Pair:
@@ -259,21 +289,35 @@ def _roots_beside_one(a: Pair) -> tuple[Pair, Pair]:
 
 def asin(a: Pair) -> Pair:
     minus, plus = _roots_beside_one(a)
-    return (p.atan2(a[0], mul(minus, plus)[0]),
-            p.asinh(mul((minus[0], p.neg(minus[1])), plus)[1]))
+    endless = _endless(a)  # the direction is what is left: 0, pi / 4, pi / 2
+    cosine = p.where(endless, p.abs_(a[1]), mul(minus, plus)[0])
+    im = p.asinh(mul((minus[0], p.neg(minus[1])), plus)[1])
+    return p.atan2(a[0], cosine), p.where(endless, _infinite_as(a[1]), im)
 
 
 def acos(a: Pair) -> Pair:
     minus, plus = _roots_beside_one(a)
-    return (p.mul(_fill(2, a[0]), p.atan2(minus[0], plus[0])),
-            p.asinh(mul((plus[0], p.neg(plus[1])), minus)[1]))
+    endless = _endless(a)
+    re = p.mul(_fill(2, a[0]), p.atan2(minus[0], plus[0]))
+    re = p.where(endless, p.atan2(p.abs_(a[1]), a[0]), re)
+    im = p.asinh(mul((plus[0], p.neg(plus[1])), minus)[1])
+    return (p.where(_same(a[0], 0), _fill(PI / 2, re), re),
+            p.where(endless, p.neg(_infinite_as(a[1])), im))
 
 
 def acosh(a: Pair) -> Pair:
     one = _fill(1, a[0])
     minus, plus = sqrt((p.sub(a[0], one), a[1])), sqrt((p.add(a[0], one), a[1]))
-    return (p.asinh(mul((minus[0], p.neg(minus[1])), plus)[0]),
-            p.mul(_fill(2, a[0]), p.atan2(minus[1], plus[0])))
+    endless = _endless(a)
+    re = p.asinh(mul((minus[0], p.neg(minus[1])), plus)[0])
+    im = p.mul(_fill(2, a[0]), p.atan2(minus[1], plus[0]))
+    return (p.where(endless, _fill(float("inf"), re), re),
+            p.where(endless, p.atan2(a[1], a[0]), im))
+
+
+def _infinite_as(a: Value) -> Value:
+    """Infinity with the sign of `a`."""
+    return p.copysign(_fill(float("inf"), a), a)
 
 
 def asinh(a: Pair) -> Pair:
@@ -290,12 +334,15 @@ def atanh(a: Pair) -> Pair:
     pole = p.mul(half, p.sub(log_modulus((reach, y)), log_modulus((gap, y))))
     re = p.where(p.lt(p.minimum(below, above), _fill(0.01, x)), pole, near)
     size = modulus(a)
-    endless = _same(size, float("inf"))
-    far = p.where(endless, _fill(0, x), p.div(p.div(x, size), size))
-    re = p.where(p.gt(size, _fill(1e9, x)), p.copysign(far, x), re)
-    # on the cuts beyond 1 and -1 the side is that of the zero's sign
-    turn = p.atan2(p.mul(_fill(2, x), y), p.sub(p.mul(gap, reach), square))
-    turn = p.where(endless, p.copysign(_fill(PI, y), y), turn)
+    endless, large = _same(size, float("inf")), p.gt(size, _fill(1e9, x))
+    tiny = p.div(one, size)
+    far = p.where(endless, _fill(0, x), p.mul(p.div(x, size), tiny))
+    re = p.where(large, p.copysign(far, x), re)
+    # on the cuts beyond 1 and -1 the side is that of the zero's sign; far out squares overflow
+    up, right = p.mul(_fill(2, x), y), p.sub(p.mul(gap, reach), square)
+    up = p.where(large, p.mul(p.mul(_fill(2, x), p.div(y, size)), tiny), up)
+    right = p.where(large, p.sub(p.mul(tiny, tiny), one), right)
+    turn = p.where(endless, p.copysign(_fill(PI, y), y), p.atan2(up, right))
     return re, p.mul(half, turn)
 
 

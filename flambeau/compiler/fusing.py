@@ -312,6 +312,8 @@ def refine(phase: Phase, sizes: tuple[int, int, int], reads: Callable[[Buffer], 
                              if expr.kind == "load" and reads(expr.data[0])):
         return None
     index = mine.pop()
+    if index.dynamic:
+        return None
     loops = [*phase.outer, *phase.inner, *([phase.lane] if phase.lane else [])]
     pieces = _pieces(loops, index, sizes, var)
     if pieces is None:

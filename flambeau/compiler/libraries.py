@@ -20,7 +20,7 @@ from flambeau.compiler.convolution.winograd_plan import winograd_steps
 from flambeau.compiler.epilogue import Epilogue, epilogue_of
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.joint_steps import JOINT_RULES
-from flambeau.compiler.nest import Float, Pointer, vector_lanes
+from flambeau.compiler.nest import Address, Float, Pointer, vector_lanes
 from flambeau.compiler.products import gemm
 from flambeau.compiler.products import low as gemm_low
 from flambeau.compiler.products.low_step import Matrix, low_step
@@ -146,7 +146,7 @@ def _random(library, target: Target, threads: int):
     count = 1
     for size in library.target.shape:
         count *= size
-    slots = [generator.address, _pointer(library.target), count,
+    slots = [Address(generator.address, generator), _pointer(library.target), count,
              *(Float(p) if isinstance(p, float) else p for p in params)]
     return Step(name, lambda: text, slots, 1), 20 * count
 

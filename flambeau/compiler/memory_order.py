@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flambeau.core.shapes import contiguous_strides, dense_order
 from flambeau.ir.graph import Value
 
-__all__ = ["channels_last_values", "reordered_values", "strides_in_order"]
+__all__ = ["channels_last_values", "is_channels_last", "reordered_values", "strides_in_order"]
 
 
 def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[int]]

@@ -16,8 +16,8 @@ from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.target import Target
 from flambeau.core.symbolic import choice, float_of, is_symbolic
 
-__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "normalise", "canonical", "split", "tidy",
-           "renamed", "rewrite", "merges", "tile_loop", "vector_lanes", "walk"]
+__all__ = ["Loop", "Phase", "Pointer", "Number", "Float", "Address", "normalise", "canonical",
+           "split", "tidy", "renamed", "rewrite", "merges", "tile_loop", "vector_lanes", "walk"]
 
 
 @dataclasses.dataclass
@@ -371,6 +371,15 @@ class Float:
     """A slot that holds a double."""
 
     value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """A slot that holds an address in this process, but none of an argument: of a table, of a
+    library's function, or of the state of the random generator `of`."""
+
+    value: int
+    of: object = None
 
 
 class _Slots:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from flambeau.compiler import libraries
 from flambeau.compiler.codegen import emit_nest, nest_name
 from flambeau.compiler.cutting import STRIP, Temporaries, cut
 from flambeau.compiler.expression import Buffer, Expr, Index
+from flambeau.compiler.forms import Forms
 from flambeau.compiler.fusing import fuse
 from flambeau.compiler.horizontal import Batch, batches, independent
 from flambeau.compiler.nest import (
@@ -71,6 +73,8 @@ class Plan:
         values: what each argument or temporary holds, by (kind, number): for those who explain.
         places: the arena's parts, (kind, number, offset, bytes, first step, last step).
         batches: which steps run as one job, in order.
+        key: what it may be stored under (`runtime/plan_cache.py`).
+        again: plans it once more, if it comes from there: see `whole`.
     """
 
     steps: list[Step]
@@ -80,6 +84,12 @@ class Plan:
     values: dict[tuple[str, int], Value] = dataclasses.field(default_factory=dict)
     places: list[tuple[str, int, int, int, int, int]] = dataclasses.field(default_factory=list)
     batches: list[Batch] = dataclasses.field(default_factory=list)
+    key: Any = None
+    again: Callable[[], Plan] | None = None
+
+    def whole(self) -> Plan:
+        """With what only those who explain need: values, places, what steps stand for."""
+        return self if self.again is None else self.again()
 
 
 def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer], target: Target,
@@ -94,7 +104,8 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
                                                                  aliases or {}, effects)
     if has_stored(graph):
         graph, inputs, outputs, effects = as_stored(graph, inputs, outputs, effects)
-    graph, effects = simplify(graph, effects)
+    forms = Forms()
+    graph, effects = simplify(graph, effects, forms)
     aliases = aliases or {}
     choices = choices_of(graph, inputs, effects, target)
 
@@ -103,11 +114,11 @@ def plan(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
         scheduled = schedule(graph, inputs, outputs, aliases, effects, target, choices)
         return Planner(scheduled, target, threads, aliases).run(together)
 
-    pieces = division(graph, choices.order, choices.shared, aliases, effects)
+    pieces = division(graph, choices.order, choices.shared, aliases, effects, forms)
     if pieces is None:
         made = piece(graph, inputs, outputs, aliases, effects)
     else:
-        made = joined(graph, inputs, outputs, aliases, effects, choices, pieces, piece)
+        made = joined(graph, inputs, outputs, aliases, effects, choices, pieces, piece, forms)
     return assembled(made.steps, made.temps, made.shared, made.values, threads)
 
 

@@ -25,6 +25,8 @@ from flambeau.compiler.memory_order import (
 from flambeau.compiler.narrow import narrow_images, narrow_operands
 from flambeau.compiler.nest import Loop, Phase, normalise, walk
 from flambeau.compiler.pooling.layout import fits_pool, pool_strides, runs_last
+from flambeau.compiler.ranges import lies_inside
+from flambeau.compiler.reshapes import only_unit_dims, seen_through, split_index
 from flambeau.compiler.rewriting import rewritten
 from flambeau.compiler.shared_values import LARGE, has_buffer, shared_values
 from flambeau.compiler.target import Target
@@ -181,6 +183,8 @@ class _Scheduler:
         for value, buffer in early:
             if value not in self.final and value not in self.placed and value not in self.numbers:
                 self.final[value] = buffer
+        known = {*self.final, *self.placed, *self.numbers}
+        self.final |= seen_through(self.final, known)
         self.rewritten = rewritten(pairs, aliases, self.placed)
         waiting = self._waiting({pairs[number][0] for number in aliases})
         for value in self.order:
@@ -296,6 +300,9 @@ class _Scheduler:
         base = self._try_view(value.inputs[0])
         if base is None:
             return None
+        if value.prim.name == "as_strided":  # it counts the elements of its base
+            evenly = one_stride(base.shape, base.strides)
+            return None if evenly is None else _strided(base, value, evenly[1])
         found = value.prim.layout(base.shape, base.strides, base.offset, value.attrs, value.shape)
         if found is None:
             return None
@@ -322,7 +329,14 @@ class _Scheduler:
         expr = self.compute(value, index, ()) if root else self.read(value, index, ())
         self._phase(loops, [], expr, buffer, buffer.index(index))
 
-    _place_elementwise = _place_movement = _place_spread = _place_source = _place_map
+    _place_elementwise = _place_spread = _place_source = _place_map
+
+    def _place_movement(self, value: Value, buffer: Buffer) -> None:
+        shown = self.final.get(value.inputs[0])
+        if shown is None or (shown.kind, shown.number) != (buffer.kind, buffer.number):
+            self._place_map(value, buffer)
+        else:
+            self.place(value.inputs[0])  # its elements end up there: see seen_through
 
     def _place_reduce(self, value: Value, buffer: Buffer) -> None:
         (x,), dims = value.inputs, value.attrs[0]
@@ -618,11 +632,11 @@ class _Scheduler:
 
     def _compute_movement(self, value: Value, index, conditions) -> Expr:
         if value.prim.name == "reshape":
-            split = _split_index(value, index)
+            split = split_index(value, index)
             if split is not None:
                 return self.read(value.inputs[0], split, conditions)
         if value.prim.name == "as_strided" or (
-                value.prim.name == "reshape" and not _only_unit_dims(value)):
+                value.prim.name == "reshape" and not only_unit_dims(value)):
             buffer = self.view(value.inputs[0])
             if self._try_view(value) is None:  # the base is strided: make it contiguous
                 base = value.inputs[0]
@@ -676,10 +690,18 @@ class _Scheduler:
             if isinstance(coord, int):
                 place.append(index[coord])
                 continue
-            raw = self.read(coord, index, conditions)
-            safe = Expr("wrap", dtypes.int64, (raw,), shape[d])
+            safe = raw = self.read(coord, index, conditions)
+            if not lies_inside(coord, shape[d]):
+                safe = Expr("wrap", dtypes.int64, (raw,), shape[d])
             place.append(Index({}, 0, ((safe, 1),)))
         return place
+
+
+def _strided(base: Buffer, value: Value, step: int) -> Buffer:
+    """A view by numbers of elements, which lie `step` apart."""
+    shape, strides, offset = value.attrs
+    return Buffer(base.kind, base.number, base.dtype, tuple(shape),
+                  tuple([step * stride for stride in strides]), base.offset + step * offset)
 
 
 def _conflicts(step: Phase | LibraryStep, own: int, overwritten: set[int]) -> bool:
@@ -723,26 +745,6 @@ def _residues(kernel: int, stride: int, dilation: int) -> list[_Residue]:
         result.append(_Residue(residue, taps[0] if taps else 0, gap, len(taps), first,
                                gap * dilation // stride if len(taps) > 1 else 0))
     return result
-
-
-def _split_index(value: Value, index: tuple[Index, ...]) -> tuple[Index, ...] | None:
-    """Where a reshape that does nothing but cut dimensions into several reads its operand."""
-    sizes, made = list(zip(value.shape, index, strict=True))[::-1], []
-    for wanted in value.inputs[0].shape:
-        place, count = Index({}), 1
-        while sizes and count < wanted:
-            size, i = sizes.pop()
-            place, count = place.scaled(size).plus(i), count * size
-        if count != wanted:
-            return None
-        made.append(place)
-    return None if any(size != 1 for size, _ in sizes) else tuple(made)
-
-
-def _only_unit_dims(value: Value) -> bool:
-    """Does this reshape only add or drop dimensions of size 1?"""
-    old = [size for size in value.inputs[0].shape if size != 1]
-    return old == [size for size in value.shape if size != 1]
 
 
 def batch_stride(buffer: Buffer) -> tuple[int, int] | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from flambeau.compiler.narrow import narrow_images, narrow_operands
+from flambeau.compiler.ranges import range_of
 from flambeau.core.symbolic import choice
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, serial_of
 
 __all__ = ["LARGE", "LOOPS", "has_buffer", "shared_values"]
 
@@ -29,6 +30,8 @@ def has_buffer(value: Value) -> bool:
     """Is this a value that has a buffer of its own in any case?"""
     if value.prim.name == "in_memory":
         return not has_buffer(value.inputs[0])
+    if value.prim.kind == "lookup":
+        return not all(range_of(place) for place in value.inputs[1:])  # else: index arithmetic
     return value.prim.kind not in INLINED or value.prim.name == "boundary"
 
 
@@ -47,6 +50,7 @@ def shared_values(order: Sequence[Value], outputs: Sequence[Value],
 class _Choice:
     """
     Attributes:
+        inlined: what is computed where it is read, unless it is chosen.
         stored: what has been chosen so far.
         readers: for each value, the stored values that are computed from it.
     """
@@ -56,87 +60,136 @@ class _Choice:
         self.order = order
         self.outputs = outputs
         self.last = {value.shape for value in channels_last}
+        self.inlined = {value for value in order if value.inputs and not has_buffer(value)}
         self.stored: set[Value] = set()
         self.readers: dict[Value, set[int]] = {}
 
     def made(self) -> tuple[set[Value], dict[Value, set[int]]]:
         stage = _stages(self.order)
-        self._find_wide(self._kernels(stage))
+        self.stored = self._wide_among(self.inlined, self.order, stage)
         if self.stored:  # who reads by way of what is stored does not count any more
-            self._find_wide(self._kernels(stage))
+            self.stored = self._wide_among(self.stored, self._around(self.stored), stage)
         self._cut_large()
         self._find_dear(self._costs())
         return self.stored, self.readers
 
-    def _kernels(self, stage: Mapping[Value, int]) -> dict[Value, frozenset[int]]:
-        """For each value, of what is computed from it without going through memory, in which stages
-        it is computed; no more than `MOST_KERNELS`."""
+    def _around(self, chosen: Collection[Value]) -> list[Value]:
+        """What is computed from the chosen values, and they from, as far as the next stored ones;
+        in order."""
+        found, pending = set(chosen), list(chosen)
+        while pending:  # upwards
+            for operand in pending.pop().inputs:
+                if operand not in found:
+                    found.add(operand)
+                    if operand in self.inlined:
+                        pending.append(operand)
+        seen = set(chosen)  # by those that come after
+        for value in self.order:
+            if not seen.isdisjoint(value.inputs):
+                found.add(value)
+                if value in self.inlined:
+                    seen.add(value)
+        return [value for value in self.order if value in found]
+
+    def _kernels(self, order: Sequence[Value], stage: Mapping[Value, int]
+                 ) -> dict[Value, frozenset[int]]:
+        """For each inlined value, of what is computed from it without going through memory, in
+        which stages it is computed; no more than `MOST_KERNELS`."""
         found: dict[Value, frozenset[int]] = {output: frozenset((-1,)) for output in self.outputs}
+        alone: dict[int, frozenset[int]] = {}
         nothing: frozenset[int] = frozenset()
-        for value in reversed(self.order):
-            stored = has_buffer(value) or value in self.stored
-            own = frozenset((stage[value],)) if stored else found.get(value, nothing)
+        for value in reversed(order):
+            if value in self.inlined and value not in self.stored:
+                own = found.get(value, nothing)
+            else:
+                own = alone.setdefault(stage[value], frozenset((stage[value],)))
             for operand in value.inputs:
-                known = found.get(operand, nothing)
-                if len(known) < MOST_KERNELS and not own <= known:
-                    found[operand] = own | known
+                if operand in self.inlined:
+                    known = found.get(operand)
+                    if known is None:
+                        found[operand] = own
+                    elif known is not own and len(known) < MOST_KERNELS and not own <= known:
+                        found[operand] = own | known
         return found
 
-    def _find_wide(self, kernels: dict[Value, frozenset[int]]) -> None:
-        """What takes more memory traffic to compute again than to store: a residual stream would
-        else be summed up from its beginning in every layer."""
-        candidates, self.stored = self.stored or None, set()
-        sources: dict[Value, frozenset[Value]] = {}  # what is read from memory to compute a value
-        nothing: frozenset[Value] = frozenset()
-        for value in self.order:
-            kind = value.prim.kind
-            if kind in ("movement", "spread"):
-                sources[value] = sources[value.inputs[0]]
+    def _wide_among(self, candidates: Collection[Value], order: Sequence[Value],
+                    stage: Mapping[Value, int]) -> set[Value]:
+        """The candidates that take more memory traffic to compute again than to store: a residual
+        stream would else be summed up from its beginning in every layer."""
+        kernels = self._kernels(order, stage)
+        wide: set[Value] = set()
+        base: dict[Value, Value] = {}  # of values that are moved
+        sources: dict[Value, set[Value]] = {}  # what is read from memory to compute a value
+        for value in order:
+            if value not in self.inlined:
                 continue
-            read = frozenset((value,))
-            if kind == "elementwise" and not has_buffer(value):
-                inside = nothing.union(*(sources[operand] for operand in value.inputs))
-                readers = len(kernels.get(value, ()))
-                if len(inside) > 1 < readers and (candidates is None or value in candidates) \
-                        and _wide(value, inside, readers):
-                    self.stored.add(value)
+            if value.prim.kind != "elementwise":
+                base[value] = base.get(value.inputs[0], value.inputs[0])
+                continue
+            inside: set[Value] = set()
+            for operand in value.inputs:
+                operand = base.get(operand, operand)
+                if operand in sources:
+                    inside |= sources[operand]
                 else:
-                    read = inside
-            sources[value] = read
+                    inside.add(operand)
+            readers = len(kernels.get(value, ()))
+            if len(inside) > 1 < readers and value in candidates and _wide(value, inside, readers):
+                wide.add(value)
+            else:
+                sources[value] = inside
+        return wide
 
     def _cut_large(self) -> None:
         """Cut expressions lest they outgrow registers and recursion, or double with every value
         that is read in two places. Small graphs cannot get there."""
         if len(self.order) <= LARGEST // 5:
             return
-        parts: dict[Value, set[tuple[Value, int]]] = {}  # (value, which way its index has come)
+        most: dict[Value, int] = {}  # how many parts an expression has at most
         for value in self.order:
-            own: set[tuple[Value, int]] = {(value, 0)}
-            if value in self.stored or has_buffer(value):
-                pass
-            elif value.prim.kind == "elementwise":
-                own.update(*(parts[operand] for operand in value.inputs))
-            elif value.prim.kind in ("movement", "spread"):
+            if value in self.inlined and value not in self.stored:
+                count = 1 + sum([most.get(operand, 1) for operand in value.inputs])
+                if count > LARGEST:
+                    count = len(self._parts(value))
+                    if count > LARGEST:
+                        self.stored.add(value)
+                        continue
+                most[value] = count
+
+    def _parts(self, root: Value) -> set[tuple[Value, int]]:
+        """What the expression of a value is made of: (value, which way its index has come)."""
+        region, pending = {root}, [root]
+        while pending:
+            for operand in pending.pop().inputs:
+                if operand in self.inlined and operand not in self.stored | region:
+                    region.add(operand)
+                    pending.append(operand)
+        parts: dict[Value, set[tuple[Value, int]]] = {}
+        for value in sorted(region, key=serial_of):
+            own, below = {(value, 0)}, [parts.get(o, {(o, 0)}) for o in value.inputs]
+            if value.prim.kind == "elementwise":
+                own.update(*below)
+            else:
                 step = value.prim.name, value.attrs
-                own |= {(part, hash((way, step))) for part, way in parts[value.inputs[0]]}
-            if len(own) > LARGEST:
-                self.stored.add(value)
-                own = {(value, 0)}
+                own |= {(part, hash((way, step))) for part, way in below[0]}
             parts[value] = own
+        return parts[root]
 
     def _costs(self) -> dict[Value, int]:
         """Cycles that an element of each value takes to compute from what is stored."""
         cost: dict[Value, int] = {}
         for value in self.order:
-            if value.prim.kind == "elementwise":
-                cost[value] = value.prim.cost + sum(
-                    0 if v in self.stored else cost.get(v, 0) for v in value.inputs)
-            elif value.prim.kind in ("movement", "spread"):
+            kind = value.prim.kind
+            if kind == "elementwise":
+                cost[value] = value.prim.cost + sum([
+                    cost.get(v, 0) for v in value.inputs if v not in self.stored])
+            elif kind in ("movement", "spread"):
                 cost[value] = cost.get(value.inputs[0], 0)
-                repeated = _repeated_along_lanes(value, self.last)
-                if repeated is not None and cost.get(repeated, 0) >= REPEAT_LIMIT:
-                    self.stored.add(repeated)
-                    cost[value] = 0
+                if value.prim.name == "expand" and cost[value] >= REPEAT_LIMIT:
+                    repeated = _repeated_along_lanes(value, self.last)
+                    if repeated is not None and cost.get(repeated, 0) >= REPEAT_LIMIT:
+                        self.stored.add(repeated)
+                        cost[value] = 0
         return cost
 
     def _find_dear(self, cost: dict[Value, int]) -> None:
@@ -146,14 +199,19 @@ class _Choice:
         for output in self.outputs:
             readers.setdefault(output, set()).add(-1 - output.serial)
         for value in reversed(self.order):
-            own = readers.get(value, set())
-            stored = has_buffer(value)
-            if not stored and len(own) > 1 and (cost.get(value, 0) > RECOMPUTE_LIMIT
+            own = readers.get(value, ())
+            stored = value not in self.inlined
+            if not stored and len(own) > 1 and (cost[value] > RECOMPUTE_LIMIT
                                                 or value in operands):
                 self.stored.add(value)
-            stored = stored or value in self.stored
+            if stored or value in self.stored:
+                own = (value.serial,)
             for operand in value.inputs:
-                readers.setdefault(operand, set()).update({value.serial} if stored else own)
+                known = readers.get(operand)
+                if known is None:
+                    readers[operand] = set(own)
+                else:
+                    known.update(own)
 
     def _operands(self) -> set[Value]:
         """Elementwise values that products and convolutions need in memory."""
@@ -175,8 +233,11 @@ def _stages(order: Sequence[Value]) -> dict[Value, int]:
     two of them is likely to run as one kernel, which reads an operand once."""
     stage: dict[Value, int] = {}
     for value in order:
-        stage[value] = (value.prim.kind not in LOOPS) + max(
-            (stage[operand] for operand in value.inputs), default=0)
+        last = 0
+        for operand in value.inputs:
+            if stage[operand] > last:
+                last = stage[operand]
+        stage[value] = last + (value.prim.kind not in LOOPS)
     return stage
 
 

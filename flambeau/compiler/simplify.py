@@ -9,98 +9,92 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from flambeau.compiler.forms import Forms
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import same_shape
-from flambeau.core.symbolic import hint, is_symbolic, key_of
+from flambeau.core.symbolic import hint, is_symbolic
 from flambeau.ir.graph import Graph, Value, constant, sort
+from flambeau.ops.primitives.elementwise import boundary
 
-__all__ = ["simplify", "spelled"]
+__all__ = ["simplify"]
 
 SMALL = 4096  # elements up to which an elementwise value is worth sharing
 
+_PASSING = frozenset({"stop_gradient", "cast", "reshape", "expand", "permute", "mul", "div", "sub"})
+_REPEATABLE = ("constant", "iota")  # sources that are the same wherever they are written down
 _FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
            "neg": np.negative}
 
 
-def simplify(graph: Graph, effects: Sequence[Value]) -> tuple[Graph, list[Value]]:
-    """The same program, with fewer values, and the values of `effects` in it.
+def simplify(graph: Graph, effects: Sequence[Value], forms: Forms | None = None
+             ) -> tuple[Graph, list[Value]]:
+    """The same program, with fewer values, and the values of `effects` in it; `forms`, if given,
+    learns how they are written down.
 
     A program whose operations are kept apart stays as it is: its operations have been simplified
     one by one, as eager ones are, so that they round alike.
     """
     order = sort([*graph.outputs, *effects], graph.inputs)
-    if any(value.prim.name == "boundary" for value in order):
+    if boundary in {value.prim for value in order}:
         return graph, list(effects)
-    return _Simplifier(graph.inputs).run(order, graph, effects)
+    made = _Simplifier(graph.inputs, forms or Forms()).run(order)
+    return (Graph(graph.inputs, [made[value] for value in graph.outputs]),
+            [made[value] for value in effects])
 
 
 class _Simplifier:
     """Attributes:
         made: what stands for each value of the old graph.
         number: equal for values that are equal, though they may be two.
+        known: for each way to compute something, a value that is computed so.
     """
 
-    def __init__(self, inputs: Sequence[Value]) -> None:
+    def __init__(self, inputs: Sequence[Value], forms: Forms) -> None:
+        self.forms = forms
         self.made: dict[Value, Value] = {value: value for value in inputs}
-        self.number: dict[Value, int] = {}
-        self.known: dict[Any, tuple[int, Value]] = {}
-        for value in inputs:
-            self.number[value] = len(self.known)
-            self.known[value] = len(self.known), value
+        self.number: dict[Value, int] = {value: at for at, value in enumerate(self.made)}
+        self.known: dict[Hashable, Value] = {}
 
-    def run(self, order: Sequence[Value], graph: Graph, effects: Sequence[Value]
-            ) -> tuple[Graph, list[Value]]:
+    def run(self, order: Sequence[Value]) -> dict[Value, Value]:
+        made = self.made
         for value in order:
-            self.made[value] = self._simplified(value)
-        outputs = [self.made[value] for value in graph.outputs]
-        return Graph(graph.inputs, outputs), [self.made[value] for value in effects]
+            inputs = tuple([made[operand] for operand in value.inputs])
+            made[value] = self._simplified(value, inputs)
+        return made
 
-    def _simplified(self, value: Value) -> Value:
-        inputs = tuple(self.made[operand] for operand in value.inputs)
-        kept = _unchanged(value, inputs)
-        if kept is not None:
-            return kept
-        folded = _folded(value, inputs)
+    def _simplified(self, value: Value, inputs: tuple[Value, ...]) -> Value:
+        """What stands for `value`, whose operands are now `inputs`."""
+        prim, number = value.prim, self.number
+        if prim.name in _PASSING:
+            kept = _unchanged(value, inputs)
+            if kept is not None:
+                return kept
+        form = self.forms.of(value)
+        unique = prim.kind == "random" or prim.kind == "source" and prim.name not in _REPEATABLE
+        key = value if unique else (form, *[number[each] for each in inputs])
+        found = self.known.get(key)
+        if found is not None and (prim.kind != "elementwise" or hint(value.numel) <= SMALL):
+            return found
         place = value.serial  # what is made anew stays where the program was written down
+        folded = _folded(value, inputs) if found is None and inputs and not value.shape else None
         if folded is not None:
             folded.serial = place
-            return self._known(folded)
+            made = self.known[key] = self._simplified(folded, ())
+            return made
         if inputs != value.inputs:
-            value = Value(value.prim, inputs, value.attrs, value.shape, value.dtype, value.number)
+            value = Value(prim, inputs, value.attrs, value.shape, value.dtype, value.number)
             value.serial = place
-        return self._known(value)
-
-    def _known(self, value: Value) -> Value:
-        """The value that is the same as this one, if there is one already."""
-        key = self._key(value)
-        found = self.known.get(key)
+            self.forms.note(value, form)
         if found is None:
-            found = self.known[key] = len(self.known), value
-        self.number[value] = found[0]
-        own_loops = value.prim.kind == "elementwise" and hint(value.numel) > SMALL
-        return value if own_loops else found[1]
-
-    def _key(self, value: Value) -> Any:
-        kind, name = value.prim.kind, value.prim.name
-        if kind == "random" or kind == "source" and name not in ("constant", "iota"):
-            return value
-        return (value.prim, tuple([self.number[operand] for operand in value.inputs]),
-                spelled(key_of(value.attrs)), key_of(tuple(value.shape)), value.dtype,
-                value.number)
-
-
-def spelled(attrs: Any) -> Any:
-    """Attributes as a key that tells 1, 1.0 and True, and 0.0 and -0.0 apart."""
-    if isinstance(attrs, tuple):
-        return tuple([spelled(item) for item in attrs])
-    if type(attrs) in (bool, float, complex):
-        return type(attrs), repr(attrs)
-    return attrs
+            self.known[key] = value
+            number[value] = len(number)
+        else:
+            number[value] = number[found]
+        return value
 
 
 # ---------------------------------------------------------------------- rules

@@ -222,12 +222,10 @@ class _Splitter:
     _fold_kind = _cat_kind = _lookup_kind = _movement_kind
 
     def _as_strided(self, value: Value) -> Pair:
-        """Strides count memory: an argument's are doubled, anything else is laid out anew."""
-        (x,), (shape, strides, offset) = value.inputs, value.attrs
-        if x in self.arguments:
-            doubled = (shape, tuple(2 * stride for stride in strides), 2 * offset)
-            return tuple(value.prim(part, attrs=doubled) for part in self.pairs[x])
-        return tuple(value.prim(p.stop_copy(part), attrs=value.attrs) for part in self.pairs[x])
+        """What is no argument is laid out anew."""
+        (x,) = value.inputs
+        parts = self.pairs[x] if x in self.arguments else map(p.stop_copy, self.pairs[x])
+        return tuple(value.prim(part, attrs=value.attrs) for part in parts)
 
     def _view_as_real(self, value: Value) -> Value:
         parts = [p.reshape(part, (*part.shape, 1)) for part in self.pairs[value.inputs[0]]]

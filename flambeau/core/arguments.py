@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NUMPY_NAMES", "conversion", "kind_of", "near", "need_number", "need_tensor", "renamed",
-           "unexpected_keyword"]
+__all__ = ["NUMPY_NAMES", "conversion", "kind_of", "near", "need_number", "need_tensor",
+           "refuse_foreign", "renamed", "unexpected_keyword"]
 
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input",
                "x2": "other"}
@@ -68,7 +68,22 @@ def conversion(value: Any) -> str:
         return "; convert it with torch.from_numpy(array) (shares memory) or torch.tensor(array)"
     if isinstance(value, (list, tuple, bool, int, float)):
         return "; convert it with torch.tensor(...)"
+    if hasattr(type(value), "__dlpack__") and not hasattr(value, "_meta"):
+        return ("; it is another library's: take it in with flambeau.from_dlpack(tensor) (shares "
+                "memory) or flambeau.tensor(tensor) (copies)")
     return ""
+
+
+def refuse_foreign(value: Any) -> None:
+    """Raise if `value` is a tensor of PyTorch's own, which no operation takes.
+
+    Raises:
+        TypeError: says how to take it in.
+    """
+    cls = type(value)
+    if cls.__module__.partition(".")[0] == "torch" and hasattr(cls, "__dlpack__"):
+        raise TypeError(f"unsupported operand type(s): 'flambeau.Tensor' and '{kind_of(value)}'"
+                        f"{conversion(value)}")
 
 
 def need_number(name: str, argument: str, value: Any) -> None:

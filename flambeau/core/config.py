@@ -4,6 +4,7 @@ The environment is read once, when `settings` is first asked for. All names star
 
     FLAMBEAU_CACHE_DIR     directory of compiled kernels (default: the user's cache directory)
     FLAMBEAU_NO_CACHE      1: neither read nor write compiled kernels
+    FLAMBEAU_NO_PLANS      1: neither read nor write plans of programs there, only kernels
     FLAMBEAU_CACHE_SIZE    budget of that directory in MiB (default 512)
     FLAMBEAU_NUM_THREADS   threads of the pool (default: OMP_NUM_THREADS, else `available_threads`)
     FLAMBEAU_SPIN          polls of an idle pool thread before it sleeps (default 20000, ~0.3 ms)
@@ -38,6 +39,7 @@ class Settings:
         memory_cache_bytes: freed tensor memory that is kept for reuse.
         native: whether JIT-made Python functions and types may be used.
         target: the architecture level that kernels are made for; None for this machine itself.
+        plans: whether plans of programs are kept, too.
     """
 
     cache_dir: pathlib.Path | None
@@ -47,6 +49,7 @@ class Settings:
     memory_cache_bytes: int
     native: bool
     target: str | None = None
+    plans: bool = True
 
 
 @functools.cache
@@ -69,6 +72,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         memory_cache_bytes=available_memory() // 4 if kept is None else kept << 20,
         native=environment.get("FLAMBEAU_NATIVE", "1") != "0",
         target=environment.get("FLAMBEAU_TARGET", "").strip() or None,
+        plans=not _flag(environment, "FLAMBEAU_NO_PLANS"),
     )
 
 

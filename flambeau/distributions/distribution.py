@@ -10,6 +10,7 @@ from flambeau.distributions import constraints
 from flambeau.distributions.constraints import Constraint
 from flambeau.distributions.utils import lazy_property
 from flambeau.tensor import Tensor
+from flambeau.tensor.levels import everywhere
 
 __all__ = ["Distribution"]
 
@@ -74,7 +75,7 @@ class Distribution:
                                                         lazy_property):
                 continue  # it follows from others
             value = getattr(self, name)
-            if not region.check(value).all():
+            if not everywhere(region.check(value)):
                 raise ValueError(
                     f"Expected parameter {name} ({type(value).__name__} of shape "
                     f"{tuple(value.shape)}) of distribution {self!r} to satisfy the constraint "
@@ -216,7 +217,7 @@ class Distribution:
                           "validation. Please initialize the distribution with "
                           "`validate_args=False` to turn off validation.", stacklevel=3)
             return
-        if not support.check(value).all():
+        if not everywhere(support.check(value)):
             raise ValueError("Expected value argument "
                              f"({type(value).__name__} of shape {tuple(value.shape)}) to be within "
                              f"the support ({support!r}) of the distribution {self!r}, but found "

@@ -15,7 +15,7 @@ from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
 __all__ = ["Value", "Primitive", "Graph", "tensor_input", "number_input", "constant", "mark",
-           "sort"]
+           "serial_of", "sort"]
 
 _serial = itertools.count()
 mark = _serial.__next__
@@ -173,11 +173,12 @@ def sort(outputs: Iterable[Value], stop: Iterable[Value] = ()) -> list[Value]:
             seen.add(value)
             order.append(value)
             pending += value.inputs
-    order.sort(key=_serial_of)
+    order.sort(key=serial_of)
     return order
 
 
-_serial_of = operator.attrgetter("serial")
+serial_of = operator.attrgetter("serial")
+"""The key that values are sorted by."""
 
 
 class Graph:

@@ -105,16 +105,46 @@ class Buffer(Tensor, metaclass=_FlaggedMeta):
         return made
 
 
+_CONVERSIONS = frozenset({"to", "half", "float", "double", "char", "short", "int", "long", "cuda",
+                          "cpu", "bfloat16", "type"})
+_QUESTIONS = frozenset({"__hash__", "size", "copy_", "is_complex", "is_floating_point",
+                        "get_device", "is_inference", "detach"})
+
+
 class _Uninitialized:
-    """What a parameter of unknown shape can do: learn its shape, and explain itself."""
+    """What a parameter of unknown shape can do: learn its shape, be converted, explain itself."""
 
     cls_to_become: type = Tensor
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple = (),
+                           kwargs: dict | None = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "__get__" or name == "__set__" or name in _QUESTIONS:
+            return disabled_torch_function(func, types, args, kwargs)
+        if name not in _CONVERSIONS:
+            raise ValueError(
+                f"Attempted to use an uninitialized parameter in {func}. This error happens when "
+                "you are using a `LazyModule` or explicitly manipulating "
+                f"`torch.nn.parameter.{cls.__name__}` objects. When using LazyModules Call "
+                "`forward` with a dummy batch to initialize the parameters before calling torch "
+                "functions")
+        made = disabled_torch_function(func, types, args, kwargs)
+        return made.as_subclass(cls) if type(made) is Tensor else made
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
         """Give it uninitialized memory of `shape`, keeping its identity."""
         self.data = flambeau.empty(shape, device=device or self.data.device,
                                    dtype=dtype or self.data.dtype)
         self.__class__ = self.cls_to_become
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return type(self), (self.requires_grad, self.data.device, self.data.dtype)
+
+    def share_memory_(self) -> Any:
+        raise RuntimeError("Can't share memory on an uninitialized parameter or buffer. Call "
+                           "`forward` to initialize the parameters before calling "
+                           "`module.share_memory()`.")
 
     @property
     def shape(self) -> Any:
@@ -151,7 +181,6 @@ class UninitializedBuffer(_Uninitialized, Tensor):
     """A buffer whose shape the first input decides."""
 
     cls_to_become = Tensor
-    __torch_function__ = disabled_torch_function
 
     def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: Any = None,
                 persistent: bool = True) -> UninitializedBuffer:
@@ -160,6 +189,12 @@ class UninitializedBuffer(_Uninitialized, Tensor):
         made.persistent = persistent
         made._is_buffer = True
         return made
+
+    def __deepcopy__(self, memo: dict) -> UninitializedBuffer:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.requires_grad, self.data.device, self.data.dtype,
+                                        getattr(self, "persistent", True))
+        return memo[id(self)]
 
 
 def is_lazy(parameter: Any) -> bool:

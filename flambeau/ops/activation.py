@@ -320,7 +320,7 @@ def silu(input: Tensor):
     """input * sigmoid(input)."""
     floats_only("silu_cpu", input)
     if input.dtype.is_complex:
-        return p.div(input, p.add(e.like(1, input), p.exp(p.neg(input))))
+        return p.mul(input, p.sigmoid(input))  # e.g. where exp(-input) overflows
     return p.silu(input)
 
 
@@ -446,7 +446,7 @@ def _glu_samples():
     yield sample(Arr((4, 3, 2)), 0)
 
 
-@op(method=False, out=False, public=FUNCTIONAL, samples=_glu_samples)
+@op(method=False, out=False, public=FUNCTIONAL, order="first", samples=_glu_samples)
 def glu(input: Tensor, dim: int = -1):
     """a * sigmoid(b), where a and b are the halves of the input along `dim`.
 

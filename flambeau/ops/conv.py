@@ -326,7 +326,7 @@ def _pad_grad(call) -> str:
 
 
 @op(method=False, out=False, opmath=False, public=("nn.functional",), samples=_pad_samples,
-    grad=_pad_grad)
+    order="images", grad=_pad_grad)
 def pad(input: Tensor, pad: tuple, mode: str = "constant",
         value: float | complex | None = None):
     """Extend (or, with negative amounts, crop) the last dimensions.
@@ -361,10 +361,22 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant",
             "  - 2D or 3D input: padding size = 2 (pads last dimension)\n"
             "  - 3D or 4D input: padding size = 4 (pads last 2 dimensions)\n"
             "  - 4D or 5D input: padding size = 6 (pads last 3 dimensions)")
-    result = input
-    for back, (before, after) in enumerate(pairs):
-        result = _extend(result, input.ndim - 1 - back, before, after, mode)
-    return result
+    return _extended(input, pairs, mode)
+
+
+@pad.vjp
+def pad_vjp(g, input, pad, mode):
+    """What was copied from an element comes back to it."""
+    pairs = [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    if mode == "constant":
+        starts = [0] * input.ndim
+        for back, (before, _) in enumerate(pairs):
+            starts[input.ndim - 1 - back] = -before
+        return p.spread(g, starts, (1,) * input.ndim, input.shape)
+    for back, (before, after) in reversed(list(enumerate(pairs))):
+        dim = input.ndim - 1 - back
+        g = _taken_back(g, dim, input.shape[dim], before, after, mode)
+    return g
 
 
 def _pad_constant(x: Value, pairs: list, value: float | complex) -> Value:
@@ -385,7 +397,45 @@ def _pad_constant(x: Value, pairs: list, value: float | complex) -> Value:
     return p.stop_copy(p.spread(x, starts, (1,) * x.ndim, shape, fill))
 
 
-def _extend(x: Value, dim: int, before: int, after: int, mode: str) -> Value:
+def _extended(x: Value, pairs: list, mode: str) -> Value:
+    """Padding with the input's own elements. Along the last dimension, in which vectors lie, each
+    place chooses among three loads; of others it is computed where each row reads from."""
+    rank = x.ndim
+    for back, (before, after) in enumerate(pairs):
+        _check_extension(x, rank - 1 - back, before, after, mode)
+    shape, coords = list(x.shape), list(range(rank))
+    for back, (before, after) in enumerate(pairs[1:], 1):
+        shape[rank - 1 - back] += before + after
+    (before, after), size = pairs[0], x.shape[-1]
+    for back, pair in enumerate(pairs[1:], 1):
+        dim = rank - 1 - back
+        coords[dim] = _source_place(shape, dim, x.shape[dim], *pair, mode)
+    rows = p.lookup(x, coords, shape) if len(pairs) > 1 else x
+    first, length = max(0, -before), size + min(0, before) + min(0, after)
+    if mode == "circular":  # what goes around is what is left
+        rows, size = p.slice_dim(rows, rank - 1, first, 1, length), length
+        first = 0
+    shape[-1] = length + max(0, before) + max(0, after)
+    middle = p.slice_dim(rows, rank - 1, first, 1, length)
+    place = p.iota(shape, rank - 1)
+    start, end = max(0, before), max(0, before) + length
+    result = _moved(middle, start, shape)
+    if before > 0:
+        edge = _edge(rows, before, mode, True, shape)
+        result = p.where(p.lt(place, p.filled(start, place)), edge, result)
+    if after > 0:
+        edge = _edge(rows, after, mode, False, shape)
+        result = p.where(p.ge(place, p.filled(end, place)), edge, result)
+    return p.stop_copy(result)
+
+
+def _moved(x: Value, place: int, shape) -> Value:
+    """x from that place of the last dimension of a larger shape on."""
+    starts = [0] * (len(shape) - 1) + [place]
+    return p.spread(x, starts, (1,) * len(shape), shape)
+
+
+def _check_extension(x: Value, dim: int, before: int, after: int, mode: str) -> None:
     size = x.shape[dim]
     if mode == "reflect" and max(before, after) >= size:
         raise RuntimeError("Padding size should be less than the corresponding input dimension, "
@@ -393,31 +443,70 @@ def _extend(x: Value, dim: int, before: int, after: int, mode: str) -> Value:
                            f"{list(x.shape)}")
     if mode == "circular" and max(before, after) > size:
         raise RuntimeError("Padding value causes wrapping around more than once.")
-    first, last = max(0, -before), size - max(0, -after)
-    if last < first or (mode == "replicate" and size == 0):
+    if size < max(0, -before) + max(0, -after) or (mode == "replicate" and size == 0):
         raise RuntimeError(f"pad: nothing is left of dimension {dim} of input {list(x.shape)} with "
                            f"padding ({before}, {after})")
-    middle = p.slice_dim(x, dim, first, 1, last - first)
-    if mode == "circular":
-        x, size = middle, last - first
-    parts = [middle]
-    if before > 0:
-        parts.insert(0, _edge(x, dim, before, mode, True))
-    if after > 0:
-        parts.append(_edge(x, dim, after, mode, False))
-    return p.stop_copy(middle) if len(parts) == 1 else p.cat(parts, dim)
 
 
-def _edge(x: Value, dim: int, amount: int, mode: str, front: bool) -> Value:
-    """What is added before or after dimension `dim`."""
-    size = x.shape[dim]
+def _source_place(shape, dim: int, size: int, before: int, after: int, mode: str) -> Value:
+    """Which place of dimension `dim`, of that size, each place of the result is copied from."""
+    place = p.iota(shape, dim)
+
+    def number(value: int) -> Value:
+        return p.filled(value, place)
+
     if mode == "circular":
-        return p.slice_dim(x, dim, size - amount if front else 0, 1, amount)
+        first, last = max(0, -before), size - max(0, -after)
+        place = p.add(place, number(first - max(0, before)))
+        period = number(last - first)
+        place = p.where(p.lt(place, number(first)), p.add(place, period), place)
+        place = p.where(p.ge(place, number(last)), p.sub(place, period), place)
+        return p.minimum(p.maximum(place, number(0)), number(max(0, size - 1)))
+    place = p.sub(place, number(before))
     if mode == "reflect":
-        return p.slice_dim(x, dim, amount if front else size - 2, -1, amount)
-    shape = list(x.shape)
-    shape[dim] = amount
-    return p.expand(p.slice_dim(x, dim, 0 if front else size - 1, 1, 1), shape)
+        end = number(size - 1)
+        place = p.sub(end, p.abs_(p.sub(end, p.abs_(place))))
+    return p.minimum(p.maximum(place, number(0)), number(max(0, size - 1)))
+
+
+def _edge(x: Value, amount: int, mode: str, front: bool, shape) -> Value:
+    """What is added before or after the last dimension, in the shape of the result."""
+    dim, size = x.ndim - 1, x.shape[-1]
+    if mode == "replicate":
+        return p.expand(p.slice_dim(x, dim, 0 if front else size - 1, 1, 1), shape)
+    if mode == "circular":
+        part = p.slice_dim(x, dim, size - amount if front else 0, 1, amount)
+    else:
+        part = p.slice_dim(x, dim, amount if front else size - 2, -1, amount)
+    return _moved(part, 0 if front else shape[-1] - amount, shape)
+
+
+def _taken_back(g: Value, dim: int, size: int, before: int, after: int, mode: str) -> Value:
+    """The gradient of padding along one dimension of that size."""
+    def moved(part: Value, place: int) -> Value:
+        shape, starts = list(g.shape), [0] * g.ndim
+        shape[dim], starts[dim] = size, place
+        return p.spread(part, starts, (1,) * g.ndim, shape)
+
+    total = moved(g, -before) if mode != "circular" else None
+    length, front, end = g.shape[dim], max(0, before), max(0, after)
+    if mode == "circular":
+        first, last = max(0, -before), size - max(0, -after)
+        total = moved(p.slice_dim(g, dim, front, 1, last - first), first)
+        places = last - front, first
+    else:
+        places = (1, size - 1 - end) if mode == "reflect" else (0, size - 1)
+    for amount, start, place in ((front, 0, places[0]), (end, length - end, places[1])):
+        if not amount:
+            continue
+        part = p.slice_dim(g, dim, start, 1, amount)
+        if mode == "reflect":
+            part = p.slice_dim(g, dim, start + amount - 1, -1, amount)
+        if mode == "replicate":
+            kept = [1 if d == dim else n for d, n in enumerate(g.shape)]
+            part = p.reshape(p.reduce_sum(part, (dim,)), kept)
+        total = p.add(total, moved(part, place))
+    return total
 
 
 # --------------------------------------------------------------------------- patches

@@ -34,7 +34,7 @@ def _copy_of(view: Op, name: str, **options) -> Op:
         return f"{base or words + 'Backward0'}_copy"
 
     options = {"samples": view.samples, "grad": grad, "method": False} | options
-    return op(opmath=False, many=view.many, dense=True, **options)(body)
+    return op(opmath=False, many=view.many, order="rows", **options)(body)
 
 
 expand_copy = _copy_of(v.expand, "expand_copy")
@@ -101,8 +101,8 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
                    [step if d == at else 1 for d in range(input.ndim)])
 
 
-@op(opmath=False, samples=lambda: iter([sample(Arr((3, 4)), Arr((3,)), 1),
-                                        sample(Arr((3, 4, 2)), Arr((4, 2)), 0, 0, 2)]))
+@op(opmath=False, order="first", samples=lambda: iter([
+    sample(Arr((3, 4)), Arr((3,)), 1), sample(Arr((3, 4, 2)), Arr((4, 2)), 0, 0, 2)]))
 def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
     """input with src on the diagonal of dim1 and dim2.
 
@@ -114,16 +114,35 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     if shown.shape != src.shape:
         raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
                            f"{list(src.shape)}, slice size = {list(shown.shape)}")
-    a, b = normalize_dim(dim1, input.ndim), normalize_dim(dim2, input.ndim)
-    rest = [d for d in range(input.ndim) if d not in (a, b)]
-    at = p.iota(src.shape, src.ndim - 1)
-    rows = p.add(at, p.filled(max(0, -offset), at))
-    columns = p.add(at, p.filled(max(0, offset), at))
-    order = [*rest, a, b]
-    moved = p.stop_copy(p.permute(input, order))
-    result = p.scatter(moved, [*range(src.ndim - 1), rows, columns], convert(src, input.dtype),
-                       "set")
-    return p.permute(result, sorted(range(input.ndim), key=order.__getitem__))
+    wide = _along_rows(convert(src, input.dtype), input.shape, offset, dim1, dim2)
+    return p.where(_is_diagonal(input.shape, offset, dim1, dim2), wide, input)
+
+
+@diagonal_scatter.vjp
+def diagonal_scatter_vjp(g, input, src, offset, dim1, dim2):
+    """The diagonal goes to src, the rest to the input."""
+    there = _is_diagonal(g.shape, offset, dim1, dim2)
+    return p.where(there, p.zero_like(g), g), v.diagonal.body(g, offset, dim1, dim2)
+
+
+def _is_diagonal(shape, offset: int, dim1: int, dim2: int) -> Value:
+    """Which elements of a tensor lie on the diagonal of two dimensions."""
+    a, b = normalize_dim(dim1, len(shape)), normalize_dim(dim2, len(shape))
+    row = p.iota(shape, a)
+    return p.eq(p.add(row, p.filled(offset, row)), p.iota(shape, b))
+
+
+def _along_rows(src: Value, shape, offset: int, dim1: int, dim2: int) -> Value:
+    """What lies on a diagonal, in every column of its row of dim1."""
+    a, b = normalize_dim(dim1, len(shape)), normalize_dim(dim2, len(shape))
+    last = src.ndim - 1
+    starts, longer = [0] * src.ndim, list(src.shape)
+    starts[last], longer[last] = max(0, -offset), shape[a]
+    rows = p.spread(src, starts, [1] * src.ndim, longer)
+    rest = [d for d in range(len(shape)) if d not in (a, b)]
+    rows = p.reshape(p.permute(rows, [[*rest, a].index(d) for d in range(len(shape)) if d != b]),
+                     [1 if d == b else size for d, size in enumerate(shape)])
+    return p.expand(rows, shape)
 
 
 # --------------------------------------------------------------------------- diagonals
@@ -198,8 +217,17 @@ def trace(input: Tensor):
 
 
 # --------------------------------------------------------------------------- turning
+def _turned(call) -> list[int]:
+    """Which dimension of the input each dimension of the result is."""
+    rank, (a, b) = len(call.avals[0][0]), call._static("dims")
+    places = list(range(rank))
+    if call._static("k") % 2:
+        places[a], places[b] = places[b], places[a]
+    return places
+
+
 @op(opmath=False, out=False, name="_rot90", public=(), method=False, grad="Rot90Backward0",
-    samples=lambda: iter([sample(Arr((2, 3)), k) for k in (0, 1, 2, 3)]))
+    order=_turned, samples=lambda: iter([sample(Arr((2, 3)), k) for k in (0, 1, 2, 3)]))
 def _rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
     """The tensor turned k times by 90 degrees in the plane of two dimensions."""
     if len(dims) != 2:
@@ -224,7 +252,7 @@ def _rot90(input: Tensor, k: int = 1, dims: tuple = (0, 1)):
     return p.stop_copy(input)
 
 
-@op(opmath=False, out=False, samples=v.one(shape=(3, 4)), grad="FlipBackward0")
+@op(opmath=False, out=False, order="first", samples=v.one(shape=(3, 4)), grad="FlipBackward0")
 def fliplr(input: Tensor):
     """The columns (dimension 1) in reverse order.
 
@@ -237,7 +265,7 @@ def fliplr(input: Tensor):
     return v.flip.body(input, (1,))
 
 
-@op(opmath=False, out=False, samples=v.one(shape=(3, 4)), grad="FlipBackward0")
+@op(opmath=False, out=False, order="first", samples=v.one(shape=(3, 4)), grad="FlipBackward0")
 def flipud(input: Tensor):
     """The rows (dimension 0) in reverse order.
 
@@ -272,7 +300,7 @@ def _stacker(name: str, rank: int, dim: int, doc: str, aliases=()) -> Op:
         return v.cat.body(parts, 0 if parts[0].ndim == 1 else dim)
 
     body.__name__, body.__doc__, body.__annotations__ = name, doc, {"tensors": "Tensors"}
-    return op(promote="match", opmath=False, method=False, dense=True, aliases=aliases,
+    return op(promote="match", opmath=False, method=False, order="rows", aliases=aliases,
               grad="CatBackward0", samples=v._list_samples((2, 3, 1), (2, 3, 1)))(body)
 
 

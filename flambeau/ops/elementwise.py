@@ -287,7 +287,7 @@ def pow(input: Operand, exponent: Operand):
         if input.dtype.kind == "i" and exponent.inputs and exponent.inputs[0].number:
             exponent = _not_negative(exponent, input)
         return _integer_power(*broadcast(input, exponent))
-    if fixed in SMALL_POWERS and (input.dtype.kind == "f" or fixed % 1 == 0):
+    if fixed in SMALL_POWERS:
         return _small_power(input, fixed)
     return elementwise(p.pow_, input, exponent)
 

@@ -11,10 +11,10 @@ from flambeau.ops.samples import Arr, sample
 
 def _copied(x: Value, shape) -> Value:
     """A rearrangement in its final shape: always new memory."""
-    return p.stop_copy(p.reshape(x, shape))
+    return p.reshape(p.stop_copy(x), shape)
 
 
-@op(method=False, out=False, opmath=False, dense=True, public=BOTH, samples=lambda: iter([
+@op(method=False, out=False, opmath=False, order="images", public=BOTH, samples=lambda: iter([
     sample(Arr((2, 12, 3, 5)), 2), sample(Arr((9, 2, 2)), 3), sample(Arr((0, 4, 2, 2)), 2)]))
 def pixel_shuffle(input: Tensor, upscale_factor: int):
     """Channels to places: (..., c r^2, h, w) -> (..., c, h r, w r) (Shi et al. 2016).
@@ -41,7 +41,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int):
     return _copied(moved, (*lead, c // (r * r), h * r, w * r))
 
 
-@op(method=False, out=False, opmath=False, dense=True, public=BOTH, samples=lambda: iter([
+@op(method=False, out=False, opmath=False, order="images", public=BOTH, samples=lambda: iter([
     sample(Arr((2, 3, 4, 6)), 2), sample(Arr((1, 3, 6)), 3)]))
 def pixel_unshuffle(input: Tensor, downscale_factor: int):
     """Places to channels, the inverse of `pixel_shuffle`: (..., c, h r, w r) -> (..., c r^2, h, w).
@@ -68,7 +68,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int):
     return _copied(moved, (*lead, c * r * r, h // r, w // r))
 
 
-@op(method=False, out=False, opmath=False, dense=True, public=BOTH,
+@op(method=False, out=False, opmath=False, order="images", public=BOTH,
     grad="ChannelShuffleBackward0", aliases=("native_channel_shuffle",), samples=lambda: iter([
         sample(Arr((2, 6, 3, 4)), 3), sample(Arr((1, 4, 5)), 2)]))
 def channel_shuffle(input: Tensor, groups: int):

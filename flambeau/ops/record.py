@@ -96,8 +96,10 @@ class Op:
         returns: names of the results, if there are several.
         mutates: names of parameters that the in-place form overwrites with the results, in order;
             those that are None are left out, as are their results.
-        dense: results are row-major even where an elementwise result would keep its operand's
-            order.
+        order: how results lie in memory. None: elementwise ones like their operands, others
+            row-major. "rows": all row-major. "first": those of the first tensor's rank in the order
+            of its dimensions; "images": the same if it is channels_last. Or a function of the call:
+            which dimension of the first tensor each dimension of the result is.
         many: the results are a plain tuple, whatever their number (split, unbind).
         public: the namespaces that show it ("torch", "nn.functional", "linalg").
         gradient: the override of the derived gradient, or None.
@@ -129,7 +131,7 @@ class Op:
         self.apart = options.pop("apart", False)
         self.returns = options.pop("returns", None)
         self.mutates = options.pop("mutates", ())
-        self.dense = options.pop("dense", False)
+        self.order = options.pop("order", None)
         self.many = options.pop("many", False)
         self.public = options.pop("public", ("torch",))
         self.aliases = options.pop("aliases", ())

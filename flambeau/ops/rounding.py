@@ -68,4 +68,4 @@ def frac(input: Tensor):
     >>> torch.frac(torch.tensor([-1.75, 0.25, 2.5]))
     tensor([-0.7500,  0.2500,  0.5000])
     """
-    return p.sub(input, p.trunc(input))
+    return p.sub(input, p.stop_gradient(p.trunc(input)))

@@ -28,7 +28,7 @@ def view(input: Tensor, size: tuple):
     return p.reshape(input, infer_size(size, input.numel))
 
 
-@op(samples=one((4, 6)), opmath=False, out=False, method=False, public=(), dense=True)
+@op(samples=one((4, 6)), opmath=False, out=False, method=False, public=(), order="rows")
 def _reshape_copy(input: Tensor, size: tuple):
     """The elements in another shape, copied."""
     return p.stop_copy(p.reshape(input, infer_size(size, input.numel)))
@@ -383,7 +383,7 @@ def alias(input: Tensor):
 
 
 # --------------------------------------------------------------------------- with copies
-@op(opmath=False, samples=one((0, 2)))
+@op(opmath=False, order="first", samples=one((0, 2)))
 def flip(input: Tensor, dims: tuple):
     """Reverse the order of elements along dims.
 
@@ -434,7 +434,7 @@ def _list_samples(*shapes, **kwargs):
     return lambda: iter([sample(tuple(Arr(shape) for shape in shapes), **kwargs)])
 
 
-@op(promote="match", opmath=False, method=False, dense=True, apart=True,
+@op(promote="match", opmath=False, method=False, order="rows", apart=True,
     samples=_list_samples((2, 3), (4, 3)), aliases=("concat", "concatenate"))
 def cat(tensors: Tensors, dim: int = 0):
     """Join tensors along an existing dimension.

@@ -337,7 +337,7 @@ class ParameterwiseOptimizer(Optimizer):
         params, grads, states = [], [], []
         for param in group["params"]:
             grad = param._grad
-            if grad is None:
+            if grad is None and param.grad is None:  # a capture is to know that it was looked at
                 continue
             strided = grad._meta.strided
             if not strided and self._no_sparse is not None:

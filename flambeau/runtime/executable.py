@@ -15,13 +15,14 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 
 from flambeau.compiler.horizontal import Batch, table, together_kernel
-from flambeau.compiler.nest import Float, Number, Pointer
+from flambeau.compiler.nest import Address, Float, Number, Pointer
 from flambeau.compiler.program import Plan
 from flambeau.compiler.step import Step
 from flambeau.runtime import (
     lapack,  # noqa: F401 - tells the compiler where LAPACK is
     launch_log,
     loader,
+    plan_cache,
     pool,
 )
 from flambeau.runtime.launch import FLOAT, HEADER_WORDS, INTEGER, NUMBER, STATUS, Program
@@ -56,12 +57,15 @@ def build_program(plan: Plan, number_kinds: Sequence[type | None], outputs: int)
                 patches.append((len(template), slot.number, 0))
             template.append(slot_word(slot))
         members.append((step.address, first, step.nchunks))
+    plan_cache.keep(plan)
     steps = joined_steps(plan.batches, plan.steps, members, template)
     return Program.build(steps, patches, kinds, template, plan.work > WORTH_RELEASING, members)
 
 
 def slot_word(slot: object) -> int:
     """What a template holds in place of a slot; 0 for those that are patched."""
+    if isinstance(slot, Address):
+        return slot.value
     if isinstance(slot, Float):
         return struct.unpack("<q", struct.pack("<d", slot.value))[0]
     return 0 if isinstance(slot, Pointer | Number) else int(slot)
@@ -78,6 +82,7 @@ def load_kernels(steps: Iterable[Step]) -> None:
     addresses = {key: load_kernel(key[0], text) for key, text in texts.items()}
     for step in waiting:
         step.address = addresses[_kernel(step)]
+        step.module = loader.digest_of(texts[_kernel(step)])
 
 
 def _kernel(step: Step) -> tuple:

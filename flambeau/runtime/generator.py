@@ -11,6 +11,7 @@ import functools
 import os
 import struct
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,6 +36,9 @@ SAVED_STATE_BYTES = 5056
 _HEAD = struct.Struct("<QiiQ")
 _TAIL = struct.Struct("<dddi4xf?3x")
 _UNUSED = WORDS + 1  # index of a block that was seeded but never regenerated
+
+watchers: list[Callable[[Generator], None]] = []
+"""Called with a generator before its stream is set to another place."""
 
 
 class Generator:
@@ -75,6 +79,8 @@ class Generator:
         if not -2**63 <= seed < 2**64:
             raise ValueError(f"Overflow when unpacking long long: seed {seed} is not in "
                              "[-0x8000_0000_0000_0000, 0xffff_ffff_ffff_ffff]")
+        for told in watchers:
+            told(self)
         with self.lock:
             self._seed = seed % 2**64
             _seed_words(self.address, self._seed & 0xFFFFFFFF)
@@ -111,6 +117,8 @@ class Generator:
         Raises:
             RuntimeError: the size is wrong or the contents are no state.
         """
+        for told in watchers:
+            told(self)
         data = bytes(memoryview(state).cast("B"))
         if len(data) != SAVED_STATE_BYTES:
             raise RuntimeError(f"Expected a CPUGeneratorImplState of size {SAVED_STATE_BYTES} but "

@@ -14,7 +14,8 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from flambeau.compiler import llvm as compiler
 from flambeau.compiler import soft_float
@@ -23,7 +24,8 @@ from flambeau.compiler.parts import parted
 from flambeau.core import config
 from flambeau.runtime import object_cache
 
-__all__ = ["compiled", "load_all", "load_kernel", "load_module", "loaded", "provide"]
+__all__ = ["Stored", "address_in", "compiled", "digest_of", "load_all", "load_kernel",
+           "load_module", "load_stored", "loaded", "provide", "stored"]
 
 _LOCAL = "internal|private|external|extern_weak|linkonce|available_externally"
 _EXPORT = re.compile(rf"^define *+(?!{_LOCAL})[^@\n]*@([\w.$]+)|^@([\w.$]+) *= *+(?!{_LOCAL})",
@@ -34,7 +36,24 @@ _SYMBOL_TABLE = 2  # SHT_SYMTAB
 _lock = threading.RLock()
 # (hash of a module, target or None for the host) -> address by exported name
 _modules: dict[tuple[str, targets.Target | None], dict[str, int]] = {}
+_stored: dict[str, Stored] = {}  # modules in memory for the host, by the hash of their text
 _provided: dict[str, int] = {}
+
+
+class Stored(NamedTuple):
+    """What finds a module again without its text.
+
+    Attributes:
+        digest: the hash of the text.
+        key: of its object in the cache on disk.
+        unique: the exported names, and what they become.
+        parts: the hashes of its parts.
+    """
+
+    digest: str
+    key: str
+    unique: Mapping[str, str]
+    parts: tuple[str, ...]
 
 
 def load_kernel(name: str, ir_text: str, target: targets.Target | None = None) -> int:
@@ -47,13 +66,18 @@ def load_kernel(name: str, ir_text: str, target: targets.Target | None = None) -
                          f"{sorted(addresses)}") from None
 
 
+def address_in(digest: str, name: str) -> int:
+    """The address of function `name` of a module that is loaded for the host."""
+    return _modules[digest, None][name]
+
+
 def load_module(ir_text: str, target: targets.Target | None = None) -> dict[str, int]:
     """Addresses of everything that a module exports, by name.
 
     The code is made for this machine, or for `target`, a narrower one whose code it can run.
     Raises compiler.LLVMError when LLVM refuses the module or a symbol that it needs is unknown.
     """
-    digest = _digest(ir_text)
+    digest = digest_of(ir_text)
     found = _modules.get((digest, target))
     if found is not None:
         return found
@@ -65,7 +89,7 @@ def load_module(ir_text: str, target: targets.Target | None = None) -> dict[str,
 
 def compiled(ir_text: str) -> bool:
     """Is there object code of this module for the host, in memory or on disk?"""
-    if (_digest(ir_text), None) in _modules:
+    if (digest_of(ir_text), None) in _modules:
         return True
     cache = object_cache.default_cache()
     return all(cache.holds(module.key) for module in _waiting([ir_text], None))
@@ -105,13 +129,43 @@ def _load(ir_texts: Iterable[str], target: targets.Target | None, threads: int) 
             module.keep(data, cache)
     for module in modules:
         _modules[module.digest, target] = module.link()
+        if target is None:
+            _stored[module.digest] = module.stored()
+
+
+def stored(digests: Iterable[str]) -> list[Stored]:
+    """How to find these loaded modules again, each after its parts."""
+    found: dict[str, Stored] = {}
+    for digest in digests:
+        module = _stored[digest]
+        found |= {part: _stored[part] for part in module.parts if part not in found}
+        found[digest] = module
+    return list(found.values())
+
+
+def load_stored(modules: Iterable[Stored]) -> bool:
+    """Load modules for the host from the cache on disk, each after its parts; False, and nothing is
+    loaded, if one is not there any more."""
+    with _lock:
+        cache = object_cache.default_cache()
+        waiting = []
+        for module in modules:
+            if (module.digest, None) not in _modules:
+                data = cache.get(module.key)
+                if data is None:
+                    return False
+                waiting.append((module, data))
+        for module, data in waiting:
+            _modules[module.digest, None] = _linked(data, module.unique)
+            _stored[module.digest] = module
+    return True
 
 
 def _waiting(ir_texts: Iterable[str], target: targets.Target | None) -> list[_Module]:
     """The modules of these texts that are not in memory yet, each after its parts."""
     waiting: dict[str, _Module] = {}
     for text in ir_texts:
-        if (_digest(text), target) in _modules or _digest(text) in waiting:
+        if (digest_of(text), target) in _modules or digest_of(text) in waiting:
             continue
         module = _Module(text, target)
         for part in module.parts:
@@ -121,7 +175,8 @@ def _waiting(ir_texts: Iterable[str], target: targets.Target | None) -> list[_Mo
     return list(waiting.values())
 
 
-def _digest(ir_text: str) -> str:
+def digest_of(ir_text: str) -> str:
+    """What names a module."""
     return hashlib.sha256(ir_text.encode()).hexdigest()
 
 
@@ -137,10 +192,10 @@ class _Module:
     """
 
     def __init__(self, ir_text: str, target: targets.Target | None):
-        self.digest = _digest(ir_text)
+        self.digest = digest_of(ir_text)
         suffix = self.digest[:20]
         if target is not None:
-            suffix += _digest(repr(target))[:8]
+            suffix += digest_of(repr(target))[:8]
         self.target = target or targets.host()
         text, parts = parted(ir_text)
         self.parts = [_part(part, target) for part in parts]
@@ -164,11 +219,20 @@ class _Module:
 
     def link(self) -> dict[str, int]:
         """Addresses by name. Its parts are in memory."""
-        engine = _engine()
-        if self.unique.keys() != set(soft_float.NAMES):
-            _check_imports(self.data, engine)
         data, self.data = self.data, None  # parts live on
-        return engine.add(data, self.unique)
+        return _linked(data, self.unique)
+
+    def stored(self) -> Stored:
+        """What finds it again."""
+        return Stored(self.digest, self.key, self.unique,
+                      tuple([part.digest for part in self.parts]))
+
+
+def _linked(data: bytes, unique: Mapping[str, str]) -> dict[str, int]:
+    engine = _engine()
+    if unique.keys() != set(soft_float.NAMES):
+        _check_imports(data, engine)
+    return engine.add(data, unique)
 
 
 @functools.lru_cache(maxsize=256)
@@ -246,7 +310,7 @@ class _Engine:
             return True
         return False
 
-    def add(self, data: bytes, names: dict[str, str]) -> dict[str, int]:
+    def add(self, data: bytes, names: Mapping[str, str]) -> dict[str, int]:
         """Link one object; the address of each of `names` (own name -> symbol)."""
         self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(data))
         self._engine.finalize_object()

@@ -28,8 +28,8 @@ from flambeau.runtime import native
 
 __all__ = ["Storage", "allocate", "class_bytes", "empty_all",  # noqa: F822 - Storage: made late
            "empty_cache", "exchange", "foreign", "held_back", "imagined", "in_use_address",
-           "is_imagined", "memory_stats", "pool_on", "reset_peak", "set_cache_limit", "set_peak",
-           "size_class", "untouch"]
+           "is_imagined", "mark_new", "memory_stats", "pool_on", "reset_peak",
+           "set_cache_limit", "set_peak", "size_class", "untouch"]
 
 ALIGNMENT = 64
 _MAPPED = 1 << 20  # from this size on blocks come straight from the system, page-aligned
@@ -147,6 +147,13 @@ def held_back() -> tuple:
     """
     types = _types()
     return types.hold_back, types.let_go
+
+
+def mark_new(change: int, mode: Any, bit: int, version: object) -> None:
+    """Let `change` more (or fewer) regions of the program ask for another first version: as long as
+    there are any, a new storage begins with `version` instead of 0 where `mode`, a ContextVar that
+    holds an int, has `bit` set. The caller keeps `mode` and `version` for ever."""
+    _types().mark_new(change, mode, bit, version)
 
 
 def empty_cache() -> int:
@@ -430,6 +437,8 @@ def make_python_storage(pool, ptr: int, nbytes: int, owner: object) -> PythonSto
     made.ptr = ptr
     made.nbytes = nbytes
     made.version = 0
+    if _PythonTypes.regions and _PythonTypes.mode.get() & _PythonTypes.bit:
+        made.version = _PythonTypes.mark
     made.owner = owner
     return made
 
@@ -442,10 +451,16 @@ def exchange_python_storages(a: PythonStorage, b: PythonStorage) -> None:
 
 
 class _PythonTypes:
+    regions, mode, bit, mark = 0, None, 0, None
     storage = PythonStorage
     exchange = staticmethod(exchange_python_storages)
     size_class = PythonSizeClass
     make = staticmethod(make_python_storage)
+
+    @classmethod
+    def mark_new(cls, change: int, mode: Any, bit: int, version: object) -> None:
+        cls.mode, cls.bit, cls.mark = mode, bit, version
+        cls.regions += change
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """The on-disk cache of compiled kernels.
 
 One file an object, named by its key, `<dir>/<first two digits>/<key>.o`: a magic word, the sha256
-of the object, the object. Files appear atomically (written aside, then renamed), are checked when
+of the object, the object. Plans of whole programs (`plan_cache.py`) lie beside them, as
+`<key>.plan`. Files appear atomically (written aside, then renamed), are checked when
 they are read, and are only trusted in a directory that nobody else can write to, since they hold
 machine code. Any trouble with the disk means that the cache does not answer, never an error.
 """
@@ -21,8 +22,9 @@ import zlib
 
 from flambeau.core import config
 
-__all__ = ["ObjectCache", "default_cache"]
+__all__ = ["OBJECT", "PLAN", "ObjectCache", "default_cache"]
 
+OBJECT, PLAN = ".o", ".plan"  # kinds of files
 _MAGIC = b"FLBOBJ01"
 _HEADER = len(_MAGIC) + 32
 _TRIM_EVERY = 64  # puts between two looks at the directory's size, on average
@@ -31,7 +33,7 @@ _TOUCH_AFTER = 86400.0  # seconds: a file that is used stays young at one write 
 
 
 class ObjectCache:
-    """Objects by key (a hex digest) in `folder`; `folder=None` keeps nothing.
+    """Objects and plans by key (a hex digest) in `folder`; `folder=None` keeps nothing.
 
     `budget` bounds the bytes on disk: when it is passed, the files that were used longest ago go.
     """
@@ -43,11 +45,11 @@ class ObjectCache:
         self._lock = threading.Lock()
         self._ready: bool | None = None
 
-    def get(self, key: str) -> bytes | None:
-        """The object stored under `key`, or None. A damaged file is deleted."""
+    def get(self, key: str, kind: str = OBJECT) -> bytes | None:
+        """What is stored under `key`, or None. A damaged file is deleted."""
         if not self._usable():
             return None
-        path = self._path(key)
+        path = self._path(key, kind)
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -58,7 +60,7 @@ class ObjectCache:
         body = data[_HEADER:]
         if data[:len(_MAGIC)] != _MAGIC or data[len(_MAGIC):_HEADER] != hashlib.sha256(
                 body).digest():
-            self.discard(key)
+            self.discard(key, kind)
             self.corrupt += 1
             self.misses += 1
             return None
@@ -68,15 +70,15 @@ class ObjectCache:
         self.hits += 1
         return body
 
-    def holds(self, key: str) -> bool:
-        """Is there an object under `key`?"""
-        return self._usable() and os.path.exists(self._path(key))
+    def holds(self, key: str, kind: str = OBJECT) -> bool:
+        """Is there anything under `key`?"""
+        return self._usable() and os.path.exists(self._path(key, kind))
 
-    def put(self, key: str, data: bytes) -> bool:
-        """Store an object; False when the disk does not let us."""
+    def put(self, key: str, data: bytes, kind: str = OBJECT) -> bool:
+        """Store something; False when the disk does not let us."""
         if not self._usable():
             return False
-        path = self._path(key)
+        path = self._path(key, kind)
         temporary = None
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -94,22 +96,22 @@ class ObjectCache:
             self.trim()
         return True
 
-    def discard(self, key: str) -> None:
-        """Forget one object."""
+    def discard(self, key: str, kind: str = OBJECT) -> None:
+        """Forget what is stored under `key`."""
         with contextlib.suppress(OSError):
-            os.unlink(self._path(key))
+            os.unlink(self._path(key, kind))
 
     def clear(self) -> None:
-        """Delete every object."""
+        """Delete everything."""
         if self._usable():
             for folder in self._shards():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def keys(self) -> list[str]:
-        """The keys of what is stored."""
+        """The keys of the objects."""
         names = [pathlib.PurePath(path).name for _, _, path in self._files()] if self._usable() \
             else []
-        return [name.removesuffix(".o") for name in names if name.endswith(".o")]
+        return [name.removesuffix(OBJECT) for name in names if name.endswith(OBJECT)]
 
     def stats(self) -> dict[str, int | str | None]:
         """What the directory holds, and this process's hits, misses, corrupt and written files."""
@@ -136,8 +138,8 @@ class ObjectCache:
                     total -= size
 
     # ------------------------------------------------------------------ plumbing
-    def _path(self, key: str) -> pathlib.Path:
-        return self.folder / key[:2] / f"{key}.o"
+    def _path(self, key: str, kind: str = OBJECT) -> pathlib.Path:
+        return self.folder / key[:2] / f"{key}{kind}"
 
     def _shards(self) -> list[pathlib.Path]:
         try:

@@ -18,11 +18,15 @@ that there is a job:
   job is not finished before.
 A thread reports once for all chunks of a part, before it looks for more elsewhere.
 
-How threads sleep. They poll `generation`, which every job changes, `spin` times; then they announce
-themselves in `sleeping` and wait on it by futex. The publisher stores `generation`, then reads
-`sleeping` (both sequentially consistent): one of the two sees the other. The caller waits for the
-last chunks in the same way, on `done`, with `waiting` as its announcement. With more threads than
-processors they yield between polls: else they would keep from running what they wait for.
+How threads sleep. They poll `generation`, which every job changes: `spin` times with a pause in
+between, then, for some ten milliseconds, yielding to whoever else wants the processor; then they
+announce themselves in `sleeping` and wait on it by futex. The publisher stores `generation`, then
+reads `sleeping` (both sequentially consistent): one of the two sees the other. The caller waits for
+the last chunks in the same way, on `done`, with `waiting` as its announcement. Sleeping is dear: a
+processor that has halted, a virtual one above all, wakes late and runs at a half to two thirds of
+its speed for tens of milliseconds; a thread that naps within a program slows down all of it.
+With more threads than processors they yield from the first poll on, and not for long: else they
+would keep from running what they wait for.
 
 A second caller (another Python thread, or a kernel) finds `busy` taken and runs its chunks itself,
 as thread 0: so a workspace that is picked by thread number must belong to one launch alone.
@@ -50,10 +54,11 @@ __all__ = ["get_num_threads", "handle", "run", "set_num_threads", "started_threa
 # those of the parts two lines apart, since processors fetch lines in pairs.
 _DONE, _WAITING, _KERNEL, _ARGS, _COUNT, _PARTS = 64, 128, 192, 200, 208, 212
 _SLEEPING, _GENERATION, _BUSY, _ENTERED, _LEFT = 256, 320, 384, 448, 452
-_LIMIT, _STARTED, _SPIN, _CROWDED = 512, 516, 520, 524
+_LIMIT, _STARTED, _SPIN, _POLLS = 512, 516, 520, 524
 _PART, _STRIDE = 1024, 128
 _MOST_PARTS = 64  # with more threads, some begin in the same part
 _YIELD = 10  # pauses that a system call which yields takes as long as, about
+_PATIENCE = 3  # polls that yield for each that pauses: 60,000, about 10 ms
 _BYTES = _PART + _MOST_PARTS * _STRIDE
 
 # Numbers of the futex system call.
@@ -108,11 +113,11 @@ define internal void @wake(ptr %word, i32 %n) nounwind {
   ret void
 }
 
-; What is done between polls: nothing, or what another thread of this processor has to do.
-define internal void @rest(i32 %crowded) nounwind alwaysinline {
+; What is done after a poll: nothing, or what another thread of this processor has to do.
+define internal void @rest(i32 %poll, i32 %spin) nounwind alwaysinline {
 entry:
-  %shared = icmp ne i32 %crowded, 0
-  br i1 %shared, label %yield, label %pause
+  %late = icmp sge i32 %poll, %spin
+  br i1 %late, label %yield, label %pause
 yield:
   %r = call i32 @sched_yield()
   br label %out
@@ -270,7 +275,7 @@ entry:
   %sleepingp = getelementptr i8, ptr %pool, i64 {SLEEPING}
   %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
   %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
-  %crowdedp = getelementptr i8, ptr %pool, i64 {CROWDED}
+  %pollsp = getelementptr i8, ptr %pool, i64 {POLLS}
   %place = atomicrmw add ptr %enteredp, i32 1 seq_cst, align 4
   %thread = add i32 %place, 1
   br label %work
@@ -283,7 +288,7 @@ work:
 drain:
   call void @drain(ptr %pool, i32 %thread)
   %spin = load i32, ptr %spinp
-  %crowded = load i32, ptr %crowdedp
+  %polls = load i32, ptr %pollsp
   br label %poll
 poll:
   %i = phi i32 [ 0, %drain ], [ %i1, %again ]
@@ -291,9 +296,9 @@ poll:
   %same = icmp eq i32 %g, %seen
   br i1 %same, label %again, label %work
 again:
-  call void @rest(i32 %crowded)
+  call void @rest(i32 %i, i32 %spin)
   %i1 = add i32 %i, 1
-  %more = icmp slt i32 %i1, %spin
+  %more = icmp slt i32 %i1, %polls
   br i1 %more, label %poll, label %announce
 announce:
   %s0 = atomicrmw add ptr %sleepingp, i32 1 seq_cst, align 4
@@ -361,7 +366,7 @@ entry:
   %limitp = getelementptr i8, ptr %pool, i64 {LIMIT}
   %startedp = getelementptr i8, ptr %pool, i64 {STARTED}
   %spinp = getelementptr i8, ptr %pool, i64 {SPIN}
-  %crowdedp = getelementptr i8, ptr %pool, i64 {CROWDED}
+  %pollsp = getelementptr i8, ptr %pool, i64 {POLLS}
   %limit = load atomic i32, ptr %limitp seq_cst, align 4
   %alone = icmp slt i32 %limit, 2
   %tiny = icmp slt i32 %n, 2
@@ -399,7 +404,7 @@ wake:
 help:
   call void @drain(ptr %pool, i32 0)
   %spin = load i32, ptr %spinp
-  %crowded = load i32, ptr %crowdedp
+  %polls = load i32, ptr %pollsp
   br label %poll
 poll:
   %i = phi i32 [ 0, %help ], [ %i1, %again ]
@@ -407,9 +412,9 @@ poll:
   %all = icmp eq i32 %d, %n
   br i1 %all, label %finish, label %again
 again:
-  call void @rest(i32 %crowded)
+  call void @rest(i32 %i, i32 %spin)
   %i1 = add i32 %i, 1
-  %more = icmp slt i32 %i1, %spin
+  %more = icmp slt i32 %i1, %polls
   br i1 %more, label %poll, label %announce
 announce:
   store atomic i32 1, ptr %waitingp seq_cst, align 4
@@ -531,8 +536,8 @@ class _Pool:
         crowded = count > config.available_threads()
         self.limit = count
         spin = config.settings().spin
-        self.word(_CROWDED).value = crowded
-        self.word(_SPIN).value = spin // _YIELD if crowded else spin
+        self.word(_SPIN).value = 0 if crowded else spin
+        self.word(_POLLS).value = spin // _YIELD if crowded else spin * (1 + _PATIENCE)
         self.word(_LIMIT).value = count
 
     def _end_threads(self) -> None:
@@ -571,7 +576,7 @@ def pool_ir() -> str:
              "COUNT": _COUNT, "PARTS": _PARTS, "PART": _PART, "STRIDE": _STRIDE,
              "MOST_PARTS": _MOST_PARTS, "SLEEPING": _SLEEPING, "GENERATION": _GENERATION,
              "BUSY": _BUSY, "ENTERED": _ENTERED, "LEFT": _LEFT, "LIMIT": _LIMIT,
-             "STARTED": _STARTED, "SPIN": _SPIN, "CROWDED": _CROWDED}
+             "STARTED": _STARTED, "SPIN": _SPIN, "POLLS": _POLLS}
     return re.sub(r"\{(\w+)\}", lambda found: str(words[found[1]]), _THREADED)
 
 

@@ -168,13 +168,14 @@ def gatherer(storage_at: int, pointer_at: int, meta_at: int):
     with 0), then their versions, which have been raised.
     """
     native.provide(("PyLong_AsUnsignedLongLongMask", "PyLong_AsLong", "PyLong_FromLong",
-                    "PyType_IsSubtype", "Py_DecRef"))
+                    "PyType_IsSubtype", "Py_DecRef", "PyLong_Type"))
     address = loader.load_kernel("gather", _gather_ir(storage_at, pointer_at, meta_at))
     return native.function(address, "gather", native.FASTCALL, "gather(table, memory, *lists)")
 
 
 def _gather_ir(storage_at: int, pointer_at: int, meta_at: int) -> str:
     module = Module()
+    module.texts["PyLong_Type"] = "@PyLong_Type = external global i8"
     f = module.function("gather", [("ptr", "self"), ("ptr", "args"), ("i64", "count")], ret="ptr")
     code = _Gather(f, storage_at, pointer_at, meta_at)
     code.emit()
@@ -264,6 +265,8 @@ class _Gather:
                              [f.load("ptr", item, pointer_at)])
             f.store(pointer, self.words, f.add(place, i))
             if use == WRITTEN:
+                kind = f.load("ptr", f.cast("inttoptr", version, "ptr"), _TYPE)
+                self.require(f.cmp("eq", kind, Value("@PyLong_Type", "ptr")))  # it counts
                 k = self.seen.get()
                 f.store(storage, self.storages, k)
                 f.store(version, self.versions, k)

@@ -13,6 +13,9 @@ A Storage whose class is null is foreign: it does not own what ptr points to.
 While operations are put off (compile/deferral.py), memory that dies may still be needed by them:
 `hold_back(list)` lets storages that die go to that list, alive, until `hold_back(None)`, and
 `let_go(list)` empties such a list, whose storages die now.
+
+While `mark_new(+1, ...)` is in effect somewhere in the process, a new Storage asks whether the
+mode of its own thread has a bit set, and then begins with another version than 0.
 """
 
 from __future__ import annotations
@@ -32,18 +35,21 @@ _CLASS_BYTES = 64
 _IN_USE, _PEAK, _CACHED, _CAP = range(4)  # words of memory.py's ledger
 
 _NULL = Value("null", "ptr")
+_MARKING = Value("@marking", "ptr")  # words: regions, mode variable, bit of the mode, version
+_REGIONS, _MODE, _BIT, _MARK = range(4)
 _API = ("_Py_NoneStruct", "Py_IncRef", "Py_DecRef", "PyObject_Malloc", "PyObject_Free",
         "PyObject_Init", "PyErr_NoMemory", "PyErr_Occurred", "PyObject_CallFunctionObjArgs",
         "PyLong_AsUnsignedLongLongMask", "PyLong_FromLong", "PyList_Append", "PyList_SetSlice",
-        "PyList_Size")
+        "PyList_Size", "PyLong_AsLong", "PyContextVar_Get")
 
 
 class NativeTypes:
     """The two types and `make`, as memory.py wants them."""
 
-    def __init__(self, storage: type, class_: type, make, exchange, hold_back, let_go):
+    def __init__(self, storage: type, class_: type, make, exchange, hold_back, let_go, mark_new):
         self.storage = storage
         self.exchange = exchange
+        self.mark_new = mark_new
         self.hold_back, self.let_go = hold_back, let_go
         self._class = class_
         self._make = make
@@ -87,7 +93,9 @@ def build() -> NativeTypes:
     exchange = native.function(code["exchange"], "exchange", native.FASTCALL, "exchange(a, b)")
     hold_back = native.function(code["hold_back"], "hold_back", native.ONE, "hold_back(list)")
     let_go = native.function(code["let_go"], "let_go", native.ONE, "let_go(list)")
-    return NativeTypes(storage, class_, make, exchange, hold_back, let_go)
+    mark_new = native.function(code["mark_new"], "mark_new", native.FASTCALL,
+                               "mark_new(change, mode, bit, version)")
+    return NativeTypes(storage, class_, make, exchange, hold_back, let_go, mark_new)
 
 
 def storage_ir() -> str:
@@ -95,10 +103,12 @@ def storage_ir() -> str:
     module = Module()
     module.texts["_Py_NoneStruct"] = "@_Py_NoneStruct = external global i8"
     module.texts["held_back"] = "@held_back = internal global ptr null"
+    module.texts["marking"] = "@marking = internal global [4 x i64] zeroinitializer"
     module.texts["PyObject_CallFunctionObjArgs"] = (
         "declare ptr @PyObject_CallFunctionObjArgs(ptr, ...)")
     _emit_discard(module)
     _emit_release(module)
+    _emit_mark(module)
     _emit_new(module)
     _emit_make(module)
     _emit_dealloc(module)
@@ -106,6 +116,7 @@ def storage_ir() -> str:
     _emit_exchange(module)
     _emit_hold_back(module)
     _emit_let_go(module)
+    _emit_mark_new(module)
     return module.text()
 
 
@@ -126,6 +137,7 @@ def _emit_new(module: Module) -> None:
     f.store(Value("1", "i64"), first)
     _put(f, first, _NBYTES, nbytes)
     _put(f, first, _VERSION, f.load("ptr", pool, _ZERO))
+    _mark_if_asked(f, first)
     ledger, size = f.load("ptr", pool, _LEDGER), f.load("i64", pool, _SIZE)
     f.store(f.sub(f.load("i64", ledger, _CACHED), size), ledger, _CACHED)
     in_use = f.add(f.load("i64", ledger, _IN_USE), size)
@@ -141,6 +153,39 @@ def _put(f: Function, storage: Value, word: int, new: Value) -> None:
         f.call("void", "Py_IncRef", [new])
         f.store(new, storage, word)
         f.call("void", "Py_DecRef", [old])
+
+
+def _mark_if_asked(f: Function, storage: Value) -> None:
+    with f.when(f.cmp("ne", f.load("i64", _MARKING, _REGIONS), 0)):
+        f.call("void", "mark", [storage])
+
+
+def _emit_mark(module: Module) -> None:
+    """Give a new storage the other version if the thread's mode has the bit."""
+    f = module.function("mark", [("ptr", "storage")], internal=True)
+    found = f.var("ptr", _NULL)
+    f.call("i32", "PyContextVar_Get", [f.load("ptr", _MARKING, _MODE), _NULL, found.pointer])
+    mode = found.get()
+    with f.when(f.cmp("ne", mode, _NULL)):
+        word = f.call("i64", "PyLong_AsLong", [mode])
+        f.call("void", "Py_DecRef", [mode])
+        with f.when(f.cmp("ne", f.and_(word, f.load("i64", _MARKING, _BIT)), 0)):
+            _put(f, f.args["storage"], _VERSION, f.load("ptr", _MARKING, _MARK))
+
+
+def _emit_mark_new(module: Module) -> None:
+    """mark_new(change, mode, bit, version): the caller keeps the objects."""
+    f = module.function("mark_new", [("ptr", "self"), ("ptr", "args"), ("i64", "count")],
+                        ret="ptr")
+    change, mode, bit, version = (f.load("ptr", f.args["args"], i) for i in range(4))
+    f.store(mode, _MARKING, _MODE)
+    f.store(f.call("i64", "PyLong_AsLong", [bit]), _MARKING, _BIT)
+    f.store(version, _MARKING, _MARK)
+    regions = f.add(f.load("i64", _MARKING, _REGIONS), f.call("i64", "PyLong_AsLong", [change]))
+    f.store(regions, _MARKING, _REGIONS)
+    none = Value("@_Py_NoneStruct", "ptr")
+    f.call("void", "Py_IncRef", [none])
+    f.ret_value(none)
 
 
 def _emit_make(module: Module) -> None:
@@ -175,6 +220,7 @@ def _emit_make(module: Module) -> None:
     f.store(_NULL, made, _VERSION)
     zero = f.call("ptr", "PyLong_FromLong", [Value("0", "i64")])
     f.store(zero, made, _VERSION)
+    _mark_if_asked(f, made)
     f.line(f"ret {made}")
     f.at(failed)
     f.ret_value(_NULL)

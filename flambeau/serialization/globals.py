@@ -12,16 +12,14 @@ import collections
 import datetime
 import pathlib
 import re
-import sys
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from flambeau.core.dtypes import EVERY, DType, by_name
 from flambeau.core.qschemes import SCHEMES
-from flambeau.serialization.errors import CheckpointError, UnsafeError
+from flambeau.serialization.errors import UnsafeError
+from flambeau.serialization.numpy_values import numpy_builders, numpy_rules
 from flambeau.serialization.pickle_reader import Rule
 from flambeau.serialization.tensors import TensorAdapter
 
@@ -271,65 +269,6 @@ def _instance_maker(cls: type) -> Callable[..., Any]:
     return make_instance
 
 
-# -- NumPy ----------------------------------------------------------------------------------------
-
-_NUMPY_DTYPE = re.compile(r"[<|=]?([biufc]\d{1,2}|[SUV]\d{1,9}|bool|\?)")
-
-
-def _numpy_dtype(text: Any, align: bool = False, copy: bool = False) -> np.dtype:
-    if not isinstance(text, str) or not _NUMPY_DTYPE.fullmatch(text):
-        raise UnsafeError(f"NumPy dtype {text!r} is not allowed; only numbers and strings are")
-    return np.dtype(text)
-
-
-def _build_numpy_dtype(dtype: np.dtype, state: Any) -> None:
-    """Byte order and nothing else (no fields, no objects)."""
-    order = "<" if sys.byteorder == "little" else ">"
-    if type(state) is not tuple or len(state) < 5 or state[1] not in (order, "|", "="):
-        raise CheckpointError("a NumPy array is in foreign byte order; convert it before saving "
-                              "with array.astype(array.dtype.newbyteorder('='))")
-    if any(part is not None for part in state[2:5]):
-        raise UnsafeError("a NumPy dtype with fields is not allowed")
-
-
-def _numpy_scalar(dtype: np.dtype, data: bytes = b"") -> Any:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or len(data) != dtype.itemsize:
-        raise UnsafeError("a NumPy scalar does not fit its dtype")
-    return np.frombuffer(data, dtype)[0]
-
-
-def _numpy_array(cls: type, shape: Any, kind: Any) -> np.ndarray:
-    """An empty array, to be filled by `_build_numpy_array`."""
-    if cls is not np.ndarray or shape != (0,):
-        raise UnsafeError("a NumPy array is made in an unusual way")
-    return np.empty((0,), np.int8)
-
-
-def _build_numpy_array(array: np.ndarray, state: Any) -> None:
-    if type(state) is not tuple or len(state) != 5:
-        raise UnsafeError("the state of a NumPy array has the wrong form")
-    _, shape, dtype, fortran, data = state
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or type(data) is not bytes:
-        raise UnsafeError("a NumPy array of Python objects is not allowed; save it as a list")
-    count = 1
-    for size in shape:
-        count *= size if type(size) is int and size >= 0 else -1
-    if count < 0 or count * dtype.itemsize != len(data):
-        raise UnsafeError("a NumPy array's shape does not fit its data")
-    array.__setstate__((1, tuple(shape), dtype, bool(fortran), data))
-
-
-def _numpy_rules() -> dict[str, Rule]:
-    rules = {
-        "numpy.dtype": Rule(np.dtype, call=_numpy_dtype),
-        "numpy.ndarray": Rule(np.ndarray),
-    }
-    for folder in ("numpy.core", "numpy._core"):
-        rules[f"{folder}.multiarray.scalar"] = Rule(_numpy_scalar, call=_numpy_scalar)
-        rules[f"{folder}.multiarray._reconstruct"] = Rule(_numpy_array, call=_numpy_array)
-    return rules
-
-
 # -- the table ------------------------------------------------------------------------------------
 
 _TIME_TYPES = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta,
@@ -406,14 +345,9 @@ def _device_rules(tensors: TensorAdapter) -> dict[str, Rule]:
 
 def plain_builders() -> dict[type, Callable[[Any, Any], None]]:
     """What gives instances their state, by exact type; for types that no name has to announce."""
-    dtype_classes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSUV"}
-    return {
-        collections.OrderedDict: _set_plain_attributes,
-        np.ndarray: _build_numpy_array,
-        **dict.fromkeys(dtype_classes, _build_numpy_dtype),
-    }
+    return {collections.OrderedDict: _set_plain_attributes, **numpy_builders()}
 
 
 def plain_rules(tensors: TensorAdapter) -> dict[str, Rule]:
     """Everything that is allowed by default, except what rebuilds tensors (see rebuild.py)."""
-    return {**_standard_rules(), **_numpy_rules(), **_dtype_rules(), **_device_rules(tensors)}
+    return {**_standard_rules(), **numpy_rules(), **_dtype_rules(), **_device_rules(tensors)}

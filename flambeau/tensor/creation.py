@@ -258,8 +258,9 @@ def _filled_new(made: Tensor, value: Any) -> Tensor:
     if made._meta.dtype.kind == "V" and value == 0:  # zeros of any meaning
         ops.fill_(made.view(made._meta.dtype.carrier), 0)
     elif launch is None:
+        first = made._storage.version
         ops.fill_(made, value)
-        made._storage.version = 0
+        made._storage.version = first
     else:
         launches.late.launch(launch.address, made._ptr, value, made._ptr)
     return made

@@ -98,8 +98,9 @@ def made_on(device: Device, name: str, *args: Any) -> Any:
     structure, flat = dispatch.flatten(function.record, dispatch.normalised(function.record, args))
     value, = OpCall(function.record, structure, [dispatch.aval(a) for a in flat]).graph.outputs
     made = launches.fresh(contiguous_meta(value.dtype, value.shape, device))
+    first = made._storage.version
     dispatch.call_out(function, args, made)
-    made._storage.version = 0
+    made._storage.version = first
     return made
 
 

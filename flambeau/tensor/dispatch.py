@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.autograd.grad_mode import LEVELS, RECORD, mode
+from flambeau.autograd.grad_mode import LEVELS, RECORD, check_countable, mode
 from flambeau.compiler.split_complex import mixes_parts
 from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
@@ -207,7 +207,7 @@ def _sequence(record: Op, param: Any, arg: Any) -> tuple:
     for position, item in enumerate(arg):
         if not isinstance(item, TensorBase):
             raise TypeError(f"expected Tensor as element {position} in argument 0 of "
-                            f"{record.name}(), but got {type(item).__name__}")
+                            f"{record.name}(), but got {kind_of(item)}{conversion(item)}")
     return tuple(arg)
 
 
@@ -398,6 +398,7 @@ def bump_version(target: Any) -> None:
 
 def check_writable(target: Any, name: str) -> None:
     """Raise if autograd forbids to write to `target` in place."""
+    check_countable(target._storage.version)
     if target._view_no_grad and mode() & 3 == RECORD and target._base is not None and (
             target._base._rg):
         raise RuntimeError("A view was created in no_grad mode and is being modified inplace with "
@@ -432,6 +433,7 @@ def call_out(function: Function, bound: Sequence, out: Any) -> Any:
         if not isinstance(tensor, TensorBase):
             raise TypeError(f"{record.name}(): argument 'out' must be Tensor, not "
                             f"{type(tensor).__name__}")
+        check_countable(tensor._storage.version)
     if mode() & 3 == RECORD and any(t._rg for t in (*outs, *flat) if isinstance(t, TensorBase)):
         raise RuntimeError(f"{record.name}(): functions with out=... arguments don't support "
                            "automatic differentiation, but one of the arguments requires grad.")

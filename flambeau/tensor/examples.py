@@ -160,6 +160,37 @@ def draws(function: Callable, *parameters: Any) -> Any:
         return level.wrap(function(*whole), 0)
 
 
+def each(function: Callable, *tensors: Any) -> Any:
+    """`function` of one example at a time, among the levels: for results whose computation looks at
+    values. It gives a tensor, or tensors and tuples of them.
+
+    Raises:
+        RuntimeError: the results of two examples have different shapes.
+    """
+    level = levels.current()[-1]
+    if not isinstance(level, VmapLevel):
+        with Below(level):
+            return function(*tensors)
+    rows = [_examples(t, level) for t in tensors]
+    with Below(level):
+        plain = [t._value if t._level is level else t for t in tensors]
+        if all(row is None for row in rows):
+            return function(*plain)
+        found = [function(*[one if row is None else row.select(0, place)
+                            for one, row in zip(plain, rows, strict=True)])
+                 for place in range(level.size)]
+        return _stacked(found, level)
+
+
+def _stacked(found: Sequence, level: VmapLevel) -> Any:
+    """One batched tensor of those of all examples; one result of many tensors, likewise."""
+    first = found[0]
+    if isinstance(first, tuple):
+        parts = [_stacked(column, level) for column in zip(*found, strict=True)]
+        return type(first)(parts)
+    return level.wrap(launches.late.ops.stack(found, 0), 0)
+
+
 def multinomial(weights: Any, count: int, replacement: bool, generator: Any) -> Any:
     """`torch.multinomial` among the levels: the rows of all examples are rows of one call."""
     level = levels.current()[-1]
@@ -196,4 +227,4 @@ def _fill_once(value: Any, bdim: int, kind: str, params: tuple, generator: Any) 
 
 launches.late.room, launches.late.room_like, launches.late.fill = room, room_like, fill
 launches.late.bernoulli_each, launches.late.multinomial = bernoulli_each, multinomial
-launches.late.draws = draws
+launches.late.draws, launches.late.each = draws, each

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from flambeau.autograd.function import Function, once_differentiable
+from flambeau.autograd.grad_mode import LEVELS, mode
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
-from flambeau.tensor import creation, interop
+from flambeau.tensor import creation, interop, launches
 from flambeau.tensor.fills import fill
 from flambeau.tensor.functions import ops
 from flambeau.tensor.tensor import Tensor
@@ -65,6 +66,9 @@ class StandardGamma(Function):
 
 
 def _gamma_numbers(shapes: Tensor, generator: Any) -> Tensor:
+    if mode() & LEVELS:
+        numbers = functools.partial(_gamma_numbers, generator=generator)
+        return launches.late.draws(numbers, shapes)
     given = shapes.detach().contiguous()
     made = creation.empty(tuple(given.shape), dtype=given.dtype, device=given.device)
     return fill(made, "gamma", (), generator, given=given._ptr)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.autograd.grad_mode import LEVELS, mode
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import META
 from flambeau.core.symbolic import index_of
+from flambeau.tensor import launches
 from flambeau.tensor.creation import linspace
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -40,6 +43,9 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     minlength = index_of(minlength)
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
+    if mode() & LEVELS:
+        given = (input,) if weights is None else (input, weights)
+        return launches.late.each(lambda *some: bincount(*some, minlength=minlength), *given)
     if input.ndim == 1 and not input.numel():
         return ops._bincount(input, None, minlength)
     low, high = (int(end.item()) for end in ops.aminmax(input)) if input.ndim == 1 else (-1, 0)
@@ -72,6 +78,8 @@ def histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0, *, out: Any =
     if bins <= 0:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     low, high = float(min), float(max)
+    if low == high and mode() & LEVELS:
+        return _into(launches.late.each(lambda one: histc(one, bins, min, max), input), out)
     if low == high and input.numel() and input.device is not META:
         low, high = (float(end.item()) for end in ops.aminmax(input.detach()))
     if low == high:
@@ -91,8 +99,8 @@ def _index(name: str, bins: Any) -> int:
 
 
 # ---------------------------------------------------------------------- given or equal parts
-def histogram(input: Any, bins: Any, *, range: Sequence[float] | None = None, weight: Any = None,
-              density: bool = False, out: Any = None) -> Any:
+def histogram(input: Any, bins: Any = 100, *, range: Sequence[float] | None = None,
+              weight: Any = None, density: bool = False, out: Any = None) -> Any:
     """How many elements lie between each two neighbouring edges.
 
     Args:
@@ -116,6 +124,9 @@ def histogram(input: Any, bins: Any, *, range: Sequence[float] | None = None, we
     if isinstance(bins, TensorBase) and range is not None:
         raise TypeError("histogram() got edges as 'bins' and a 'range': leave out the range, or "
                         "give the number of bins")
+    if mode() & LEVELS:
+        return _of_examples(functools.partial(histogram, range=range, density=density), input,
+                            (bins,), weight)
     if weight is not None and isinstance(weight, TensorBase):
         weight = weight.reshape(-1)
     counts, edges = _counted(input.reshape(-1, 1), [bins], range, weight, density)
@@ -148,6 +159,10 @@ def histogramdd(input: Any, bins: Any, range: Sequence[float] | None = None, wei
     need_tensor("histogramdd", "input", input)
     if input.ndim < 2:
         raise RuntimeError("torch.histogramdd: input tensor should have at least 2 dimensions")
+    if mode() & LEVELS:
+        several = isinstance(bins, (list, tuple)) and isinstance(bins[0], TensorBase)
+        return _of_examples(functools.partial(histogramdd, range=range, density=density), input,
+                            bins if several else (bins,), weight, several)
     size = input.shape[-1]
     given = [bins] * size if hasattr(bins, "__index__") else list(bins)
     if len(given) != size:
@@ -158,6 +173,19 @@ def histogramdd(input: Any, bins: Any, range: Sequence[float] | None = None, wei
     points = math.prod(input.shape[:-1])
     counts, edges = _counted(input.reshape(points, size), given, range, weight, density)
     return result_class("histogramdd", ("hist", "bin_edges"))((counts, tuple(edges)))
+
+
+def _of_examples(function: Any, input: Any, bins: Sequence, weight: Any, several: bool = False
+                 ) -> Any:
+    """A histogram inside of a vmap: one for each example."""
+    edges = [given for given in bins if isinstance(given, TensorBase)]
+
+    def one(points: Any, *rest: Any) -> Any:
+        cuts = rest[:len(edges)] if edges else bins
+        return function(points, cuts if several else cuts[0],
+                        weight=rest[len(edges)] if weight is not None else None)
+
+    return launches.late.each(one, input, *edges, *([] if weight is None else [weight]))
 
 
 def _checked_weight(points: Any, weight: Any) -> Any:

@@ -349,8 +349,15 @@ def read_bytes(tensor: Any) -> bytes:
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Any:
-    """A tensor on the memory of any object with `__dlpack__`, or of a DLPack capsule, which is used
-    up by it. `copy`: True for memory of its own, of objects only.
+    """Take in a tensor of another library: the result lies on the same memory, so that a write to
+    one is seen in the other, and keeps it alive.
+
+    Args:
+        ext_tensor: anything with `__dlpack__` and `__dlpack_device__` (NumPy arrays, tensors of
+            PyTorch, JAX, CuPy ... on the CPU), or a capsule that `__dlpack__()` gave, which can be
+            used once.
+        device: where the result shall be: the CPU. Not for capsules.
+        copy: True for memory of its own. Not for capsules.
 
     Raises:
         RuntimeError: memory of another device, or such a `device` asked for.

@@ -13,7 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import node_type
-from flambeau.compiler.memory_order import channels_last_values, strides_in_order
+from flambeau.compiler.memory_order import (
+    channels_last_values,
+    is_channels_last,
+    strides_in_order,
+)
 from flambeau.compiler.program import Plan, buffers_for, plan
 from flambeau.compiler.split_complex import has_complex, split_complex
 from flambeau.compiler.target import host
@@ -22,6 +26,7 @@ from flambeau.core.device import CPU, META, NO_DATA, Device
 from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
+from flambeau.core.shapes import contiguous_strides
 from flambeau.core.symbolic import environment, hint
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
@@ -110,6 +115,7 @@ class _Late:
         aligned: the arguments of an op on one device (devices.py).
         room, room_like, fill, bernoulli_each, multinomial, draws: new memory, that for random
             numbers, and those themselves, for the examples of a vmap (examples.py).
+        each: a function of one example at a time, inside of a vmap (examples.py).
     """
 
     tensor: type = TensorBase
@@ -129,6 +135,7 @@ class _Late:
     bernoulli_each: Callable = None  # type: ignore[assignment]
     multinomial: Callable = None  # type: ignore[assignment]
     draws: Callable = None  # type: ignore[assignment]
+    each: Callable = None  # type: ignore[assignment]
     ops: Any = None
     observers: list = []
 
@@ -294,7 +301,7 @@ def saver_for(inputs: tuple[int, ...], outputs: int, letters: str) -> Callable |
         tensor = letters[i] == "T"
         lines.append(f"    k{i} = flat[{i}]")
         kept.append(f"k{i}")
-        versions.append(f"k{i}._storage.version" if tensor else "None")
+        versions.append(f"+k{i}._storage.version" if tensor else "None")
     if outputs:
         lines += ["    alias = new(Tensor)",
                   "    alias._storage = storage = out._storage",
@@ -417,12 +424,15 @@ def is_elementwise(graph: Graph) -> bool:
 
 def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list[Meta]:
     """The layouts of the results: elementwise ones follow their operands, convolutions of
-    channels_last images are channels_last, others are row-major."""
+    channels_last images are channels_last, others are as the record's `order` says."""
     tensors = [m for m in metas if not isinstance(m, type)]
     device = tensors[0].device if tensors else CPU
-    record = getattr(call, "record", None)
-    if record is not None and record.dense:
+    order = getattr(getattr(call, "record", None), "order", None)
+    if order == "rows":
         tensors = []
+    elif order is not None and tensors and (callable(order) or not tensors[0].contiguous):
+        return [meta_of(o.dtype, o.shape, _order_kept(order, call, o, tensors[0]), device)
+                for o in graph.outputs]
     if len(tensors) and not all(m.contiguous for m in tensors) and is_elementwise(graph):
         return [meta_of(o.dtype, o.shape, like_order(o.shape, tensors), device)
                 for o in graph.outputs]
@@ -431,6 +441,19 @@ def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list
     last = channels_last_values(graph.order(), strides) if tensors else ()
     return [meta_of(o.dtype, o.shape, strides_in_order(o.shape, True), device) if o in last
             else contiguous_meta(o.dtype, o.shape, device) for o in graph.outputs]
+
+
+def _order_kept(order: str | Callable, call: Call, result: Value, first: Meta) -> tuple[int, ...]:
+    """Strides of a result that lies in the order of the first operand; see `Op.order`."""
+    shape = result.shape
+    if len(shape) != first.ndim:
+        return contiguous_strides(shape)
+    if order == "images":
+        return strides_in_order(shape, len(shape) == 4 and is_channels_last(first.shape,
+                                                                            first.strides))
+    places = order(call) if callable(order) else range(len(shape))
+    strides = [first.strides[place] for place in places]
+    return like_order(shape, [meta_of(result.dtype, shape, strides)])
 
 
 def compile_call(call: Call, metas: Sequence[Meta | type],

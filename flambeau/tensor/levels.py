@@ -21,7 +21,7 @@ from flambeau.tensor.meta import Meta, TensorBase
 from flambeau.tensor.overriding import ACTIVE
 
 __all__ = ["Below", "Level", "Recorded", "active", "assign", "call_of", "concerned", "current",
-           "run", "run_view", "top"]
+           "everywhere", "run", "run_view", "top"]
 
 _LEVELS: ContextVar[tuple] = ContextVar("flambeau_levels", default=())
 current = _LEVELS.get
@@ -97,6 +97,15 @@ class Below:
     def __exit__(self, *error: object) -> None:
         _LEVELS.set(self.stack)
         set_bits(LEVELS, LEVELS)
+
+
+def everywhere(valid: Any) -> bool:
+    """Is a condition true of all elements, of all examples if there are any?"""
+    level = valid._level
+    if level is None:
+        return bool(valid.all())
+    with Below(level):
+        return everywhere(valid._value)
 
 
 def top(tensors: Sequence) -> Level | None:

@@ -105,7 +105,10 @@ def _reflected_number(other: Any) -> Any:
                         f"{list(other.shape)} and a 'Tensor'. Convert the array with "
                         "torch.from_numpy(array) (shares memory), or the tensor with "
                         "tensor.numpy()")
-    return other.item() if isinstance(other, np.generic) else None
+    if isinstance(other, np.generic):
+        return other.item()
+    refuse_foreign(other)
+    return None
 
 
 def _operator(function: Any) -> Any:
@@ -124,6 +127,7 @@ def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
 
     if isinstance(other, np.generic):
         return function(self, other.item())
+    refuse_foreign(other)
     # NumPy takes arrays up: it computes, and gives a tensor through __array_wrap__
     return NotImplemented
 

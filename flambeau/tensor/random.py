@@ -583,6 +583,7 @@ def initial_seed() -> int:
     >>> torch.initial_seed()
     7
     """
+    dispatch.host_action("asking for the seed of a random stream")
     return default_generator.initial_seed()
 
 
@@ -620,7 +621,10 @@ def thread_safe_generator() -> Generator | None:
 def generator_state(generator: Generator) -> Tensor:
     import numpy as np
 
-    return interop.from_numpy(np.frombuffer(generator.state_bytes(), np.uint8).copy())
+    state = interop.from_numpy(np.frombuffer(generator.state_bytes(), np.uint8).copy())
+    if dispatch.observers:
+        dispatch.observers[-1].unforeseen(state, "the state of a random stream")
+    return state
 
 
 def set_generator_state(self: Generator, new_state: Tensor) -> Generator:

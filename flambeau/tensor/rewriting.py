@@ -44,7 +44,7 @@ class History:
             if item is target:  # its old value, which the operation is about to overwrite
                 item = _old_value(target)
             self.kept.append(item)
-            self.versions.append(item._storage.version if isinstance(item, TensorBase) else None)
+            self.versions.append(+item._storage.version if isinstance(item, TensorBase) else None)
 
     def rebase(self) -> None:
         """Make `target` the result of the recorded operation."""

@@ -8,7 +8,6 @@ from typing import Any
 from flambeau.autograd import saved as saving
 from flambeau.autograd.grad_mode import (
     ANOMALY,
-    INFERENCE,
     INSIDE,
     LEVELS,
     RECORD,
@@ -158,8 +157,6 @@ def attach_one(launch: Launch, args: tuple, out: Any, location: Any = None) -> A
     """Record that `out` is the only result of `launch` on `args`, one of which requires grad."""
     word = mode()
     if word & 3 != RECORD or launch.node_class is None:
-        if word & INFERENCE:  # known only here: without an argument that requires grad nobody asks
-            out._inference = True
         return out
     wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
     plan = launch.plans.get(wanted)
@@ -194,7 +191,7 @@ def record(launch: Launch, plan: BackwardPlan, wanted: tuple, args: tuple, outs:
         if word & INSIDE:
             _share_tangents(kept[len(plan.saved_inputs):], [outs[i] for i in plan.saved_outputs])
         node.tape_saved = kept
-        node.tape_versions = [k._storage.version if isinstance(k, TensorBase) else None
+        node.tape_versions = [+k._storage.version if isinstance(k, TensorBase) else None
                               for k in kept]
     if word & ANOMALY:
         note_stack(node)
@@ -252,9 +249,6 @@ def attach(launch: Launch, args: Sequence, outs: Sequence, location: Any = None)
     """Record that `outs` are the results of `launch` on `args`, if any of them requires grad."""
     word = mode()
     if word & 3 != RECORD or launch.node_class is None:
-        if word & INFERENCE:
-            for out in outs:
-                out._inference = True
         return
     wanted = tuple([a._rg if isinstance(a, TensorBase) else False for a in args])
     if True not in wanted:

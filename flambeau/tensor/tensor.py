@@ -104,7 +104,6 @@ class Tensor(TensorBase):
     _inherits = False
     _view_of_many = None
     _retains_grad = False
-    _inference = False
     _level = None  # of a transform: the tensor stands for the examples of a batch
     _tangents = None  # its derivatives by level, see tangents.py
 
@@ -230,13 +229,16 @@ class Tensor(TensorBase):
     is_neg = is_conj
 
     def is_inference(self) -> bool:
-        return self._inference
+        """Was its memory taken in inference mode?"""
+        return self._storage.version.__class__ is grad_mode.UncountedVersion
 
     def get_device(self) -> int:
         return -1
 
     @property
     def _version(self) -> int:
+        if self.is_inference():
+            raise RuntimeError("Inference tensors do not track version counter.")
         return self._storage.version
 
     # ------------------------------------------------------------------ autograd
@@ -265,6 +267,9 @@ class Tensor(TensorBase):
                                "differentiation use var_no_grad = var.detach().")
         if requires_grad and self._meta.dtype.kind not in "fc":
             raise not_differentiable(self._meta.dtype)
+        if requires_grad and self.is_inference() and not grad_mode.is_inference_mode_enabled():
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside "
+                               "InferenceMode is not allowed.")
         changed, self._rg = self._rg is not bool(requires_grad), bool(requires_grad)
         if self._inherits:
             self._inherits = False
@@ -298,6 +303,8 @@ class Tensor(TensorBase):
                           "autograd.backward(). If you indeed want the .grad field to be populated "
                           "for a non-leaf Tensor, use .retain_grad() on the non-leaf "
                           "Tensor.", stacklevel=2)
+        if dispatch.observers:
+            dispatch.observers[-1].asked(self)
         return self._grad
 
     @grad.setter
@@ -316,6 +323,7 @@ class Tensor(TensorBase):
     def data(self) -> Tensor:
         """The same memory outside the graph, with a version counter of its own."""
         storage = memory.foreign(self._storage.ptr, self._storage.nbytes, self._storage)
+        storage.version = self._storage.version if self.is_inference() else 0
         alias = interop.new_view(storage, self._ptr, self._meta)
         if dispatch.observers:
             dispatch.observers[-1].aliased(self, alias)
@@ -751,6 +759,8 @@ class Tensor(TensorBase):
                             f"{kind_of(data)}")
         if require_grad and data._meta.dtype.kind not in "fc":
             raise not_differentiable(data._meta.dtype)
+        if require_grad and data.is_inference():
+            data.detach().requires_grad_()  # only inside of the mode
         made = data.detach().as_subclass(cls)
         made._rg = bool(require_grad)
         return made

@@ -174,8 +174,8 @@ def go_out(pattern: str, arena: bool) -> Callable:
     if arena:
         lines.append("    arena = launch.arena.new(launch.arena_bytes)")
         argv.append("arena.ptr")
-    lines += [f"    late.launch(launch.address, {', '.join(argv)})",
-              "    storage.version += 1",
+    lines += ["    storage.version += 1",  # raises where inference mode forbids the write
+              f"    late.launch(launch.address, {', '.join(argv)})",
               "    note_write(storage, caller_location(3))",
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
@@ -203,8 +203,8 @@ def go_inplace(pattern: str) -> Callable:
                   "    elif (other.owner is not None or storage.owner is not None) and not "
                   "apart(storage, other):",
                   "        return False"]
-    lines += [f"    late.launch(launch.address, {', '.join([*argv, 'a0._ptr'])})",
-              "    storage.version += 1",
+    lines += ["    storage.version += 1",
+              f"    late.launch(launch.address, {', '.join([*argv, 'a0._ptr'])})",
               "    note_write(storage, caller_location(3))",
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,
@@ -234,9 +234,9 @@ def go_mutating(pattern: str, places: tuple[int, ...], arena: bool) -> Callable:
     if arena:
         lines.append("    arena = launch.arena.new(launch.arena_bytes)")
         argv.append("arena.ptr")
-    lines += [f"    late.launch(launch.address, {', '.join(argv)})",
+    lines += [*(f"    s{n}.version += 1" for n in targets),
+              f"    late.launch(launch.address, {', '.join(argv)})",
               "    where = caller_location(3)",
-              *(f"    s{n}.version += 1" for n in targets),
               *(f"    note_write(s{n}, where)" for n in targets),
               "    return True"]
     space = {"mode": mode, "late": launches.late, "note_write": errors.note_write,

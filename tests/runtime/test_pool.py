@@ -79,13 +79,13 @@ def test_bad_thread_counts(wrong):
 def test_many_tiny_jobs(threads, spin):
     """Old jobs' counters are looked at again much later: nobody may run a finished job's chunk."""
     threads(3)
-    state = pool._pool()
-    before = state.word(pool._SPIN).value
-    state.word(pool._SPIN).value = spin
+    polls = pool._pool().word(pool._POLLS)
+    before = polls.value
+    polls.value = spin
     try:
         stress(random.Random(spin), 3000)
     finally:
-        state.word(pool._SPIN).value = before
+        polls.value = before
 
 
 def stress(source: random.Random, jobs: int) -> None:

@@ -14,7 +14,7 @@ from flambeau.compiler.factorizations.least_squares import LEAST_SQUARES
 from flambeau.compiler.factorizations.room import Room, Routine, Task
 from flambeau.compiler.factorizations.spectral import SPECTRAL
 from flambeau.compiler.factorizations.triangular import TRIANGULAR
-from flambeau.compiler.nest import Pointer
+from flambeau.compiler.nest import Address, Pointer
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 from flambeau.core.shapes import one_stride
@@ -54,7 +54,7 @@ def factorization_steps(library, target: Target, threads: int) -> list[tuple[Ste
               "work_stride": work_stride, "int_bytes": _library[0]("int_bytes"), **sizes,
               **{f"w_{name}": place for name, place in regions.items()}}
     for name, of in routine.functions(task).items():
-        values[f"f_{name}"] = _library[0](task.letter + of)
+        values[f"f_{name}"] = Address(_library[0](task.letter + of))
     for number, (buffer, (_, steps)) in enumerate(zip(library.sources, read, strict=True)):
         values |= {f"s{number}": _pointer(buffer), f"s{number}_batch": steps[0],
                    f"s{number}_row": steps[1]}

@@ -25,7 +25,7 @@ from flambeau.compiler.fourier.plan import (
     split_length,
     twist_table,
 )
-from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.nest import Address, Float, Pointer
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 from flambeau.core.shapes import one_stride
@@ -199,7 +199,7 @@ def _step(problem: _Problem, across: bool, target: Target, threads: int, *,
     each = -(-work_bytes(spec, lanes) // 4096) * 4096 + 64
     scale, how = problem.how.scale, problem.how
     conjugate = how.kind == "r2c" and how.backward
-    values = {"table": table, "ends": twist or ends,
+    values = {"table": Address(table), "ends": Address(twist or ends),
               "work": Pointer("work", max(work[1], work[0] + each * threads), work[0]),
               "work_stride": each, "outer": problem.outer, "inner": problem.inner,
               "scale": Float(scale), "im_scale": Float(-scale if conjugate else scale)}

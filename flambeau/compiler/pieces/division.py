@@ -13,9 +13,9 @@ import bisect
 import dataclasses
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
+from flambeau.compiler.forms import Forms
 from flambeau.compiler.pieces.repeats import Stretch, repeats
 from flambeau.compiler.shared_values import LOOPS, has_buffer
-from flambeau.compiler.simplify import spelled
 from flambeau.ir.graph import Graph, Value
 
 __all__ = ["Piece", "division"]
@@ -42,7 +42,8 @@ class Piece:
 
 
 def division(graph: Graph, order: Sequence[Value], shared: Collection[Value],
-             aliases: Mapping[int, int], effects: Collection[Value]) -> list[Piece] | None:
+             aliases: Mapping[int, int], effects: Collection[Value], forms: Forms
+             ) -> list[Piece] | None:
     """The pieces of a program, in order; None if it is better left whole.
 
     Args:
@@ -50,24 +51,26 @@ def division(graph: Graph, order: Sequence[Value], shared: Collection[Value],
         shared: the inlined values that are stored.
         aliases: which output overwrites which input.
         effects: what must be computed though nobody reads it.
+        forms: how values are written down.
     """
     if sum(map(has_buffer, order)) < LONG:
         return None
-    return _Division(graph, order, shared, aliases, effects).made()
+    return _Division(graph, order, shared, aliases, effects, forms).made()
 
 
 class _Division:
     """
     Attributes:
         line: the values with buffers, in order.
-        sources: what in memory each value is computed from.
+        sources: what in memory a value is computed from by those that read it: itself, if it lies
+            there; needs: what one of the line is computed from.
         shape: of each value a number that is equal where the computation from there on is alike.
         place: of each value of the line the number of its piece.
     """
 
     def __init__(self, graph: Graph, order: Sequence[Value], shared: Collection[Value],
-                 aliases: Mapping[int, int], effects: Collection[Value]):
-        self.graph, self.aliases = graph, aliases
+                 aliases: Mapping[int, int], effects: Collection[Value], forms: Forms):
+        self.graph, self.aliases, self.forms = graph, aliases, forms
         self.given = set(graph.inputs)
         late = {graph.outputs[number] for number in aliases}
         early = {value for number, value in enumerate(graph.outputs) if number not in aliases}
@@ -78,6 +81,7 @@ class _Division:
         self.order = order
         self.effects = set(effects)
         self.sources: dict[Value, frozenset[Value]] = {}
+        self.needs: dict[Value, frozenset[Value]] = {}
         self.shape: dict[Value, int] = {}
         self.place: dict[Value, int] = {}
         self._known: dict[Hashable, int] = {}
@@ -104,37 +108,29 @@ class _Division:
     def _needs_of(self, piece: Piece) -> list[Value]:
         outputs, inputs = self.graph.outputs, self.graph.inputs
         needs = {inputs[self.aliases[number]] for number in piece.updates}
-        needs.update(*map(self._needs, piece.stored))
+        needs.update(*[self.needs[value] for value in piece.stored])
         needs.update(*(self.sources[outputs[number]] for number in piece.updates + piece.extra))
         return sorted(needs.difference(piece.stored), key=lambda value: value.serial)
 
     # ------------------------------------------------------------------ what is computed from what
     def _look_through(self) -> None:
-        stored, nothing = set(self.line), frozenset()
+        stored, known, nothing = set(self.line), self._known, frozenset()
+        seen: dict[Value, int] = {}  # how each value looks to those that read it
         for value in self.given:
             self.sources[value] = frozenset((value,))
-            self.shape[value] = self._number(("given", value.dtype, value.shape))
+            seen[value] = known.setdefault(("given", value.dtype, value.shape), len(known))
         for value in self.order:
             if value in self.given:
                 continue
-            inputs = tuple([self._seen(operand, stored) for operand in value.inputs])
-            self.shape[value] = self._number((value.prim, inputs, spelled(value.attrs), value.dtype,
-                                              value.shape))
-            self.sources[value] = frozenset((value,)) if value in stored else nothing.union(
-                *(self.sources[operand] for operand in value.inputs))
-
-    def _seen(self, operand: Value, stored: Collection[Value]) -> Hashable:
-        """How an operand looks from outside."""
-        if operand in stored or operand in self.given:
-            return operand in self.given, operand.dtype, operand.shape
-        return self.shape[operand]
-
-    def _number(self, key: Hashable) -> int:
-        return self._known.setdefault(key, len(self._known))
-
-    def _needs(self, value: Value) -> frozenset[Value]:
-        """What a value with a buffer is computed from."""
-        return frozenset().union(*(self.sources[operand] for operand in value.inputs))
+            inputs = value.inputs
+            form = (self.forms.of(value), *[seen[operand] for operand in inputs])
+            self.shape[value] = seen[value] = known.setdefault(form, len(known))
+            read = self.sources[inputs[0]] if len(inputs) == 1 else nothing.union(
+                *[self.sources[operand] for operand in inputs])
+            if value in stored:
+                self.needs[value], read = read, frozenset((value,))
+                seen[value] = known.setdefault(("stored", value.dtype, value.shape), len(known))
+            self.sources[value] = read
 
     # ------------------------------------------------------------------ where to cut
     def _cuts(self, stretch: Stretch) -> list[int]:
@@ -154,7 +150,7 @@ class _Division:
         """How many values that are stored before `at` loops read right after it."""
         before = set(self.line[max(0, at - period):at])
         return len({source for value in self.line[at:at + period] if value.prim.kind in LOOPS
-                    for source in self._needs(value) if source in before})
+                    for source in self.needs[value] if source in before})
 
     # ------------------------------------------------------------------ what moves
     def _move_up_last(self) -> None:
@@ -162,7 +158,7 @@ class _Division:
         last = max((at for at, value in enumerate(self.line) if value.prim.kind not in LOOPS
                     or value in self.effects), default=-1)
         for value in self.line[last + 1:]:
-            before = [self.place[s] for s in self._needs(value) if s in self.place]
+            before = [self.place[s] for s in self.needs[value] if s in self.place]
             if before:
                 self.place[value] = max(before)
 
@@ -179,7 +175,7 @@ class _Division:
         end = len(pieces) - 1
         readers: dict[Value, int] = {}  # the last piece that reads an input
         for value in self.line:
-            for source in self._needs(value):
+            for source in self.needs[value]:
                 if source in self.given:
                     readers[source] = max(readers.get(source, 0), self.place[value])
         seen: set[Value] = set()

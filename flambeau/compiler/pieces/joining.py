@@ -12,10 +12,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from flambeau.compiler.expression import Buffer, Expr
+from flambeau.compiler.forms import Forms
 from flambeau.compiler.nest import Number, Phase, Pointer, rewrite
 from flambeau.compiler.pieces.division import Piece
 from flambeau.compiler.schedule import Choices
-from flambeau.compiler.simplify import spelled
 from flambeau.compiler.step import Step
 from flambeau.compiler.sweeps import Nest
 from flambeau.ir.graph import Graph, Value, sort
@@ -47,15 +47,16 @@ PlanPiece = Callable[..., PiecePlan]
 
 def joined(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
            aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
-           pieces: Sequence[Piece], plan_piece: PlanPiece) -> PiecePlan:
+           pieces: Sequence[Piece], plan_piece: PlanPiece, forms: Forms) -> PiecePlan:
     """The plan of a program that consists of `pieces`.
 
     Args:
         graph, inputs, outputs, aliases, effects: as of `schedule`.
         choices: what has been decided for the whole program.
         plan_piece: plans a graph; its arguments are those of `schedule`.
+        forms: how values are written down.
     """
-    return _Joined(graph, inputs, outputs, aliases, effects, choices, plan_piece).run(pieces)
+    return _Joined(graph, inputs, outputs, aliases, effects, choices, plan_piece, forms).run(pieces)
 
 
 class _Part:
@@ -75,24 +76,22 @@ class _Part:
         self.aliases, self.effects = aliases, effects
         self.order = sort([*graph.outputs, *effects], graph.inputs)
 
-    def key(self, choices: Choices) -> Hashable:
+    def key(self, choices: Choices, forms: Forms) -> Hashable:
         """What the plan depends on."""
-        at: dict[Value, int] = {}
-        lines: list[Hashable] = []
-        for value, buffer in zip(self.graph.inputs, self.given, strict=True):
-            at[value] = len(at)
-            lines.append((value.dtype, None if isinstance(buffer, int) else _layout(buffer),
-                          value in choices.channels_last))
+        at = {value: number for number, value in enumerate(self.graph.inputs)}
+        lines: list[Hashable] = [(value.dtype, None if isinstance(buffer, int) else _layout(buffer))
+                                 for value, buffer in zip(at, self.given, strict=True)]
         for value in self.order:
             at[value] = len(at)
-            lines.append((value.prim, tuple([at[operand] for operand in value.inputs]),
-                          spelled(value.attrs), value.shape, value.dtype,
-                          value in choices.channels_last, value in choices.shared,
-                          choices.reordered.get(value)))
+            lines.append((forms.of(value), *[at[operand] for operand in value.inputs]))
+        chosen = tuple([tuple([at[value] for value in at if value in found])
+                        for found in (choices.channels_last, choices.shared)])
+        orders = tuple([(at[value], choices.reordered[value]) for value in self.order
+                        if value in choices.reordered])
         late = {self.graph.outputs[number] for number in self.aliases}
         serials = {-1 - value.serial for value in late}
         waits = tuple([(at[v], choices.readers.get(v, set()) <= serials) for v in late])
-        return (tuple(lines), tuple([(at[v], _layout(b)) for v, b in
+        return (tuple(lines), chosen, orders, tuple([(at[v], _layout(b)) for v, b in
                                      zip(self.graph.outputs, self.made, strict=True)]),
                 tuple(self.aliases.items()), tuple([at[v] for v in self.effects]),
                 tuple(sorted(waits)))
@@ -111,8 +110,8 @@ def _layout(buffer: Buffer) -> Hashable:
 class _Joined:
     def __init__(self, graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer],
                  aliases: Mapping[int, int], effects: Sequence[Value], choices: Choices,
-                 plan_piece: PlanPiece):
-        self.graph, self.outputs, self.aliases = graph, outputs, aliases
+                 plan_piece: PlanPiece, forms: Forms):
+        self.graph, self.outputs, self.aliases, self.forms = graph, outputs, aliases, forms
         self.effects, self.choices, self.plan_piece = effects, choices, plan_piece
         self.where: dict[Value, Buffer | int] = {
             value: position if buffer is None else buffer
@@ -123,7 +122,7 @@ class _Joined:
 
     def run(self, pieces: Sequence[Piece]) -> PiecePlan:
         for part in self._parts(pieces):
-            key = part.key(self.choices)
+            key = part.key(self.choices, self.forms)
             if key not in self.known:
                 inputs, outputs = part.buffers()
                 self.known[key] = self.plan_piece(
