@@ -3,12 +3,12 @@
     amp.py [--models digits,resnet18,bert] [--ways torch,eager,compiled]
            [--precisions float32,bfloat16] [--steps N] [--threads 2] [--torch PYTHON]
 
-Every run is a process of its own, begins with the same weights and sees the same batches: the
-handwritten digits of scikit-learn (for ResNet-18 enlarged to 32 x 32, moved, turned and noisy), and
-counting sequences with masked words for BERT-small. What is printed for each: the mean loss of each
-fifth of the steps, loss and accuracy on examples that were not trained on, the median time of a
-step, and that time relative to float32 in the same way. float16 trains with a GradScaler.
-`--torch`: the interpreter that has PyTorch, if it is not this one.
+Every run is a process of its own, begins with the same weights, sees the same batches and lets the
+learning rate rise and fall: the handwritten digits of scikit-learn (for ResNet-18 enlarged to
+32 x 32, moved, turned and noisy), and counting sequences with masked words for BERT-small. What is
+printed for each: the mean loss of each fifth of the steps, loss and accuracy on examples that were
+not trained on, the median time of a step, and that time relative to float32 in the same way.
+float16 trains with a GradScaler. `--torch`: the interpreter that has PyTorch, if it is not this one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def resnet18(T):
     images, labels = _digits()
     tests = [(_changed(images[i:i + 100], 32, None), labels[i:i + 100])
              for i in range(TRAINED, TRAINED + 400, 100)]
-    optimizer = T.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+    optimizer = T.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     return model, optimizer, _drawn(16, 32), tests
 
 
@@ -134,6 +134,8 @@ def child(way: str, precision: str, name: str, steps: int, threads: int) -> None
     model, optimizer, batches, tests = MODELS[name](T)
     low = precision != "float32"
     scaler = T.amp.GradScaler("cpu", enabled=precision == "float16")
+    rate = T.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: min(1, 0.02 + 10 * done / steps, 1.02 - done / steps))
 
     def loss_of(x, y):
         with T.autocast("cpu", dtype=getattr(T, precision) if low else T.bfloat16, enabled=low):
@@ -155,6 +157,7 @@ def child(way: str, precision: str, name: str, steps: int, threads: int) -> None
         start = time.perf_counter()
         losses.append(run(x, y).item())
         times.append(time.perf_counter() - start)
+        rate.step()
     part = max(1, steps // 5)
     print(json.dumps({
         "losses": [statistics.mean(losses[i:i + part]) for i in range(0, part * 5, part)],

@@ -29,6 +29,8 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SECONDS, MEMORY, BATCH = 5.0, 64 << 20, 2000
 _ODD = (0, 1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,
         2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
@@ -57,6 +59,9 @@ def values(torch: Any) -> list[Any]:
         "float8": torch.ones(5).to(torch.float8_e5m2),
         "quantized": torch.quantize_per_tensor(torch.ones(6), 0.5, 1, torch.qint8),
         "generator": torch.Generator().manual_seed(5), "size": torch.Size([1, 2]),
+        "numpy": [np.array(["2024-05-06", "NaT"], "M8[D]"), np.timedelta64(3, "25s"),
+                  np.array([(1, 2.5)], [("a", ">i4"), ("b", "f8")]), np.array([None, "x"], object),
+                  np.arange(3, dtype=">i2")],
         "plain": [1, -5, 2**70, 1.5, True, None, "text", b"bytes", (1, 2), {3, 4}, 1 + 2j,
                   OrderedDict(a=1), range(3), torch.float32, torch.device("cpu")],
     }

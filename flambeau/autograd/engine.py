@@ -63,6 +63,9 @@ def _expands_to(small: Sequence[int], large: Sequence[int]) -> bool:
 
 
 _pass_ids = count().__next__
+listeners: list[Callable[[Node], None]] = []
+"""The last of them is called with each node that a pass runs."""
+
 _CURRENT: ContextVar[_Pass | None] = ContextVar("flambeau_backward_pass", default=None)
 
 
@@ -111,10 +114,13 @@ class _Pass:
         """Run everything that is reachable from the roots."""
         heap, waiting = self.heap, self.waiting
         retain, record, watched = self.retain, self.record, self.watched
+        told = listeners[-1] if listeners else None
         heap.extend(waiting)
         heapify(heap)
         while heap:
             node, grads, made = waiting.pop(heappop(heap))
+            if told is not None:
+                told(node)
             if watched or node.tape_hooks is not None:
                 results = self.apply_watched(node, grads)
             elif node.__class__ is AccumulateGrad:

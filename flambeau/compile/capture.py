@@ -156,7 +156,6 @@ class Capture:
         self.roots: dict[int, Any] = {}
         self.forgotten: set[int] = set()
         self.looked_at: set[int] = set()  # tensors whose old gradients, or lack of one, was seen
-        self.seeded: dict[int, tuple[Any, bytes]] = {}  # generators, and their states before
         self.fleeting: list[tuple[Value, str]] = []  # constants that another run would not give
         self.produced: list = []  # leaves whose new gradients were dropped again
         self.spots: dict[int, Any] = {}
@@ -410,19 +409,9 @@ class Capture:
             self.looked_at.add(key)
             self.kept.append(tensor)
 
-    def seeds(self, generator: Any) -> None:
-        """A stream is about to be set to another place."""
-        if id(generator) not in self.seeded:
-            self.seeded[id(generator)] = generator, generator.state_bytes()
-
     def unforeseen(self, tensor: Any, what: str) -> None:
         """New memory holds what another run would not find there."""
         self.fleeting.append((self.value_of(tensor), what))
-
-    def moved_streams(self) -> bool:
-        """Has the run set streams to other places, as replays would not?"""
-        return any(key in self.randoms or generator.state_bytes() != before
-                   for key, (generator, before) in self.seeded.items())
 
     def read(self, tensor: Any) -> None:
         """Python wants to see elements."""
@@ -485,6 +474,6 @@ def _on_own_thread(event: Callable) -> Callable:
 
 
 for _name in ("created", "given", "ran", "wrote", "viewed", "aliased", "randomised", "read",
-              "forgot", "asked", "seeds", "unforeseen", "host"):
+              "forgot", "asked", "unforeseen", "host"):
     setattr(Capture, _name, _on_own_thread(getattr(Capture, _name)))
     setattr(Forgiving, _name, _forgiving(_name))

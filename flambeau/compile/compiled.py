@@ -27,7 +27,7 @@ from flambeau.compile.replay import Replay
 from flambeau.compile.results import Parts
 from flambeau.compile.segments import Segments
 from flambeau.compile.stance import stance
-from flambeau.compile.surroundings import reporting
+from flambeau.compile.surroundings import backward_within, reporting
 from flambeau.compile.trees import (
     Computed,
     Passed,
@@ -262,7 +262,8 @@ class _Run:
         entered = next_order()
         if self.symbols is None:
             self.first = FirstCall.begin(capture)
-        result, shape, outputs = self._observed(observer, args, kwargs)
+        with backward_within(entered):
+            result, shape, outputs = self._observed(observer, args, kwargs)
         if isinstance(observer, Forgiving) and observer.failure is not None:
             return self._give_up(observer.failure, result)
         failure = self._refusal(capture, marks)
@@ -366,9 +367,6 @@ class _Run:
         changed = marks.changed()
         if changed is not None:
             return refuse(f"changing {changed} of a tensor from outside",
-                          "Do it outside of the compiled function.")
-        if capture.moved_streams():
-            return refuse("setting a random stream to another place",
                           "Do it outside of the compiled function.")
         if any(m.tensor is not None and m.tensor._grad_fn is not None for m in capture.writes()):
             return refuse("an in-place operation that autograd records, on a tensor from outside",

@@ -51,7 +51,7 @@ from flambeau.tensor.rewriting import CopySlices
 from flambeau.tensor.viewing import ViewLaunch
 
 __all__ = ["Backward", "Joint", "Part", "Pattern", "consumed", "is_alias", "leads_to",
-           "trace_backward"]
+           "spent_node", "trace_backward"]
 
 _CALLERS = 3  # references to a tensor while it is counted: two variables, and getrefcount's own
 
@@ -536,3 +536,10 @@ class _CompiledNode(Node):
 
 
 _NODE = node_type("CompiledFunctionBackward", _CompiledNode)
+
+
+def spent_node(name: str, metas: Sequence[Meta]) -> Node:
+    """A node whose graph was freed by a backward inside of the function."""
+    node = node_type(name)((), tuple(metas))
+    node.release()
+    return node

@@ -271,6 +271,9 @@ class Symbols:
         for leaf, given, meta in zip(self.leaves, self.symbolic, self.plain, strict=True):
             if leaf._meta is given:  # the function may have changed its shape
                 leaf._meta = meta
+            end = leaf._accumulator and leaf._accumulator()
+            if end is not None and end.output_metas[0] is given:
+                end.output_metas = (meta,)
         self._settle_tensors()
 
     def _settle_tensors(self) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import operator
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flambeau.compile.reach import Place, Reach, is_plain, unchanged
-from flambeau.core.followed import Followed, Readings, plain
+from flambeau.core.followed import Followed, Readings
 from flambeau.core.generated import define
 from flambeau.tensor.meta import TensorBase
 
@@ -93,7 +94,7 @@ class Following:
         assigned = {id(place) for place, _ in self.effects}
         lost = []
         for path, space, name in reach.added():
-            space[name] = plain(space[name])
+            space[name] = _scrubbed(space[name], set())
             lost.append(path)
         lost += reach.used()
         for place in reach.places:
@@ -106,7 +107,9 @@ class Following:
             elif is_plain(now) and is_plain(place.before) and place.settable:
                 self.effects.append((place, self.names.of(now)))
             else:
-                _scrub(place.owner)
+                _scrubbed(place.owner if place.kind == "size" else now, set())
+                if type(now) is tuple and place.settable:
+                    place.put(_scrubbed(now, set()))
                 lost.append(place.path)
         return lost
 
@@ -280,13 +283,28 @@ class Guard:
         return text
 
 
-def _scrub(container: Any) -> None:
-    """Plain numbers instead of followed ones in a container that the run has filled."""
-    entries = enumerate(container) if type(container) is list else (
-        list(container.items()) if isinstance(container, dict) else ())
-    for key, item in entries:
-        if type(item) is Followed:
-            container[key] = item.value
+def _scrubbed(item: Any, seen: set[int]) -> Any:
+    """`item` with plain numbers instead of followed ones, also in what the run has put into it:
+    the same object, unless it is a number or a tuple."""
+    kind = type(item)
+    if kind is Followed:
+        return item.value
+    if kind is tuple:
+        items = tuple([_scrubbed(each, seen) for each in item])
+        return item if all(map(operator.is_, items, item)) else items
+    if id(item) in seen or len(seen) > _MOST_SCRUBBED or isinstance(item, (TensorBase, type)):
+        return item
+    held = item if isinstance(item, (list, dict)) else getattr(item, "__dict__", None)
+    if type(held) is list or isinstance(held, dict):
+        seen.add(id(item))
+        for key, each in enumerate(held) if type(held) is list else list(held.items()):
+            clean = _scrubbed(each, seen)
+            if clean is not each:
+                held[key] = clean
+    return item
+
+
+_MOST_SCRUBBED = 10_000  # objects that are looked through for numbers that are still followed
 
 
 def _gradient(spot: Any, leaves: list) -> Any:

@@ -208,7 +208,7 @@ class _Watcher:
         """Nothing to do."""
 
     ran = wrote = viewed = aliased = created = given = randomised = _nothing
-    forgot = asked = seeds = unforeseen = host = _nothing
+    forgot = asked = unforeseen = host = _nothing
 
 
 class _Step:

@@ -41,7 +41,7 @@ def quick(replay: Any, raise_compiled: Callable, view_of: Callable) -> Callable 
         lines.append("    given = compute(numbers)")
     lines += [f"    {_spot(leaf, names)}._grad = None" for leaf in replay.renewed]
     for i, (meta, size_class) in enumerate(replay.pools):
-        lines += _fresh(i, names.of(meta), meta.nbytes, names.of(size_class), replay.records[i])
+        lines += _fresh(i, meta, names.of(size_class), replay.records[i], names)
     argv = [f"{text}._ptr" for text in held] + ["*given"] * bool(replay.count)
     argv += [f"r{i}._ptr" for i in range(len(replay.pools))]
     argv += [f"{held[i]}._ptr" for i in replay.updated]
@@ -78,15 +78,17 @@ def _spot(spot: Any, names: Any) -> str:
     return f"{_spot(of, names)}.{'_base' if kind == 'base' else '_grad'}"
 
 
-def _fresh(i: int, meta: str, nbytes: int, size_class: str, record: tuple) -> list[str]:
+def _fresh(i: int, meta: Any, size_class: str, record: tuple, names: Any) -> list[str]:
     """A new tensor for result i, as `launches.fresh` makes it."""
-    wanted, recorded = record
-    return [f"    r{i} = new(PlainTensor)",
-            f"    r{i}._storage = storage = {size_class}.new({nbytes})",
+    wanted, node, number = record
+    lines = [f"    r{i} = new(PlainTensor)",
+            f"    r{i}._storage = storage = {size_class}.new({meta.nbytes})",
             f"    r{i}._ptr = storage.ptr",
-            f"    r{i}._meta = {meta}",
-            f"    r{i}._rg = {wanted and not recorded}",
-            f"    r{i}._grad_fn = r{i}._base = None"]
+            f"    r{i}._meta = {names.of(meta)}",
+            f"    r{i}._rg = {wanted}",
+            f"    r{i}._grad_fn = {'None' if node is None else names.of(node)}",
+            f"    r{i}._base = None"]
+    return [*lines, f"    r{i}._output_nr = {number}"] if number else lines
 
 
 def _result(replay: Any, names: Any) -> str:

@@ -108,7 +108,7 @@ class Recording:
             if id(tensor) not in known:
                 known[id(tensor)] = self._where(tensor, sources, number, parts)
             self.returned.append(known[id(tensor)])
-        self.records = [(t._rg, t._grad_fn is not None) for t in self.results]
+        self.records = [_record(t, joint) for t in self.results]
         self.owners = [sources.get(id(leaf), leaf) for leaf, _ in gradients]
         self.renewed = [owner for owner, (leaf, _) in zip(self.owners, gradients, strict=True)
                         if id(leaf) in capture.forgotten]
@@ -162,6 +162,16 @@ class Recording:
                  and capture.memory_of(tensor).initial is None
                  and not (self.joint and self.joint.alone_holds(tensor))}
         return list(alive.values())
+
+
+def _record(result: Any, joint: Joint | None) -> tuple[bool, tuple[str, int] | None]:
+    """(does a result require grad by itself?, of one whose graph the run has freed: the name of its
+    node and which output it is)."""
+    if result._grad_fn is None:
+        return result._rg, None
+    if joint is not None and any(result is root for root in joint.roots):
+        return False, None  # it gets a node
+    return True, (result._grad_fn.name(), result._output_nr)
 
 
 def _used(values: Sequence[Value]) -> set[Value]:

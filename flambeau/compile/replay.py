@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd.grad_mode import mode
-from flambeau.compile.differentiable import Backward
+from flambeau.compile.differentiable import Backward, spent_node
 from flambeau.compile.guards import Guard
 from flambeau.compile.interface import interface_of, room_of
 from flambeau.compile.quick import quick
@@ -45,7 +45,11 @@ class Replay:
         self.dropped: list[Any] = []
         self.shape, self.returned = recording.shape, recording.returned
         self.passes = any(item.__class__ is Passed for _, item in objects_in(self.shape))
-        self.owners, self.records = recording.owners, recording.records
+        self.owners = recording.owners
+        self.records = [
+            (wanted, None, 0) if spent is None else
+            (wanted, spent_node(spent[0], [meta] * (spent[1] + 1)), spent[1])
+            for meta, (wanted, spent) in zip(self.metas, recording.records, strict=False)]
         self.renewed = recording.renewed  # whose old gradients make room for the new ones
         self.first_gradient, self.first_kept = recording.first_gradient, len(recording.results)
         self.backward = None if recording.joint is None else Backward(recording, self.metas)
@@ -98,9 +102,11 @@ class Replay:
             found(leaf, leaves)._grad = grad
         for leaf in self.dropped:
             found(leaf, leaves)._grad = None
-        for result, (wanted, recorded) in zip(results, self.records, strict=True):
-            if not recorded:
-                result._rg, result._grad_fn = wanted, None
+        for result, (wanted, node, number) in zip(results, self.records, strict=True):
+            if wanted:
+                result._rg, result._grad_fn = True, node
+                if number:
+                    result._output_nr = number
         if self.backward is not None:
             self.backward.attach(results, kept, inputs, given, leaves)
         known = {}

@@ -85,7 +85,7 @@ class Parts:
         """Will `view_of` make this?"""
         if not tensor._rg or tensor._inherits and tensor._base is not None:
             return
-        inside = tensor._base is not None and tensor._base in (base, base._base)
+        inside = tensor._base is not None and (tensor._base is base or tensor._base is base._base)
         if not inside or not base._rg or not leads_to(tensor.grad_fn, base):
             raise _unlike()
 

@@ -26,10 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.autograd import engine
+from flambeau.autograd.tape import AccumulateGrad
 from flambeau.runtime import generator
-from flambeau.tensor.dispatch import host_action, observers
+from flambeau.tensor.dispatch import host_action
 
-__all__ = ["origin_of", "reporting", "unrepeatable"]
+__all__ = ["backward_within", "origin_of", "reporting", "unrepeatable"]
 
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
     "numpy", "scipy", "ml_dtypes", "llvmlite", "pytest", "_pytest", "tqdm", "matplotlib",
@@ -67,9 +69,23 @@ def _reporter(name: str, function: Callable) -> Callable:
     return reported
 
 
+@contextlib.contextmanager
+def backward_within(entered: int) -> Iterator[None]:
+    """Report backward passes that go through what was recorded before a function was entered, as a
+    node of order `entered` would have been: what that was is not part of the function."""
+    def told(node: Any) -> None:
+        if node.tape_order >= entered and not isinstance(node, AccumulateGrad):
+            host_action("a backward through what was recorded before the function was called")
+
+    engine.listeners.append(told)
+    try:
+        yield
+    finally:
+        engine.listeners.remove(told)
+
+
 def _seeds(stream: Any) -> None:
-    if observers:
-        observers[-1].seeds(stream)
+    host_action("setting a random stream to another place")
 
 
 def _logged(handle: Callable) -> Callable:

@@ -6,14 +6,17 @@ else as stored. `Lanes` is the `k` that a primitive's `emit` receives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flambeau.compiler import vectormath
-from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of, vector
+from flambeau.compiler.emitter import Function, Module, Value, lanes_of, scalar_of, vector
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 
 __all__ = ["Lanes", "register_type"]
 
 STATUS_INDEX, STATUS_DIVISION = 1, 2
+_LONG = ("pow",)  # an optimizer's step has two for each parameter
 
 
 def register_type(dtype: DType) -> str:
@@ -42,6 +45,10 @@ class Lanes:
         self.active: Value | None = None
 
     def math(self, name: str, *args: Value) -> Value:
+        """A function of vectormath. Long code for a number alone, which mostly stands outside of
+        loops, is a function of its own that all kernels share."""
+        if name in _LONG and lanes_of(args[0].type) == 1:
+            return self.f.call(args[0].type, _define(self.f.module, name, args), args)
         return vectormath.FUNCTIONS[name](self.f, *args)
 
     # ------------------------------------------------------------------ memory format
@@ -221,3 +228,13 @@ class Lanes:
             wins = f.cmp(f"{sign}gt" if top else f"{sign}lt", b, a)
             same = f.cmp("eq", a, b)
         return f.or_(wins, f.and_(same, f.cmp("slt", bi, ai)))
+
+
+def _define(module: Module, name: str, args: Sequence[Value]) -> str:
+    """Define a function of vectormath for numbers like `args`, as a part; returns its name."""
+    own = f"{name}_{args[0].type}"
+    if all(function.name != own for function in module.functions):
+        f = module.function(own, [(arg.type, f"x{at}") for at, arg in enumerate(args)],
+                            args[0].type, part=own)
+        f.ret_value(vectormath.FUNCTIONS[name](f, *f.args.values()))
+    return own

@@ -301,7 +301,7 @@ class _Scheduler:
         if base is None:
             return None
         if value.prim.name == "as_strided":  # it counts the elements of its base
-            evenly = one_stride(base.shape, base.strides)
+            evenly = (0, 1) if 0 in base.shape else one_stride(base.shape, base.strides)
             return None if evenly is None else _strided(base, value, evenly[1])
         found = value.prim.layout(base.shape, base.strides, base.offset, value.attrs, value.shape)
         if found is None:

@@ -202,8 +202,12 @@ def _conv_samples(rank: int, transposed: bool = False):
     return samples
 
 
+def _one_dtype(input: Value, weight: Value, bias: Value | None = None, *rest: object) -> None:
+    _check_dtypes(input, weight, bias)
+
+
 def _options(rank: int, transposed: bool = False) -> dict:
-    return {"method": False, "out": False, "public": BOTH,
+    return {"method": False, "out": False, "public": BOTH, "check": _one_dtype,
             "grad": _grad_name(rank), "samples": _conv_samples(rank, transposed)}
 
 
@@ -243,7 +247,7 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: in
     return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-@op(method=False, out=False, grad="ConvTbcBackward0", samples=lambda: iter([
+@op(method=False, out=False, grad="ConvTbcBackward0", check=_one_dtype, samples=lambda: iter([
     sample(Arr((7, 2, 3)), Arr((3, 3, 4)), Arr((4,))),
     sample(Arr((5, 2, 3)), Arr((2, 3, 4)), Arr((4,)), 1)]))
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0):

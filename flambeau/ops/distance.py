@@ -10,9 +10,10 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import BOTH, floats_only
+from flambeau.ops.checks import no_bool, one_dtype
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Tensor, op
+from flambeau.ops.record import Tensor, dtypes_default, op
 from flambeau.ops.samples import Arr, sample
 
 
@@ -59,16 +60,12 @@ def _distance_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), 3.0)
 
 
-def _no_bool_pair(a: Value, b: Value, *rest: object) -> None:
-    if a.dtype.kind == b.dtype.kind == "b":
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
-                           "Convert them with .to(torch.float32).")
-
-
 def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     """(sum |a - b + eps|^degree)^(1 / degree) over the last dimension."""
-    a, b = e.broadcast(a, b)
-    gap = p.add(p.sub(a, b), e.like(eps, a))
+    gap = e.sub(a, b)  # of integers, as PyTorch: those without a sign wrap around
+    if gap.dtype.is_integral:
+        gap = convert(gap, dtypes_default())
+    gap = p.add(gap, e.like(eps, gap))
     last = (gap.ndim - 1,) if gap.ndim else ()
     size = p.abs_(gap)
     if degree == 2:
@@ -82,8 +79,8 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     return p.pow_(total, e.like(1 / degree, total))
 
 
-@op(promote="float", method=False, out=False, public=BOTH, samples=_distance_samples,
-    grad="NormBackward1", check=_no_bool_pair)
+@op(promote="match", method=False, out=False, public=BOTH, samples=_distance_samples,
+    grad="NormBackward1", check=no_bool)
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
                       keepdim: bool = False):
     """The p-norm of x1 - x2 + eps along the last dimension.
@@ -226,6 +223,7 @@ def _bilinear_samples():
 
 
 @op(method=False, out=False, public=BOTH, samples=_bilinear_samples,
+    check=one_dtype("All tensors must have the same dtype, got {first} and {other}", 0, 1, 2, 3),
     grad=lambda call: "AddBackward0" if len(call.avals) == 4 else "TrilinearBackward0")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None):
     """x1^T A_o x2 + b_o for every output o: (..., n), (..., m), weight (o, n, m) -> (..., o).

@@ -684,17 +684,20 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     return elementwise(p.add, input, product)
 
 
-@op(promote="match", inplace=True, samples=_addc_samples)
+def _no_integer_division(input: Value, tensor1: Value, tensor2: Value, *rest: object) -> None:
+    if input.dtype.is_integral or tensor1.dtype.is_integral and tensor2.dtype.is_integral:
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
+                           "release addcdiv will perform a true division of tensor1 and tensor2. "
+                           "Convert the tensors with .to(torch.float32), or use div and add.")
+
+
+@op(promote="match", inplace=True, samples=_addc_samples, check=_no_integer_division)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1):
     """input + value * tensor1 / tensor2.
 
     >>> torch.addcdiv(torch.zeros(2), torch.tensor([1., 6.]), torch.tensor([2., 3.]), value=10)
     tensor([ 5., 20.])
     """
-    if input.dtype.is_integral:
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
-                           "release addcdiv will perform a true division of tensor1 and tensor2. "
-                           "Convert the tensors with .to(torch.float32), or use div and add.")
     return elementwise(p.add, input, scaled(elementwise(p.div, tensor1, tensor2), value))
 
 

@@ -10,6 +10,7 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import beside
+from flambeau.ops.checks import one_dtype
 from flambeau.ops.primitives import convert
 from flambeau.ops.primitives.gradients import product_gradients
 from flambeau.ops.record import Index, Number, Operand, Tensor, Tensors, lift, op
@@ -230,7 +231,9 @@ def take(input: Tensor, index: Index):
     return p.lookup(flat, [positions("take", index, True)], index.shape)
 
 
-@op(inplace=True, index_error=_flat_error, samples=lambda: iter([
+@op(inplace=True, index_error=_flat_error, check=one_dtype(
+    "put_(): self and source expected to have the same dtype, but got self.dtype = {first} and "
+    "source.dtype = {other}", 0, 2), samples=lambda: iter([
     sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
     sample(Arr((5,)), Arr((1,), "int64", 2, 3), Arr((1,)))]))
 def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
@@ -240,10 +243,6 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
     tensor([[0., 5.],
             [0., 6.]])
     """
-    if source.dtype is not input.dtype:
-        raise RuntimeError("put_(): self and source expected to have the same dtype, but got "
-                           f"self.dtype = {input.dtype.scalar_name} and source.dtype = "
-                           f"{source.dtype.scalar_name}")
     if source.numel != index.numel:
         raise IndexError("put_(): Expected source and index to have the same number of elements, "
                          f"but got source.numel() = {source.numel}, index.numel() = "
@@ -268,7 +267,12 @@ def _scatter_grad(call) -> str:
     return "ScatterBackward1" if isinstance(call.avals[-1], type) else "ScatterBackward0"
 
 
-@op(inplace=True, samples=_scatter_samples, grad=_scatter_grad, index_error=along_dim)
+def _as_self(name: str):
+    return one_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype", 0, 3)
+
+
+@op(inplace=True, samples=_scatter_samples, grad=_scatter_grad, index_error=along_dim,
+    check=_as_self("scatter"))
 def scatter(input: Tensor, dim: int, index: Index, src: Operand | None = None, *,
             value: Number | None = None, reduce: str | None = None):
     """The input with src (or one value) written where `index` says along `dim`.
@@ -309,7 +313,7 @@ def _add_samples():
                  Arr((2, 3, 8), requires_grad=False))
 
 
-@op(inplace=True, samples=_add_samples, index_error=along_dim)
+@op(inplace=True, samples=_add_samples, index_error=along_dim, check=_as_self("scatter"))
 def scatter_add(input: Tensor, dim: int, index: Index, src: Tensor):
     """The input with src added where `index` says along `dim`, in order.
 
@@ -331,7 +335,7 @@ _MODES = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("m
           "amin": ("min", math.inf)}
 
 
-@op(inplace=True, samples=_reduce_samples, index_error=along_dim)
+@op(inplace=True, samples=_reduce_samples, index_error=along_dim, check=_as_self("scatter"))
 def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: str, *,
                    include_self: bool = True):
     """The input combined with src where `index` says along `dim`: "sum", "mean", "prod", "amax" or
@@ -460,7 +464,8 @@ def _index_add_samples():
     yield sample(Arr((2, 3, 5)), -1, _index_arr((7,), 5), Arr((2, 3, 7)), alpha=0.5)
 
 
-@op(inplace=True, samples=_index_add_samples, index_error=in_self)
+@op(inplace=True, samples=_index_add_samples, index_error=in_self, check=one_dtype(
+    "index_add_(): self ({first}) and source ({other}) must have the same scalar type", 0, 3))
 def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: Number = 1):
     """The input with alpha * source[i] added to slice index[i] of `dim`, in order.
 
@@ -473,7 +478,9 @@ def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: N
     return _written_slices("index_add", input, dim, index, source, "add")
 
 
-@op(inplace=True, samples=_slices_samples(), index_error=along_dim_as_index_error)
+@op(inplace=True, samples=_slices_samples(), index_error=along_dim_as_index_error, check=one_dtype(
+    "index_copy_(): self and source expected to have the same dtype, but got (self) {first} and "
+    "(source) {other}", 0, 3))
 def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):
     """The input with slice index[i] of `dim` replaced by source[i].
 
@@ -494,7 +501,8 @@ def _index_reduce_samples():
                      Arr((3, 2), requires_grad=grad), how, include_self=False)
 
 
-@op(inplace=True, samples=_index_reduce_samples, index_error=in_self)
+@op(inplace=True, samples=_index_reduce_samples, index_error=in_self, check=one_dtype(
+    "index_reduce_(): self ({first}) and source ({other}) must have the same scalar type", 0, 3))
 def index_reduce(input: Tensor, dim: int, index: Index, source: Tensor, reduce: str, *,
                  include_self: bool = True):
     """The input with source[i] combined with slice index[i] of `dim`: "prod", "mean", "amax" or

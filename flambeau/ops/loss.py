@@ -16,6 +16,7 @@ from flambeau.ops.activation import (
     shifted,
     softplus_of,
 )
+from flambeau.ops.checks import no_bool
 from flambeau.ops.index import positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, op
@@ -97,7 +98,7 @@ def _weighted_grad(name: str, mean: str = "DivBackward0"):
     return grad
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
+@op(promote="alike", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
     grad=_weighted_grad("MseLossBackward0"))
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
              weight: Tensor | None = None):
@@ -112,7 +113,7 @@ def _l1_grad(call) -> str:
     return plain if len(call.avals) == 2 else _weighted_grad(plain)(call)
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
+@op(promote="alike", method=False, out=False, public=FUNCTIONAL, samples=_weighted_samples,
     grad=_l1_grad)
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean",
             weight: Tensor | None = None):
@@ -126,7 +127,7 @@ def _smooth_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), beta=0)
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_smooth_samples,
+@op(promote="alike", method=False, out=False, public=FUNCTIONAL, samples=_smooth_samples,
     refuses="c", grad=lambda call: l1_loss.grad(call) if call._static("beta") == 0
     else "SmoothL1LossBackward0")
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0):
@@ -149,7 +150,7 @@ def _huber_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), delta=0.5)
 
 
-@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_huber_samples,
+@op(promote="alike", method=False, out=False, public=FUNCTIONAL, samples=_huber_samples,
     refuses="c", grad=_weighted_grad("HuberLossBackward0", "MeanBackward0"))
 def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None):
@@ -592,21 +593,13 @@ def _poisson_samples():
                  log_input=False, full=True)
 
 
-def _no_bool(*args: object) -> None:
-    """PyTorch has no difference of bools."""
-    for arg in args:
-        if isinstance(arg, Value) and arg.dtype.kind == "b":
-            raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported."
-                               " Convert the bool tensor with .to(torch.float32).")
-
-
 def _poisson_grad(call) -> str:
     none = "AddBackward0" if call._static("full") else "SubBackward0"
     return _by_reduction("MeanBackward0", "SumBackward0", none)(call)
 
 
 @op(promote="float", method=False, out=False, public=FUNCTIONAL, samples=_poisson_samples,
-    grad=_poisson_grad, check=_no_bool)
+    grad=_poisson_grad, check=no_bool)
 def poisson_nll_loss(input: Tensor, target: Tensor, *, log_input: bool = True, full: bool = False,
                      eps: float = 1e-8, reduction: str = "mean"):
     """exp(input) - target input, or input - target log(input + eps) without `log_input`.

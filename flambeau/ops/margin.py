@@ -7,13 +7,13 @@ from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, softplus_of
+from flambeau.ops.checks import no_bool
 from flambeau.ops.distance import distance
 from flambeau.ops.index import BEYOND
 from flambeau.ops.loss import (
     _as_target,
     _by_reduction,
     _Classes,
-    _no_bool,
     _target_error,
     _times,
     _unreduced,
@@ -39,7 +39,7 @@ def _sign_samples(*shapes, **kwargs):
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4)),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), check=_no_bool)
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "AddBackward0"), check=no_bool)
 def hinge_embedding_loss(input: Tensor, target: Tensor, *, margin: float = 1.0,
                          reduction: str = "mean"):
     """input where target is 1, max(0, margin - input) where it is -1."""
@@ -77,7 +77,7 @@ def soft_margin_loss_vjp(g, input, target, reduction):
 
 @op(promote="float", method=False, out=False, public=FUNCTIONAL,
     samples=_sign_samples((3, 4), (3, 4), (3, 4), margin=0.3),
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=_no_bool)
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=no_bool)
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, *, margin: float = 0.0,
                         reduction: str = "mean"):
     """max(0, margin - target (input1 - input2))."""
@@ -124,8 +124,8 @@ def _triplet_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), Arr((3, 4)), swap=True, margin=2.0)
 
 
-@op(promote="float", method=False, out=False, public=FUNCTIONAL, samples=_triplet_samples,
-    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=_no_bool)
+@op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_triplet_samples,
+    grad=_by_reduction("MeanBackward0", "SumBackward0", "ClampMinBackward0"), check=no_bool)
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 1.0,
                         p: float = 2.0, eps: float = 1e-6, swap: bool = False,
                         reduction: str = "mean"):

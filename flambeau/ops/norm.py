@@ -78,8 +78,19 @@ def _affine(x: Value, weight: Value | None, bias: Value | None) -> Value:
     return x if bias is None else p.add(x, p.expand(bias, x.shape))
 
 
+def _one_dtype(input: Value, *rest: object) -> None:
+    """Weight and bias have the input's dtype, or are float32 beside 16-bit floats."""
+    affine = [arg for arg in rest if isinstance(arg, Value) and not arg.number]
+    kinds = {value.dtype for value in affine}
+    if kinds <= {input.dtype} or input.dtype.is_reduced and kinds == {dtypes.float32}:
+        return
+    raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype, but got "
+                       f"{', '.join(v.dtype.scalar_name for v in (input, *affine))}: weight and "
+                       "bias may only differ as float32 beside a 16-bit input")
+
+
 @op(method=False, out=False, public=("torch", "nn.functional"), samples=_layer_samples,
-    grad="NativeLayerNormBackward0")
+    grad="NativeLayerNormBackward0", check=_one_dtype)
 def layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = None,
                bias: Tensor | None = None, eps: Number = 1e-5):
     """(input - mean) / sqrt(variance + eps) * weight + bias, over the last dimensions.
@@ -114,7 +125,7 @@ def _native_samples():
 
 
 @op(method=False, out=False, many=True, samples=_native_samples,
-    grad="NativeLayerNormBackward0")
+    grad="NativeLayerNormBackward0", check=_one_dtype)
 def native_layer_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None,
                       bias: Tensor | None, eps: float):
     """`layer_norm`, and the mean and 1 / standard deviation that it used.
@@ -147,6 +158,19 @@ def _rms(x: Value, dims, eps: float | None) -> tuple[Value, Value]:
     return p.mul(x, rstd), rstd
 
 
+def _converted(weight: Value | None, input: Value) -> Value | None:
+    """The weight in the dtype that is computed with, which is the result's.
+
+    Raises:
+        RuntimeError: a complex weight of a real input.
+    """
+    if weight is None:
+        return None
+    if weight.dtype.is_complex and not input.dtype.is_complex:
+        raise RuntimeError("rms_norm: a real input cannot have a complex weight")
+    return convert(weight, input.dtype)
+
+
 @op(method=False, out=False, public=("torch", "nn.functional"), samples=_rms_samples,
     grad="MulBackward0")
 def rms_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = None,
@@ -159,7 +183,7 @@ def rms_norm(input: Tensor, normalized_shape: tuple, weight: Tensor | None = Non
     tensor([[0.8485, 1.1314]])
     """
     dims = _trailing("rms_norm", input, normalized_shape, weight)
-    return _affine(_rms(input, dims, eps)[0], weight, None)
+    return _affine(_rms(input, dims, eps)[0], _converted(weight, input), None)
 
 
 @rms_norm.vjp
@@ -167,13 +191,15 @@ def rms_norm_vjp(g, input, normalized_shape, weight, eps):
     """rstd (h - y mean(h y)), h = g weight and y the normalized input."""
     dims = _trailing("rms_norm", input, normalized_shape, None)
     y, rstd = _rms(input, dims, eps)
+    own, weight = weight, _converted(weight, input)
     h = _affine(g, weight, None)
     if input.dtype.is_complex:  # rstd is holomorphic: gradients have its conjugate
         y, rstd = p.conj(y), p.conj(rstd)
         h = h if weight is None else p.mul(g, p.conj(p.expand(weight, g.shape)))
     along = p.unreduce(_mean(p.mul(h, y), dims), y.shape, dims)
     to_input = p.mul(rstd, p.sub(h, p.mul(y, along)))
-    return [to_input, p.reduce_sum(p.mul(g, y), range(input.ndim - len(dims)))]
+    to_weight = p.reduce_sum(p.mul(g, y), range(input.ndim - len(dims)))
+    return [to_input, to_weight if own is None else convert(to_weight, own.dtype)]
 
 
 # --------------------------------------------------------------------------- over the batch
@@ -356,7 +382,7 @@ class _Groups:
 
 
 @op(method=False, out=False, public=("torch", "nn.functional"), samples=_group_samples,
-    grad="NativeGroupNormBackward0")
+    grad="NativeGroupNormBackward0", check=_one_dtype)
 def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
                bias: Tensor | None = None, eps: Number = 1e-5):
     """(input - mean) / sqrt(variance + eps) * weight + bias, over groups of channels per sample.

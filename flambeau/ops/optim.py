@@ -57,6 +57,8 @@ def _decayed(param: Value, grad: Value, weight_decay, maximize: bool) -> Value:
 
 def _lerp(x: Value, y: Value, weight: Value) -> Value:
     """x + w (y - x), from the nearer end."""
+    if x.dtype is not y.dtype:  # the model has changed its dtype, and the state has not
+        raise RuntimeError(f"expected dtype {x.dtype.name} for `end` but got dtype {y.dtype.name}")
     w = p.expand(convert(weight, x.dtype), x.shape)
     gap = p.sub(y, x)
     near = p.add(x, p.mul(w, gap))

@@ -13,15 +13,16 @@ from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import matmul as m
 from flambeau.ops import primitives as p
+from flambeau.ops.checks import one_dtype
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Number, Tensor, Tensors, lift, op
 from flambeau.ops.samples import Arr, sample
 
 
 # --------------------------------------------------------------------------- with an addend
-@op(inplace=True, samples=lambda: iter([sample(Arr((3,)), Arr((3, 4)), Arr((4,))),
-                                        sample(Arr((3,)), Arr((3, 4)), Arr((4,)), beta=0.5,
-                                               alpha=2.0)]))
+@op(inplace=True, check=m.alike("addmv"), samples=lambda: iter([
+    sample(Arr((3,)), Arr((3, 4)), Arr((4,))),
+    sample(Arr((3,)), Arr((3, 4)), Arr((4,)), beta=0.5, alpha=2.0)]))
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1):
     """beta * input + alpha * (mat @ vec).
 
@@ -53,7 +54,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
     return m._weighted(input, product, beta, alpha)
 
 
-@op(inplace=True, float8=True, samples=lambda: iter([
+@op(inplace=True, float8=True, check=m.alike("addbmm"), samples=lambda: iter([
     sample(Arr((3, 5)), Arr((2, 3, 4)), Arr((2, 4, 5))),
     sample(Arr((5,)), Arr((2, 3, 4)), Arr((2, 4, 5)), beta=0.5, alpha=2.0)]))
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1):
@@ -181,7 +182,8 @@ def _cross_samples():
     yield sample(Arr((3, 4)), Arr((3, 1)), dim=0)
 
 
-@op(promote="match", samples=_cross_samples, grad="LinalgCrossBackward0")
+@op(samples=_cross_samples, grad="LinalgCrossBackward0", refuses="b",
+    check=one_dtype("expected scalar type {first} but found {other}", 0, 1))
 def cross(input: Tensor, other: Tensor, dim: int | None = None):
     """The cross product of vectors of three elements along dim (by default the first of size 3).
 

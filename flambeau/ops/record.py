@@ -21,6 +21,7 @@ what a parameter is:
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,8 +81,9 @@ class Op:
         params: in order.
         kind: "compute", or "view" (the result shares the input's memory where it can).
         promote: None; "match": tensors and operands meet in one dtype; "float": the same, and
-            integers become the default floating dtype; or a function of the arguments that says
-            which.
+            integers become the default floating dtype; "alike": as "match", but tensors without
+            dimensions count as others (of ops that broadcast before they compute); or a function
+            of the arguments that says which.
         fixed: for names of operands the numbers that get kernels of their own, as statics do.
         check: a function of the arguments before promotion, which raises if they do not go
             together.
@@ -228,7 +230,10 @@ class Op:
                 group += arg
         if not group:  # an empty list of tensors: the body says what is wrong
             return list(args)
-        dtype = result_type(group) if promote else group[0].dtype
+        if promote == "alike":
+            dtype = functools.reduce(dtypes.promote_types, [item.dtype for item in group])
+        else:
+            dtype = result_type(group) if promote else group[0].dtype
         if dtype.kind in "Vq" and any(item.dtype is not dtype for item in group):
             raise refusal(self.name, dtype)
         if dtype.kind in self.refuses:

@@ -36,6 +36,7 @@ _MAPPED = 1 << 20  # from this size on blocks come straight from the system, pag
 _HUGE = 1 << 21  # size and alignment of a huge page
 _HUGE_FROM = 1 << 22
 _RESERVE = 256 << 20  # bytes left free on the machine below which cached blocks are given back
+_SPARE = 64 << 20  # cached bytes that are never too many on a machine that has enough
 
 # Words of the ledger, which native code updates: bytes in use, their peak, cached bytes, their cap.
 # Foreign memory is not counted.
@@ -246,11 +247,13 @@ def _refill(pool, nbytes: int):
 def _excess(size: int) -> int:
     """How many cached bytes shall go before `size` more are taken: all when the machine runs short
     (it would swap or kill rather than say no), else what is held beyond a quarter more than was
-    ever in use, as by a program that has changed the sizes it uses."""
+    ever in use, or `_SPARE`, as by a program that has changed the sizes it uses. A program that
+    goes through many sizes needs more blocks than it ever uses at a time: each block that it loses
+    costs a page fault every 4 KiB, in every step."""
     if config.free_memory() < size + _RESERVE:
         return _ledger[CACHED]
     most = max(_ledger[PEAK], _ledger[IN_USE] + size)
-    return _ledger[IN_USE] + _ledger[CACHED] + size - most - most // 4
+    return _ledger[IN_USE] + _ledger[CACHED] + size - most - max(most // 4, _SPARE)
 
 
 def _give_back(nbytes: int) -> None:

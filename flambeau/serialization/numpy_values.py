@@ -1,7 +1,7 @@
 """NumPy's values in a checkpoint: dtypes, scalars, arrays.
 
-A dtype is made anew from what its state says, by NumPy's own checked constructor, and only then
-taken over: a state as such could name fields that lie outside of an element.
+A dtype is made anew from what its state says and checked, and only then taken over: a state as such
+could name fields that lie outside of an element. (NumPy's constructor checks too, with 32 bits.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _dtype(text: Any, align: bool = False, copy: bool = False) -> np.dtype:
         raise UnsafeError(f"NumPy dtype {text!r} is not allowed; only numbers, strings, times and "
                           "objects are")
     try:
-        return np.dtype(text, False, True)
+        return _snapshot(np.dtype(text))
     except (TypeError, ValueError, OverflowError) as error:
         raise UnsafeError(f"there is no NumPy dtype {text!r}") from error
 
@@ -53,10 +53,15 @@ def _build_dtype(dtype: np.dtype, state: Any) -> None:
 def _described(dtype: np.dtype, state: tuple) -> np.dtype:
     order, element, names, fields = state[1:5]
     if element is not None:
-        base, shape = element
-        return np.dtype((_snapshot(base), tuple(map(int, shape))))
+        base, shape = _snapshot(element[0]), tuple(map(int, element[1]))
+        if min(shape, default=0) < 0 or math.prod(shape) * base.itemsize != dtype.itemsize:
+            raise ValueError(f"{shape} times {base} do not fill {dtype.itemsize} bytes")
+        return np.dtype((base, shape))
     if names is not None or fields is not None:
         places = [fields[name] for name in names]
+        for kind, offset, *_ in places:
+            if not 0 <= offset <= dtype.itemsize - kind.itemsize:
+                raise ValueError(f"a field at {offset} lies outside of {dtype.itemsize} bytes")
         return np.dtype({"names": [str(name) for name in names],
                          "formats": [_snapshot(place[0]) for place in places],
                          "offsets": [int(place[1]) for place in places],
@@ -76,7 +81,7 @@ def _snapshot(dtype: Any) -> np.dtype:
     """A copy: a dtype that got itself for a field later would have no end."""
     if not isinstance(dtype, np.dtype):
         raise TypeError(f"a field is a {type(dtype).__name__}")
-    return np.dtype(dtype, copy=True)
+    return dtype.newbyteorder("|")  # as it is, but another object; np.dtype(copy=True) is the same
 
 
 def _scalar(dtype: np.dtype, data: bytes = b"") -> Any:

@@ -158,8 +158,11 @@ def _item(item: Any) -> Any:
                      f"Variables are valid indices (got {type(item).__name__})")
 
 
+_INDEX_DTYPES = ("int64", "int32", "uint8", "bool")
+
+
 def _checked_index(index: Any) -> Any:
-    if index._meta.dtype.kind in "fc":
+    if index._meta.dtype.name not in _INDEX_DTYPES:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return index
 

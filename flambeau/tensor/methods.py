@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.core import dtypes
+from flambeau.core.arguments import refuse_foreign
 from flambeau.ops.record import REGISTRY
 from flambeau.tensor import (
     complex_numbers,

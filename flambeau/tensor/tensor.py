@@ -13,7 +13,7 @@ import numpy as np
 
 from flambeau.autograd import grad_mode
 from flambeau.core import dtypes
-from flambeau.core.arguments import kind_of, need_tensor
+from flambeau.core.arguments import conversion, kind_of, need_tensor
 from flambeau.core.device import CPU, META, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
@@ -338,6 +338,8 @@ class Tensor(TensorBase):
                                f"`tensor` have incompatible tensor type: {self.device} and "
                                f"{value.device}. A parameter is moved from the meta device by "
                                "Module.to_empty, or replaced by a new one.")
+        if value._meta.dtype is not self._meta.dtype or value._meta.device is not self._meta.device:
+            self._accumulator = None  # its gradients will be others
         self._storage, self._ptr, self._meta = value._storage, value._ptr, value._meta
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
@@ -723,7 +725,7 @@ class Tensor(TensorBase):
         """Copy elements of `other`, broadcast and converted, into this tensor."""
         if not isinstance(other, Tensor):
             raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
-                            f"{type(other).__name__}")
+                            f"{kind_of(other)}{conversion(other)}")
         return ops.copy_(self, other)
 
     # ------------------------------------------------------------------ indexing

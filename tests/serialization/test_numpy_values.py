@@ -46,6 +46,8 @@ def test_dtypes(dtype):
 STATES = {
     "a field outside": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("i4"), 6)}, 8, 1, 16)),
     "a field before": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("i4"), -4)}, 8, 1, 16)),
+    "far outside": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("i4"), 2**31 - 1)}, 8, 1, 16)),
+    "negative element": ("V8", (3, "|", (np.dtype("i4"), (-1, -2)), None, None, 8, 4, 0)),
     "another size": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("i4"), 0)}, 4000, 1, 16)),
     "objects": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 63)),
     "no field": ("V8", (3, "|", None, ("a", "b"), {"a": (np.dtype("i4"), 0)}, 8, 1, 16)),
@@ -59,7 +61,7 @@ STATES = {
 @pytest.mark.parametrize("name", STATES)
 def test_states_that_lie(name):
     text, state = STATES[name]
-    dtype = np.dtype(text, copy=True)
+    dtype = np.dtype(text).newbyteorder("|")
     build = numpy_builders()[type(dtype)]
     try:
         build(dtype, state)
@@ -71,7 +73,7 @@ def test_states_that_lie(name):
 
 
 def test_a_dtype_does_not_get_itself_for_a_field():
-    dtype = np.dtype("V4", copy=True)
+    dtype = np.dtype("V4").newbyteorder("|")
     numpy_builders()[type(dtype)](dtype, (3, "|", None, ("a",), {"a": (dtype, 0)}, 4, 1, 16))
     assert dtype["a"] == np.dtype("V4")
 

@@ -286,6 +286,7 @@ def _add_rows(sweep: Sweep, depth: int, rows: int) -> None:
     f, place = sweep.f, sweep.outer_count + depth
     stop = sweep.extent(depth)
     full = f.mul(f.udiv(stop, GROUP), GROUP)
+    (rest,) = _levels(sweep, [1])
     with f.loop(0, full, GROUP) as i:
         several = []
         for part in range(GROUP):
@@ -294,9 +295,15 @@ def _add_rows(sweep: Sweep, depth: int, rows: int) -> None:
             sweep.evaluate(sweep.open_places(depth + 1), 1)
             several.append({"index": sweep.indices[place], "values": sweep.values})
             sweep.values = saved
-        sweep.lane_loop(lambda part: _add_to_results(sweep, several, place))
+
+        def group(part: int) -> None:
+            if sweep.k.active is None or sweep.registers is not None:
+                _add_to_results(sweep, several, place)
+            else:  # one register at the end of a row: the same sums by a loop, in less code
+                _add_rest(sweep, rest, place, i, f.add(i, GROUP))
+
+        sweep.lane_loop(group)
     with f.when(f.cmp("ne", full, stop)):
-        (rest,) = _levels(sweep, [1])
         sweep.lane_loop(lambda part: _add_rest(sweep, rest, place, full, stop))
 
 
@@ -319,7 +326,7 @@ def _add_to_results(sweep: Sweep, several: list[dict], place: int = 0) -> None:
 
 
 def _add_rest(sweep: Sweep, rest: list, place: int, start: Value, stop: Value) -> None:
-    """Add the last rows, which are no full group, to a register of each result."""
+    """Add rows from `start` to `stop`, at most a group, to a register of each result."""
     few = _few(sweep)
     before = [_load_result(sweep, result) for result in sweep.sums]
     for result, ((best, _),), total in zip(sweep.sums, rest, before, strict=True):
