@@ -119,8 +119,8 @@ class GradScaler:
         """Unscale all gradients; gives 1 if one is not finite, 0 if all are, None if there are
         none."""
         if self._scale is None:
-            raise RuntimeError("Attempted unscale_ but _scale is None. Call scale(loss) and "
-                               "backward() first.")
+            raise AssertionError("Attempted unscale_ but _scale is None. Call scale(loss) and "
+                                 "backward() first.")
         inverse = self._scale.double().reciprocal().float()
         grads = [param.grad for group in optimizer.param_groups for param in group["params"]
                  if param.grad is not None]
@@ -160,7 +160,7 @@ class GradScaler:
         if not self._enabled:
             return
         if self._scale is None:
-            raise RuntimeError("Attempted update but _scale is None. Call scale(loss) first.")
+            raise AssertionError("Attempted update but _scale is None. Call scale(loss) first.")
         if new_scale is not None:
             self._scale.fill_(new_scale)
             return

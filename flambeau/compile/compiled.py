@@ -111,20 +111,31 @@ class Compiled:
         if programs is not None:
             for program in programs:
                 if program.guard.holds(leaves, numbers, owners):
-                    if program.passes:
-                        return without_passed(program.run(leaves, numbers), (args, kwargs))
-                    return program.run(leaves, numbers)
+                    return self._replayed(program, leaves, numbers, args, kwargs)
         if signature in self.eager or len(self.eager) >= LIMIT:
             return self.segments.run(self.function, args, kwargs)
         values = signature[1] if numbers else ()
         bound = self.shapes.bound(rest, values, leaves, numbers, owners)
         if bound is not None:
             self.shapes.remember(self.programs, signature, bound)
-            return without_passed(bound.run(leaves, numbers), (args, kwargs))
+            return self._replayed(bound, leaves, numbers, args, kwargs)
         run = _Run(self, rest, key, leaves, numbers, (args, kwargs))
         if taken and self._stands(taken[-1], run):
             return self.function(*args, **kwargs)
         return run.capture()
+
+    def _replayed(self, program: Replay, leaves: list, numbers: list, args: tuple, kwargs: dict
+                  ) -> Any:
+        """What a program gives. If one of its kernels reports an error, the function itself says
+        which operation that was; but not where memory may have been overwritten."""
+        try:
+            found = program.run(leaves, numbers)
+        except Exception as error:
+            if not (getattr(error, "of_kernel", False) and program.repeatable):
+                raise
+        else:
+            return without_passed(found, (args, kwargs)) if program.passes else found
+        return self.function(*args, **kwargs)
 
     def _stands(self, taken: str, run: _Run) -> bool:
         """Does the stance of the thread forbid to capture this call?"""
@@ -272,12 +283,16 @@ class _Run:
         changes = self.grads.changes(capture)
         outside = [*self.leaves, *self.reach.tensors]
         gradients = [grad for _, grad in changes]
+        mark = self.first and self.first.mark()
         try:
             parts = Parts(capture, outputs, outside, gradients)
-            joint = trace_backward(observer, capture, [*parts.bases, *gradients], self.leaves,
-                                   self.reach.tensors, entered)
+            with self.reach.undisturbed("a backward that changes Python state"):
+                joint = trace_backward(observer, capture, [*parts.bases, *gradients], self.leaves,
+                                       self.reach.tensors, entered)
             finished = Recording(capture, self.leaves, outputs, shape, changes, parts, joint)
         except CaptureError as error:
+            if self.first is not None:
+                self.first.forget_since(mark)
             return self._give_up(error, result)
         escaped = finished.escaped()
         left = self._state_left(escaped, changes)
@@ -313,6 +328,8 @@ class _Run:
         except BaseException:
             self._write_back(args, kwargs)
             self.following.restore()
+            if self.symbols is not None:
+                self.symbols.pin(self.reach)
             self.following.settle(self.reach)  # no followed number is left behind
             raise
         finally:

@@ -227,6 +227,9 @@ class _Walk:
             if _has_hooks(node):
                 raise refuse("a hook (or retain_grad) on a value inside of the function",
                              "Return the value and put the hook on the result.")
+            if any(_runs_again(item) for item in node.tape_saved):
+                raise refuse("a checkpoint whose backward comes later, which runs its function "
+                             "again,", "Call backward() inside of the compiled function.")
             self.nodes.append(node)
             if all(g is None for g in grads) and not node.wants_none:
                 results: Sequence = (None,) * len(node.next_edges)
@@ -247,6 +250,12 @@ def _has_hooks(node: Node) -> bool:
     hooks = node.tape_hooks
     return hooks is not None and bool(hooks.tensor or hooks.retain or hooks.pre or hooks.post) or (
         isinstance(node, FunctionCtx) and getattr(node._function, "calls_hooks", False))
+
+
+def _runs_again(item: Any) -> bool:
+    """Does unpacking something saved run a function of the user's, with all its effects?"""
+    hook = item.unpack_hook if item.__class__ is saving.SavedTensor else None
+    return getattr(getattr(hook, "__self__", None), "runs_again", False)
 
 
 def _applied(node: Node, grads: list) -> Sequence:

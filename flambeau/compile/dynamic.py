@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau.autograd.tape import Node
 from flambeau.compile.capture import CaptureError, Forgiving
 from flambeau.compile.differentiable import Backward
 from flambeau.compile.interface import interface_of
@@ -271,16 +272,19 @@ class Symbols:
         for leaf, given, meta in zip(self.leaves, self.symbolic, self.plain, strict=True):
             if leaf._meta is given:  # the function may have changed its shape
                 leaf._meta = meta
-            end = leaf._accumulator and leaf._accumulator()
-            if end is not None and end.output_metas[0] is given:
-                end.output_metas = (meta,)
         self._settle_tensors()
 
     def _settle_tensors(self) -> None:
-        """Give every tensor that is left its plain layout."""
+        """Give every tensor that is left, and the tape, plain layouts."""
         layouts = {id(meta) for meta in self.environment.metas.values()}
         settler = Settler(hint)
-        for tensor in [each for each in gc.get_objects() if isinstance(each, TensorBase)]:
+        for tensor in [each for each in gc.get_objects() if isinstance(each, (TensorBase, Node))]:
+            if isinstance(tensor, Node):
+                if any(id(meta) in layouts for meta in tensor.output_metas):
+                    tensor.output_metas = tuple([
+                        plain_meta(settler, meta) if id(meta) in layouts else meta
+                        for meta in tensor.output_metas])
+                continue
             meta = getattr(tensor, "_meta", None)
             if id(meta) in layouts:
                 tensor._meta = plain_meta(settler, meta)

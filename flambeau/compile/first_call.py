@@ -32,6 +32,7 @@ from flambeau.compiler.random.engine import STATE_BYTES
 from flambeau.core.shapes import dense_order, required_span
 from flambeau.runtime import executable, launch_log, memory, plan_cache
 from flambeau.runtime.launch import launcher
+from flambeau.runtime.launch_log import CALLS as COUNT
 from flambeau.runtime.launch_log import FIRST, USED
 from flambeau.tensor import launches
 from flambeau.tensor.launches import Launch, late
@@ -161,6 +162,16 @@ class FirstCall(Deferral):
         super().close()
         if memory.memory_stats()["cached"] > MUCH:
             memory.empty_all()
+
+    def mark(self) -> tuple[Log, int, int]:
+        """How far the log has come."""
+        return self.log, self.log.words[USED], self.log.words[COUNT]
+
+    def forget_since(self, mark: tuple[Log, int, int]) -> None:
+        """Leave out what was put off since `mark`, which nobody has asked for."""
+        log, used, calls = mark
+        if self.untouched and log is self.log:
+            log.words[USED], log.words[COUNT] = used, calls
 
     # ------------------------------------------------------------------ running after all
     def _run_now(self, log: Log, dead: list, why: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from flambeau.compile.reach import Place, Reach, is_plain, unchanged
 from flambeau.core.followed import Followed, Readings
 from flambeau.core.generated import define
+from flambeau.core.symbolic import is_symbolic
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["Following", "Guard", "Sharing"]
@@ -284,11 +285,13 @@ class Guard:
 
 
 def _scrubbed(item: Any, seen: set[int]) -> Any:
-    """`item` with plain numbers instead of followed ones, also in what the run has put into it:
-    the same object, unless it is a number or a tuple."""
+    """`item` with plain numbers instead of followed and symbolic ones, also in what the run has put
+    into it: the same object, unless it is a number or a tuple."""
     kind = type(item)
     if kind is Followed:
         return item.value
+    if is_symbolic(item):
+        return item.env.pin(item)
     if kind is tuple:
         items = tuple([_scrubbed(each, seen) for each in item])
         return item if all(map(operator.is_, items, item)) else items

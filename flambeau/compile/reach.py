@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import enum
 import functools
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.compile.capture import refuse
 from flambeau.compile.surroundings import origin_of, unrepeatable
 from flambeau.core.device import Device
 from flambeau.core.dtypes import DType
@@ -55,6 +57,8 @@ class Place:
         """The value at this moment; a private mark if there is none any more."""
         try:
             if self.kind == "item":
+                if isinstance(self.owner, dict):  # a look must not make an entry
+                    return dict.get(self.owner, self.key, _ABSENT)
                 return self.owner[self.key]
             if self.kind == "cell":
                 return self.owner.cell_contents
@@ -78,6 +82,16 @@ class Place:
             self.owner.cell_contents = value
         else:
             setattr(self.owner, self.key, value)
+
+    def put_back(self, old: Any) -> None:
+        """Make the place what it was, if that is possible."""
+        if self.settable:
+            self.put(old)
+        elif self.kind == "size" and isinstance(self.owner, list):
+            del self.owner[old:]
+        elif self.kind == "size" and isinstance(self.owner, dict):
+            for key in list(self.owner)[old:]:
+                del self.owner[key]
 
     def differs(self, now: Any) -> bool:
         """Is the value not what it was when the walk passed?"""
@@ -191,6 +205,25 @@ class Reach:
             if len(space) != len(names):
                 for name in [name for name in space if name not in names]:
                     yield f"{path}.{name}" if path else name, space, name
+
+    @contextlib.contextmanager
+    def undisturbed(self, what: str) -> Iterator[None]:
+        """Put Python state back that code within changes.
+
+        Raises:
+            CaptureError: there was some; `what` did it.
+        """
+        before = [place.now() for place in self.places]
+        try:
+            yield
+        finally:
+            changed = [(place, old) for place, old in zip(self.places, before, strict=True)
+                       if not unchanged(place.now(), old)]
+            for place, old in changed:
+                place.put_back(old)
+        if changed:
+            raise refuse(f"{what} ({changed[0][0].path})",
+                         "Call backward() inside of the compiled function.")
 
     def used(self) -> Iterator[str]:
         """Paths of objects of other packages that are not what they were."""

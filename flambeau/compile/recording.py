@@ -79,7 +79,8 @@ _MARKED = ("the memory", "the layout", "requires_grad", "a hook", "the history")
 
 def _marks(tensor: Any) -> tuple:
     hooks = tensor._hooks
-    return (Capture._owner(tensor), (tensor._meta, hint(tensor._ptr)), tensor._rg,
+    place = hint(tensor._ptr) if tensor._meta.strided else None  # tensors made of others have none
+    return (Capture._owner(tensor), (tensor._meta, place), tensor._rg,
             hooks and [*map(id, hooks.values()), *map(id, hooks.post.values())],
             (tensor._grad_fn is None, tensor._retains_grad))
 

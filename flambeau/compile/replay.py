@@ -44,6 +44,8 @@ class Replay:
         self.count = len(recording.numbers)
         self.dropped: list[Any] = []
         self.shape, self.returned = recording.shape, recording.returned
+        # the function may be run once more when a kernel has failed: nothing was changed
+        self.repeatable = not self.updated and not recording.effects
         self.passes = any(item.__class__ is Passed for _, item in objects_in(self.shape))
         self.owners = recording.owners
         self.records = [
@@ -165,10 +167,15 @@ def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -
 
 def raise_compiled(failure: tuple[int, int], inputs: list) -> None:
     """A kernel of a compiled program has reported an error."""
-    code, value = failure
+    error = _error(*failure)
+    error.of_kernel = True  # type: ignore[attr-defined]
+    raise error
+
+
+def _error(code: int, value: int) -> Exception:
     if code == 1:
-        raise IndexError(f"index {value} is out of range in a compiled function; run it without "
-                         "torch.compile to see the operation")
+        return IndexError(f"index {value} is out of range in a compiled function; run it without "
+                          "torch.compile to see the operation")
     if code >= failures.FIRST:
-        raise failures.failure(code, value)
-    raise RuntimeError("ZeroDivisionError: integer division by zero in a compiled function")
+        return failures.failure(code, value)
+    return RuntimeError("ZeroDivisionError: integer division by zero in a compiled function")

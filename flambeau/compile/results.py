@@ -45,8 +45,12 @@ class Parts:
         others = self.outside.union(map(id, gradients))
         groups: dict[int, list] = {}
         for tensor in {id(t): t for t in results if id(t) not in others}.values():
-            if is_alias(capture.memory_of(tensor), tensor):
+            known = capture.memory_of(tensor)
+            if is_alias(known, tensor):
                 continue
+            if known.initial is not None and (
+                    tensor._grad_fn is None or leads_to(tensor.grad_fn, known.tensor)):
+                raise _unlike()  # a leaf of its own, or a view of one that is a view itself
             groups.setdefault(id(Capture._owner(tensor)), []).append(tensor)
         for owner, group in groups.items():
             self._note(group, given.get(owner))
@@ -96,5 +100,5 @@ def _rank(tensor: Any) -> tuple:
 
 
 def _unlike() -> NotImplementedError:
-    return refuse("results that share memory, but not as views of one another",
+    return refuse("a result that shares memory with another tensor, but is no view of it,",
                   "Return a clone of one of them.")

@@ -46,9 +46,10 @@ class Templates:
         if len(self.made) >= LIMIT:
             return None
         try:
-            self.environment.at(valuation.sizes)
-            made = Template(self.environment, self.graph, self.face.inputs, self.face.outputs,
-                            host(), pool.get_num_threads(), self.face.aliases, self.effects)
+            with self.environment.at(valuation.sizes):
+                made = Template(self.environment, self.graph, self.face.inputs,
+                                self.face.outputs, host(), pool.get_num_threads(),
+                                self.face.aliases, self.effects)
             planned = made.plan(Valuation(self.environment, valuation.sizes))
         except Unfit:
             return None

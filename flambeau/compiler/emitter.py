@@ -146,6 +146,11 @@ class Function:
         self._block = "entry"
         self._terminated = False
 
+    @property
+    def block(self) -> str:
+        """The label of the block that is open."""
+        return self._block
+
     # ------------------------------------------------------------------ plumbing
     def fresh(self, prefix: str = "v") -> str:
         self._count += 1

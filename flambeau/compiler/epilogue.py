@@ -19,7 +19,7 @@ from flambeau.compiler.loops.sweep import Sweep
 from flambeau.compiler.nest import Phase, Pointer, canonical
 from flambeau.core.dtypes import by_name
 
-__all__ = ["Epilogue", "epilogue_of"]
+__all__ = ["Epilogue", "call_finish", "epilogue_of"]
 
 _NAME = "finish"
 
@@ -47,27 +47,45 @@ class Epilogue:
             ("ptr", "args"), ("ptr", "sums"), ("i64", "pitch"), ("i64", "batch"), ("i64", "row"),
             ("i64", "rows"), ("i64", "column"), ("i64", "columns")], internal=True)
         kernel = Kernel(f)
+        sweeps = [_RectangleSweep(kernel, phase, self.accumulator) for phase in phases]
+        stored = {result[-1][0] for phase in phases for result in phase[6]}
+        for sweep in sweeps:
+            sweep.hoist(stored)
         with f.loop(0, f.args["rows"]) as i:
             outer = [f.args["batch"], f.add(f.args["row"], i)]
             offset = f.mul(i, f.args["pitch"])
-            for phase in phases:
-                sweep = _RectangleSweep(kernel, phase, outer, self.accumulator, offset)
-                emit_sweep(sweep)
+            for sweep in sweeps:
+                sweep.start = offset
+                emit_sweep(sweep, outer)
+
+    def address(self) -> Value:
+        """Of the function that `define` defines."""
+        return Value(f"@{_NAME}", "ptr")
 
     def call(self, f: Function, first_slot: int, sums: Value, pitch: Value | int,
              batch: Value | int, rows: tuple, columns: tuple) -> None:
-        """Finish a rectangle.
+        """Finish a rectangle; for the arguments see `call_finish`."""
+        f.call("void", _NAME, _arguments(f, first_slot, sums, pitch, batch, rows, columns))
 
-        Args:
-            f: the kernel; `first_slot` is where this epilogue's launch arguments begin.
-            sums: address of the rectangle's first element, in the product's own dtype; the next
-                row is `pitch` elements further.
-            batch: which matrix.
-            rows, columns: (first, count) in the matrix.
-        """
-        args = f.gep(f.args["args"], first_slot, "i64")
-        numbers = [f.typed(n, "i64") for n in (pitch, batch, *rows, *columns)]
-        f.call("void", _NAME, [args, sums, *numbers])
+
+def call_finish(f: Function, finish: Value, first_slot: int, sums: Value, pitch: Value | int,
+                batch: Value | int, rows: tuple, columns: tuple) -> None:
+    """Finish a rectangle by the function at the address `finish`.
+
+    Args:
+        f: the kernel; `first_slot` is where the epilogue's launch arguments begin.
+        sums: address of the rectangle's first element, in the product's own dtype; the next
+            row is `pitch` elements further.
+        batch: which matrix.
+        rows, columns: (first, count) in the matrix.
+    """
+    f.call_pointer("void", finish, _arguments(f, first_slot, sums, pitch, batch, rows, columns))
+
+
+def _arguments(f: Function, first_slot: int, sums: Value, pitch: Value | int, batch: Value | int,
+               rows: tuple, columns: tuple) -> list[Value]:
+    args = f.gep(f.args["args"], first_slot, "i64")
+    return [args, sums, *(f.typed(n, "i64") for n in (pitch, batch, *rows, *columns))]
 
 
 def epilogue_of(phases: tuple[Phase, ...], lanes: int) -> tuple[Epilogue, list]:
@@ -81,11 +99,17 @@ def epilogue_of(phases: tuple[Phase, ...], lanes: int) -> tuple[Epilogue, list]:
 
 
 class _RectangleSweep(Sweep):
-    """A phase over the columns of one row of a rectangle."""
+    """A phase over the columns of one row of a rectangle.
 
-    def __init__(self, kernel: Kernel, phase: tuple, outer: list, accumulator: int, start: Value):
-        super().__init__(kernel, phase, outer)
-        self.accumulator, self.start = accumulator, start
+    Attributes:
+        start: where this row's sums begin.
+        local: the column within the rectangle.
+    """
+
+    def __init__(self, kernel: Kernel, phase: tuple, accumulator: int):
+        super().__init__(kernel, phase, [])
+        self.accumulator = accumulator
+        self.start: Value | int = 0
         self.local: Value | None = None
 
     def extent(self, loop: int) -> Value:

@@ -28,8 +28,8 @@ class Forms:
         found = self._known.get(value)
         if found is None:
             shape = key_of(tuple(value.shape)) if environment else value.shape
-            form = value.prim, value.attrs and _spelled(value.attrs), shape, value.dtype, \
-                value.number
+            attrs = _spelled(value.attrs) if value.attrs else ()
+            form = value.prim, attrs, shape, value.dtype, value.number
             found = self._known[value] = self._numbers.setdefault(form, len(self._numbers))
         return found
 

@@ -6,15 +6,23 @@ Every kernel is `void name(ptr args, i32 chunk, i32 nchunks, i32 thread)`; `args
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flambeau.compiler.emitter import Function, Module, Value
 
 __all__ = ["kernel_function", "Slots", "thread_workspace", "chunk_range", "share"]
 
 
-def kernel_function(module: Module, name: str) -> Function:
-    """Open a kernel that mostly calls other functions: LLVM spends no time on optimising it."""
+def kernel_function(module: Module, name: str, routines: Iterable[str] = (), part: str = ""
+                    ) -> Function:
+    """Open a kernel that mostly calls other functions: LLVM spends no time on optimising it.
+
+    `routines`: functions whose addresses are further arguments; `part`: that of a function which
+    kernels share.
+    """
     return module.function(name, [("ptr", "args"), ("i32", "chunk"), ("i32", "nchunks"),
-                                  ("i32", "thread")], attributes="optnone noinline")
+                                  ("i32", "thread"), *(("ptr", name) for name in routines)],
+                           attributes="optnone noinline", part=part)
 
 
 class Slots:

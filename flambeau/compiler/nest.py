@@ -137,24 +137,27 @@ def rewrite(phase: Phase, move: Callable[[Index], Index],
         return result
 
     for expr in walk(phase.roots()):
-        data = expr.data
+        data, kind = expr.data, expr.kind
         if exchange is not None and expr in exchange:
             made[expr] = exchange[expr]
             continue
-        if expr.kind == "load":
-            data = data[0], moved(data[1]), tuple(made[c] for c in data[2])
-        elif expr.kind == "index":
+        if kind == "load":
+            data = data[0], moved(data[1]), tuple([made[c] for c in data[2]])
+        elif kind == "index":
             data = moved(data)
-        elif expr.kind in ("inside", "divides", "quotient"):
+        elif kind in ("inside", "divides", "quotient"):
             data = moved(data[0]), data[1]
-        new = Expr(expr.kind, expr.dtype, tuple(made[arg] for arg in expr.args), data)
+        args = tuple([made[arg] for arg in expr.args])
+        same = data is expr.data and args == expr.args
+        new = expr if same else Expr(kind, expr.dtype, args, data)
         if replace is not None and new.kind == "load":
             new = replace(new)
         made[expr] = new
-    return dataclasses.replace(
-        phase, value=made[phase.value], where=moved(phase.where),
-        position=None if phase.position is None else made[phase.position],
-        carry=None if phase.carry is None else made[phase.carry])
+    result = phase.copy()
+    result.value, result.where = made[phase.value], moved(phase.where)
+    result.position = None if phase.position is None else made[phase.position]
+    result.carry = None if phase.carry is None else made[phase.carry]
+    return result
 
 
 def renamed(phase: Phase, names: Mapping[int, int]) -> Phase:

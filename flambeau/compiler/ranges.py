@@ -4,8 +4,16 @@ sizes alone need no check at run time."""
 from __future__ import annotations
 
 from flambeau.ir.graph import Value
+from flambeau.ops.primitives.structure import coordinates
 
-__all__ = ["lies_inside", "range_of"]
+__all__ = ["is_index_arithmetic", "lies_inside", "range_of"]
+
+
+def is_index_arithmetic(lookup: Value) -> bool:
+    """Does a lookup only read places that follow from its own indices? Then it is a movement."""
+    x = lookup.inputs[0]
+    places = zip(x.shape, coordinates(lookup.attrs[0], lookup.inputs[1:]), strict=True)
+    return all(isinstance(place, int) or lies_inside(place, size) for size, place in places)
 
 
 def lies_inside(value: Value, size: int) -> bool:

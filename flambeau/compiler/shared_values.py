@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from flambeau.compiler.narrow import narrow_images, narrow_operands
-from flambeau.compiler.ranges import range_of
+from flambeau.compiler.ranges import is_index_arithmetic
 from flambeau.core.symbolic import choice
 from flambeau.ir.graph import Value, serial_of
 
@@ -22,7 +22,8 @@ LARGE = 4096  # elements below which no pass over them is worth a kernel
 MOST_KERNELS = 4  # that are told apart of those that read a value
 LARGEST = 128  # values (at different indices) that one expression may be made of
 
-INLINED = frozenset({"elementwise", "movement", "spread", "source"})
+MOVED = ("movement", "spread")
+INLINED = frozenset({"elementwise", *MOVED, "source"})
 LOOPS = INLINED | {"reduce", "scan", "cat", "scatter", "lookup", "fold"}  # may share a kernel
 
 
@@ -31,7 +32,7 @@ def has_buffer(value: Value) -> bool:
     if value.prim.name == "in_memory":
         return not has_buffer(value.inputs[0])
     if value.prim.kind == "lookup":
-        return not all(range_of(place) for place in value.inputs[1:])  # else: index arithmetic
+        return not is_index_arithmetic(value)
     return value.prim.kind not in INLINED or value.prim.name == "boundary"
 
 
@@ -121,10 +122,10 @@ class _Choice:
         base: dict[Value, Value] = {}  # of values that are moved
         sources: dict[Value, set[Value]] = {}  # what is read from memory to compute a value
         for value in order:
-            if value not in self.inlined:
-                continue
-            if value.prim.kind != "elementwise":
+            kind = value.prim.kind
+            if value in self.inlined and kind in MOVED:
                 base[value] = base.get(value.inputs[0], value.inputs[0])
+            if value not in self.inlined or kind != "elementwise":
                 continue
             inside: set[Value] = set()
             for operand in value.inputs:
@@ -147,7 +148,7 @@ class _Choice:
             return
         most: dict[Value, int] = {}  # how many parts an expression has at most
         for value in self.order:
-            if value in self.inlined and value not in self.stored:
+            if self._is_inner(value):
                 count = 1 + sum([most.get(operand, 1) for operand in value.inputs])
                 if count > LARGEST:
                     count = len(self._parts(value))
@@ -156,12 +157,17 @@ class _Choice:
                         continue
                 most[value] = count
 
+    def _is_inner(self, value: Value) -> bool:
+        """Is it computed within the expressions of those that read it?"""
+        return value in self.inlined and value not in self.stored and (
+            value.prim.kind == "elementwise" or value.prim.kind in MOVED)
+
     def _parts(self, root: Value) -> set[tuple[Value, int]]:
         """What the expression of a value is made of: (value, which way its index has come)."""
         region, pending = {root}, [root]
         while pending:
             for operand in pending.pop().inputs:
-                if operand in self.inlined and operand not in self.stored | region:
+                if operand not in region and self._is_inner(operand):
                     region.add(operand)
                     pending.append(operand)
         parts: dict[Value, set[tuple[Value, int]]] = {}
@@ -183,7 +189,7 @@ class _Choice:
             if kind == "elementwise":
                 cost[value] = value.prim.cost + sum([
                     cost.get(v, 0) for v in value.inputs if v not in self.stored])
-            elif kind in ("movement", "spread"):
+            elif kind in MOVED:
                 cost[value] = cost.get(value.inputs[0], 0)
                 if value.prim.name == "expand" and cost[value] >= REPEAT_LIMIT:
                     repeated = _repeated_along_lanes(value, self.last)
@@ -201,7 +207,7 @@ class _Choice:
         for value in reversed(self.order):
             own = readers.get(value, ())
             stored = value not in self.inlined
-            if not stored and len(own) > 1 and (cost[value] > RECOMPUTE_LIMIT
+            if not stored and len(own) > 1 and (cost.get(value, 0) > RECOMPUTE_LIMIT
                                                 or value in operands):
                 self.stored.add(value)
             if stored or value in self.stored:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from flambeau.compiler.expression import Buffer, Expr, Index
 from flambeau.compiler.nest import (
@@ -80,6 +80,7 @@ class Nests:
         self.memory = memory
         self.lanes = lanes
         self.steps: list = []
+        self._known: dict[Expr, frozenset[tuple[str, int]]] = {}  # what expressions load from
 
     def add(self, phase: Phase) -> None:
         """Put `phase` into the nest where it belongs, or into a new one."""
@@ -113,8 +114,7 @@ class Nests:
     def _open_nests(self, phase: Phase) -> Iterator[int]:
         """Positions of nests that `phase` may join, the last one first: it must not pass a step
         that it has to follow."""
-        reads = {self.memory(load.data[0]) for load in phase.loads()}
-        target = self.memory(phase.target)
+        reads, target = self._reads(phase), self.memory(phase.target)
         for at in range(len(self.steps) - 1, max(-1, len(self.steps) - 1 - REACH), -1):
             step = self.steps[at]
             if isinstance(step, Nest):
@@ -123,23 +123,28 @@ class Nests:
             if any(self._ordered(other, reads, target) for other in others):
                 return
 
-    def _ordered(self, step, reads: set, target: tuple) -> bool:
+    def _ordered(self, step, reads: Collection, target: tuple) -> bool:
         """Must a phase with these reads and this target come after `step`?"""
-        taken, made = self._traffic(step)
-        return bool(made & reads) or target in made or target in taken
-
-    def _traffic(self, step) -> tuple[set, set]:
-        """What a phase or library step reads and writes."""
         if isinstance(step, Phase):
-            taken = {self.memory(load.data[0]) for load in step.loads()}
-            return taken, {self.memory(step.target)}
-        taken = {self.memory(buffer) for buffer in step.sources}
+            made = self.memory(step.target)
+            return made in reads or made == target or target in self._reads(step)
         made = {self.memory(result) for result in (step.target, *step.results)
                 if result is not None}
-        for phase in step.epilogue:
-            more = self._traffic(phase)
-            taken, made = taken | more[0], made | more[1]
-        return taken, made
+        return target in made or not made.isdisjoint(reads) or any(
+            self.memory(buffer) == target for buffer in step.sources) or any(
+            self._ordered(phase, reads, target) for phase in step.epilogue)
+
+    def _reads(self, phase: Phase) -> frozenset[tuple[str, int]]:
+        """The memory that a phase loads from."""
+        found = [self._read_by(root) for root in phase.roots()]
+        return found[0] if len(found) == 1 else frozenset().union(*found)
+
+    def _read_by(self, root: Expr) -> frozenset[tuple[str, int]]:
+        known = self._known.get(root)
+        if known is None:
+            known = self._known[root] = frozenset([self.memory(load.data[0])
+                                                   for load in root.loads()])
+        return known
 
     # ------------------------------------------------------------------ joining
     def _join(self, at: int, phase: Phase) -> None:
@@ -149,7 +154,7 @@ class Nests:
         if not isinstance(first, Nest) or first.closed or first.block or second.block:
             return
         made = {self.memory(other.target) for other in first.phases()}
-        if not any(self.memory(load.data[0]) in made for load in phase.loads()) or any(
+        if made.isdisjoint(self._reads(phase)) or any(
                 self.memory(other.target)[0] == "in" for other in second.members):
             return  # not to be reordered: what is read before it is overwritten
         members = list(second.members)
@@ -162,11 +167,11 @@ class Nests:
 
     def _linked(self, members: list[Phase], link: Phase) -> list[Phase]:
         """`members` in an order that keeps their dependences, `link` as early as these allow."""
-        needed, reads = [], {self.memory(load.data[0]) for load in link.loads()}
+        needed, reads = [], self._reads(link)
         for member in reversed(members):
             if member is not link and self.memory(member.target) in reads:
                 needed.insert(0, member)
-                reads |= {self.memory(load.data[0]) for load in member.loads()}
+                reads |= self._reads(member)
         first = {id(member) for member in [*needed, link]}
         return [*needed, link, *(m for m in members if id(m) not in first)]
 
@@ -264,27 +269,29 @@ class Nests:
         if nest.block and not _rows_merge(nest.rows, [phase]):
             return False
         target = self.memory(phase.target)
-        loads = phase.loads()
         for other in nest.phases():
             written = self.memory(other.target)
             if written == target:
                 return False
-            for load in loads:
-                if self.memory(load.data[0]) == written and not _same_row(
-                        nest.rows, other, phase, load.data[1]):
+            for index in self._indices(phase, written):
+                if not _same_row(nest.rows, other, phase, index):
                     return False
-            for load in other.loads():
-                if self.memory(load.data[0]) == target and not _same_row(
-                        nest.rows, phase, other, load.data[1]):
+            for index in self._indices(other, target):
+                if not _same_row(nest.rows, phase, other, index):
                     return False
         return True
+
+    def _indices(self, phase: Phase, memory: tuple[str, int]) -> list[Index]:
+        """Where a phase loads from this memory."""
+        if memory not in self._reads(phase):
+            return []
+        return [load.data[1] for load in phase.loads() if self.memory(load.data[0]) == memory]
 
     # ------------------------------------------------------------------ sweeps
     def _place(self, nest: Nest, phase: Phase) -> bool:
         """Put a conformed phase into the first sweep that can take it, or into a new last one;
         False where this would keep long rows in few hands."""
-        reads = {self.memory(load.data[0]) for load in phase.loads()}
-        target = self.memory(phase.target)
+        reads, target = self._reads(phase), self.memory(phase.target)
         best = None
         for at in range(len(nest.sweeps) - 1, -1, -1):
             fused = self._fused(nest.sweeps[at], phase)
@@ -328,10 +335,11 @@ class Nests:
         """`phase` with what the sweep has just computed in place of loads of it."""
         target = self.memory(phase.target)
         written = {self.memory(other.target): other for other in sweep}
-        if target in written or any(
-                self.memory(load.data[0]) == target and load.data[1] != phase.where
-                for other in [*sweep, phase] for load in other.loads()):
+        if target in written or any(index != phase.where for other in [*sweep, phase]
+                                    for index in self._indices(other, target)):
             return None
+        if self._reads(phase).isdisjoint(written):
+            return phase
         for load in phase.loads():
             other = written.get(self.memory(load.data[0]))
             if other is not None and (

@@ -14,12 +14,13 @@ sizes being 2 or more needs none either: 0 and 1 are never symbolic.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -126,15 +127,25 @@ class Environment:
                 self.guards[key] = Guard(left, relation, right, outcome, _asker())
         return outcome
 
-    def at(self, sizes: Sequence[int]) -> None:
-        """Let the hints be those of other sizes.
+    @contextlib.contextmanager
+    def at(self, sizes: Sequence[int]) -> Iterator[None]:
+        """Let the hints be those of other sizes meanwhile.
 
         Raises:
             Unfit: an expression has no value for them.
         """
-        valuation = Valuation(self, sizes)
+        valuation, captured, own = Valuation(self, sizes), self.hints, self.sizes
         self.hints = [valuation.atom(atom) for atom in range(len(self.atoms))]
         self.sizes = list(sizes)
+        try:
+            yield
+        finally:  # the tape of the capture may be alive
+            self.sizes = own
+            self.hints[:len(captured)] = captured
+            valuation = Valuation(self, own)
+            for atom in range(len(captured), len(self.atoms)):
+                with contextlib.suppress(Unfit):
+                    self.hints[atom] = valuation.atom(atom)
 
     def pin(self, number: Any) -> Any:
         """The plain number, which the program then depends on."""
@@ -696,6 +707,8 @@ class Valuation:
 
     def atom(self, atom: int) -> Any:
         """The value of an atom."""
+        if atom >= len(self.atoms):  # planning for other sizes has added some
+            self.atoms += [None] * (len(self.env.atoms) - len(self.atoms))
         found = self.atoms[atom]
         if found is None:
             function, args = self.env.atoms[atom]

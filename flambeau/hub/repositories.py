@@ -19,11 +19,14 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 
 from flambeau.hub.downloads import download_url_to_file, get_dir, requested
+from flambeau.hub.mapped import is_mapped, mapped_spec
 
 __all__ = ["help", "list", "load"]
 
 GITHUB, API = "https://github.com", "https://api.github.com"
 _HUBCONF = "hubconf.py"
+_WRITTEN_FOR_TORCH = (". The repository is written for PyTorch; to let its `import torch` give "
+                      "flambeau, load it inside `with flambeau.hub.as_torch():`")
 _TRUSTED_OWNERS = ("facebookresearch", "facebookincubator", "pytorch", "fairinternal")
 
 
@@ -57,6 +60,8 @@ def load(repo_or_dir: str, model: str, *args: Any, source: str = "github",
         force_reload: fetch the repository even if the cache has it.
         verbose: whether to say that the cache is used.
         skip_validation: do not ask GitHub whether the branch belongs to the repository itself.
+
+    A repository that imports torch is loaded inside of `as_torch()`, or uses PyTorch.
 
     Raises:
         ValueError: another source; RuntimeError: no such function, or packages are missing.
@@ -99,9 +104,16 @@ def _hubconf(folder: str | os.PathLike) -> Iterator[types.ModuleType]:
         raise FileNotFoundError(f"{folder} has no {_HUBCONF}, which would say what it publishes")
     sys.path.insert(0, folder)
     try:
-        spec = importlib.util.spec_from_file_location("hubconf", path)
+        spec = (mapped_spec("hubconf", path, folder) if is_mapped() else
+                importlib.util.spec_from_file_location("hubconf", path))
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ModuleNotFoundError(f"{path} imports torch, which is not installed"
+                                      + _WRITTEN_FOR_TORCH, name="torch") from error
         yield module
     finally:
         sys.path.remove(folder)
@@ -109,9 +121,11 @@ def _hubconf(folder: str | os.PathLike) -> Iterator[types.ModuleType]:
 
 def _function(module: types.ModuleType, name: str) -> Callable:
     needed = getattr(module, "dependencies", None) or ()
-    missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    missing = [package for package in needed if not (package == "torch" and is_mapped())
+               and importlib.util.find_spec(package) is None]
     if missing:
-        raise RuntimeError(f"Missing dependencies: {', '.join(missing)}")
+        raise RuntimeError(f"Missing dependencies: {', '.join(missing)}"
+                           + (_WRITTEN_FOR_TORCH if "torch" in missing else ""))
     if not isinstance(name, str):
         raise ValueError("Invalid input: model should be a string of function name")
     found = getattr(module, name, None)

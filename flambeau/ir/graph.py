@@ -184,14 +184,18 @@ serial_of = operator.attrgetter("serial")
 class Graph:
     """A program: `inputs` (placeholders, in order) and `outputs`."""
 
-    __slots__ = ("inputs", "outputs")
+    __slots__ = ("inputs", "outputs", "_order")
 
     def __init__(self, inputs: Sequence[Value], outputs: Sequence[Value]):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
+        self._order: tuple[Value, ...] | None = None
 
-    def order(self) -> list[Value]:
-        return sort(self.outputs)
+    def order(self) -> tuple[Value, ...]:
+        """All values that the outputs need, each after its inputs."""
+        if self._order is None:
+            self._order = tuple(sort(self.outputs))
+        return self._order
 
     def __str__(self) -> str:
         """One line a value: `%3 = mul(%1, %2) : float32[4, 5]`."""

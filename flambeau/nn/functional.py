@@ -334,12 +334,13 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
     _check_bags(input, offsets, mode, per_sample_weights, include_last_offset)
     if padding_idx is not None and not -weight.size(0) <= padding_idx < weight.size(0):
         raise AssertionError("padding_idx must be within the number of embeddings")
+    if mode == "max" and (scale_grad_by_freq or sparse):
+        raise ValueError("max mode does not support " + (
+            "scaling the gradient by the frequency" if scale_grad_by_freq else "sparse weights"))
     if max_norm is not None:
         with flambeau.no_grad():
             functions._embedding_renorm_(weight, input, max_norm, float(norm_type))
     if sparse and weight.requires_grad and flambeau.is_grad_enabled():
-        if mode == "max":
-            raise RuntimeError("embedding_bag: max mode does not support sparse weights")
         if scale_grad_by_freq:
             raise RuntimeError("embedding_bag: scale_grad_by_freq not supported with sparse "
                                "gradients")

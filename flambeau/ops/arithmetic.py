@@ -172,7 +172,7 @@ def _one_dtype(input: Value, values: Value) -> None:
 
 
 @op(check=_one_dtype, inplace=True, samples=binary(number=None), oracle=np.heaviside,
-    differentiable=False)
+    no_derivative=True)
 def heaviside(input: Tensor, values: Tensor):
     """0 where input is negative, 1 where it is positive, `values` where it is 0.
 

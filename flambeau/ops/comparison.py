@@ -7,6 +7,7 @@ import numpy as np
 from flambeau.core import dtypes
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
+from flambeau.ops.checks import one_dtype
 from flambeau.ops.elementwise import abs, add, elementwise, like, mul, some_tensor, sub, truth
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Operand, Tensor, op
@@ -72,7 +73,8 @@ def isfinite(input: Tensor):
     return p.lt(p.abs_(input), like(float("inf"), input))
 
 
-@op(promote=None, samples=binary(number=None), differentiable=False, oracle=np.isclose)
+@op(promote=None, samples=binary(number=None), differentiable=False, oracle=np.isclose,
+    check=one_dtype("{other} did not match {first}", 1, 0))
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
             equal_nan: bool = False):
     """|input - other| <= atol + rtol * |other|.

@@ -348,8 +348,8 @@ def _repeat_each(input: Tensor, repeats: int, dim: int):
     at = normalize_dim(dim, input.ndim)
     shape = (*input.shape[:at + 1], repeats, *input.shape[at + 1:])
     wide = p.expand(p.reshape(input, input.shape[:at + 1] + (1,) + input.shape[at + 1:]), shape)
-    return p.stop_copy(p.reshape(wide, (*input.shape[:at], input.shape[at] * repeats,
-                                        *input.shape[at + 1:])))
+    return p.reshape(p.stop_copy(wide), (*input.shape[:at], input.shape[at] * repeats,
+                                         *input.shape[at + 1:]))
 
 
 @op(name="_sum_to_size", public=(), method=False, out=False, opmath=False,

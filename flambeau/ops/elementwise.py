@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.dtypes import DType
 from flambeau.core.shapes import broadcast_shapes, check_expand
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, constant
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import (
@@ -185,7 +188,7 @@ def _divide_truncating(input: Operand, other: Operand):
 
 
 @op(promote="match", inplace=True, refuses="b", samples=binary(0.5, 2.0, number=None),
-    differentiable=False, exact_numbers=True)
+    no_derivative=True, exact_numbers=True)
 def floor_divide(input: Operand, other: Operand):
     """input / other rounded down.
 
@@ -618,7 +621,31 @@ def _masked_samples():
     yield sample(Arr((2, 3, 5)), Arr((3, 1), "bool", 0, 2), 2)
 
 
-@op(inplace=True, samples=_masked_samples, opmath=False)
+def fitted(value: Value, dtype: DType) -> Value:
+    """A value in the dtype of a tensor that it is written to. A number beyond what integers of that
+    dtype hold is an index out of range: position 1 of a table of one zero, which is added.
+
+    The op says `index_error=not_fitting`.
+    """
+    if not value.number or dtype.kind not in "iu" or value.dtype.kind not in "if":
+        return convert(value, dtype)
+    largest = 2 ** (8 * dtype.itemsize - (dtype.kind == "i")) - 1
+    if value.dtype.kind == "i" and dtype.itemsize == 8:
+        return convert(value, dtype)
+    least = -largest - (dtype.kind == "i")  # what has no sign may wrap around
+    inside = p.logical_and(p.le(value, like(largest, value)), p.ge(value, like(least, value)))
+    place = p.where(inside, constant(0, dtypes.int64), constant(1, dtypes.int64))
+    zero = p.lookup(convert(p.iota((1,), 0), dtype), [place], ())
+    return p.add(convert(value, dtype), zero)
+
+
+def not_fitting(index: int, call: object, args: Sequence) -> Exception:
+    """The error of a number that `fitted` refuses."""
+    dtype = next(a[1] for a in call.avals if not isinstance(a, type))
+    return RuntimeError(f"value cannot be converted to type {dtype.name}_t without overflow")
+
+
+@op(inplace=True, samples=_masked_samples, opmath=False, index_error=not_fitting)
 def masked_fill(input: Tensor, mask: Index, value: Operand):
     """input with `value` where mask is True.
 
@@ -633,7 +660,7 @@ def masked_fill(input: Tensor, mask: Index, value: Operand):
         raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got "
                            f"tensor with {value.ndim} dimension(s).")
     no_part_lost(value, input)
-    mask, x, fill = broadcast(mask, input, convert(value, input.dtype))
+    mask, x, fill = broadcast(mask, input, fitted(value, input.dtype))
     return p.where(mask, fill, x)
 
 
@@ -724,7 +751,7 @@ def copy(input: Tensor, src: Tensor, non_blocking: bool = False):
     return p.expand(convert(src, input.dtype), input.shape)
 
 
-@op(opmath=False, method=False, out=False, inplace=True,
+@op(opmath=False, method=False, out=False, inplace=True, index_error=not_fitting,
     samples=lambda: iter([sample(Arr((3, 4)), 2.0)]))
 def fill(input: Tensor, value: Operand):
     """A tensor like input in which every element is value.
@@ -737,7 +764,7 @@ def fill(input: Tensor, value: Operand):
         raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
                            f"{value.ndim} dimensions.")
     no_part_lost(value, input)
-    return p.expand(convert(value, input.dtype), input.shape)
+    return p.expand(fitted(value, input.dtype), input.shape)
 
 
 @op(opmath=False, method=False, public=(), out=False, inplace=True, samples=unary())

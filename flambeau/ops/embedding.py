@@ -108,7 +108,7 @@ class _Bags:
         row, bag: int64 vectors, one entry per index.
         counted: whether the entry counts (it is not the padding), or None if all do.
         place: (entries, width), the shape of the rows that are looked up.
-        count: the number of bags.
+        count: the number of bags; alike: how many entries each has, if all have as many, else 0.
     """
 
     def __init__(self, weight: Value, input: Value, offsets: Value | None, last: bool,
@@ -117,6 +117,7 @@ class _Bags:
         self.width = weight.shape[1]
         self.row = positions("embedding_bag", p.reshape(input, (input.numel,)))
         entries = self.row.shape[0]
+        self.alike = input.shape[1] if offsets is None else 0
         if offsets is None:
             self.count = input.shape[0]
             at = p.iota((entries,), 0)
@@ -154,6 +155,8 @@ class _Bags:
 
     def sizes(self, dtype) -> Value:
         """How many entries of each bag count, one number per bag."""
+        if self.alike and self.counted is None:
+            return p.expand(convert(lift(float(self.alike)), dtype), (self.count,))
         ones = p.expand(convert(lift(1.0), dtype), self.row.shape)
         if self.counted is not None:
             ones = convert(self.counted, dtype)
@@ -162,6 +165,8 @@ class _Bags:
 
     def gathered(self, rows: Value, start: float, how: str) -> Value:
         """Rows combined by bag: (bags, width)."""
+        if self.alike and how == "add":
+            return p.reduce_sum(p.reshape(rows, (self.count, self.alike, self.width)), (1,))
         base = p.expand(convert(lift(float(start)), rows.dtype), (self.count, self.width))
         return p.scatter(base, [self.wide(self.bag), 1], rows, how)
 

@@ -628,18 +628,25 @@ def _gaussian_samples():
     yield sample(Arr((3, 4)), Arr((3, 4)), Arr((3,), None, 0.1, 2))
 
 
+def _negative_variance(index: int, call, args) -> Exception:
+    return ValueError("var has negative entry/entries")
+
+
 def _gaussian_grad(call) -> str:
     none = "AddBackward0" if call._static("full") else "MulBackward0"
     return _by_reduction("MeanBackward0", "SumBackward0", none)(call)
 
 
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_gaussian_samples,
-    grad=_gaussian_grad, refuses="bui")
+    grad=_gaussian_grad, refuses="bui", index_error=_negative_variance)
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Operand, full: bool = False,
                       eps: float = 1e-6, reduction: str = "mean"):
     """(log(var) + (input - target)^2 / var) / 2; var counts as at least eps.
 
     `var` has the input's shape, or 1 in (or lacks) the last dimension. `full` adds log(2 pi) / 2.
+
+    Raises:
+        ValueError: a variance is negative, or `var` has another shape.
 
     >>> F.gaussian_nll_loss(torch.tensor([1.]), torch.tensor([3.]), torch.tensor([4.]))
     tensor(1.1931)
@@ -650,7 +657,11 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Operand, full: bool = 
     elif var.ndim and var.shape != input.shape and (
             var.shape[:-1] != input.shape[:-1] or var.shape[-1] != 1):
         raise ValueError("var is of incorrect size")
-    floor = p.stop_gradient(p.sub(p.maximum(var, e.like(eps, var)), var))
+    # a table of one entry, eps: the position 1, for negative variances, is out of range
+    place = convert(p.iota((1,), 0), var.dtype)
+    negative = convert(p.lt(var, e.like(0, var)), dtypes.int64)
+    least = p.lookup(p.add(place, e.like(eps, place)), [negative], var.shape)
+    floor = p.stop_gradient(p.sub(p.maximum(var, least), var))
     var = p.expand(p.add(var, floor), x.shape)  # no gradient is lost at the floor
     gap = p.sub(x, t)
     loss = p.mul(e.like(0.5, x), p.add(p.log(var), p.div(p.mul(gap, gap), var)))

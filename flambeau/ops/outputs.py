@@ -6,7 +6,7 @@ iterator of elements).
 
 from __future__ import annotations
 
-__all__ = ["EXACT_OUT"]
+__all__ = ["EXACT_OUT", "SAME_EVERYWHERE"]
 
 EXACT_OUT = frozenset((
     # one rounding or selection for each element
@@ -28,3 +28,6 @@ EXACT_OUT = frozenset((
     "permute_copy", "select_copy", "slice_copy", "slice_scatter", "squeeze_copy", "t_copy",
     "transpose_copy", "tril", "triu", "unfold_copy", "unsqueeze_copy",
 ))
+
+SAME_EVERYWHERE = frozenset(("fill", "zero"))
+"""Operations that write one value, so that elements may share memory (`x.expand(...).zero_()`)."""

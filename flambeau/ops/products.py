@@ -159,7 +159,14 @@ def kron(input: Tensor, other: Tensor):
                      [x * y for x, y in zip(a, b, strict=True)])
 
 
+def _no_integers(x: Value, *rest: object) -> None:
+    if x.dtype.is_integral:
+        raise RuntimeError("linalg.vecdot: Expected a floating point or complex tensor as input. "
+                           f"Got {x.dtype.scalar_name}")
+
+
 @op(name="vecdot", public=("linalg",), method=False, promote="match", grad="SumBackward1",
+    check=_no_integers,
     samples=lambda: iter([sample(Arr((3, 4)), Arr((4,))), sample(Arr((3, 4)), Arr((3, 4)), dim=0)]))
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
     """The sum of conj(x) * y along dim.
@@ -167,9 +174,6 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
     >>> torch.linalg.vecdot(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 1.], [0., 2.]]))
     tensor([3., 8.])
     """
-    if x.dtype.is_integral:
-        raise RuntimeError("linalg.vecdot: Expected a floating point or complex tensor as input. "
-                           f"Got {x.dtype.scalar_name}")
     if x.shape and y.shape and x.shape[dim] != y.shape[dim]:
         raise RuntimeError("linalg.vecdot: Expected x and y to have the same size at dimension "
                            f"{dim}, got {x.shape[dim]} and {y.shape[dim]}")

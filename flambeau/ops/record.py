@@ -103,6 +103,8 @@ class Op:
             of its dimensions; "images": the same if it is channels_last. Or a function of the call:
             which dimension of the first tensor each dimension of the result is.
         many: the results are a plain tuple, whatever their number (split, unbind).
+        differentiable: False: results never require grad; `no_derivative` too, but they do, and
+            asking for the gradient raises.
         public: the namespaces that show it ("torch", "nn.functional", "linalg").
         gradient: the override of the derived gradient, or None.
         oracle: a NumPy function with the same result, for tests.
@@ -140,7 +142,8 @@ class Op:
         self.samples = options.pop("samples", None)
         self.oracle = options.pop("oracle", None)
         self.index_error = options.pop("index_error", out_of_range)
-        self.differentiable = options.pop("differentiable", True)
+        self.no_derivative = options.pop("no_derivative", False)
+        self.differentiable = options.pop("differentiable", not self.no_derivative)
         self.gradient: Callable | None = None
         if options:
             raise TypeError(f"op {self.name}: unknown options {sorted(options)}")

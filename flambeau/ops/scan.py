@@ -138,7 +138,7 @@ def _diff_samples():
     yield sample(Arr((3, 4)), 1, 1, Arr((3, 2)), Arr((3, 1)))
 
 
-@op(samples=_diff_samples, promote="match", opmath=False, grad="SubBackward0")
+@op(samples=_diff_samples, promote="match", opmath=False, order="first", grad="SubBackward0")
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
          append: Tensor | None = None):
     """The n-th differences of neighbours along dim, after joining `prepend` and `append`.

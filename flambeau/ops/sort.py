@@ -36,6 +36,9 @@ def _order(name: str, x: Value, at: int, descending: bool, limit: int | None = N
            first: int = 0) -> Value:
     """The positions along dimension `at` in order, or those from `first` up to `limit`."""
     if x.dtype.is_complex:
+        if name in ("kthvalue", "median", "nanmedian"):
+            raise NotImplementedError(f"\"{name}_cpu\" not implemented for "
+                                      f"'{x.dtype.scalar_name}': complex numbers have no order")
         raise RuntimeError(f" {name.capitalize()} does not support complex dtypes on CPU")
     plain = convert(x, dtypes.uint8) if x.dtype.kind == "b" else x
     return _from_last(p.argsort(_to_last(plain, at), descending, limit, first), at)

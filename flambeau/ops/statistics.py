@@ -275,6 +275,8 @@ def _outer_products(a: Value, b: Value) -> Value:
     """a @ b.T"""
     if not a.numel:
         return p.expand(constant(0, a.dtype, number=False), (a.shape[0], a.shape[0]))
+    if a.shape[0] == 1:
+        return p.reshape(p.reduce_sum(p.mul(a, b), (1,)), (1, 1))
     return p.dot(a, p.permute(b, (1, 0)))
 
 

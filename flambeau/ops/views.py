@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from flambeau.core import dtypes
 from flambeau.core.shapes import (
     existing_dim,
     infer_size,
@@ -11,7 +13,7 @@ from flambeau.core.shapes import (
     normalize_dims,
     slice_bounds,
 )
-from flambeau.ir.graph import Value
+from flambeau.ir.graph import Value, constant
 from flambeau.ops import primitives as p
 from flambeau.ops.record import Tensor, Tensors, op, view_op
 from flambeau.ops.samples import Arr, sample
@@ -31,7 +33,7 @@ def view(input: Tensor, size: tuple):
 @op(samples=one((4, 6)), opmath=False, out=False, method=False, public=(), order="rows")
 def _reshape_copy(input: Tensor, size: tuple):
     """The elements in another shape, copied."""
-    return p.stop_copy(p.reshape(input, infer_size(size, input.numel)))
+    return p.reshape(p.stop_copy(input), infer_size(size, input.numel))
 
 
 @view_op(samples=one((2, 0, 1)), grad="PermuteBackward0")
@@ -510,7 +512,7 @@ def repeat(input: Tensor, repeats: tuple):
     spread = [n for size in zip(repeats, shape, strict=True) for n in size]
     units = [n for size in shape for n in (1, size)]
     tiled = p.expand(p.reshape(input, units), spread)
-    return p.stop_copy(p.reshape(tiled, tiled_shape))
+    return p.reshape(p.stop_copy(tiled), tiled_shape)
 
 
 @op(opmath=False, samples=one(), grad="TrilBackward0", inplace=True)
@@ -560,3 +562,52 @@ def as_strided(input: Tensor, size: tuple, stride: tuple, storage_offset: int = 
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got "
                            f"strides: {list(stride)}")
     return p.as_strided(input, size, stride, storage_offset)
+
+
+@view_op(name="_as_strided_within", samples=one((2, 3), (4, 1), 1, (1,), shape=(12,)),
+         grad="AsStridedBackward0", public=(), method=False)
+def _as_strided_within(input: Tensor, size: tuple, stride: tuple, storage_offset: int, own: tuple):
+    """`as_strided` of a tensor with strides `own`, or that shows more than the tensor does."""
+    return as_strided.body(input, size, stride, storage_offset)
+
+
+@_as_strided_within.vjp
+def _as_strided_within_vjp(g, input, size, stride, storage_offset, own):
+    """Through memory: the gradient is added where the result lies, and read where the input does.
+    Elements of the input that share memory share it equally."""
+    reach = max(_last(input.shape, own), storage_offset + _last(size, stride))
+    low = min(0, storage_offset)
+    zeros = p.expand(constant(0, g.dtype, number=False), (reach - low + 1,))
+    memory = p.scatter(zeros, [_places(size, stride, storage_offset - low)], g, "add")
+    places = _places(input.shape, own, -low)
+    result = p.lookup(memory, [places], input.shape)
+    if any(step < extent for step, extent in _nested(input.shape, own)):
+        one_each = p.expand(constant(1, g.dtype, number=False), input.shape)
+        shares = p.lookup(p.scatter(zeros, [places], one_each, "add"), [places], input.shape)
+        result = p.div(result, shares)
+    return result
+
+
+def _last(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Where the last element lies, from the first."""
+    return sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+
+
+def _places(shape: Sequence[int], strides: Sequence[int], first: int) -> Value:
+    """Where each element lies in memory."""
+    place = p.expand(constant(first, dtypes.int64, number=False), tuple(shape))
+    for d, step in enumerate(strides):
+        at = p.iota(tuple(shape), d)
+        place = p.add(place, p.mul(at, p.filled(step, at)))
+    return place
+
+
+def _nested(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(stride, extent of all dimensions with smaller strides) of each dimension: elements can only
+    share memory where a stride is less than that extent."""
+    found, extent = [], 1
+    for step, n in sorted(zip(strides, shape, strict=True)):
+        if n > 1:
+            found.append((step, extent))
+            extent += step * (n - 1)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flambeau.core.errors import Location, caller_location
@@ -18,7 +18,7 @@ from flambeau.runtime.launch import launcher
 from flambeau.tensor import launches
 from flambeau.tensor.launches import late
 
-__all__ = ["Collector", "Raw", "current"]
+__all__ = ["Collector", "Raw", "opened"]
 
 
 class Raw(NamedTuple):
@@ -46,9 +46,9 @@ class Raw(NamedTuple):
 _open: list[Collector] = []
 
 
-def current() -> Collector | None:
-    """The collector that ranges go to: the last that was opened."""
-    return _open[-1] if _open else None
+def opened() -> Sequence[Collector]:
+    """The collectors that ranges go to."""
+    return tuple(_open)
 
 
 class Collector:

@@ -18,7 +18,7 @@ from flambeau.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
-from flambeau.profiler.collecting import Collector, current
+from flambeau.profiler.collecting import Collector, opened
 from flambeau.profiler.events import EventList, events_of
 from flambeau.profiler.timeline import write_timeline
 
@@ -78,10 +78,10 @@ class record_function:
 
     def __exit__(self, *error: Any) -> None:
         start = self._starts.pop()
-        collector = current()
-        if collector is not None and not collector.paused and start >= collector.began:
-            collector.note(self.name, start, time.perf_counter_ns(), threading.get_ident(),
-                           "user_annotation", self.args)
+        for collector in opened():
+            if not collector.paused and start >= collector.began:
+                collector.note(self.name, start, time.perf_counter_ns(), threading.get_ident(),
+                               "user_annotation", self.args)
 
     def __call__(self, function: Callable) -> Callable:
         @functools.wraps(function)
@@ -196,6 +196,8 @@ class profile:
         with_stack: note the user's line of each operation.
         with_modules: a range for each call of a module.
         with_flops: refused: operations are not counted.
+        execution_trace_observer: an `ExecutionTraceObserver`, which watches the steps that are
+            kept.
         acc_events: keep the events of all cycles, not of the last one only.
 
     Raises:
@@ -219,9 +221,7 @@ class profile:
         if with_flops:
             raise NotImplementedError("profile(with_flops=True): operations are not counted; leave "
                                       "it out")
-        if execution_trace_observer is not None:
-            raise NotImplementedError("profile(execution_trace_observer=...): there are no "
-                                      "execution traces; leave it out")
+        self.execution_trace_observer = execution_trace_observer
         self._schedule = schedule or _always
         self._steps = schedule is not None
         self.on_trace_ready = on_trace_ready
@@ -294,8 +294,13 @@ class profile:
         if now is not ProfilerAction.NONE and self._collector is None:
             self._collector = Collector(self.with_stack, self.profile_memory)
             self._collector.start()
+        observer = self.execution_trace_observer
+        if observer is not None and now in recording:
+            observer.start()
 
     def _close(self, keep: bool) -> None:
+        if self.execution_trace_observer is not None:
+            self.execution_trace_observer.stop()  # opened last, closed first
         collector, self._collector = self._collector, None
         if collector is None:
             return

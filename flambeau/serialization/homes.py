@@ -32,6 +32,7 @@ _OURS = {
     f"{_NN}.linear_cross_entropy_options.LinearCrossEntropyOptions":
         "flambeau.nn._linear_loss.LinearCrossEntropyOptions",
     f"{_SCHEDULER}.LRScheduler": "flambeau.optim._schedule.LRScheduler",
+    f"{_NN}.module._WrappedHook": "flambeau.nn.modules._state._LoadHook",
     "torch.optim.Adafactor": "flambeau.optim.adafactor.Adafactor",
     "torch.optim.Muon": "flambeau.optim.muon.Muon",
     "torch.cuda.amp.grad_scaler.GradScaler": "flambeau.cuda.amp.GradScaler",

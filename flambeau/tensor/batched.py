@@ -291,9 +291,11 @@ class VmapLevel(Level):
     def _strided(self, call: Call, base: Any) -> Call | None:
         """as_strided means the memory of each example, wherever that lies in the value's."""
         record = getattr(call, "record", None)
-        if record is None or record.name != "as_strided" or not isinstance(call, OpCall):
+        if record is None or record.name not in ("as_strided", "_as_strided_within") or (
+                not isinstance(call, OpCall)):
             return None
-        (_, size), (_, stride), (_, offset) = call.structure[1:]
+        record = REGISTRY["as_strided"]
+        (_, size), (_, stride), (_, offset) = call.structure[1:4]
         meta = base._value._meta
         size, stride = (self.size, *size), (meta.strides[base._bdim], *stride)
         key = meta, size, stride, offset

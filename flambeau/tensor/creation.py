@@ -293,7 +293,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
 
 def fits(value: Any, dtype: DType) -> None:
     """Raise RuntimeError if a number lies outside what `dtype` can hold."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and (
+            dtype.kind in "ui" or math.isfinite(value)):
         if dtype.kind in "ui":
             info = dtypes.iinfo(dtype)
             low, high = (-info.max - 1, info.max) if dtype.kind == "u" else (info.min, info.max)
@@ -370,6 +371,7 @@ def full_like(input: Tensor, fill_value: Any, *, memory_format: Any = preserve_f
     """
     made = empty_like(input, dtype=dtype, layout=layout, device=device,
                       memory_format=memory_format)
+    fits(fill_value, made.dtype)
     return _finish(_filled_new(made, fill_value), requires_grad)
 
 

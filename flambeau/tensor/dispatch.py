@@ -22,7 +22,7 @@ from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
 from flambeau.ops.derive import OpCall
-from flambeau.ops.outputs import EXACT_OUT
+from flambeau.ops.outputs import EXACT_OUT, SAME_EVERYWHERE
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import autocast, launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
@@ -434,7 +434,8 @@ def call_out(function: Function, bound: Sequence, out: Any) -> Any:
             raise TypeError(f"{record.name}(): argument 'out' must be Tensor, not "
                             f"{type(tensor).__name__}")
         check_countable(tensor._storage.version)
-    if mode() & 3 == RECORD and any(t._rg for t in (*outs, *flat) if isinstance(t, TensorBase)):
+    if mode() & 3 == RECORD and (record.differentiable or record.no_derivative) and any(
+            t._rg for t in (*outs, *flat) if isinstance(t, TensorBase)):
         raise RuntimeError(f"{record.name}(): functions with out=... arguments don't support "
                            "automatic differentiation, but one of the arguments requires grad.")
     if not _fits(function, args, flat, outs):
@@ -522,8 +523,10 @@ def _write_key(record: Op, args: Sequence, flat: Sequence, outs: Sequence) -> tu
 
 
 def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:
+    record = getattr(launch.call, "record", None)
     for out in outs:
-        check_no_self_overlap(out)
+        if record is None or record.name not in SAME_EVERYWHERE:
+            check_no_self_overlap(out)
     # a list: every pair is looked at, since each may raise
     safe = [a is out or no_partial_overlap(a, out, direct) for a in flat
             if isinstance(a, TensorBase) for out in outs]

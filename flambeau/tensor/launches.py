@@ -7,9 +7,10 @@ shared by all calls of equal structure, in memory and on disk.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import node_type
@@ -27,7 +28,7 @@ from flambeau.core.dtypes import DType
 from flambeau.core.errors import caller_location, is_internal, note_line
 from flambeau.core.generated import define
 from flambeau.core.shapes import contiguous_strides
-from flambeau.core.symbolic import environment, hint
+from flambeau.core.symbolic import environment, hint, is_symbolic
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
 from flambeau.ops.derive import Call
@@ -120,6 +121,7 @@ class _Late:
 
     tensor: type = TensorBase
     op_node: type = object
+    refusing_node: type = object
     launch: Callable = None  # type: ignore[assignment]
     checked: Callable = None  # type: ignore[assignment]
     at_once: Callable = None  # type: ignore[assignment]
@@ -151,9 +153,9 @@ def settle(why: str = "") -> None:
         deferred.settle(why)
 
 
-def install(tensor: type, op_node: type) -> None:
+def install(tensor: type, op_node: type, refusing_node: type) -> None:
     """Called once by the tensor layer."""
-    late.tensor, late.op_node = tensor, op_node
+    late.tensor, late.op_node, late.refusing_node = tensor, op_node, refusing_node
 
 
 def run_native(address: int, *args):
@@ -196,7 +198,10 @@ class BackwardPlan:
         if meta not in self.views:
             if len(self.views) >= LaunchCache.LIMIT:
                 self.views.clear()
-            self.views[meta] = moved(self.call.graph, meta)
+            found = moved(self.call.graph, meta)
+            if found is not None and not environment:  # the tape may be that of a capture
+                found = [(hinted(part), hint(offset)) for part, offset in found]
+            self.views[meta] = found
         return self.views[meta]
 
     def forget(self) -> None:
@@ -248,8 +253,10 @@ class Launch:
         floating = any(meta.dtype.kind in "fc" for meta in out_metas)
         inputs = any(not isinstance(m, type) and m.dtype.kind in "fc" for m in metas)
         record = getattr(call, "record", None)
-        able = floating and inputs and (record is None or record.differentiable)
-        self.node_class = node_type(call.grad_name, late.op_node) if able else None
+        refusing = record is not None and record.no_derivative
+        able = floating and inputs and (record is None or record.differentiable or refusing)
+        base = late.refusing_node if refusing else late.op_node
+        self.node_class = node_type(call.grad_name, base) if able else None
 
     def plan_for(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> BackwardPlan:
         key = (wanted, given)
@@ -462,6 +469,9 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     """Compile `call` for inputs of these layouts, with new results or for writing `into` others;
     `aliases`: which result overwrites which input."""
     graph, outs = _graph_and_results(call, metas, into)
+    if not environment and any(map(is_symbolic, sizes_of(graph))):  # a capture's tape, later
+        graph, outs = settled(graph, hint), list(map(hinted, outs))
+        metas = [m if isinstance(m, type) else hinted(m) for m in metas]
     if common_device([*metas, *outs]) is META:
         if has_complex(graph):  # raises for what complex numbers do not have
             split_complex(graph, buffers_for("in", metas), buffers_for("out", outs), {}, ())
@@ -480,6 +490,11 @@ def compile_call(call: Call, metas: Sequence[Meta | type],
     build = build_program if deferred is None or not deferred.late_kernels else build_late
     program = build(planned, kinds, len(outs))
     return Launch(call, metas, program, outs, planned.arena_bytes, planned.checked)
+
+
+def sizes_of(graph: Graph) -> Iterator[int]:
+    """The sizes of what goes into a program and of what comes out."""
+    return itertools.chain.from_iterable(v.shape for v in (*graph.inputs, *graph.outputs))
 
 
 def _graph_and_results(call: Call, metas: Sequence[Meta | type], into: Sequence[Meta] | None

@@ -219,7 +219,7 @@ def _attach_conversions() -> None:
 
 
 def _conversion(name: str, dtype: dtypes.DType) -> Any:
-    def convert(self: Tensor, memory_format: Any = None) -> Tensor:
+    def convert(self: Tensor, *, memory_format: Any = None) -> Tensor:
         return self.to(dtype, memory_format=memory_format)
 
     convert.__name__ = name

@@ -152,6 +152,7 @@ def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
 
 def _written(pieces: tuple, out: Any) -> Any:
     """The pieces; None if they are written to the tensors `out`."""
+    pieces = pieces if isinstance(pieces, tuple) else (pieces,)
     if out is None:
         return pieces
     for target, piece in zip(out, pieces, strict=True):
@@ -220,7 +221,11 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
                                f"offset {offset}, and itemsize {itemsize} requiring a storage size "
                                f"of {needed} are out of bounds for storage of size {room}")
-    return ops.as_strided(input, size, stride, offset - own)
+    start, meta = offset - own, input._meta
+    if 0 not in size and 0 not in meta.shape and len(size) == len(stride) and (
+            not meta.contiguous or start < 0 or start + required_span(size, stride) > meta.numel):
+        return ops._as_strided_within(input, size, stride, start, meta.strides)
+    return ops.as_strided(input, size, stride, start)
 
 
 def _stored(made: Any, out: Any) -> Any:
@@ -353,6 +358,11 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if r == 0:
         return creation.empty(0, dtype=input.dtype, device=input.device)
+    if r == 2:
+        size = input.shape[0]
+        pairs = creation.triu_indices(size, size, 0 if with_replacement else 1,
+                                      device=input.device)
+        return ops.reshape(ops.index_select(input, 0, pairs.t().reshape(-1)), (pairs.shape[1], 2))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r))
     places = creation.tensor(rows, dtype=dtypes.int64, device=input.device).reshape(len(rows), r)

@@ -27,7 +27,7 @@ from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
 from flambeau.tensor.meta import TensorBase
 
-__all__ = ["OpNode", "attach", "attach_one", "alias_of", "apply_call",
+__all__ = ["OpNode", "RefusingNode", "attach", "attach_one", "alias_of", "apply_call",
            "check_gradient"]
 
 
@@ -119,6 +119,15 @@ class OpNode(Node):
             alias._rg, alias._grad_fn, alias._output_nr = True, self, number
             result[first + place] = alias
         return result
+
+
+class RefusingNode(OpNode):
+    """Stands where PyTorch has no derivative either, so that nobody takes its absence for 0."""
+
+    __slots__ = ()
+
+    def apply(self, grads: Sequence) -> tuple:
+        raise RuntimeError(f"derivative for aten::{self.tape_launch.call.name} is not implemented")
 
 
 def _chosen(kept: Sequence, full: BackwardPlan, plan: BackwardPlan) -> list:

@@ -338,8 +338,8 @@ class Tensor(TensorBase):
                                f"`tensor` have incompatible tensor type: {self.device} and "
                                f"{value.device}. A parameter is moved from the meta device by "
                                "Module.to_empty, or replaced by a new one.")
-        if value._meta.dtype is not self._meta.dtype or value._meta.device is not self._meta.device:
-            self._accumulator = None  # its gradients will be others
+        if value._meta.dtype is not self._meta.dtype:  # its gradients will be others
+            self._accumulator = None
         self._storage, self._ptr, self._meta = value._storage, value._ptr, value._meta
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
@@ -601,6 +601,7 @@ class Tensor(TensorBase):
         return self.to(getattr(dtype, "dtype", dtype) if not isinstance(dtype, DType) else dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
+        need_tensor("type_as", "other", other)
         return self.to(other.device, other.dtype)
 
     def cpu(self, memory_format: Any = None) -> Tensor:
@@ -677,6 +678,7 @@ class Tensor(TensorBase):
         return ops.reshape(self, shape_of(shape))
 
     def reshape_as(self, other: Tensor) -> Tensor:
+        need_tensor("reshape_as", "other", other)
         return ops.reshape(self, tuple(other.shape))
 
     def permute(self, *dims: Any) -> Tensor:
@@ -797,4 +799,4 @@ def _construct(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
 dispatch.TENSOR_CLASSES.add(Tensor)
 overriding.LAYOUT_CLASSES.add(Tensor)
 overriding.keep_class(Tensor.grad)
-launches.install(Tensor, tape.OpNode)
+launches.install(Tensor, tape.OpNode, tape.RefusingNode)

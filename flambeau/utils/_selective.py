@@ -110,7 +110,7 @@ class _Kept:
         many = isinstance(results, (list, tuple))
         tensors = [tape.alias_of(x) if isinstance(x, Tensor) else x
                    for x in (results if many else [results])]
-        versions = [x._version if isinstance(x, Tensor) else None for x in tensors]
+        versions = [x._storage.version if isinstance(x, Tensor) else None for x in tensors]
         self.results[key] = tensors, versions, type(results) if many else None
 
     def take(self, key: tuple) -> Any:
@@ -127,7 +127,7 @@ class _Kept:
         self.results[key] = None
         tensors, versions, kind = entry
         if not self.mutable and versions != [
-                x._version if isinstance(x, Tensor) else None for x in tensors]:
+                x._storage.version if isinstance(x, Tensor) else None for x in tensors]:
             raise RuntimeError(
                 "Tensor cached during selective activation checkpoint has been mutated: the result "
                 f"of {key[0]} was written to in place. Clone it before, or pass "

@@ -127,6 +127,8 @@ class _Frame:
         lines: where each was saved, in the first run and in the second; only for debugging.
     """
 
+    runs_again = True  # to look at what was saved runs the user's function
+
     def __init__(self, run: Callable[[], Any], check: Callable[[Tensor], Any], early_stop: bool,
                  surroundings: _Surroundings, context: Any, debug: bool) -> None:
         self.run, self.check, self.early_stop = run, check, early_stop

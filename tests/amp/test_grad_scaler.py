@@ -68,8 +68,10 @@ def test_unscaled_gradients_can_be_clipped():
 
 def test_calls_in_the_wrong_order_are_refused():
     param, optimizer, scaler = setup()
-    with pytest.raises(RuntimeError, match="scale"):
-        scaler.unscale_(optimizer)
+    for early in (lambda: scaler.unscale_(optimizer), lambda: scaler.step(optimizer),
+                  scaler.update):
+        with pytest.raises(AssertionError, match="_scale is None"):
+            early()
     backward(param, scaler)
     scaler.unscale_(optimizer)
     with pytest.raises(RuntimeError, match="already been called"):

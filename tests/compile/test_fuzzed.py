@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from fuzz_compile import KINDS, WRAPS, check
 
 import flambeau as torch
 from flambeau import nn
@@ -333,3 +334,101 @@ def test_refusals_name_file_and_line():
     for function, argument in ((seeded, leaf), (hooked, leaf), (before, leaf * 2)):
         with pytest.raises(CaptureError, match=r"test_fuzzed\.py"):
             torch.compile(function, fullgraph=True)(argument)
+
+
+@pytest.mark.parametrize("options", [None, EXACT])
+def test_backwards_that_come_after_calls_with_other_sizes(options):
+    def function(x):
+        return x.roll(1, 0) * x
+
+    compiled = torch.compile(function, dynamic=True, options=options)
+    images = [torch.arange(n * 4.0).reshape(n, 4).requires_grad_() for n in (7, 5, 9)]
+    results = [compiled(x) for x in images]
+    for result in results:
+        result.sum().backward()
+    for x in images:
+        wanted, = torch.autograd.grad(function(x).sum(), x)
+        assert torch.equal(x.grad, wanted) and type(x.grad.shape[0]) is int
+
+
+def test_sizes_are_left_nowhere_as_symbols():
+    kept = []
+
+    def function(x):
+        kept.append(x.shape[0])
+        if x.shape[0] == 5:
+            raise ValueError
+        return x * 2
+
+    compiled = torch.compile(function, dynamic=True)
+    for n in (3, 4, 5, 6):
+        try:
+            compiled(torch.ones(n))
+        except ValueError:
+            assert n == 5
+    assert kept == [3, 4, 5, 6] and all(type(n) is int for n in kept)
+
+
+def test_looking_at_state_does_not_make_it():
+    weight = torch.ones(2, requires_grad=True)
+    adam = torch.optim.Adam([weight])
+
+    @torch.compile
+    def step(x):
+        weight.grad = None
+        (weight * x).sum().backward()
+        adam.step()
+
+    for _ in range(3):
+        step(torch.ones(2))
+    adam.state.clear()
+    step.explain(times=False)
+    adam.state.clear()
+    torch.compile(lambda x: x * len(adam.state))(torch.ones(2))
+    assert not adam.state
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.calls, self.log = nn.Linear(3, 3), nn.BatchNorm1d(3), 0, []
+
+    def forward(self, x):
+        self.calls += 1
+        self.log.append(self.calls)
+        return self.norm(self.layer(x))
+
+
+@WAYS
+def test_checkpoints_run_the_function_again_in_the_backward_only(wrap):
+    torch.manual_seed(0)
+    model = Counting()
+    checkpoint = torch.utils.checkpoint.checkpoint
+    function = wrap(lambda x: checkpoint(model, x, use_reentrant=False).sum())
+    for count in range(1, 5):
+        result = function(torch.ones(2, 3) * count)
+        assert model.calls == len(model.log) == 2 * count - 1
+        assert model.norm.num_batches_tracked.item() == 2 * count - 1
+        result.backward()
+        assert model.calls == len(model.log) == 2 * count
+
+
+@WAYS
+def test_errors_of_kernels_are_the_operations_own(wrap):
+    table = torch.ones(5, 2)
+    function = wrap(lambda index: nn.functional.embedding(index, table) * 2)
+    for index in (1, 2, 9, 3):
+        if index == 9:
+            with pytest.raises(IndexError, match="embedding got index 9"):
+                function(torch.tensor([index]))
+        else:
+            assert function(torch.tensor([index])).tolist() == [[2, 2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), [("values", 80), ("training", 12), ("sizes", 10)])
+def test_random_programs(kind, count):
+    for seed in range(count):
+        program = KINDS[kind](seed).program()
+        found = check(program, seed, WRAPS if kind == "sizes" else ("exact", "default"))
+        assert not found, "\n".join([f"{kind} {seed}", program.whole(), *found])

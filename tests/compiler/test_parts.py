@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 
 import pytest
 
 from flambeau.compiler import target
 from flambeau.compiler.emitter import Module
+from flambeau.compiler.lanes import Lanes
 from flambeau.compiler.parts import parted
 from flambeau.compiler.products.gemm import GemmSpec, gemm_kernel
+from flambeau.compiler.products.low import GemmLowSpec, gemm_low_kernel
 from flambeau.runtime import loader
 
 
@@ -69,3 +72,27 @@ def test_equal_parts_of_unequal_products():
         return set(parted(gemm_kernel(GemmSpec("float", *spec), target.host())[1])[1])
 
     assert parts_of("row", "row") & parts_of("row", "col")
+
+
+def test_loops_of_products_are_shared():
+    """How operands lie, and what follows, are addresses to the loops around register tiles."""
+    spec = GemmLowSpec("bfloat", "along", "across")
+    texts = [gemm_low_kernel(dataclasses.replace(spec, b=b), target.host())[1]
+             for b in ("across", "along")]
+    drives = [{part for part in parted(text)[1] if "@drive(" in part} for text in texts]
+    assert drives[0] == drives[1]
+    assert len(drives[0]) == 1
+
+
+def test_long_functions_of_numbers_are_shared():
+    """A power of a number alone is no code of its own kernel; one of a register is."""
+    module = Module("nounwind")
+    f = module.function("f", [("double", "x")])
+    lanes, x = Lanes(f), f.args["x"]
+    for _ in range(2):
+        lanes.math("pow", x, x)
+    lanes.math("pow", f.splat(x, 4), f.splat(x, 4))
+    rest, parts = parted(module.text())
+    assert len(parts) == 1
+    assert rest.count("call double @pow_double(") == 2
+    assert "call <4 x double> @llvm.fma.v4f64" in rest

@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import sys
 import threading
 import warnings
 import zipfile
@@ -222,3 +223,81 @@ def test_archives_that_reach_outside(server, tmp_path):
     with pytest.raises(RuntimeError, match="one folder"):
         hub.load("me/repo", "model", 1, trust_repo=True)
     assert not list(tmp_path.rglob("evil.py"))
+
+
+# -- repositories that import torch ----------------------------------------------------------------
+
+FOR_TORCH = {
+    "hubconf.py": """
+dependencies = ["torch"]
+import torch, torch.nn as nn
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from torch import Tensor
+from parts.layers import Twice, library
+
+def model(width):
+    return nn.Sequential(nn.Linear(width, 2), Twice())
+
+def libraries():
+    import torch.optim
+    from parts import late
+    return torch.__name__, library(), late.NAME, torch.optim.SGD.__module__, F.relu.__module__
+""",
+    "parts/__init__.py": "import torch\n",
+    "parts/layers.py": """
+import torch
+from .deeper import NAME
+
+class Twice(torch.nn.Module):
+    def forward(self, x):
+        import torch as again
+        return again.cat([x, x]) * 2
+
+def library():
+    return NAME
+""",
+    "parts/deeper.py": "import torch\nNAME = torch.__name__\n",
+    "parts/late.py": "import torch.nn as nn\nNAME = nn.__name__\n",
+}
+
+
+@pytest.fixture
+def for_torch(tmp_path):
+    for name, text in FOR_TORCH.items():
+        path = tmp_path / "repository" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    yield str(tmp_path / "repository")
+    for name in [name for name in sys.modules if name.split(".")[0] == "parts"]:
+        del sys.modules[name]
+
+
+def test_code_written_for_torch(for_torch):
+    before = {name: module for name, module in sys.modules.items() if name.startswith("torch")}
+    with torch.hub.as_torch():
+        model = torch.hub.load(for_torch, "model", 3, source="local")
+        found = torch.hub.load(for_torch, "libraries", source="local")
+    assert found[:3] == ("flambeau", "flambeau", "flambeau.nn")
+    assert all(name.startswith("flambeau") for name in found[3:])
+    assert model(torch.ones(4, 3)).shape == (8, 2)  # its forward imports torch once more
+    assert {n: m for n, m in sys.modules.items() if n.startswith("torch")} == before
+    assert torch.nn.__spec__.name == "flambeau.nn"
+
+
+def test_code_written_for_torch_without_being_told(for_torch):
+    class NoTorch:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "torch":
+                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    sys.meta_path.insert(0, finder := NoTorch())
+    hidden = {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] == "torch"}
+    try:
+        with pytest.raises(ModuleNotFoundError, match=r"inside `with flambeau\.hub\.as_torch"):
+            torch.hub.load(for_torch, "model", 3, source="local")
+        with torch.hub.as_torch():
+            torch.hub.load(for_torch, "model", 3, source="local")
+    finally:
+        sys.meta_path.remove(finder)
+        sys.modules.update(hidden)

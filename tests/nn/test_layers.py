@@ -148,3 +148,23 @@ def test_functional_names(torch):
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         _ = functional.nope
     assert all(hasattr(functional, name) for name in functional.__all__)
+
+
+def test_negative_variances_are_refused(torch):
+    x = torch.ones(2, 3, requires_grad=True)
+    for var in (-torch.ones(2, 3), torch.tensor([[1.0], [-0.5]]), -1.0):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="var has negative entry/entries"):
+                torch.nn.functional.gaussian_nll_loss(x, x, var)
+    unknown = torch.full((2, 3), float("nan"))
+    assert torch.nn.functional.gaussian_nll_loss(x, x, unknown).isnan()
+    nothing = torch.zeros(2, 3, requires_grad=True)
+    torch.nn.functional.gaussian_nll_loss(x, x, nothing).backward()
+    assert nothing.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("option", ["sparse", "scale_grad_by_freq"])
+def test_bags_of_maxima_have_no_such_option(torch, option):
+    with pytest.raises(ValueError, match="max mode does not support"):
+        torch.nn.functional.embedding_bag(torch.tensor([[1, 2]]), torch.ones(4, 2), mode="max",
+                                          **{option: True})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau import nn
 from flambeau.nn import functional as F
 from flambeau.nn.utils import rnn
 
@@ -98,3 +101,38 @@ def test_transformer_is_causal():
     second = net(source, changed, tgt_mask=mask)
     assert torch.allclose(first[:3], second[:3], atol=1e-5)
     assert not torch.allclose(first[3], second[3], atol=1e-3)
+
+
+# -- lazy modules ----------------------------------------------------------------------------------
+
+def _lazy():
+    return nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d(), nn.LazyLinear(2, bias=False))
+
+
+def test_lazy_modules_are_converted_copied_and_pickled_before_their_first_input():
+    whole = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2, bias=False))
+    lazy = _lazy()
+    for found in (copy.deepcopy(lazy), pickle.loads(pickle.dumps(lazy)), lazy):
+        found = found.half().to("cpu").double()
+        assert all(nn.parameter.is_lazy(p) and p.dtype == torch.float64
+                   for p in (*found.parameters(), found[1].running_mean))
+        assert found(torch.ones(4, 5, dtype=torch.float64)).dtype == torch.float64
+        assert type(found[0]) is nn.Linear and found[1].running_var.shape == (3,)
+        assert [type(p) for p in found.parameters()] == [nn.Parameter] * 5
+    loaded = _lazy()
+    loaded.load_state_dict(whole.state_dict())
+    x = torch.randn(4, 5)
+    assert torch.equal(loaded.eval()(x), whole.eval()(x))
+
+
+def test_nothing_is_computed_with_a_parameter_without_a_shape():
+    lazy = _lazy()
+    for use in (lambda: lazy[0].weight + 1, lambda: nn.init.ones_(lazy[0].weight),
+                lambda: lazy[1].running_mean.mul(2), lambda: sum(p.numel() for p in
+                                                                 lazy.parameters())):
+        with pytest.raises(ValueError, match="Attempted to use an uninitialized parameter"):
+            use()
+    with pytest.raises(RuntimeError, match="shape of an uninitialized"):
+        _ = lazy[0].weight.shape
+    with pytest.raises(RuntimeError, match="share memory on an uninitialized"):
+        lazy.share_memory()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 
 import pytest
@@ -169,3 +171,30 @@ def test_weights_in_another_memory_format():
     utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model[0](x), before)
+
+
+def test_normalized_modules_are_pickled_with_their_hooks(tmp_path):
+    module = utils.spectral_norm(nn.Linear(4, 3), n_power_iterations=2)
+    with torch.no_grad():
+        module(torch.ones(2, 4))
+    torch.save(module, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    module.register_load_state_dict_pre_hook(_note_loading)
+    for found in (loaded, pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):
+        found.eval()
+        with torch.no_grad():
+            assert torch.equal(found(torch.ones(2, 4)), module.eval()(torch.ones(2, 4)))
+        assert found.state_dict()._metadata[""]["spectral_norm"] == {"weight.version": 1}
+        _NOTED.clear()
+        found.load_state_dict(module.state_dict())
+        assert [found] * (found is not loaded) == _NOTED
+        utils.remove_spectral_norm(found)
+        assert "spectral_norm" not in found.state_dict()._metadata[""]
+        assert len(found._load_state_dict_pre_hooks) == len(_NOTED)
+
+
+_NOTED: list = []
+
+
+def _note_loading(module, *_):
+    _NOTED.append(module)

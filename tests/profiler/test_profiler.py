@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 
 import pytest
@@ -221,3 +222,70 @@ def test_memory_over_time(tmp_path):
         torch.ones(3)
     with pytest.raises(ValueError, match="profile_memory=True"):
         plain.export_memory_timeline(str(tmp_path / "b.json"))
+
+
+# -- execution traces ------------------------------------------------------------------------------
+
+def _trace(path):
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with opened(path, "rt") as file:
+        return json.load(file)
+
+
+@pytest.mark.parametrize("ending", [".json", ".json.gz"])
+def test_an_execution_trace_shows_who_reads_what(tmp_path, ending):
+    path = tmp_path / f"trace{ending}"
+    observer = torch.profiler.ExecutionTraceObserver().register_callback(str(path))
+    assert observer.is_registered and not observer.is_running()
+    model, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    model(x).sum().backward()  # not watched
+    observer.start()
+    with torch.profiler.record_function("my block"):
+        y = model(x).relu()
+        y.sum().backward()
+    observer.stop()
+    (x + 1).exp()
+    observer.unregister_callback()
+    trace = _trace(path)
+    assert trace["schema"].startswith("1.1.1") and trace["finish_ts"] >= trace["start_ts"] > 0
+    nodes = {node["name"]: node for node in trace["nodes"]}
+    assert {"aten::linear", "aten::relu", "aten::linear_backward", "my block"} <= set(nodes)
+    assert "aten::exp" not in nodes
+    made, read = nodes["aten::linear"]["outputs"], nodes["aten::relu"]["inputs"]
+    assert made["values"][0] == read["values"][0]
+    assert read["shapes"] == [[4, 2]] and read["types"] == ["Tensor(float)"]
+    assert nodes["aten::relu"]["ctrl_deps"] == nodes["my block"]["id"]
+    ids = [node["id"] for node in trace["nodes"]]
+    assert len(set(ids)) == len(ids) and all(n["ctrl_deps"] in ids for n in trace["nodes"])
+
+
+def test_an_execution_trace_of_the_steps_that_a_profile_keeps(tmp_path):
+    observer = torch.profiler.ExecutionTraceObserver().register_callback(str(tmp_path / "a.json"))
+    x = torch.ones(3)
+    with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=2),
+                                execution_trace_observer=observer) as prof:
+        for act in (x.sin, x.cos, x.exp, x.tanh, x.sqrt):
+            act()
+            prof.step()
+    observer.unregister_callback()
+    names = [node["name"] for node in _trace(tmp_path / "a.json")["nodes"]]
+    assert [n for n in names if n.startswith("aten")] == ["aten::exp", "aten::tanh"]
+    assert any("exp" in event.key for event in prof.key_averages())
+
+
+def test_an_observer_without_a_place_to_write_says_so(tmp_path, monkeypatch):
+    observer = torch.profiler.ExecutionTraceObserver()
+    observer.start()
+    assert not observer.is_running() and observer.get_output_file_path() is None
+    observer.register_callback(str(tmp_path / "none" / "a.json"))
+    with pytest.warns(UserWarning, match="could not be written"):
+        observer.unregister_callback()
+    monkeypatch.delenv("ENABLE_PYTORCH_EXECUTION_TRACE", raising=False)
+    build = torch.profiler.ExecutionTraceObserver.build_execution_trace_obs_from_env
+    assert build() is None
+    monkeypatch.setenv("ENABLE_PYTORCH_EXECUTION_TRACE", "1")
+    made = build()
+    path = made.get_output_file_path()
+    made.unregister_callback()
+    assert _trace(path)["nodes"]
+    os.unlink(path)

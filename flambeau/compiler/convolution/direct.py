@@ -529,7 +529,7 @@ def _store_turned(module: Module, tile: Tile, height: int) -> None:
     tile, turned so that channels become lines."""
     f = module.function("store_turned", [
         ("ptr noalias", "tile"), ("ptr noalias", "result"), ("i64", "channel_step"),
-        ("i64", "count"), ("i64", "columns")], internal=True)
+        ("i64", "count"), ("i64", "columns")], part="store_turned")
     a = f.args
     rows = [f.load(tile.vector, a["tile"], i * tile.width) for i in range(height)]
     rows += rows[:1] * (tile.lanes - height)

@@ -55,8 +55,8 @@ def pack_image(module: Module, name: str, tile: Tile, layout: Layout, channels_l
     """
     arguments = [("ptr noalias", "src"), ("ptr noalias", "dst"), *(("i64", n) for n in PIECE)]
     if not layout.planes and not channels_last:
-        turn_block(module, name + "_turn", tile)
-    f = module.function(name, arguments, internal=True)
+        turn_block(module, name + "_turn", tile, name)
+    f = module.function(name, arguments, part=name)
     writer = _Planes if layout.planes else _Pixels if channels_last else _Turned
     writer(f, tile, layout, name + "_turn").emit()
 
@@ -175,15 +175,15 @@ class _Turned(_Writer):
         self.clear(dst, stop, self.a["ext2"])
 
 
-def turn_block(module: Module, name: str, tile: Tile) -> None:
-    """Define name(src, dst, stride, count, depth, step): turn a square of elements.
+def turn_block(module: Module, name: str, tile: Tile, part: str = "") -> None:
+    """Define name(src, dst, stride, count, depth, step), of `part`: turn a square of elements.
 
     dst[k * step + i] = src[i * stride + k] for i, k < lanes; where i >= count, the last row again;
     where k >= depth (on machines with masks), 0.
     """
     f = module.function(name, [("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "stride"),
                                ("i64", "count"), ("i64", "depth"), ("i64", "step")],
-                        internal=True)
+                        part=part or name)
     line, rows = f.args["src"], []
     mask = f.lane_mask(tile.lanes, f.args["depth"]) if tile.masked else None
     for lane in range(tile.lanes):

@@ -267,7 +267,7 @@ def _turn_tiles(module: Module, tile: Tile) -> None:
     lines of the copy are `row` apart, factors `pitch`."""
     f = module.function("turn_tiles", [("ptr noalias", "src"), ("ptr noalias", "dst"),
                                        ("i64", "row"), ("i64", "pitch"), ("i64", "count")],
-                        internal=True)
+                        part="turn_tiles")
     with f.loop(0, f.args["count"]) as number:
         src = f.gep(f.args["src"], f.mul(number, OUT * tile.lanes), tile.compute)
         dst = f.gep(f.args["dst"], f.mul(number, tile.lanes), tile.compute)
@@ -286,7 +286,7 @@ def _register_tile(module: Module, tile: Tile, rows: int) -> None:
     before it, at i * lanes + k % lanes.
     """
     f = module.function("tile", [("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr noalias", "c"),
-                                 ("i64", "depth"), ("i64", "block")], internal=True)
+                                 ("i64", "depth"), ("i64", "block")], part="tile")
     starts = range(0, tile.width, tile.lanes)
     sums = [[f.var(tile.vector, 0) for _ in starts] for _ in range(rows)]
     with f.loop(0, f.args["depth"]) as k:
@@ -310,7 +310,7 @@ def _inverse(module: Module, tile: Tile, bias: bool) -> None:
     lines of the result are `row` elements apart, pixels `pixel`."""
     f = module.function("inverse", [("ptr noalias", "sums"), ("i64", "pitch"),
                                     ("ptr noalias", "dst"), ("i64", "row"), ("i64", "pixel"),
-                                    ("ptr noalias", "bias")], internal=True)
+                                    ("ptr noalias", "bias")], part="inverse")
     a = f.args
     with f.loop(0, tile.width, tile.lanes) as j:
         sums, dst = (f.gep(a[word], j, tile.compute) for word in ("sums", "dst"))

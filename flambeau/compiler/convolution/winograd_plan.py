@@ -20,6 +20,7 @@ from flambeau.compiler.convolution.winograd import (
     winograd_kernel,
 )
 from flambeau.compiler.nest import Pointer
+from flambeau.compiler.products.low_packing import has_split
 from flambeau.compiler.products.packing import Tile, tile_for
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
@@ -30,7 +31,7 @@ _TASKS = 4  # pieces wanted for each thread
 _CHUNK = 1 << 10  # pairs of channels of a chunk of weights; small, so that all threads wake early
 _FEWEST_CHANNELS = 32
 _MANY_WEIGHTS, _MOST_WEIGHTS = 1 << 17, 1 << 18  # pairs of channels; transformed, 19 and 38 MB
-_PIXELS_PER_TILE, _FEW_AS_TILES, _MANY_AS_TILES = 4.5, 25, 64
+_PIXELS_PER_TILE, _FEW_AS_TILES, _FAR_AS_TILES, _MANY_AS_TILES = 4.5, 25, 30, 64
 _LEAST_WORK = 1 << 20  # pixels times pairs of channels, that are worth three kernels
 _FEWEST_TILES, _FEWEST_TILES_FAR = 28, 84
 """Of a piece, lest the weights be read for too little: in the second-level cache, behind it."""
@@ -44,7 +45,7 @@ def winograd_steps(c: Convolution, dtype_llvm: str, target: Target, threads: int
         return None
     tile = tile_for(dtype_llvm, target)
     problem = correlation(c)
-    if not tile.masked or not _pays(problem):
+    if not tile.masked or not _pays(problem, target):
         return None
     return _Plan(c, problem, tile, target, threads).steps(finish)
 
@@ -54,18 +55,26 @@ def _is_suitable(c: Convolution, dtype_llvm: str) -> bool:
             and c.w.shape[2:] == (TAPS, TAPS) and tuple(c.stride) == tuple(c.dilation) == (1, 1))
 
 
-def _pays(problem: Correlation) -> bool:
+def _pays(problem: Correlation, target: Target) -> bool:
     """Is it faster than the other kernels?
 
     Measured: a tile takes as long as 5 pixels do directly; to transform the weights, as 25 tiles,
-    or as many more if they are far away.
+    or as many more if they are far away; 30 from the second-level cache's size on where patches
+    are multiplied faster (`unfolded_steps`).
     """
     images, high, wide = problem.source.shape[0], problem.grid[0], problem.grid[2]
     tiles, pixels = images * _tiles(high) * _tiles(wide), images * high * wide
     pairs = problem.channels * problem.lanes
     weights = _FEW_AS_TILES if pairs <= _MANY_WEIGHTS else _MANY_AS_TILES
+    if has_split(target) and problem.result.channels_last and _leave_cache(pairs, target):
+        weights = max(weights, _FAR_AS_TILES)
     return (min(problem.channels, problem.lanes) >= _FEWEST_CHANNELS and pairs <= _MOST_WEIGHTS
             and pixels * pairs >= _LEAST_WORK and pixels > _PIXELS_PER_TILE * (tiles + weights))
+
+
+def _leave_cache(pairs: int, target: Target) -> bool:
+    """Are the transformed float32 weights of so many pairs of channels too large for it?"""
+    return 4 * FACTORS * pairs > 2 * target.cache
 
 
 def _tiles(pixels: int) -> int:
@@ -99,7 +108,7 @@ class _Plan:
         high, wide = self.tiles
         most = tile.block // (FACTORS * self.channels)
         shared = -(-self.n * high * wide // (_TASKS * self.threads))
-        far = FACTORS * self.channels * self.lanes * tile.itemsize > 2 * self.target.cache
+        far = _leave_cache(self.channels * self.lanes, self.target)
         most = max(_FEWEST_TILES_FAR if far else _FEWEST_TILES,
                    min(most, shared if self.threads > 1 else most))
         across = _evenly(wide, most)

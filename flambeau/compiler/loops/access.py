@@ -20,6 +20,7 @@ class Access:
         values: what is known of each line.
         depends: for each line the places of the loops that its value changes with.
         lane_place: the place of the loop whose iterations are lanes, or None.
+        block, bases: parts of indices that are computed already, and the block in which they are.
     """
 
     kernel: Kernel
@@ -28,6 +29,8 @@ class Access:
     depends: list[frozenset[int]]
     lane_place: int | None
     lines: tuple
+    block: str
+    bases: dict[tuple, Value | int]
 
     def offset(self, index: tuple, lanes: int) -> Value:
         """An element index in every lane, as i64."""
@@ -50,25 +53,39 @@ class Access:
 
     def parts(self, index: tuple):
         """(scalar part, factor of the lane loop or None, data-dependent terms)."""
-        terms, const, dynamic = index
-        f = self.f
-        base = 0 if const is None else self.kernel.slot(const)
-        lane_factor = None
-        for place, factor in terms:
-            scale = {"unit": 1, "back": -1}.get(factor)
-            scale = self.kernel.slot(factor) if scale is None else scale
-            if place == self.lane_place:
-                lane_factor = scale
-            else:
-                base = f.add(base, f.mul(self.indices[place], scale))
-        return base, lane_factor, [
+        return self._base(index), self.lane_factor(index), [
             (self.values[line], 1 if stride is None else self.kernel.slot(stride))
-            for line, stride in dynamic]
+            for line, stride in index[2]]
+
+    def lane_factor(self, index: tuple) -> Value | int | None:
+        """How far lanes lie apart; None if the index is the same in all of them."""
+        return next((self._scale(factor) for place, factor in index[0]
+                     if place == self.lane_place), None)
+
+    def _base(self, index: tuple) -> Value | int:
+        """What the other loops add up to; computed once in a block."""
+        terms, const, _ = index
+        f = self.f
+        terms = [(self.indices[place], factor) for place, factor in terms
+                 if place != self.lane_place]
+        key = const, *((i.name, factor) for i, factor in terms)
+        if self.block != f.block:
+            self.block, self.bases = f.block, {}
+        if key not in self.bases:
+            base = 0 if const is None else self.kernel.slot(const)
+            for i, factor in terms:
+                base = f.add(base, f.mul(i, self._scale(factor)))
+            self.bases[key] = base
+        return self.bases[key]
+
+    def _scale(self, factor: int | str) -> Value | int:
+        known = {"unit": 1, "back": -1}.get(factor)
+        return self.kernel.slot(factor) if known is None else known
 
     def load(self, pointer: Value, type_: str, index: tuple, conditions: list[Value],
               lanes: int) -> Value:
         f, k = self.f, self.k
-        _, lane_factor, _ = self.parts(index)
+        lane_factor = self.lane_factor(index)
         if lanes == 1:
             address = f.gep(pointer, self.offset(index, 1), type_)
             if conditions:
@@ -113,10 +130,10 @@ class Access:
             mode = result.mode.removeprefix("carry_")
             value = k.combine({"add": "sum", "mul": "prod"}.get(mode, mode), dtype, old, value)
         raw = k.narrow(value, dtype, self._is_rounded(result, dtype))
-        _, lane_factor, dynamic = self.parts(index)
+        lane_factor = self.lane_factor(index)
         if lanes == 1:
             f.store(raw, f.gep(pointer, self.offset(index, 1), type_))
-        elif lane_factor == -1 and not dynamic:
+        elif lane_factor == -1 and not index[2]:
             order, mask = range(lanes - 1, -1, -1), k.active
             first = f.gep(f.gep(pointer, self._scalar_offset(index), type_), 1 - lanes, type_)
             if mask is None:

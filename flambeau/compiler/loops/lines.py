@@ -31,6 +31,7 @@ class Lines(Access):
         self.indices: dict[int, Value] = dict(enumerate(outer))
         self.lane_place = self.outer_count + len(self.loops) - 1 if self.has_lane else None
         self.values: dict[int, Value] = {}
+        self.block, self.bases = "", {}
         self.tail: Value | None = None  # the mask of the last register of a short lane loop
         self.depends = self._find_dependencies()
 

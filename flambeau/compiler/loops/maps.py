@@ -63,7 +63,7 @@ def _misaligned(sweep: Sweep, stop: Value) -> Value:
     for result in sweep.maps:
         slot, dtype_name, index = result.where
         dtype = by_name(dtype_name)
-        if index[2] or sweep.parts(index)[1] != 1 or dtype.itemsize < 4:
+        if index[2] or sweep.lane_factor(index) != 1 or dtype.itemsize < 4:
             continue
         sweep.indices[sweep.lane_place] = f.const(0, "i64")
         start = f.gep(sweep.kernel.address(slot), sweep.offset(index, 1), memory_type(dtype))

@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from flambeau.compiler import amx
 from flambeau.compiler.emitter import Function, Module, Value, vector
-from flambeau.compiler.epilogue import Epilogue
+from flambeau.compiler.epilogue import Epilogue, call_finish
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, share, thread_workspace
 from flambeau.compiler.products import split
 from flambeau.compiler.products.blocks import ZERO, prefetch
@@ -55,6 +55,7 @@ GEMM_LOW_SLOTS = ("a", "b", "c", "work", "work_stride", "batch", "m", "n", "k",
                   "tiles_m", "tiles_n", "block_m", "block_n", "block_k",
                   "pitch", "strip_step", "sums_size")
 _POINTERS = ("a", "b", "c", "work")
+_DRIVE = "drive"  # the loops around the parts of a kernel, a part themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +165,13 @@ class _Tiles:
             self.heights = [(rows, [(engine.width, _vector_kernel(module, engine, rows))])
                             for rows in engine.rows]
 
-    def call(self, f: Function, rows: Value, columns: Value, args: list) -> None:
-        """The smallest tile that holds rows x columns."""
+    def names(self) -> list[str]:
+        return [kernel for _, kernels in self.heights for _, kernel in kernels]
+
+    def choose(self, f: Function, rows: Value, columns: Value, emit: Callable) -> None:
+        """Call `emit` with the smallest tile that holds rows x columns."""
         self._choose(f, self.heights, rows, lambda kernels: self._choose(
-            f, kernels, columns, lambda kernel: f.call("void", kernel, args)))
+            f, kernels, columns, emit))
 
     def _choose(self, f: Function, options: list, size: Value, emit) -> None:
         if len(options) == 1:
@@ -243,7 +247,7 @@ class _Ahead:
     def define(self, module: Module) -> None:
         """Define ahead(src, stride, first, last): lines `first` to `last`, `stride` in elements."""
         f = module.function("ahead", [("ptr", "src"), ("i64", "stride"), ("i64", "first"),
-                                      ("i64", "last")], internal=True)
+                                      ("i64", "last")], part=_DRIVE)
         stride = f.mul(f.args["stride"], self.size)
         with f.loop(f.args["first"], f.args["last"]) as line:
             place = f.add(f.mul(f.udiv(line, self.each), stride),
@@ -254,7 +258,7 @@ class _Ahead:
 def _define_claim(module: Module, width: int) -> None:
     """Define claim(c, stride, rows): ask for the lines of `width` elements of some rows of C, to
     write to them soon."""
-    f = module.function("claim", [("ptr", "c"), ("i64", "stride"), ("i64", "rows")], internal=True)
+    f = module.function("claim", [("ptr", "c"), ("i64", "stride"), ("i64", "rows")], part=_DRIVE)
     with f.loop(0, f.args["rows"]) as i:
         row = f.gep(f.args["c"], f.mul(i, f.args["stride"]), "i32")
         for at in range(0, 4 * width, _LINE):
@@ -270,7 +274,11 @@ def gemm_low_kernel(spec: GemmLowSpec, target: Target, epilogue: Epilogue | None
 
 
 class _Kernel:
-    """Emits the blocked loops around the micro-kernels."""
+    """Emits the blocked loops around the micro-kernels.
+
+    The loops are a function that many kernels share: what differs from one to the other (how
+    operands are packed, what follows) it calls by address.
+    """
 
     def __init__(self, spec: GemmLowSpec, target: Target, epilogue: Epilogue | None):
         self.spec, self.epilogue = spec, epilogue
@@ -303,7 +311,10 @@ class _Kernel:
             "gemm", spec.memory, spec.a, spec.b, "swapped" if spec.swapped else "",
             f"unsigned_{spec.unsigned}" if spec.unsigned else "",
             epilogue.name if epilogue else "")))
-        self.f = kernel_function(self.module, self.name)
+        self.routines = ["pack_a", "pack_b", *self.tiles.names()]
+        self.routines += ["repair"] * (engine.parts > 1) + ["turn"] * spec.swapped
+        self.routines += ["store"] * spec.stored
+        self.f = kernel_function(self.module, _DRIVE, (*self.routines, "finish"), _DRIVE)
         self.slot = Slots(self.f, GEMM_LOW_SLOTS, _POINTERS)
 
     def emit(self) -> tuple[str, str]:
@@ -330,7 +341,14 @@ class _Kernel:
                     self._block(batch, (i, height), (j, width))
         if engine.kind == "amx":
             amx.release(f)
+        kernel = kernel_function(self.module, self.name)
+        finish = self.epilogue.address() if self.epilogue else kernel.const(0, "ptr")
+        kernel.call("void", _DRIVE, [*kernel.args.values(), *(
+            Value(f"@{name}", "ptr") for name in self.routines), finish])
         return self.name, self.module.text()
+
+    def _call(self, routine: str, args: list[Value]) -> None:
+        self.f.call_pointer("void", self.f.args[routine], args)
 
     def _address(self, name: str, batch: Value, i: Value, j: Value) -> Value:
         """Element (i, j) of operand `name`."""
@@ -349,8 +367,8 @@ class _Kernel:
             with f.loop(k0, end, depth) as k:
                 src = self._address("b", batch, k, j0)
                 dst = f.gep(self.packed_b, self._part(f.sub(k, k0)), "i32")
-                f.call("void", "pack_b", [src, dst, f.smin(f.sub(end, k), depth), width,
-                                          slot["b_col"], slot["b_row"]])
+                self._call("pack_b", [src, dst, f.smin(f.sub(end, k), depth), width,
+                                      slot["b_col"], slot["b_row"]])
             below = f.add(i0, height)
             self._pack_a(batch, (i0, k0), below, end, self.side.get())
             with f.loop(0, height, engine.height) as i:
@@ -391,7 +409,7 @@ class _Kernel:
             src = f.gep(src, f.mul(first, slot["a_row"]), engine.memory)
             dst = f.gep(dst, f.mul(first, engine.pitch), "i32")
             count = f.sub(last, first)
-        f.call("void", "pack_a", [src, dst, elements, count, slot["a_row"], slot["a_col"]])
+        self._call("pack_a", [src, dst, elements, count, slot["a_row"], slot["a_col"]])
 
     def _after(self, at: tuple, part: tuple) -> tuple[Value, Value]:
         """Where the part of A that follows the one at (row, k) begins."""
@@ -432,8 +450,9 @@ class _Kernel:
                 old, pitch = f.gep(sums, j, "i32"), slot["pitch"]
                 new = f.select(last, f.gep(self.finished, f.sub(j, first), "i32"), old)
                 new_pitch = f.select(last, f.const(_pitch(engine), "i64"), pitch)
-                self.tiles.call(f, count, f.sub(width, j), [
-                    packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)])
+                tile = [packed_a, panel, old, new, units, pitch, new_pitch, f.cmp("sgt", k, 0)]
+                self.tiles.choose(f, count, f.sub(width, j), functools.partial(
+                    self._call, args=tile))
                 full = f.cmp("eq", f.sub(past, first), _group(engine))
                 whole = f.or_(f.cmp("eq", past, width), full)
                 with f.when(f.and_(last, whole)):
@@ -466,19 +485,20 @@ class _Kernel:
         f, slot, sums = self.f, self.slot, self.finished
         pitch = f.const(_pitch(self.engine), "i64")
         if self.engine.parts > 1:
-            f.call("void", "repair", [
+            self._call("repair", [
                 sums, pitch, rows[1], columns[1], slot["k"],
                 self._address("a", batch, rows[0], ZERO), slot["a_row"], slot["a_col"],
                 self._address("b", batch, ZERO, columns[0]), slot["b_row"], slot["b_col"]])
         if self.spec.swapped:
-            f.call("void", "turn", [sums, pitch, self.turned, columns[1]])
+            self._call("turn", [sums, pitch, self.turned, columns[1]])
             rows, columns = columns, rows
             sums, pitch = self.turned, f.const(self.engine.strip, "i64")
         if self.spec.stored:
             place = self._result(batch, rows[0], columns[0])
-            f.call("void", "store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
-        if self.epilogue:
-            self.epilogue.call(f, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)
+            self._call("store", [sums, pitch, place, slot["c_row"], rows[1], columns[1]])
+        finish = f.args["finish"]
+        with f.when(f.cmp("ne", finish, f.const(0, "ptr"))):
+            call_finish(f, finish, len(GEMM_LOW_SLOTS), sums, pitch, batch, rows, columns)
 
 
 def _part_of_a(engine: Engine) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -112,7 +113,8 @@ class ModuleState:
     # -- loading ---------------------------------------------------------------------------------
     def _register_load_state_dict_pre_hook(self, hook: Callable,
                                            with_module: bool = False) -> RemovableHandle:
-        return add_hook(self._load_state_dict_pre_hooks, _LoadHook(hook, with_module))
+        return add_hook(self._load_state_dict_pre_hooks,
+                        _LoadHook(hook, self if with_module else None))
 
     def register_load_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
         """Call hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
@@ -235,14 +237,25 @@ class ModuleState:
 
 
 class _LoadHook:
-    """A load_state_dict pre-hook that gets the module or not, as it was registered."""
+    """A load_state_dict pre-hook that gets the module or not, as it was registered. Its state is
+    that of PyTorch's `_WrappedHook`, which knows the module; here the caller says which it is."""
 
-    def __init__(self, hook: Callable, with_module: bool):
+    def __init__(self, hook: Callable, module: Any = None):
         self.hook = hook
-        self.with_module = with_module
+        self.with_module = module is not None
+        self._module = None if module is None else weakref.ref(module)
 
     def __call__(self, module: Any, *args: Any) -> Any:
         return self.hook(module, *args) if self.with_module else self.hook(*args)
+
+    def __getstate__(self) -> dict:
+        state = {"hook": self.hook, "with_module": self.with_module}
+        return state | {"module": self._module()} if self.with_module else state
+
+    def __setstate__(self, state: dict) -> None:
+        self.hook, self.with_module = state["hook"], state["with_module"]
+        module = state.get("module")
+        self._module = None if module is None else weakref.ref(module)
 
 
 class _Loading:

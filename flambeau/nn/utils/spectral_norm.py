@@ -101,26 +101,33 @@ class SpectralNorm:
         module.register_buffer(name + "_u", u)
         module.register_buffer(name + "_v", v)
         module.register_forward_pre_hook(made)
-        module._register_state_dict_hook(made._note_version)
-        module._register_load_state_dict_pre_hook(_Loading(made))
+        module._register_state_dict_hook(SpectralNormStateDictHook(made))
+        module._register_load_state_dict_pre_hook(SpectralNormLoadStateDictPreHook(made))
         return made
 
-    def _note_version(self, module: Module, state: dict, prefix: str, local: dict) -> None:
+
+class SpectralNormStateDictHook:
+    """The hook that notes the version of a state dict. `fn`: the SpectralNorm."""
+
+    def __init__(self, fn: SpectralNorm) -> None:
+        self.fn = fn
+
+    def __call__(self, module: Module, state: dict, prefix: str, local: dict) -> None:
         versions = local.setdefault("spectral_norm", {})
-        key = self.name + ".version"
+        key = self.fn.name + ".version"
         if key in versions:
             raise RuntimeError(f"Unexpected key in metadata['spectral_norm']: {key}")
         versions[key] = _VERSION
 
 
-class _Loading:
-    """The hook that completes state dicts of older versions."""
+class SpectralNormLoadStateDictPreHook:
+    """The hook that completes state dicts of older versions. `fn`: the SpectralNorm."""
 
-    def __init__(self, norm: SpectralNorm) -> None:
-        self.norm = norm
+    def __init__(self, fn: SpectralNorm) -> None:
+        self.fn = fn
 
     def __call__(self, state: dict, prefix: str, local: dict, *rest: Any) -> None:
-        norm = self.norm
+        norm = self.fn
         version = local.get("spectral_norm", {}).get(norm.name + ".version")
         key = prefix + norm.name
         if version is not None and version >= 1:
@@ -169,12 +176,12 @@ def remove_spectral_norm(module: M, name: str = "weight") -> M:
     else:
         raise ValueError(f"spectral_norm of '{name}' not found in {module}")
     for key, hook in module._state_dict_hooks.items():
-        if getattr(hook, "__self__", None) is not None and isinstance(hook.__self__, SpectralNorm) \
-                and hook.__self__.name == name:
+        if isinstance(hook, SpectralNormStateDictHook) and hook.fn.name == name:
             del module._state_dict_hooks[key]
             break
     for key, hook in module._load_state_dict_pre_hooks.items():
-        if isinstance(getattr(hook, "hook", hook), _Loading):
+        found = getattr(hook, "hook", hook)
+        if isinstance(found, SpectralNormLoadStateDictPreHook) and found.fn.name == name:
             del module._load_state_dict_pre_hooks[key]
             break
     return module
