@@ -22,8 +22,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # programs are planned in every run: that is what most tests are about
-    os.environ.setdefault("FLAMBEAU_NO_PLANS", "1")
     if config.getoption("--fresh-cache"):
         # Set before the package is imported: it reads the environment once.
         folder = tempfile.TemporaryDirectory(prefix="flambeau-test-cache-")
@@ -48,6 +46,14 @@ def fixed_seed() -> Iterator[None]:
     if flambeau is not None and hasattr(flambeau, "manual_seed"):
         flambeau.manual_seed(0)
     yield
+
+
+@pytest.fixture
+def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that watch or change the planner: no plan comes from the disk or goes there."""
+    from flambeau.runtime import plan_cache
+
+    monkeypatch.setattr(plan_cache, "usable", lambda: False)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -281,6 +281,9 @@ class FirstCall(Deferral):
         capture = self.capture
         if not self.untouched or self.generators.keys() != capture.randoms.keys():
             return False
+        if recording.joint is not None and any(
+                kind == "part" and what[3] for kind, what in recording.returned):
+            return False  # the tape of views of results leads through what the run has recorded
         memories = {m.initial: m for m in capture.memories.values() if m.initial is not None}
         for value, tensor, _ in recording.inputs:
             known = memories.get(value)

@@ -78,11 +78,15 @@ _MARKED = ("the memory", "the layout", "requires_grad", "a hook", "the history")
 
 
 def _marks(tensor: Any) -> tuple:
-    hooks = tensor._hooks
+    own, node = tensor._hooks, tensor._grad_fn
+    hooks: list[Any] = [] if own is None else [*own.values(), *own.post.values()]
+    of_node = None if node is None else node.tape_hooks
+    if of_node is not None:
+        hooks += [*(of_node.pre or {}).values(), *(of_node.post or {}).values(), *of_node.retain]
+        hooks += [hook for by_output in of_node.tensor.values() for hook in by_output.values()]
     place = hint(tensor._ptr) if tensor._meta.strided else None  # tensors made of others have none
     return (Capture._owner(tensor), (tensor._meta, place), tensor._rg,
-            hooks and [*map(id, hooks.values()), *map(id, hooks.post.values())],
-            (tensor._grad_fn is None, tensor._retains_grad))
+            list(map(id, hooks)), (node is None, tensor._retains_grad))
 
 
 class Recording:

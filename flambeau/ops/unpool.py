@@ -21,11 +21,12 @@ def _lp_pool(name: str, rank: int, x: Value, degree: float, kernel_size, stride,
     """(sum of x^degree over each window)^(1 / degree); a negative sum counts as 0."""
     floats_only(name, x)
     windows = _Windows(name, rank, x, kernel_size, stride, 0, 1, ceil_mode)
-    mean = _avg_pool(windows, p.pow_(x, e.like(degree, x)), True, None)
+    power = p.mul(x, x) if degree == 2 else p.pow_(x, e.like(degree, x))
+    mean = _avg_pool(windows, power, True, None)
     size, zero = p.abs_(mean), p.zero_like(mean)
     size = p.mul(p.sign(mean), p.where(p.le(size, zero), zero, size))  # NaN passes on, as by relu
     total = p.mul(size, e.like(math.prod(windows.kernel), size))
-    return p.pow_(total, e.like(1 / degree, total))
+    return p.sqrt(total) if degree == 2 else p.pow_(total, e.like(1 / degree, total))
 
 
 def _lp_samples(rank: int):

@@ -21,7 +21,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flambeau
 from flambeau.compiler import llvm, program
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.horizontal import Batch
@@ -67,7 +66,7 @@ def planned(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buf
 
 def usable() -> bool:
     """Are plans kept?"""
-    return config.settings().plans and object_cache.default_cache().folder is not None
+    return bool(config.settings().plans and object_cache.default_cache().folder and _code())
 
 
 # ---------------------------------------------------------------------- what a plan follows from
@@ -91,10 +90,10 @@ def _key(graph: Graph, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer
 
 @functools.cache
 def _code() -> str:
-    """What tells one state of the planning code from another: the version, and the files' sizes and
-    times."""
+    """What tells one state of the planning code from another: the files' sizes and times. Empty
+    where the package is not made of files."""
     root = pathlib.Path(__file__).parent.parent
-    found = [flambeau.__version__]
+    found = []
     for room in PLANNERS:
         for path in sorted((root / room).rglob("*.py")):
             state = path.stat()

@@ -50,6 +50,20 @@ def test_parts_of_results_have_the_history_of_the_whole(wrap):
 
 
 @WAYS
+def test_parts_of_results_of_a_product(wrap):
+    def function(x):
+        y = x.bfloat16() @ x.bfloat16().mT
+        return y, y[:3]
+
+    compiled = wrap(function)
+    x = torch.linspace(-1, 2, 20).reshape(5, 4).requires_grad_()
+    wanted, = torch.autograd.grad(sum(y.sum() for y in function(x)), x)
+    for _ in range(3):
+        grad, = torch.autograd.grad(sum(y.sum() for y in compiled(x)), x)
+        assert torch.equal(grad, wanted)
+
+
+@WAYS
 def test_result_with_gaps_or_repeated_elements(wrap):
     @wrap
     def function(x):
@@ -128,6 +142,15 @@ def test_changes_of_arguments_themselves(wrap):
         assert function(x, y).shape == x.shape == (3, 2)
         y.sum().backward()
         assert y.grad.tolist() == [2, 2]
+
+
+@WAYS
+def test_hooks_on_arguments_that_were_computed(wrap):
+    function = wrap(lambda x: (x.register_hook(lambda grad: grad * 2), x)[1])
+    for _ in range(3):
+        leaf = torch.ones(2, requires_grad=True)
+        function(leaf.clone()).sum().backward()
+        assert leaf.grad.tolist() == [2, 2]
 
 
 @WAYS

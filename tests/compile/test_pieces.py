@@ -91,7 +91,7 @@ RECIPES = {
 
 
 @pytest.fixture
-def divided(monkeypatch):
+def divided(monkeypatch, fresh_plans):
     """How many pieces each long program had, and how many of those were planned."""
     found = []
     run = joining._Joined.run

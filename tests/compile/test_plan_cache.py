@@ -181,7 +181,7 @@ print(len(calls))
 
 
 def test_another_process_restores(tmp_path):
-    environment = {**os.environ, "FLAMBEAU_CACHE_DIR": str(tmp_path), "FLAMBEAU_NO_PLANS": "0"}
+    environment = {**os.environ, "FLAMBEAU_CACHE_DIR": str(tmp_path)}
     told = [subprocess.run([sys.executable, "-c", PROCESS], env=environment, check=True,
                            capture_output=True, text=True).stdout.splitlines() for _ in range(2)]
     assert told[0][0] == told[1][0]

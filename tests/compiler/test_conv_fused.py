@@ -76,7 +76,7 @@ def test_what_follows_a_convolution(case, name, last):
 
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("case", CASES[:7], ids=str)
-def test_no_pass_over_memory_is_left(case, last, monkeypatch):
+def test_no_pass_over_memory_is_left(case, last, monkeypatch, fresh_plans):
     seen: list[list] = []
     plain = program.fuse
     monkeypatch.setattr(program, "fuse", lambda *args: seen.append(plain(*args)) or seen[-1])

@@ -149,7 +149,8 @@ def test_machines_without_dot_products_widen() -> None:
 
 
 @pytest.mark.parametrize("name", ["ragged", "stem", "strided"])
-def test_dot_products_without_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dot_products_without_tiles(name: str, monkeypatch: pytest.MonkeyPatch,
+                                    fresh_plans: None) -> None:
     """The kernels of machines with AVX512-BF16 but without AMX."""
     engine = dot_engine(host())
     if engine is None or not host().has("avx512bf16"):

@@ -12,7 +12,7 @@ F = torch.nn.functional
 
 
 @pytest.fixture
-def fused(monkeypatch):
+def fused(monkeypatch, fresh_plans):
     """The number of phases that each product takes in, program by program."""
     seen: list[list[int]] = []
     plain = program.fuse
