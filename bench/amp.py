@@ -160,7 +160,7 @@ def child(way: str, precision: str, name: str, steps: int, threads: int) -> None
     part = max(1, steps // 5)
     print(json.dumps({
         "losses": [statistics.mean(losses[i:i + part]) for i in range(0, part * 5, part)],
-        **_tested(T, model, loss_of, tests), "scale": scaler.get_scale() if scaler._enabled else 1,
+        **_tested(T, model, loss_of, tests), "scale": scaler.get_scale(),
         "seconds": statistics.median(times[len(times) // 4:])}))
 
 

@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import faulthandler
 import io
+import itertools
 import linecache
 import random
 import sys
@@ -31,7 +32,7 @@ from fuzz_compile_programs import PRELUDE_CODE, Maker, Program, SizeMaker, Train
 
 import flambeau as torch
 
-SKIPPED = {"notes_", "torch", "nn", "F", "np", "warnings", "_random", "dataclass"}
+SKIPPED = {"torch", "nn", "F", "np", "warnings", "_random", "dataclass", "run"}
 
 
 class Observer:
@@ -47,7 +48,7 @@ class Observer:
         for name in sorted(space):
             value = space[name]
             if name in SKIPPED or name.startswith("__") or isinstance(
-                    value, (types.FunctionType, type, types.ModuleType)) or name == "run":
+                    value, (types.FunctionType, type, types.ModuleType)):
                 continue
             self.walk(name, value)
         self.found["error"] = failure
@@ -195,8 +196,6 @@ def execute(program: Program, wrap: str, seed: int, filename: str) -> list[dict]
     exec(compile(text, filename, "exec", dont_inherit=True), space)
     space["run"] = space["WRAP"](space["step"])
     del space["WRAP"]
-    names = {name: value for name, value in space.items()
-             if isinstance(value, (types.FunctionType, type, types.ModuleType)) or name == "run"}
     observer, seen = Observer(), []
     for before, args, after in program.calls:
         failure = None
@@ -211,8 +210,7 @@ def execute(program: Program, wrap: str, seed: int, filename: str) -> list[dict]
                     failure = (*(failure or ()), type(error).__name__, str(error), line)
                     error.__traceback__ = None
                     del error
-        found = observer.look({n: v for n, v in space.items() if names.get(n) is not v
-                               or n not in names}, failure)
+        found = observer.look(space, failure)
         found["printed"] = shown.getvalue()
         found["warned"] = [(w.category.__name__, str(w.message)[:200]) for w in warned]
         seen.append(found)
@@ -249,7 +247,7 @@ WRAPS = {"default": "lambda f: torch.compile(f)",
          "exact": "lambda f: torch.compile(f, mode='strict')",
          "dynamic": "lambda f: torch.compile(f, dynamic=True, mode='strict')"}
 
-_numbers = iter(range(10**9))
+_numbers = itertools.count()
 
 
 def check(program: Program, seed: int, wraps: Any = ("exact", "default")) -> list[str]:
@@ -273,11 +271,7 @@ def check(program: Program, seed: int, wraps: Any = ("exact", "default")) -> lis
 def shrink(program: Program, seed: int, wraps: Any, same: str) -> Program:
     """The program with everything left out that the difference does not need."""
     def fails(candidate: Program) -> bool:
-        try:
-            found = check(candidate, seed, wraps)
-        except Exception:
-            return False
-        return bool(found) and found[0] == same
+        return check(candidate, seed, wraps)[:1] == [same]
 
     changed = True
     while changed:
@@ -288,8 +282,7 @@ def shrink(program: Program, seed: int, wraps: Any, same: str) -> Program:
                 if fails(smaller):
                     program, changed = smaller, True
         for name in ("body", "setup"):
-            at = len(getattr(program, name))
-            step = max(1, at // 2)
+            step = max(1, len(getattr(program, name)) // 2)
             while step >= 1:
                 lines = getattr(program, name)
                 at = 0

@@ -114,7 +114,6 @@ class Program(NamedTuple):
     body: list[str]
     result: str
     calls: list[tuple[list[str], str, list[str]]]
-    options: str = ""
 
     def text(self) -> str:
         lines = [*self.setup, f"def step({self.params}):",
@@ -124,7 +123,7 @@ class Program(NamedTuple):
 
     def whole(self) -> str:
         """As a script."""
-        lines = [self.text(), f"run = torch.compile(step{self.options})"]
+        lines = [self.text(), "run = torch.compile(step)"]
         for before, args, after in self.calls:
             lines += [*before, f"out = run({args})", *after]
         return "\n".join(lines)
@@ -140,7 +139,6 @@ class Maker(Gen):
     def __init__(self, seed: int):
         super().__init__(seed, compiled=random.Random(seed).random() < 0.75)
         r = self.rng
-        self.seed = seed
         kinds = ["python", "random", "looks", "errors", "tape", "arguments"]
         self.weights = {kind: r.choice([0, 0, 1, 3]) for kind in kinds}
         if r.random() < 0.6:
@@ -274,7 +272,7 @@ class Maker(Gen):
             x = self.pick()
             f = self.pick(lambda t: kind_of(t.dtype) == "f") or "g2"
             grown = self.pick(lambda t: t.requires_grad) or "w1"
-            for mark, name in (("{x}", x), ("{x2}", x), ("{f}", f), ("{r}", grown)):
+            for mark, name in (("{x}", x), ("{f}", f), ("{r}", grown)):
                 text = text.replace(mark, str(name))
             return text.replace("{n}", self.new()) if "{n}" in text else text
         return None
@@ -348,7 +346,7 @@ class SizeMaker:
             flat = [n for n in known if space[n].ndim == 2]
             x = r.choice(flat or known) if r.random() < 0.8 else r.choice(known)
             y = r.choice([n for n in known if space[n].shape == space[x].shape])
-            text = r.choice(SIZED).replace("{x}", x).replace("{y}", y).replace("{n2}", "")
+            text = r.choice(SIZED).replace("{x}", x).replace("{y}", y)
             text = text.replace("{n}", f"v{number}")
             try:
                 exec(text, space)

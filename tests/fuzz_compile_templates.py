@@ -62,7 +62,7 @@ alpha = alpha * 0.9
 {n} = {x} * state['count']
 {n} = {x} + len(history)
 if cfg.flag:
-    {x2} = {x} * 1
+    {x} = {x} * 1
 for k_ in range(cfg.loops):
     {n} = {x} * (k_ + 1)
 {n} = {x} * table[state['count'] % 3]
@@ -533,9 +533,9 @@ SIZED = _templates("""
 {n} = F.pad({x}, (1, 1))
 {n} = {x}.repeat(2, 1)
 if {x}.shape[0] > 4:
-    {n2}{x} = {x} * 2
+    {x} = {x} * 2
 if {x}.shape[0] % 2:
-    {n2}{x} = {x} + 1
+    {x} = {x} + 1
 for i_ in range({x}.shape[0]):
     {x}2 = {x}[i_] * 2
 {n} = {x}.shape[0]

@@ -315,9 +315,11 @@ def test_constants_that_forward_and_backward_share(wrap):
 
     x, y = torch.ones(2, 3, requires_grad=True), torch.ones(1, 3).t().contiguous().t()
     extra = torch.ones((), requires_grad=True)
-    for _ in range(3):
+    for count in range(1, 4):
         function(x, y).sum().backward()
         (extra * 2).backward()
+        assert x.grad.tolist() == [[count] * 3, [2 * count] * 3]
+        assert extra.grad.item() == 2 * count
 
 
 def test_state_of_another_dtype_is_an_error():

@@ -64,13 +64,29 @@ def test_second(name: str):
             assert gradgradcheck(function, inputs), case.label
 
 
-@pytest.mark.parametrize("name", sorted(set(RECORDS) - set(NAMES)))
-def test_results_without_gradient_require_none(name: str):
+def results_of(name: str) -> list[torch.Tensor]:
+    """Of the first sample, whose inputs require grad."""
     record = RECORDS[name]
     case = next(cases(record, "float32"))
     args, kwargs = tensors(torch, case.args), tensors(torch, case.kwargs)
     for tensor in leaves([*args, *kwargs.values()]):
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             tensor.requires_grad_()
-    for result in leaves(function_of(record)(*args, **kwargs)):
-        assert not isinstance(result, torch.Tensor) or not result.requires_grad
+    return [result for result in leaves(function_of(record)(*args, **kwargs))
+            if isinstance(result, torch.Tensor)]
+
+
+UNDERIVED = sorted(name for name, record in RECORDS.items() if record.no_derivative)
+
+
+@pytest.mark.parametrize("name", sorted(set(RECORDS) - set(NAMES) - set(UNDERIVED)))
+def test_results_without_gradient_require_none(name: str):
+    assert not any(result.requires_grad for result in results_of(name))
+
+
+@pytest.mark.parametrize("name", UNDERIVED)
+def test_results_without_derivative_refuse_backward(name: str):
+    for result in results_of(name):
+        assert result.requires_grad
+        with pytest.raises(RuntimeError, match="derivative"):
+            result.sum().backward()
