@@ -260,8 +260,8 @@ class _Run:
         if failure is not None:
             self._give_up(failure, None)
             return owner.segments.run(owner.function, args, kwargs)
-        self.grads = Gradients([*self.reach.tensors, *self.leaves])
-        marks = Marks([*self.reach.tensors, *self.leaves])
+        outside = [*self.reach.tensors, *self.leaves]
+        self.grads, marks = Gradients(outside), Marks(outside)
         self._follow()
         capture = Capture(self.following.readings.sources, owner.exact)
         capture.bind(self.leaves)
@@ -281,7 +281,6 @@ class _Run:
         if failure is not None:
             return self._give_up(failure, result)
         changes = self.grads.changes(capture)
-        outside = [*self.leaves, *self.reach.tensors]
         gradients = [grad for _, grad in changes]
         mark = self.first and self.first.mark()
         try:

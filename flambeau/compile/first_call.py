@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 from flambeau.compile.capture import Capture
 from flambeau.compile.deferral import Deferral, Limits, Log, possible
 from flambeau.compile.differentiable import consumed
+from flambeau.compile.interface import room_of
 from flambeau.compile.recording import Recording
 from flambeau.compile.replay import Replay, raise_compiled
 from flambeau.compiler.random.engine import STATE_BYTES
-from flambeau.core.shapes import dense_order, required_span
+from flambeau.core.shapes import dense_order
 from flambeau.runtime import executable, launch_log, memory, plan_cache
 from flambeau.runtime.launch import launcher
 from flambeau.runtime.launch_log import CALLS as COUNT
@@ -84,9 +85,8 @@ def _entry(launch: Launch, at: int, words: Sequence[int]) -> _Entry:
     spans = []
     for meta, word in zip((*launch.metas, *launch.metas_out), words, strict=False):
         if not isinstance(meta, type):
-            reach = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
             address = word % (1 << 64)
-            spans.append((_Span(address, address + reach), meta.dtype.kind))
+            spans.append((_Span(address, address + room_of(meta)), meta.dtype.kind))
     count = len(spans) - len(launch.metas_out)
     arena = None if launch.arena is None else words[len(launch.metas) + len(launch.metas_out)]
     return _Entry(at, launch, spans[:count], [span for span, _ in spans[count:]], arena)
@@ -322,7 +322,7 @@ class FirstCall(Deferral):
                 ctypes.memmove(generator.address, state, STATE_BYTES)
         failure = replay._launch(argv)
         if failure is not None:
-            raise_compiled(failure, inputs)
+            raise_compiled(failure)
         if replay.backward is not None:
             replay.backward.attach(results, kept, inputs, numbers, leaves)
 

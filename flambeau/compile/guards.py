@@ -108,9 +108,9 @@ class Following:
             elif is_plain(now) and is_plain(place.before) and place.settable:
                 self.effects.append((place, self.names.of(now)))
             else:
-                _scrubbed(place.owner if place.kind == "size" else now, set())
+                clean = _scrubbed(place.owner if place.kind == "size" else now, set())
                 if type(now) is tuple and place.settable:
-                    place.put(_scrubbed(now, set()))
+                    place.put(clean)
                 lost.append(place.path)
         return lost
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.program import buffers_for
-from flambeau.core.shapes import dense_order, required_span
+from flambeau.core.shapes import dense_order, may_overlap, required_span
 from flambeau.tensor.meta import Meta, contiguous_meta
 
 __all__ = ["Interface", "has_own_elements", "interface_of", "room_of"]
@@ -69,15 +69,8 @@ def _result_layout(meta: Meta) -> Meta:
 
 def has_own_elements(meta: Meta) -> bool:
     """Does each element of a layout have a place of its own? There may be gaps."""
-    if dense_order(meta.shape, meta.strides) is not None:
-        return True
-    reach = 0
-    for step, size in sorted(zip(meta.strides, meta.shape, strict=True)):
-        if size > 1:
-            if step <= reach:
-                return False
-            reach += step * (size - 1)
-    return True
+    return dense_order(meta.shape, meta.strides) is not None or not may_overlap(
+        meta.shape, meta.strides)
 
 
 def room_of(meta: Meta) -> int:

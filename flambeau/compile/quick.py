@@ -23,7 +23,7 @@ def quick(replay: Any, raise_compiled: Callable, view_of: Callable) -> Callable 
     way."""
     guard = replay.guard
     if replay.backward is not None or guard.finish is not None or guard.computed is not None \
-            or any(replay.rooms):
+            or replay.gapped:
         return None
     names = guard.names
     inputs = [names.of(tensor) if spot is None else _spot(spot, names)
@@ -53,7 +53,7 @@ def quick(replay: Any, raise_compiled: Callable, view_of: Callable) -> Callable 
         call = f"late.at_once({', '.join([str(replay.program.address), *argv])})"
     lines += [f"    failure = {call}",
               "    if failure is not None:",
-              f"        raise_compiled(failure, [{', '.join(held)}])"]
+              "        raise_compiled(failure)"]
     lines += [f"    {held[i]}._storage.version += 1" for i in replay.updated]
     lines += [f"    {_spot(leaf, names)}._grad = r{replay.first_gradient + i}"
               for i, leaf in enumerate(replay.owners)]

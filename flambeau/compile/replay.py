@@ -39,7 +39,9 @@ class Replay:
         generators = {id(v.attrs[4]): v.attrs[4] for v in recording.effects}
         self.locks = [generators[key].lock for key in sorted(generators)]
         self.pools = [(meta, memory.size_class(room_of(meta))) for meta in self.metas]
-        self.rooms = [room_of(meta) if room_of(meta) > meta.nbytes else 0 for meta in self.metas]
+        # the bytes of those with gaps between their elements
+        self.gapped = {i: room_of(meta) for i, meta in enumerate(self.metas)
+                       if room_of(meta) > meta.nbytes}
         self.arena = memory.size_class(self.plan.arena_bytes) if self.plan.arena_bytes else None
         self.count = len(recording.numbers)
         self.dropped: list[Any] = []
@@ -84,10 +86,9 @@ class Replay:
         for leaf in self.renewed:
             found(leaf, leaves)._grad = None
         results = [launches.fresh(meta, size_class) for meta, size_class in self.pools]
-        for i, nbytes in enumerate(self.rooms):
-            if nbytes:  # elements with gaps between them
-                results[i]._storage = storage = self.pools[i][1].new(nbytes)
-                results[i]._ptr = storage.ptr
+        for i, nbytes in self.gapped.items():
+            results[i]._storage = storage = self.pools[i][1].new(nbytes)
+            results[i]._ptr = storage.ptr
         argv += [t._ptr for t in results]
         argv += [inputs[i]._ptr for i in self.updated]
         if self.arena is not None:
@@ -95,7 +96,7 @@ class Replay:
             argv.append(arena.ptr)
         failure = self._launch(argv)
         if failure is not None:
-            raise_compiled(failure, inputs)
+            raise_compiled(failure)
         for i in self.updated:
             inputs[i]._storage.version += 1
         kept = results[self.first_kept:]
@@ -165,7 +166,7 @@ def view_of(root: Any, meta: Any, offset: int, recorded: bool, inherits: bool) -
     return view
 
 
-def raise_compiled(failure: tuple[int, int], inputs: list) -> None:
+def raise_compiled(failure: tuple[int, int]) -> None:
     """A kernel of a compiled program has reported an error."""
     error = _error(*failure)
     error.of_kernel = True  # type: ignore[attr-defined]

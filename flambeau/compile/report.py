@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flambeau.compile.interface import Interface
+from flambeau.compile.interface import Interface, room_of
 from flambeau.compile.listing import listed, shape_text
 from flambeau.compile.origins import Origin, Origins
-from flambeau.compile.timing import Memory, span, time_steps
+from flambeau.compile.timing import Memory, time_steps
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Phase
 from flambeau.compiler.pieces.joining import source_of
@@ -303,17 +303,17 @@ def replay_report(replay: Any, title: str, times: bool) -> Report:
         changed = set(replay.updated)
         given: list[int | float] = [
             tensor._ptr if spot is None and i not in changed else
-            memory.copy(tensor._ptr, span(meta)) if spot is None else memory.invented(meta)
+            memory.copy(tensor._ptr, room_of(meta)) if spot is None else memory.invented(meta)
             for i, (tensor, spot, meta) in enumerate(replay.sources)]
         held = [tensor for tensor, spot, _ in replay.sources if spot is None]
         given += [0.5] * replay.count
-        given += [memory.block(span(m)) for m in replay.interface.results]
+        given += [memory.block(room_of(m)) for m in replay.interface.results]
         given += [given[i] for i in replay.updated]
         _measure(kernels, reader.plan, replay.program, given, memory)
         del held
     fullest, parts = reader.parts()
     first, kept = replay.first_kept, replay.kept
-    sizes = {"arguments and state": sum(span(m) for m in inputs),
+    sizes = {"arguments and state": sum(room_of(m) for m in inputs),
              "results": sum(m.nbytes for m in replay.metas[:first]),
              "kept for the backward": sum(m.nbytes for m in replay.metas[first:]),
              "temporaries": replay.plan.arena_bytes}
@@ -348,10 +348,10 @@ def _plain_report(plan: Plan, native: Any, origins: Origins | None, interface: I
         memory = Memory()
         arguments: list[int | float] = [memory.invented(meta) for meta in given]
         arguments += [1 if kind is int else 0.5 for kind in numbers]
-        arguments += [memory.block(span(meta)) for meta in made]
+        arguments += [memory.block(room_of(meta)) for meta in made]
         _measure(kernels, reader.plan, native, arguments, memory)
     fullest, parts = reader.parts()
-    sizes = {"arguments and state": sum(span(m) for m in given),
+    sizes = {"arguments and state": sum(room_of(m) for m in given),
              "results": sum(m.nbytes for m in made), "temporaries": plan.arena_bytes}
     return Report(title, "", kernels, sizes, _at(kernels, fullest), parts, [])
 

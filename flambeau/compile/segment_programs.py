@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from flambeau.compile.capture import Capture
-from flambeau.compile.interface import Interface
+from flambeau.compile.interface import Interface, room_of
 from flambeau.compile.origins import Origins
 from flambeau.compiler.target import host
 from flambeau.core.shapes import required_span
@@ -80,8 +80,7 @@ class Segment:
         self.pointers_in = _getter([launch_log.FIRST + position for position in self.first])
         self.extents = dict.fromkeys(self.words, 0)
         for a in accesses:
-            reach = required_span(a.meta.shape, a.meta.strides) * a.meta.dtype.itemsize
-            self.extents[a.word] = max(self.extents[a.word], reach)
+            self.extents[a.word] = max(self.extents[a.word], room_of(a.meta))
         self.written = {a.word for e in self.events for a in e.outs}
 
     def program(self, words: Sequence) -> SegmentProgram:

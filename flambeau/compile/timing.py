@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.shapes import dense_order
+from flambeau.compile.interface import room_of
 from flambeau.runtime.launch import STATUS, Program, launcher
 from flambeau.tensor.meta import Meta
 
@@ -46,23 +46,13 @@ class Memory:
 
     def invented(self, meta: Meta) -> int:
         """Memory for a tensor of this layout: numbers from 0.5 to 1, zeros for integers."""
-        nbytes = span(meta)
+        nbytes = room_of(meta)
         made = self.block(nbytes)
         if meta.dtype.kind == "f" and nbytes:
             values = _bytes_at(made, nbytes).view(meta.dtype.numpy)
             values[:] = (np.arange(values.size, dtype=np.uint32) * 2654435761 % 1024
                          ).astype(np.float32) / 2048 + 0.5
         return made
-
-
-def span(meta: Meta) -> int:
-    """Bytes from the first element of a layout to behind the last one."""
-    if not meta.numel:
-        return 0
-    if dense_order(meta.shape, meta.strides) is not None:
-        return int(meta.nbytes)
-    reach = sum((size - 1) * stride for size, stride in zip(meta.shape, meta.strides, strict=True))
-    return int((reach + 1) * meta.dtype.itemsize)
 
 
 def _bytes_at(address: int, nbytes: int) -> np.ndarray:

@@ -26,8 +26,8 @@ def _same(a: Value, value: float) -> Value:
     return p.eq(a, _fill(value, a))
 
 
-def _finite(a: Value) -> Value:
-    return _same(p.sub(a, a), 0)
+def _is_infinite(a: Value) -> Value:
+    return _same(p.abs_(a), float("inf"))
 
 
 def _wild(a: Value) -> Value:
@@ -37,7 +37,7 @@ def _wild(a: Value) -> Value:
 
 def _endless(a: Pair) -> Value:
     """Is any part infinite? Then so is the number, whatever the other part."""
-    return p.logical_or(_same(p.abs_(a[0]), float("inf")), _same(p.abs_(a[1]), float("inf")))
+    return p.logical_or(_is_infinite(a[0]), _is_infinite(a[1]))
 
 
 # --------------------------------------------------------------------------- arithmetic
@@ -139,7 +139,7 @@ def sqrt(a: Pair) -> Pair:
     re, im = p.where(right, root, other), p.where(right, other, root)
     zero = _same(root, 0)
     re, im = p.where(zero, root, re), p.where(zero, root, im)
-    endless = _same(p.abs_(y), float("inf"))
+    endless = _is_infinite(y)
     re = p.where(endless, _fill(float("inf"), re), p.mul(re, back))
     im = p.where(endless, _fill(float("inf"), im), p.mul(im, back))
     return re, p.copysign(im, a[1])
@@ -231,7 +231,7 @@ def sinh(a: Pair) -> Pair:
     """Where the wave is not defined (im is infinite or NaN), re at 0 and infinity is still."""
     flat = _same(a[1], 0)
     re, im = p.mul(p.sinh(a[0]), p.cos(a[1])), p.mul(p.cosh(a[0]), p.sin(a[1]))
-    known = p.logical_or(_same(a[0], 0), _same(p.abs_(a[0]), float("inf")))
+    known = p.logical_or(_same(a[0], 0), _is_infinite(a[0]))
     known = p.logical_and(known, _wild(a[1]))
     return p.where(known, a[0], re), p.where(flat, a[1], im)
 
@@ -243,9 +243,7 @@ def cosh(a: Pair) -> Pair:
     wave = p.where(_same(a[1], 0), a[1], p.sin(a[1]))
     zero = p.mul(p.where(wild, _fill(0, wave), wave), p.copysign(_fill(0, a[0]), a[0]))
     im = p.where(flat, zero, p.mul(p.sinh(a[0]), wave))
-    size = p.cosh(a[0])
-    vast = p.logical_and(wild, _same(size, float("inf")))
-    vast = p.logical_and(vast, _same(p.abs_(a[0]), float("inf")))
+    size, vast = p.cosh(a[0]), p.logical_and(wild, _is_infinite(a[0]))
     return p.where(vast, size, p.mul(size, p.cos(a[1]))), im
 
 
@@ -271,9 +269,9 @@ def tanh(a: Pair) -> Pair:
     wave = p.mul(_fill(4, x), p.mul(p.sin(a[1]), p.cos(a[1])))
     ends = p.copysign(one, a[0])
     wild = _wild(a[1])
-    still = p.logical_and(wild, _same(p.abs_(a[0]), float("inf")))  # +-1 whatever im is
+    still = p.logical_and(wild, _is_infinite(a[0]))  # +-1 whatever im is
     tail = p.where(still, p.copysign(_fill(0, x), a[1]), p.mul(wave, decay))
-    ends = p.where(p.logical_or(still, _finite(a[1])), ends, wave)
+    ends = p.where(still, ends, p.where(wild, wave, ends))
     return p.where(far, ends, re), p.where(far, tail, p.div(t, below))
 
 

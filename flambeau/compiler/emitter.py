@@ -109,6 +109,10 @@ class Module:
         self.functions.append(made)
         return made
 
+    def defines(self, name: str) -> bool:
+        """Is there a function of this name?"""
+        return any(function.name == name for function in self.functions)
+
     def declare(self, ret: str, name: str, arg_types: Sequence[str]) -> None:
         self.declarations.setdefault(name, f"declare {ret} @{name}({', '.join(arg_types)})")
 

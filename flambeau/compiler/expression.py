@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
@@ -42,6 +42,10 @@ class Buffer:
         for i, stride in zip(position, self.strides, strict=True):
             total = total.plus(i.scaled(stride))
         return total
+
+    def seen_as(self, shape: Sequence[int], strides: Sequence[int], offset: int) -> Buffer:
+        """Elements of the same memory in another shape."""
+        return Buffer(self.kind, self.number, self.dtype, tuple(shape), tuple(strides), offset)
 
 
 class Index:

@@ -233,7 +233,7 @@ class Lanes:
 def _define(module: Module, name: str, args: Sequence[Value]) -> str:
     """Define a function of vectormath for numbers like `args`, as a part; returns its name."""
     own = f"{name}_{args[0].type}"
-    if all(function.name != own for function in module.functions):
+    if not module.defines(own):
         f = module.function(own, [(arg.type, f"x{at}") for at, arg in enumerate(args)],
                             args[0].type, part=own)
         f.ret_value(vectormath.FUNCTIONS[name](f, *f.args.values()))

@@ -23,14 +23,15 @@ def seen_through(final: Mapping[Value, Buffer], known: Collection[Value]) -> dic
     waiting = list(final.items())
     while waiting:
         value, buffer = waiting.pop()
-        x = value.inputs[0] if value.prim.name == "reshape" else value
-        if x is value or x in known or x in found or has_buffer(x) or not x.numel \
+        if value.prim.name != "reshape":
+            continue
+        (x,) = value.inputs
+        if x in known or x in found or has_buffer(x) or not x.numel \
                 or only_unit_dims(value) or _joins_nothing(value):
             continue
         strides = reshape_strides(buffer.shape, buffer.strides, x.shape)
         if strides is not None:
-            found[x] = Buffer(buffer.kind, buffer.number, buffer.dtype, x.shape, tuple(strides),
-                              buffer.offset)
+            found[x] = buffer.seen_as(x.shape, strides, buffer.offset)
             waiting.append((x, found[x]))
     return found
 

@@ -307,7 +307,7 @@ class _Scheduler:
         if found is None:
             return None
         strides, offset = found
-        return Buffer(base.kind, base.number, base.dtype, value.shape, tuple(strides), offset)
+        return base.seen_as(value.shape, strides, offset)
 
     # ------------------------------------------------------------------ phases
     def _loops(self, shape: Sequence[int]) -> list[Loop]:
@@ -428,8 +428,8 @@ class _Scheduler:
     def _place_cat(self, value: Value, buffer: Buffer) -> None:
         dim, start = value.attrs[0], 0
         for part in value.inputs:
-            piece = Buffer(buffer.kind, buffer.number, buffer.dtype, part.shape, buffer.strides,
-                           buffer.offset + start * buffer.strides[dim])
+            piece = buffer.seen_as(part.shape, buffer.strides,
+                                   buffer.offset + start * buffer.strides[dim])
             start += part.shape[dim]
             self._emit_map(part, piece)
 
@@ -700,8 +700,7 @@ class _Scheduler:
 def _strided(base: Buffer, value: Value, step: int) -> Buffer:
     """A view by numbers of elements, which lie `step` apart."""
     shape, strides, offset = value.attrs
-    return Buffer(base.kind, base.number, base.dtype, tuple(shape),
-                  tuple([step * stride for stride in strides]), base.offset + step * offset)
+    return base.seen_as(shape, [step * stride for stride in strides], base.offset + step * offset)
 
 
 def _conflicts(step: Phase | LibraryStep, own: int, overwritten: set[int]) -> bool:

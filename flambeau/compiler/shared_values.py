@@ -258,9 +258,10 @@ def _wide(value: Value, read: Collection[Value], kernels: int) -> bool:
 
 @choice
 def _repeated_along_lanes(value: Value, channels_last: set[tuple[int, ...]]) -> Value | None:
-    """What `value` repeats along outer dimensions many times over, its elements being neighbours
-    in each: lanes would compute it again in every row. `channels_last`: shapes of such images."""
-    if value.prim.name != "expand" or value.numel < LARGE:
+    """What an expansion repeats along outer dimensions many times over, its elements being
+    neighbours in each: lanes would compute it again in every row. `channels_last`: shapes of such
+    images."""
+    if value.numel < LARGE:
         return None
     (base,) = value.inputs
     inner = base.shape[-1] if base.shape else 1

@@ -7,7 +7,7 @@ The environment is read once, when `settings` is first asked for. All names star
     FLAMBEAU_NO_PLANS      1: neither read nor write plans of programs there, only kernels
     FLAMBEAU_CACHE_SIZE    budget of that directory in MiB (default 512)
     FLAMBEAU_NUM_THREADS   threads of the pool (default: OMP_NUM_THREADS, else `available_threads`)
-    FLAMBEAU_SPIN          polls of an idle pool thread before it sleeps (default 20000, ~0.3 ms)
+    FLAMBEAU_SPIN          polls of an idle pool thread until it yields between them (default 20000)
     FLAMBEAU_MEMORY_CACHE  freed memory kept for reuse, in MiB (default: a quarter of the memory)
     FLAMBEAU_NATIVE        0: no JIT-made Python functions and types, ctypes instead
     FLAMBEAU_TARGET        x86-64, x86-64-v2, x86-64-v3 or x86-64-v4: kernels use no newer

@@ -14,7 +14,7 @@ from flambeau.core.symbolic import index_of
 __all__ = ["Size", "broadcast_shapes", "contiguous_strides", "is_contiguous", "normalize_dim",
            "existing_dim",
            "normalize_dims", "infer_size", "reshape_strides", "required_span", "dense_order",
-           "one_stride", "check_expand", "same_shape", "slice_bounds"]
+           "may_overlap", "one_stride", "check_expand", "same_shape", "slice_bounds"]
 
 
 class Size(tuple):
@@ -127,6 +127,18 @@ def required_span(shape: Sequence[int], strides: Sequence[int]) -> int:
     if 0 in shape:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
+def may_overlap(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Is there a stride that does not reach over all dimensions with smaller ones? Elements can
+    share memory only then."""
+    extent = 1
+    for step, size in sorted(zip(strides, shape, strict=True)):
+        if size > 1:
+            if step < extent:
+                return True
+            extent += step * (size - 1)
+    return False
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:

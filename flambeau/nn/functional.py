@@ -349,9 +349,6 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None,
         return sparse_embedding_bag(input, weight, offsets, per_sample_weights, mode,
                                     include_last_offset, padding_idx)
     if mode == "max":
-        if scale_grad_by_freq:
-            raise RuntimeError("embedding_bag: scaling gradients by frequency is not supported "
-                               "with mode='max'")
         return functions._embedding_bag_max(weight, input, offsets, include_last_offset,
                                             padding_idx)
     return functions._embedding_bag(weight, input, offsets, per_sample_weights, mode,

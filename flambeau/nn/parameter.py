@@ -141,6 +141,11 @@ class _Uninitialized:
     def __reduce_ex__(self, protocol: int) -> tuple:
         return type(self), (self.requires_grad, self.data.device, self.data.dtype)
 
+    def __deepcopy__(self, memo: dict) -> Any:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.requires_grad, self.data.device, self.data.dtype)
+        return memo[id(self)]
+
     def share_memory_(self) -> Any:
         raise RuntimeError("Can't share memory on an uninitialized parameter or buffer. Call "
                            "`forward` to initialize the parameters before calling "
@@ -169,13 +174,6 @@ class UninitializedParameter(_Uninitialized, Parameter):
         data = flambeau.empty(0, device=device, dtype=dtype)
         return Tensor._make_subclass(cls, data, requires_grad)
 
-    def __deepcopy__(self, memo: dict) -> UninitializedParameter:
-        if id(self) in memo:
-            return memo[id(self)]
-        copied = type(self)(self.requires_grad, self.data.device, self.data.dtype)
-        memo[id(self)] = copied
-        return copied
-
 
 class UninitializedBuffer(_Uninitialized, Tensor):
     """A buffer whose shape the first input decides."""
@@ -191,10 +189,9 @@ class UninitializedBuffer(_Uninitialized, Tensor):
         return made
 
     def __deepcopy__(self, memo: dict) -> UninitializedBuffer:
-        if id(self) not in memo:
-            memo[id(self)] = type(self)(self.requires_grad, self.data.device, self.data.dtype,
-                                        getattr(self, "persistent", True))
-        return memo[id(self)]
+        copied = super().__deepcopy__(memo)
+        copied.persistent = getattr(self, "persistent", True)
+        return copied
 
 
 def is_lazy(parameter: Any) -> bool:

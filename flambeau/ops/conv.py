@@ -62,7 +62,6 @@ class _Call:
         _positive("stride", self.stride)
         _positive("dilation", self.dilation)
         _positive("groups", (groups,))
-        _check_dtypes(input, weight, bias)
         if isinstance(padding, str):
             self.padding = self._named_padding(padding, weight.shape[2:])
         else:
@@ -114,7 +113,7 @@ class _Call:
         return y if self.batched else p.reshape(y, y.shape[1:])
 
 
-def _check_dtypes(input: Value, weight: Value, bias: Value | None) -> None:
+def _one_dtype(input: Value, weight: Value, bias: Value | None = None, *rest: object) -> None:
     if weight.dtype is not input.dtype:
         raise RuntimeError(f"Input type ({input.dtype.name}) and weight type ({weight.dtype.name}) "
                            "should be the same; convert one of them with .to(dtype)")
@@ -200,10 +199,6 @@ def _conv_samples(rank: int, transposed: bool = False):
         yield sample(Arr((0, 4, *space)), w, bias)
 
     return samples
-
-
-def _one_dtype(input: Value, weight: Value, bias: Value | None = None, *rest: object) -> None:
-    _check_dtypes(input, weight, bias)
 
 
 def _options(rank: int, transposed: bool = False) -> dict:
@@ -351,7 +346,7 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant",
         raise RuntimeError("Padding length should be less than or equal to two times the input "
                            f"dimension but got padding length {len(pad)} and input of dimension "
                            f"{input.ndim}")
-    pairs = [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    pairs = _pairs(pad)
     if mode == "constant":
         return _pad_constant(input, pairs, value or 0)
     if mode not in ("reflect", "replicate", "circular"):
@@ -371,7 +366,7 @@ def pad(input: Tensor, pad: tuple, mode: str = "constant",
 @pad.vjp
 def pad_vjp(g, input, pad, mode):
     """What was copied from an element comes back to it."""
-    pairs = [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    pairs = _pairs(pad)
     if mode == "constant":
         starts = [0] * input.ndim
         for back, (before, _) in enumerate(pairs):
@@ -381,6 +376,11 @@ def pad_vjp(g, input, pad, mode):
         dim = input.ndim - 1 - back
         g = _taken_back(g, dim, input.shape[dim], before, after, mode)
     return g
+
+
+def _pairs(pad: tuple) -> list[tuple[int, int]]:
+    """(before, after) of the last dimension, then of the one before it, and so on."""
+    return [(pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
 
 
 def _pad_constant(x: Value, pairs: list, value: float | complex) -> Value:
@@ -410,25 +410,23 @@ def _extended(x: Value, pairs: list, mode: str) -> Value:
     shape, coords = list(x.shape), list(range(rank))
     for back, (before, after) in enumerate(pairs[1:], 1):
         shape[rank - 1 - back] += before + after
-    (before, after), size = pairs[0], x.shape[-1]
     for back, pair in enumerate(pairs[1:], 1):
         dim = rank - 1 - back
         coords[dim] = _source_place(shape, dim, x.shape[dim], *pair, mode)
     rows = p.lookup(x, coords, shape) if len(pairs) > 1 else x
-    first, length = max(0, -before), size + min(0, before) + min(0, after)
-    if mode == "circular":  # what goes around is what is left
-        rows, size = p.slice_dim(rows, rank - 1, first, 1, length), length
-        first = 0
+    before, after = pairs[0]
+    first, length = max(0, -before), x.shape[-1] + min(0, before) + min(0, after)
     shape[-1] = length + max(0, before) + max(0, after)
     middle = p.slice_dim(rows, rank - 1, first, 1, length)
+    source = middle if mode == "circular" else rows  # what goes around is what is left
     place = p.iota(shape, rank - 1)
     start, end = max(0, before), max(0, before) + length
     result = _moved(middle, start, shape)
     if before > 0:
-        edge = _edge(rows, before, mode, True, shape)
+        edge = _edge(source, before, mode, True, shape)
         result = p.where(p.lt(place, p.filled(start, place)), edge, result)
     if after > 0:
-        edge = _edge(rows, after, mode, False, shape)
+        edge = _edge(source, after, mode, False, shape)
         result = p.where(p.ge(place, p.filled(end, place)), edge, result)
     return p.stop_copy(result)
 
@@ -465,8 +463,8 @@ def _source_place(shape, dim: int, size: int, before: int, after: int, mode: str
         period = number(last - first)
         place = p.where(p.lt(place, number(first)), p.add(place, period), place)
         place = p.where(p.ge(place, number(last)), p.sub(place, period), place)
-        return p.minimum(p.maximum(place, number(0)), number(max(0, size - 1)))
-    place = p.sub(place, number(before))
+    else:
+        place = p.sub(place, number(before))
     if mode == "reflect":
         end = number(size - 1)
         place = p.sub(end, p.abs_(p.sub(end, p.abs_(place))))
@@ -487,25 +485,27 @@ def _edge(x: Value, amount: int, mode: str, front: bool, shape) -> Value:
 
 def _taken_back(g: Value, dim: int, size: int, before: int, after: int, mode: str) -> Value:
     """The gradient of padding along one dimension of that size."""
+    length, front, end = g.shape[dim], max(0, before), max(0, after)
+
     def moved(part: Value, place: int) -> Value:
         shape, starts = list(g.shape), [0] * g.ndim
         shape[dim], starts[dim] = size, place
         return p.spread(part, starts, (1,) * g.ndim, shape)
 
-    total = moved(g, -before) if mode != "circular" else None
-    length, front, end = g.shape[dim], max(0, before), max(0, after)
     if mode == "circular":
         first, last = max(0, -before), size - max(0, -after)
         total = moved(p.slice_dim(g, dim, front, 1, last - first), first)
         places = last - front, first
     else:
+        total = moved(g, -before)
         places = (1, size - 1 - end) if mode == "reflect" else (0, size - 1)
     for amount, start, place in ((front, 0, places[0]), (end, length - end, places[1])):
         if not amount:
             continue
-        part = p.slice_dim(g, dim, start, 1, amount)
         if mode == "reflect":
             part = p.slice_dim(g, dim, start + amount - 1, -1, amount)
+        else:
+            part = p.slice_dim(g, dim, start, 1, amount)
         if mode == "replicate":
             kept = [1 if d == dim else n for d, n in enumerate(g.shape)]
             part = p.reshape(p.reduce_sum(part, (dim,)), kept)

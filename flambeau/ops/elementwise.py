@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import broadcast_shapes, check_expand
-from flambeau.ir.graph import Value, constant
+from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import (
@@ -307,14 +307,18 @@ def _small_power(x: Value, exponent: float) -> Value:
 
 
 def _not_negative(exponent: Value, base: Value) -> Value:
-    """The exponent plus an entry of a table of one zero.
-
-    The position is 1, which is out of range, where the exponent is negative.
-    """
+    """The exponent; negative ones are refused."""
     negative = p.lt(exponent, p.zero_like(exponent))
-    place = p.expand(convert(negative, dtypes.int64), base.shape)
-    zero = p.lookup(convert(p.iota((1,), 0), base.dtype), [place], base.shape)
-    return p.add(p.expand(exponent, base.shape), zero)
+    return p.add(p.expand(exponent, base.shape), refusing(negative, 0, base.dtype, base.shape))
+
+
+def refusing(wrong: Value, number: float, dtype: DType, shape: Sequence[int]) -> Value:
+    """`number` for each element; where `wrong`, an index is out of range: position 1 of a table of
+    one entry. The kernel's own status reports it, and the op's `index_error` says what it means."""
+    table = convert(p.iota((1,), 0), dtype)
+    if number:
+        table = p.add(table, like(number, table))
+    return p.lookup(table, [p.expand(convert(wrong, dtypes.int64), shape)], shape)
 
 
 def _integer_power(base: Value, exponent: Value) -> Value:
@@ -623,10 +627,7 @@ def _masked_samples():
 
 def fitted(value: Value, dtype: DType) -> Value:
     """A value in the dtype of a tensor that it is written to. A number beyond what integers of that
-    dtype hold is an index out of range: position 1 of a table of one zero, which is added.
-
-    The op says `index_error=not_fitting`.
-    """
+    dtype hold is refused: the op says `index_error=not_fitting`."""
     if not value.number or dtype.kind not in "iu" or value.dtype.kind not in "if":
         return convert(value, dtype)
     largest = 2 ** (8 * dtype.itemsize - (dtype.kind == "i")) - 1
@@ -634,9 +635,7 @@ def fitted(value: Value, dtype: DType) -> Value:
         return convert(value, dtype)
     least = -largest - (dtype.kind == "i")  # what has no sign may wrap around
     inside = p.logical_and(p.le(value, like(largest, value)), p.ge(value, like(least, value)))
-    place = p.where(inside, constant(0, dtypes.int64), constant(1, dtypes.int64))
-    zero = p.lookup(convert(p.iota((1,), 0), dtype), [place], ())
-    return p.add(convert(value, dtype), zero)
+    return p.add(convert(value, dtype), refusing(p.bitwise_not(inside), 0, dtype, ()))
 
 
 def not_fitting(index: int, call: object, args: Sequence) -> Exception:

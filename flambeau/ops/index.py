@@ -267,12 +267,11 @@ def _scatter_grad(call) -> str:
     return "ScatterBackward1" if isinstance(call.avals[-1], type) else "ScatterBackward0"
 
 
-def _as_self(name: str):
-    return one_dtype(f"{name}(): Expected self.dtype to be equal to src.dtype", 0, 3)
+_AS_SELF = one_dtype("scatter(): Expected self.dtype to be equal to src.dtype", 0, 3)
 
 
 @op(inplace=True, samples=_scatter_samples, grad=_scatter_grad, index_error=along_dim,
-    check=_as_self("scatter"))
+    check=_AS_SELF)
 def scatter(input: Tensor, dim: int, index: Index, src: Operand | None = None, *,
             value: Number | None = None, reduce: str | None = None):
     """The input with src (or one value) written where `index` says along `dim`.
@@ -313,7 +312,7 @@ def _add_samples():
                  Arr((2, 3, 8), requires_grad=False))
 
 
-@op(inplace=True, samples=_add_samples, index_error=along_dim, check=_as_self("scatter"))
+@op(inplace=True, samples=_add_samples, index_error=along_dim, check=_AS_SELF)
 def scatter_add(input: Tensor, dim: int, index: Index, src: Tensor):
     """The input with src added where `index` says along `dim`, in order.
 
@@ -335,7 +334,7 @@ _MODES = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amax": ("m
           "amin": ("min", math.inf)}
 
 
-@op(inplace=True, samples=_reduce_samples, index_error=along_dim, check=_as_self("scatter"))
+@op(inplace=True, samples=_reduce_samples, index_error=along_dim, check=_AS_SELF)
 def scatter_reduce(input: Tensor, dim: int, index: Index, src: Tensor, reduce: str, *,
                    include_self: bool = True):
     """The input combined with src where `index` says along `dim`: "sum", "mean", "prod", "amax" or

@@ -16,7 +16,7 @@ from flambeau.ops.activation import (
     shifted,
     softplus_of,
 )
-from flambeau.ops.checks import no_bool
+from flambeau.ops.checks import no_bool, one_dtype
 from flambeau.ops.index import positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Operand, Tensor, op
@@ -463,14 +463,9 @@ def _not_probabilities(index: int, call, args) -> Exception:
                         "(apply torch.sigmoid), or logits to binary_cross_entropy_with_logits")
 
 
-def _check_binary(input: Value, target: Value, weight: Value | None, reduction: str) -> None:
-    if target.dtype is not input.dtype:
-        raise RuntimeError(f"Found dtype {target.dtype.scalar_name} but expected "
-                           f"{input.dtype.scalar_name}: convert the target with .to(input.dtype)")
-
-
 @op(promote="match", method=False, out=False, public=FUNCTIONAL, samples=_binary_samples,
-    index_error=_not_probabilities, check=_check_binary)
+    index_error=_not_probabilities, check=one_dtype(
+        "Found dtype {other} but expected {first}: convert the target with .to(input.dtype)", 0, 1))
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *,
                          reduction: str = "mean"):
     """-(target log(input) + (1 - target) log(1 - input)); the logarithms end at -100.
@@ -482,11 +477,8 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
                               "({input}) is deprecated. Please ensure they have the same size.")
     floats_only("binary_cross_entropy", input)
     one = e.like(1, input)
-    # a table of one entry, -100: the position 1, for inputs outside [0, 1] and NaN, is out of range
-    inside = p.logical_and(p.ge(input, e.like(0, input)), p.le(input, one))
-    place = convert(p.iota((1,), 0), input.dtype)
-    table = p.sub(place, e.like(100, place))
-    floor = p.lookup(table, [convert(p.bitwise_not(inside), dtypes.int64)], input.shape)
+    inside = p.logical_and(p.ge(input, e.like(0, input)), p.le(input, one))  # NaN is not
+    floor = e.refusing(p.bitwise_not(inside), -100, input.dtype, input.shape)
     yes = p.maximum(p.log(input), floor)
     no = p.maximum(p.log1p(p.neg(input)), floor)
     loss = p.neg(p.add(p.mul(target, yes), p.mul(p.sub(one, target), no)))
@@ -657,10 +649,7 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Operand, full: bool = 
     elif var.ndim and var.shape != input.shape and (
             var.shape[:-1] != input.shape[:-1] or var.shape[-1] != 1):
         raise ValueError("var is of incorrect size")
-    # a table of one entry, eps: the position 1, for negative variances, is out of range
-    place = convert(p.iota((1,), 0), var.dtype)
-    negative = convert(p.lt(var, e.like(0, var)), dtypes.int64)
-    least = p.lookup(p.add(place, e.like(eps, place)), [negative], var.shape)
+    least = e.refusing(p.lt(var, e.like(0, var)), eps, var.dtype, var.shape)
     floor = p.stop_gradient(p.sub(p.maximum(var, least), var))
     var = p.expand(p.add(var, floor), x.shape)  # no gradient is lost at the floor
     gap = p.sub(x, t)

@@ -29,7 +29,6 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: N
     >>> torch.addmv(torch.tensor([1., 1.]), torch.eye(2), torch.tensor([5., 6.]), alpha=2)
     tensor([11., 13.])
     """
-    m._same_dtype("addmv", input, mat, vec)
     return m._weighted(input, m.mv(mat, vec), beta, alpha)
 
 
@@ -63,7 +62,6 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, a
     >>> torch.addbmm(torch.zeros(1, 1), torch.tensor([[[1., 2.]], [[3., 4.]]]), torch.ones(2, 2, 1))
     tensor([[10.]])
     """
-    m._same_dtype("addbmm", input, batch1, batch2)
     return m._weighted(input, p.reduce_sum(m.bmm(batch1, batch2), (0,)), beta, alpha)
 
 

@@ -9,8 +9,10 @@ from flambeau.core import dtypes
 from flambeau.core.shapes import (
     existing_dim,
     infer_size,
+    may_overlap,
     normalize_dim,
     normalize_dims,
+    required_span,
     slice_bounds,
 )
 from flambeau.ir.graph import Value, constant
@@ -575,22 +577,17 @@ def _as_strided_within(input: Tensor, size: tuple, stride: tuple, storage_offset
 def _as_strided_within_vjp(g, input, size, stride, storage_offset, own):
     """Through memory: the gradient is added where the result lies, and read where the input does.
     Elements of the input that share memory share it equally."""
-    reach = max(_last(input.shape, own), storage_offset + _last(size, stride))
+    reach = max(required_span(input.shape, own), storage_offset + required_span(size, stride))
     low = min(0, storage_offset)
-    zeros = p.expand(constant(0, g.dtype, number=False), (reach - low + 1,))
+    zeros = p.expand(constant(0, g.dtype, number=False), (reach - low,))
     memory = p.scatter(zeros, [_places(size, stride, storage_offset - low)], g, "add")
     places = _places(input.shape, own, -low)
     result = p.lookup(memory, [places], input.shape)
-    if any(step < extent for step, extent in _nested(input.shape, own)):
+    if may_overlap(input.shape, own):
         one_each = p.expand(constant(1, g.dtype, number=False), input.shape)
         shares = p.lookup(p.scatter(zeros, [places], one_each, "add"), [places], input.shape)
         result = p.div(result, shares)
     return result
-
-
-def _last(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Where the last element lies, from the first."""
-    return sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
 
 
 def _places(shape: Sequence[int], strides: Sequence[int], first: int) -> Value:
@@ -600,14 +597,3 @@ def _places(shape: Sequence[int], strides: Sequence[int], first: int) -> Value:
         at = p.iota(tuple(shape), d)
         place = p.add(place, p.mul(at, p.filled(step, at)))
     return place
-
-
-def _nested(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """(stride, extent of all dimensions with smaller strides) of each dimension: elements can only
-    share memory where a stride is less than that extent."""
-    found, extent = [], 1
-    for step, n in sorted(zip(strides, shape, strict=True)):
-        if n > 1:
-            found.append((step, extent))
-            extent += step * (n - 1)
-    return found

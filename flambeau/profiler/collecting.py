@@ -31,6 +31,7 @@ class Raw(NamedTuple):
         detail: of a launch its record (or None: a compiled program), of a range its arguments.
         where: the user's line, if it was asked for.
         nbytes: bytes taken (freed: below 0) since the thread's last event ended.
+        given: of a launch what its program was called with, if that was asked for.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Raw(NamedTuple):
     detail: Any
     where: Location | None
     nbytes: int
+    given: tuple
 
 
 _open: list[Collector] = []
@@ -57,10 +59,13 @@ class Collector:
     Args:
         with_stack: note the user's line of each launch.
         with_memory: note the memory that is taken and freed.
+        with_arguments: note what each launch is given.
     """
 
-    def __init__(self, with_stack: bool = False, with_memory: bool = False) -> None:
+    def __init__(self, with_stack: bool = False, with_memory: bool = False,
+                 with_arguments: bool = False) -> None:
         self.with_stack, self.with_memory = with_stack, with_memory
+        self.with_arguments = with_arguments
         self.raw: list[Raw] = []
         self.paused = False
         self.in_use: dict[int, int] = {}
@@ -92,13 +97,13 @@ class Collector:
                 return door(address, *args)
             start = clock()
             result = door(address, *args)
-            self.note(None, start, clock(), thread_of(), "cpu_op", address)
+            self.note(None, start, clock(), thread_of(), "cpu_op", address, args)
             return result
 
         return launch
 
-    def note(self, name: str | None, start: int, end: int, thread: int, kind: str, detail: Any
-             ) -> None:
+    def note(self, name: str | None, start: int, end: int, thread: int, kind: str, detail: Any,
+             given: tuple = ()) -> None:
         """Something ended."""
         if kind == "cpu_op":
             detail = launches.by_address.get(detail)
@@ -110,4 +115,5 @@ class Collector:
             self.in_use[thread] = now
             self.held.append((end, now))
         where = caller_location(3) if self.with_stack and kind == "cpu_op" else None
-        self.raw.append(Raw(name or "", start, end, thread, kind, detail, where, nbytes))
+        self.raw.append(Raw(name or "", start, end, thread, kind, detail, where, nbytes,
+                            given if self.with_arguments else ()))

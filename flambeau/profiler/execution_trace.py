@@ -12,12 +12,11 @@ import gzip
 import json
 import os
 import tempfile
-import threading
 import time
 import warnings
 from typing import Any
 
-from flambeau.profiler.collecting import Collector
+from flambeau.profiler.collecting import Collector, Raw
 from flambeau.tensor import launches
 
 __all__ = ["ExecutionTraceObserver"]
@@ -46,7 +45,7 @@ class ExecutionTraceObserver:
         self.output_file_path = ""
         self.extra_resources_collection = False
         self._registered = False
-        self._collector: _Collector | None = None
+        self._collector: Collector | None = None
         self._nodes: list[dict[str, Any]] = []
         self._times = [0, 0]
 
@@ -112,7 +111,7 @@ class ExecutionTraceObserver:
     def start(self) -> None:
         """Begin to watch, if there is a file to write to."""
         if self._registered and self._collector is None:
-            self._collector = _Collector()
+            self._collector = Collector(with_arguments=True)
             self._collector.start()
 
     def stop(self) -> None:
@@ -121,7 +120,7 @@ class ExecutionTraceObserver:
         if collector is not None:
             collector.stop()
             self._times = [self._times[0] or collector.began, collector.ended]
-            self._nodes += _nodes_of(collector, len(self._nodes))
+            self._nodes += _nodes_of(collector.raw, len(self._nodes) + 2)
 
     def _trace(self) -> dict[str, Any]:
         process = {"id": 1, "name": "[pytorch|profiler|execution_trace|process]", "ctrl_deps": 1,
@@ -131,53 +130,28 @@ class ExecutionTraceObserver:
                 "nodes": [process, *self._nodes], "finish_ts": self._times[1] // 1000}
 
 
-class _Collector(Collector):
-    """Also keeps what each launch was called with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given: dict[int, tuple] = {}  # by place in `raw`
-
-    def _timed(self, door: Any) -> Any:
-        clock, thread_of = time.perf_counter_ns, threading.get_ident
-
-        def launch(address: int, *args: Any) -> Any:
-            start = clock()
-            result = door(address, *args)
-            self.given[len(self.raw)] = args
-            self.note(None, start, clock(), thread_of(), "cpu_op", address)
-            return result
-
-        return launch
-
-
-def _nodes_of(collector: _Collector, before: int) -> list[dict[str, Any]]:
-    """A node for each thread, range and launch; a child stands in the range that it lies in."""
-    numbers = {place: before + 2 + i for i, place in enumerate(range(len(collector.raw)))}
-    raw = collector.raw
-    order = sorted(range(len(raw)), key=lambda i: (raw[i].thread, raw[i].start, -raw[i].end))
-    open_ranges: list[int] = []
-    parents = {}
-    for place in order:
-        while open_ranges and (raw[open_ranges[-1]].thread != raw[place].thread
-                               or raw[open_ranges[-1]].end < raw[place].end):
-            open_ranges.pop()
-        parents[place] = numbers[open_ranges[-1]] if open_ranges else 1
+def _nodes_of(raw: list[Raw], first: int) -> list[dict[str, Any]]:
+    """A node for each range and launch, numbered from `first`; it stands in the range that it lies
+    in, or in the process (1)."""
+    parents = [1] * len(raw)
+    around: list[int] = []
+    for place in sorted(range(len(raw)), key=lambda i: (raw[i].thread, raw[i].start, -raw[i].end)):
+        while around and (raw[around[-1]].thread != raw[place].thread
+                          or raw[around[-1]].end < raw[place].end):
+            around.pop()
+        if around:
+            parents[place] = first + around[-1]
         if raw[place].kind == "user_annotation":
-            open_ranges.append(place)
-    return [_node(collector, place, numbers[place], parents[place])
-            for place in sorted(numbers)]
+            around.append(place)
+    return [_node(item, first + place, parents[place]) for place, item in enumerate(raw)]
 
 
-def _node(collector: _Collector, place: int, number: int, parent: int) -> dict[str, Any]:
-    item = collector.raw[place]
+def _node(item: Raw, number: int, parent: int) -> dict[str, Any]:
     launch = item.detail if isinstance(item.detail, launches.Launch) else None
     inputs, outputs = [], []
     if launch is not None:
-        given = collector.given[place]
-        count = len(launch.metas)
-        inputs = list(zip(given, launch.metas, strict=False))
-        outputs = list(zip(given[count:], launch.metas_out, strict=False))
+        inputs = list(zip(item.given, launch.metas, strict=False))
+        outputs = list(zip(item.given[len(launch.metas):], launch.metas_out, strict=False))
     values = {"rf_id": number, "fw_parent": 0, "seq_id": -1, "scope": _SCOPES[item.kind],
               "tid": item.thread, "fw_tid": 0, "start_ns": item.start, "end_ns": item.end}
     attrs = [{"name": name, "type": "int64" if name == "seq_id" else "uint64", "value": value}

@@ -74,15 +74,15 @@ def slot_word(slot: object) -> int:
 def load_kernels(steps: Iterable[Step]) -> None:
     """Give the steps the addresses of their kernels."""
     texts: dict[tuple, str] = {}
-    waiting = [step for step in steps if not step.address]
-    for step in waiting:
-        if _kernel(step) not in texts:
-            texts[_kernel(step)] = step.text()
+    waiting = [(step, _kernel(step)) for step in steps if not step.address]
+    for step, key in waiting:
+        if key not in texts:
+            texts[key] = step.text()
     loader.load_all(texts.values(), pool.get_num_threads())
-    addresses = {key: load_kernel(key[0], text) for key, text in texts.items()}
-    for step in waiting:
-        step.address = addresses[_kernel(step)]
-        step.module = loader.digest_of(texts[_kernel(step)])
+    loaded = {key: (load_kernel(key[0], text), loader.digest_of(text))
+              for key, text in texts.items()}
+    for step, key in waiting:
+        step.address, step.module = loaded[key]
 
 
 def _kernel(step: Step) -> tuple:

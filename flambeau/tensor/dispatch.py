@@ -524,8 +524,8 @@ def _write_key(record: Op, args: Sequence, flat: Sequence, outs: Sequence) -> tu
 
 def _run_write(launch: Launch, flat: list, outs: Sequence, direct: bool) -> None:
     record = getattr(launch.call, "record", None)
-    for out in outs:
-        if record is None or record.name not in SAME_EVERYWHERE:
+    if record is None or record.name not in SAME_EVERYWHERE:
+        for out in outs:
             check_no_self_overlap(out)
     # a list: every pair is looked at, since each may raise
     safe = [a is out or no_partial_overlap(a, out, direct) for a in flat

@@ -265,11 +265,8 @@ class Tensor(TensorBase):
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you "
                                "want to use a computed variable in a subgraph that doesn't require "
                                "differentiation use var_no_grad = var.detach().")
-        if requires_grad and self._meta.dtype.kind not in "fc":
-            raise not_differentiable(self._meta.dtype)
-        if requires_grad and self.is_inference() and not grad_mode.is_inference_mode_enabled():
-            raise RuntimeError("Setting requires_grad=True on inference tensor outside "
-                               "InferenceMode is not allowed.")
+        if requires_grad:
+            _may_require_grad(self)
         changed, self._rg = self._rg is not bool(requires_grad), bool(requires_grad)
         if self._inherits:
             self._inherits = False
@@ -761,13 +758,19 @@ class Tensor(TensorBase):
         if not isinstance(data, Tensor):
             raise TypeError("_make_subclass(): argument 'data' (position 2) must be Tensor, not "
                             f"{kind_of(data)}")
-        if require_grad and data._meta.dtype.kind not in "fc":
-            raise not_differentiable(data._meta.dtype)
-        if require_grad and data.is_inference():
-            data.detach().requires_grad_()  # only inside of the mode
+        if require_grad:
+            _may_require_grad(data)
         made = data.detach().as_subclass(cls)
         made._rg = bool(require_grad)
         return made
+
+
+def _may_require_grad(tensor: Tensor) -> None:
+    if tensor._meta.dtype.kind not in "fc":
+        raise not_differentiable(tensor._meta.dtype)
+    if tensor.is_inference() and not grad_mode.is_inference_mode_enabled():
+        raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode "
+                           "is not allowed.")
 
 
 def not_differentiable(dtype: DType) -> RuntimeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 import threading
 
 import pytest
@@ -271,6 +272,30 @@ def test_an_execution_trace_of_the_steps_that_a_profile_keeps(tmp_path):
     names = [node["name"] for node in _trace(tmp_path / "a.json")["nodes"]]
     assert [n for n in names if n.startswith("aten")] == ["aten::exp", "aten::tanh"]
     assert any("exp" in event.key for event in prof.key_averages())
+
+
+def test_an_execution_trace_of_several_threads_at_once(tmp_path):
+    observer = torch.profiler.ExecutionTraceObserver().register_callback(str(tmp_path / "a.json"))
+
+    def work():
+        for _ in range(500):
+            torch.ones(3).exp()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        observer.start()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    observer.unregister_callback()
+    found = [n["inputs"]["shapes"] for n in _trace(tmp_path / "a.json")["nodes"]
+             if n["name"] == "aten::exp"]
+    assert found == [[[3]]] * 2000
 
 
 def test_an_observer_without_a_place_to_write_says_so(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import kernels
 import pytest
 
 from flambeau.compiler import llvm, target
-from flambeau.runtime import loader
+from flambeau.runtime import loader, object_cache
 
 
 def constant(value: int, name: str = "answer", extra: str = "") -> str:
@@ -102,6 +102,20 @@ def test_the_key_is_everything_that_matters():
         here, dataclasses.replace(here, features=here.features + ",-avx"),
         dataclasses.replace(here, cpu="generic"), dataclasses.replace(here, triple="x-y-z"))}
     assert len(keys) == 8
+
+
+def test_stored_modules_come_all_or_not_at_all(tmp_path, monkeypatch):
+    cache = object_cache.ObjectCache(tmp_path / "cache")
+    monkeypatch.setattr(object_cache, "_default", cache)
+    texts = [constant(value, extra="; stored") for value in (7, 8)]
+    loader.load_all(texts, 1)
+    kept = loader.stored(map(loader.digest_of, texts))
+    assert loader.load_stored(kept)
+    monkeypatch.setattr(loader, "_modules", {})
+    cache.discard(kept[1].key)
+    assert cache.holds(kept[0].key)
+    assert not loader.load_stored(kept)
+    assert not loader._modules
 
 
 def test_code_for_a_narrower_machine():

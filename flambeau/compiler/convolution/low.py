@@ -214,7 +214,7 @@ def _inside(f: Function, start: Value, move: Value, size: Value, count: Value
 
 def _define_pixels(module: Module) -> None:
     """Define pixels(src, dst, count, step, channels, pitch), unless that was done."""
-    if any(function.name == "pixels" for function in module.functions):
+    if module.defines("pixels"):
         return
     f = module.function("pixels", [("ptr noalias", "src"), ("ptr noalias", "dst"), ("i64", "count"),
                                    ("i64", "step"), ("i64", "channels"), ("i64", "pitch")],

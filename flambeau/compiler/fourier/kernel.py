@@ -116,7 +116,7 @@ class _Kernel:
         """The transform of the last array, in place, by a function of its own: it is long, and
         needed twice."""
         f, name = self.f, "transformed"
-        if all(function.name != name for function in f.module.functions):
+        if not f.module.defines(name):
             g = f.module.function(name, [("ptr", "table"), ("ptr", "work")], internal=True)
             arrays, passes = self._memory(g, g.args["work"])
             passes.run(points, g.args["table"], arrays[3].load, arrays[3].store,

@@ -152,7 +152,7 @@ class Passes:
         """As many vectors as lanes, from element `first` on, as columns; a function of its own: it
         is long, and used more than once."""
         f, name = self.f, "turned"
-        if all(function.name != name for function in f.module.functions):
+        if not f.module.defines(name):
             g = f.module.function(name, [("ptr", "rows"), ("ptr", "columns")], internal=True)
             rows = [g.load(self.type, g.args["rows"], i * self.lanes) for i in range(self.lanes)]
             for i, column in enumerate(transpose(g, rows, self.lanes)):

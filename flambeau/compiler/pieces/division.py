@@ -16,7 +16,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from flambeau.compiler.forms import Forms
 from flambeau.compiler.pieces.repeats import Stretch, repeats
 from flambeau.compiler.shared_values import LOOPS, has_buffer
-from flambeau.ir.graph import Graph, Value
+from flambeau.ir.graph import Graph, Value, serial_of
 
 __all__ = ["Piece", "division"]
 
@@ -110,7 +110,7 @@ class _Division:
         needs = {inputs[self.aliases[number]] for number in piece.updates}
         needs.update(*[self.needs[value] for value in piece.stored])
         needs.update(*(self.sources[outputs[number]] for number in piece.updates + piece.extra))
-        return sorted(needs.difference(piece.stored), key=lambda value: value.serial)
+        return sorted(needs.difference(piece.stored), key=serial_of)
 
     # ------------------------------------------------------------------ what is computed from what
     def _look_through(self) -> None:
