@@ -12,6 +12,7 @@ from flambeau.distributions.exp_family import ExponentialFamily
 from flambeau.distributions.utils import broadcast_all, clamp_probs
 from flambeau.nn import functional as F
 from flambeau.tensor import Tensor
+from flambeau.tensor.levels import everywhere
 
 __all__ = ["ContinuousBernoulli"]
 
@@ -39,7 +40,7 @@ class ContinuousBernoulli(BinaryParameter, ExponentialFamily):
         if one_of(probs, logits):
             self.probs, = broadcast_all(probs)
             wanted = self._validate_args if validate_args is None else validate_args
-            if wanted and not self.arg_constraints["probs"].check(self.probs).all():
+            if wanted and not everywhere(self.arg_constraints["probs"].check(self.probs)):
                 raise ValueError("The parameter probs has invalid values")
             self.probs = clamp_probs(self.probs)
             self._param = self.probs

@@ -9,6 +9,7 @@ from flambeau.distributions import constraints
 from flambeau.distributions.distribution import Distribution
 from flambeau.distributions.utils import broadcast_all
 from flambeau.tensor import Tensor
+from flambeau.tensor.levels import everywhere
 
 __all__ = ["Uniform"]
 
@@ -32,7 +33,7 @@ class Uniform(Distribution):
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
         self.low, self.high = broadcast_all(low, high)
         super().__init__(self.low.size(), validate_args=validate_args)
-        if self._validate_args and not torch.lt(self.low, self.high).all():
+        if self._validate_args and not everywhere(torch.lt(self.low, self.high)):
             raise ValueError("Uniform is not defined when low>= high")
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)

@@ -212,6 +212,9 @@ def index_select(input: Tensor, dim: int, index: Index):
     """
     at = normalize_dim(dim, input.ndim)
     x, index = _at_least_1d(input), _vector("index_select", index)
+    if not input.ndim and index.shape[0] != 1:
+        raise RuntimeError("index_select(): Index to scalar can have only 1 value, got "
+                           f"{index.shape[0]} value(s)")
     shape = [*x.shape[:at], index.shape[0], *x.shape[at + 1:]]
     y = p.lookup(x, _along(at, _spread_index(index, at, shape), x.ndim), shape)
     return y if input.ndim else p.reshape(y, ())

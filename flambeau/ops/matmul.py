@@ -24,7 +24,7 @@ def _same_dtype(name: str, *values: Value) -> None:
     for value in values[1:]:
         if value.dtype is not values[0].dtype:
             raise RuntimeError(f"{name}: expected m1 and m2 to have the same dtype, but got: "
-                               f"{_c_name(values[0])} != {_c_name(value)}. Convert one of them "
+                               f"{c_name(values[0])} != {c_name(value)}. Convert one of them "
                                "with .to(dtype).")
 
 
@@ -37,7 +37,7 @@ def alike(name: str):
     return check
 
 
-def _c_name(value: Value) -> str:
+def c_name(value: Value) -> str:
     return {"float64": "double", "float32": "float", "float16": "c10::Half",
             "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int"}.get(
                 value.dtype.name, value.dtype.name)

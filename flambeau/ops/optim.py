@@ -8,9 +8,15 @@ what `mutates` names.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+
 from flambeau.core import dtypes
+from flambeau.core.dtypes import promote_types
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
+from flambeau.ops.matmul import c_name
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, lift, op
 from flambeau.ops.samples import Arr, sample
@@ -57,8 +63,6 @@ def _decayed(param: Value, grad: Value, weight_decay, maximize: bool) -> Value:
 
 def _lerp(x: Value, y: Value, weight: Value) -> Value:
     """x + w (y - x), from the nearer end."""
-    if x.dtype is not y.dtype:  # the model has changed its dtype, and the state has not
-        raise RuntimeError(f"expected dtype {x.dtype.name} for `end` but got dtype {y.dtype.name}")
     w = p.expand(convert(weight, x.dtype), x.shape)
     gap = p.sub(y, x)
     near = p.add(x, p.mul(w, gap))
@@ -82,10 +86,48 @@ def _step_samples(tensors: int, counters: int, **options):
     return samples
 
 
-def _update_op(returns: tuple, tensors: int, counters: int = 1, **options):
-    """An op of a parameter, its gradient, `tensors` like them and `counters` without dimensions."""
-    return op(returns=returns, mutates=returns, method=False, public=(), out=False, refuses="bui",
-              samples=_step_samples(tensors, counters, **options))
+def _update_op(returns: tuple, tensors: int, counters: int = 1, average: str | None = None,
+               **options):
+    """An op of a parameter, its gradient, `tensors` like them and `counters` without dimensions.
+
+    `average` is the state that moves towards the gradient, which must then have its dtype.
+    """
+    def decorate(function: Callable) -> Callable:
+        names = list(inspect.signature(function).parameters)
+        check = None if average is None else _same_as_gradient(names.index(average))
+        return op(returns=returns, mutates=returns, method=False, public=(), out=False,
+                  refuses="bui", check=check, samples=_step_samples(tensors, counters, **options))(
+                      _in_one_dtype(function, returns, names[:2 + tensors]))
+
+    return decorate
+
+
+def _same_as_gradient(position: int) -> Callable:
+    def check(*args) -> None:
+        average, grad = args[position], args[1]
+        if average.dtype is not grad.dtype:  # the model has changed its dtype, but not the state
+            raise RuntimeError(f"expected dtype {c_name(average)} for `end` but got dtype "
+                               f"{c_name(grad)}: make a new optimizer after changing a model's "
+                               "dtype")
+
+    return check
+
+
+def _in_one_dtype(function: Callable, returns: Sequence[str], names: Sequence[str]) -> Callable:
+    """`function`, whose arguments `names` it computes in their common dtype: state stays as it was
+    made when the model's dtype changes."""
+    @functools.wraps(function)
+    def body(*args, **numbers):
+        own = dict(zip(names, (value.dtype for value in args), strict=False))
+        if len(set(own.values())) == 1:
+            return function(*args, **numbers)
+        common = functools.reduce(promote_types, own.values())
+        given = [convert(value, common) for value in args[:len(names)]]
+        results = function(*given, *args[len(names):], **numbers)
+        return tuple([convert(value, own[name]) if name in own else value
+                      for name, value in zip(returns, results, strict=True)])
+
+    return body
 
 
 @_update_op(("momentum_buffer", "param"), 1, 0, lr=0.1, momentum=0.9)
@@ -142,7 +184,7 @@ def _one_minus_value(x: Value) -> Value:
 _ADAM = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 
 
-@_update_op(("step", "exp_avg", "exp_avg_sq", "param"), 2, **_ADAM)
+@_update_op(("step", "exp_avg", "exp_avg_sq", "param"), 2, average="exp_avg", **_ADAM)
 def adam_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: Tensor, *,
               lr: Number, beta1: Number, beta2: Number, eps: Number, weight_decay: Number = 0,
               decoupled: bool = False, maximize: bool = False):
@@ -154,7 +196,8 @@ def adam_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, 
     return following, mean, square, new
 
 
-@_update_op(("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "param"), 3, **_ADAM)
+@_update_op(("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "param"), 3, average="exp_avg",
+            **_ADAM)
 def amsgrad_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
                  max_exp_avg_sq: Tensor, step: Tensor, *, lr: Number, beta1: Number, beta2: Number,
                  eps: Number, weight_decay: Number = 0, decoupled: bool = False,
@@ -235,7 +278,7 @@ def _minus_rate(lr) -> Value:
     return p.neg(_double(lr))
 
 
-@_update_op(("step", "square_avg", "grad_avg", "param"), 2, **_RMSPROP)
+@_update_op(("step", "square_avg", "grad_avg", "param"), 2, average="grad_avg", **_RMSPROP)
 def rmsprop_centered_step(param: Tensor, grad: Tensor, square_avg: Tensor, grad_avg: Tensor,
                           step: Tensor, *, lr: Number, alpha: Number, eps: Number,
                           weight_decay: Number = 0, maximize: bool = False):
@@ -245,8 +288,8 @@ def rmsprop_centered_step(param: Tensor, grad: Tensor, square_avg: Tensor, grad_
     return following, square, mean, _moved(param, _minus_rate(lr), grad, root)
 
 
-@_update_op(("step", "square_avg", "grad_avg", "momentum_buffer", "param"), 3, momentum=0.9,
-            **_RMSPROP)
+@_update_op(("step", "square_avg", "grad_avg", "momentum_buffer", "param"), 3, average="grad_avg",
+            momentum=0.9, **_RMSPROP)
 def rmsprop_centered_momentum_step(param: Tensor, grad: Tensor, square_avg: Tensor,
                                    grad_avg: Tensor, momentum_buffer: Tensor, step: Tensor, *,
                                    lr: Number, alpha: Number, eps: Number, momentum: Number,
@@ -274,7 +317,7 @@ def adadelta_step(param: Tensor, grad: Tensor, square_avg: Tensor, acc_delta: Te
 
 
 # --------------------------------------------------------------------------- relatives of Adam
-@_update_op(("step", "exp_avg", "exp_inf", "param"), 2, **_ADAM)
+@_update_op(("step", "exp_avg", "exp_inf", "param"), 2, average="exp_avg", **_ADAM)
 def adamax_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_inf: Tensor, step: Tensor, *,
                 lr: Number, beta1: Number, beta2: Number, eps: Number, weight_decay: Number = 0,
                 maximize: bool = False):
@@ -304,8 +347,8 @@ def _nesterov(beta1, momentum_decay, count: Value) -> Value:
     return p.mul(_double(beta1), _one_minus_value(p.mul(p.filled(0.5, raised), raised)))
 
 
-@_update_op(("step", "mu_product", "exp_avg", "exp_avg_sq", "param"), 2, 2, **_ADAM,
-            momentum_decay=4e-3)
+@_update_op(("step", "mu_product", "exp_avg", "exp_avg_sq", "param"), 2, 2, average="exp_avg",
+            **_ADAM, momentum_decay=4e-3)
 def nadam_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
                mu_product: Tensor, step: Tensor, *, lr: Number, beta1: Number, beta2: Number,
                eps: Number, weight_decay: Number = 0, momentum_decay: Number,
@@ -327,7 +370,7 @@ def nadam_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor,
     return following, product, mean, square, moved
 
 
-@_update_op(("step", "exp_avg", "exp_avg_sq", "param"), 2, **_ADAM)
+@_update_op(("step", "exp_avg", "exp_avg_sq", "param"), 2, average="exp_avg", **_ADAM)
 def radam_step(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, step: Tensor, *,
                lr: Number, beta1: Number, beta2: Number, eps: Number, weight_decay: Number = 0,
                decoupled: bool = False, maximize: bool = False):

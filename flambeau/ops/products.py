@@ -66,8 +66,13 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, a
 
 
 # --------------------------------------------------------------------------- inner products
+def _check_inner(input: Value, other: Value) -> None:
+    if input.ndim and other.ndim:  # else it is a plain product
+        m.alike("inner")(input, other)
+
+
 @op(samples=m._pairs(((4,), (4,)), ((3, 4), (4,)), ((3, 4), (2, 5, 4)), ((), (3,))),
-    oracle=np.inner, grad="ViewBackward0", float8=True)
+    check=_check_inner, oracle=np.inner, grad="ViewBackward0", float8=True)
 def inner(input: Tensor, other: Tensor):
     """The products of all pairs of vectors in the last dimensions.
 
@@ -80,14 +85,12 @@ def inner(input: Tensor, other: Tensor):
         raise RuntimeError("inner() the last dimension must match on both input tensors but got "
                            f"shapes {list(input.shape)} and {list(other.shape)}")
     if input.ndim == other.ndim == 1:
-        m._same_dtype("inner", input, other)
         return m.dot(input, other)
     return _contract(input, other, (input.ndim - 1,), (other.ndim - 1,))
 
 
 def _contract(a: Value, b: Value, over_a, over_b) -> Value:
     """The product of `a` and `b`, summed over pairs of dimensions; the others of `a` come first."""
-    m._same_dtype("tensordot", a, b)
     keep_a = [d for d in range(a.ndim) if d not in over_a]
     keep_b = [d for d in range(b.ndim) if d not in over_b]
     rows, columns = [a.shape[d] for d in keep_a], [b.shape[d] for d in keep_b]
@@ -100,7 +103,7 @@ def _contract(a: Value, b: Value, over_a, over_b) -> Value:
 @op(method=False, samples=lambda: iter([
     sample(Arr((2, 3, 4)), Arr((3, 4, 5))), sample(Arr((2, 3, 4)), Arr((4, 5)), 1),
     sample(Arr((2, 3, 4)), Arr((4, 5, 2)), ((0, 2), (2, 0)))]), grad="ViewBackward0",
-    float8=True)
+    float8=True, check=m.alike("tensordot"))
 def tensordot(a: Tensor, b: Tensor, dims: object = 2):
     """Sums of products over the last `dims` dimensions of a and the first of b, or over pairs
     given as two lists.

@@ -410,7 +410,7 @@ def check_writable(target: Any, name: str) -> None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
                                f"operation ({name}). Wrap it in torch.no_grad() to change its "
                                "value, or work on x.clone().")
-        if base is not None and (base._rg and base._grad_fn is None or target.grad_fn is None):
+        if base is not None and (base._grad_fn is None or target.grad_fn is None):
             raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
                                f"in-place operation ({name}). Wrap it in torch.no_grad() or work "
                                "on a clone of the leaf.")

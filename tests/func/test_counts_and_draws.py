@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import flambeau as torch
@@ -58,3 +60,13 @@ def test_distributions_check_their_parameters_for_all_examples(name):
     assert torch.vmap(draw, randomness="different")(parameters).shape[0] == 2
     with pytest.raises(ValueError):
         torch.vmap(draw, randomness="different")(torch.tensor([[0.5, 0.5], [-1.0, 2.0]]))
+
+
+def test_validated_distributions_of_examples():
+    def density(low):
+        return torch.distributions.Uniform(low, low + 2).log_prob(low + 0.5)
+
+    torch.testing.assert_close(torch.func.vmap(density)(torch.arange(3.0)),
+                               torch.full((3,), -math.log(2)))
+    with pytest.raises(ValueError, match="low>= high"):
+        torch.func.vmap(lambda x: torch.distributions.Uniform(x, x).low)(torch.ones(2))

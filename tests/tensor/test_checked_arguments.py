@@ -162,3 +162,28 @@ def test_tensors_of_another_library_say_how_to_come_in():
                   lambda: torch.cat([torch.ones(2), kind()])):
         with pytest.raises(TypeError, match="from_dlpack"):
             fails()
+
+
+def test_views_beside_a_leaf_that_is_a_view():
+    x = torch.linspace(-1, 2, 28).reshape(7, 4).requires_grad_()
+    for write in (lambda: x.__setitem__(0, 5), lambda: x[0].mul_(2), lambda: x.view(28).add_(1)):
+        with pytest.raises(RuntimeError, match="a view of a leaf Variable that requires grad"):
+            write()
+    assert x.is_leaf
+    base = torch.zeros(2, 2)
+    base[0].requires_grad_()
+    base[1].mul_(2)  # beside it, and it requires no grad
+
+
+def test_one_value_is_selected_from_a_number():
+    scalar = torch.tensor(1.0)
+    assert scalar.index_select(0, torch.tensor([0])) == 1
+    with pytest.raises(RuntimeError, match="only 1 value, got 2"):
+        scalar.index_select(0, torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("multiply", [torch.inner, lambda a, b: torch.tensordot(a, b, 1)])
+def test_products_want_one_dtype(multiply):
+    with pytest.raises(RuntimeError, match="same dtype"):
+        multiply(torch.ones(3, dtype=torch.bfloat16), torch.ones(3))
+    assert torch.inner(torch.ones(()), torch.ones(3, dtype=torch.float64)).dtype is torch.float64
