@@ -20,7 +20,7 @@ FirstCall = first_call.FirstCall
 
 
 @pytest.fixture
-def done(monkeypatch):
+def judged(monkeypatch):
     """What became of first calls, in order: "program" or "one by one"."""
     seen = []
     compute, run_now = FirstCall.compute, FirstCall._run_now
@@ -35,9 +35,15 @@ def done(monkeypatch):
 
     monkeypatch.setattr(FirstCall, "compute", computed)
     monkeypatch.setattr(FirstCall, "_run_now", ran)
-    monkeypatch.setattr(FirstCall, "worthwhile", lambda self: self.untouched)
     yield seen
     assert late.deferred is None
+
+
+@pytest.fixture
+def done(judged, monkeypatch):
+    """The same, whatever a program for one run alone costs."""
+    monkeypatch.setattr(FirstCall, "worthwhile", lambda self: self.untouched)
+    return judged
 
 
 def plain(value):
@@ -384,3 +390,26 @@ def test_results_without_a_gradient(done):
         net.zero_grad()
         net(x)[0].sum().backward()
         assert torch.allclose(found, net.weight_ih_l0.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing, expected", [(0, "one by one"), (1000, "program")])
+def test_where_plans_are_not_kept_a_run_that_leaves_state_is_weighed(
+        judged, fresh_plans, monkeypatch, missing, expected):
+    """A program for one run alone pays where it saves the compilation of many kernels."""
+    monkeypatch.setattr(executable, "missing", lambda programs: missing)
+
+    def make():
+        layer = nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = layer(x).square().sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    both(make, lambda call: (torch.arange(12.0).reshape(4, 3) + call,))
+    assert judged[0] == expected

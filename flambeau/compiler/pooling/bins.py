@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from flambeau.compiler.emitter import Function, Value
 from flambeau.compiler.frame import chunk_range
-from flambeau.compiler.pooling.planes import ARRAYS, Pool, PoolSpec
+from flambeau.compiler.pooling.planes import Pool, PoolSpec
 
 __all__ = ["PlanarBins"]
 
@@ -38,28 +38,9 @@ class PlanarBins(Pool):
                 self.fill_counts(table, d, rule == "mean_back")
         rows_of = {"mean_back": self._back_of_mean, "max_back": self._back_of_max}.get(
             rule, self._bin_rows)
-        with f.loop(start, stop) as task:
-            plane, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
-            n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
-            base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
-                                                f.mul(c, slot[f"{who}_c"])), self.memory(who))
-                    for who in ARRAYS}
-            rows_of(base, part)
+        self.each_plane(start, stop, rows_of)
 
     # ------------------------------------------------------------------ registers
-    def _along(self, low, high, body, wide: int = 1) -> None:
-        """body(place, registers, mask) over the places low to high of a row."""
-        f, lanes = self.f, self.lanes
-        at = low
-        for count in (wide, 1) if wide > 1 else (1,):
-            span = count * lanes
-            end = f.add(at, f.mul(f.udiv(f.sub(high, at), span), span))
-            with f.loop(at, end, span) as w:
-                body(w, count, None)
-            at = end
-        with f.when(f.cmp("slt", at, high)):
-            body(at, 1, f.lane_mask(lanes, f.sub(high, at)))
-
     def _bin(self, d: int, number: Value) -> tuple[Value, Value]:
         """(first place, behind the last) of a bin."""
         _, last, start = self.taps(d, number)
@@ -81,7 +62,7 @@ class PlanarBins(Pool):
                 found = f.select(mask, found, f.const(self.neutral, self.vector))
             total.set(self.combine(total.get(), found))
 
-        self._along(low, high, add)
+        self.along(low, high, add)
         result, half = total.get(), lanes // 2
         while half:
             moved = f.shuffle(result, None, [(lane + half) % lanes for lane in range(lanes)])
@@ -136,7 +117,7 @@ class PlanarBins(Pool):
             for i, total in enumerate(totals[:count]):
                 f.store(total.get(), self.line, f.add(w, i * lanes))
 
-        self._along(0, self.slot["size2"], block, WIDE)
+        self.along(0, self.slot["size2"], block, WIDE)
 
     # ------------------------------------------------------------------ maxima
     def _flat(self, at_d: Value, at_h: Value) -> Value:
@@ -173,10 +154,10 @@ class PlanarBins(Pool):
                         spot.set(f.add(offset(at_d, at_h), f.add(place, lane)))
 
                 if last:
-                    self._along(*w, look)
+                    self.along(*w, look)
                 else:
                     with f.when(f.cmp("slt", spot.get(), 0)):
-                        self._along(*w, look)
+                        self.along(*w, look)
 
             self._each_row(d, h, row)
 
@@ -229,7 +210,7 @@ class PlanarBins(Pool):
                 for value, bound in zip(known, ranges, strict=True):
                     value.set(bound)
             t = self.row("t", base["t"], *at)
-            self._along(0, slot["size2"], lambda w, count, mask: self.write(
+            self.along(0, slot["size2"], lambda w, count, mask: self.write(
                 f.load(self.vector, self.line, w), f.gep(t, w, self.memory("t")), mask))
 
     def _spread(self, y: Value, d, h) -> None:
@@ -250,7 +231,7 @@ class PlanarBins(Pool):
             self._each_row(d, h, add)
             f.store(total.get(), self.shares, ow)
 
-        self._along(0, slot["out2"], give)
+        self.along(0, slot["out2"], give)
         self.clear(self.line, f.add(slot["size2"], lanes))
         with f.loop(0, slot["out2"]) as ow:
             share = f.splat(f.fmul(f.load(self.scalar, self.shares, ow),
@@ -260,4 +241,4 @@ class PlanarBins(Pool):
                 more = share if mask is None else f.select(mask, share, 0.0)
                 f.store(f.fadd(f.load(self.vector, self.line, w), more), self.line, w)
 
-            self._along(*self._bin(2, ow), add)
+            self.along(*self._bin(2, ow), add)

@@ -46,19 +46,6 @@ class LastPool(Pool):
         return (f.udiv(f.mul(total, part), slot["parts"]),
                 f.udiv(f.mul(total, f.add(part, 1)), slot["parts"]))
 
-    def _channels(self, low: Value | int, high: Value, group: int, body) -> None:
-        """body(channel, registers, mask) over channels low to high."""
-        f, lanes = self.f, self.lanes
-        at = low
-        for count in (group, 1) if group > 1 else (1,):
-            span = count * lanes
-            end = f.add(at, f.mul(f.udiv(f.sub(high, at), span), span))
-            with f.loop(at, end, span) as c:
-                body(c, count, None)
-            at = end
-        with f.when(f.cmp("slt", at, high)):
-            body(at, 1, f.lane_mask(lanes, f.sub(high, at)))
-
     # ------------------------------------------------------------------ windows
     def _windows(self, base: dict, part: Value) -> None:
         f, slot = self.f, self.slot
@@ -106,7 +93,7 @@ class LastPool(Pool):
                 value = total.get() if share is None else f.fmul(total.get(), share)
                 self.write(value, f.gep(y, f.add(c, i * lanes), self.memory("y")), mask)
 
-        self._channels(0, self.slot["channels"], self.spec.taps, block)
+        self.along(0, self.slot["channels"], block, self.spec.taps)
 
     def _product(self, factors):
         f = self.f
@@ -147,7 +134,7 @@ class LastPool(Pool):
             self._find(x, windows, c, mask, best, spot, self._flat)
             self.write(spot.get(), f.gep(y, c, "i64"), mask)
 
-        self._channels(0, self.slot["channels"], 1, block)
+        self.along(0, self.slot["channels"], block)
 
     def _back_of_max(self, base: dict, part: Value) -> None:
         """A task is a block of channels: all windows add to them in order."""
@@ -159,7 +146,7 @@ class LastPool(Pool):
 
         def clear_row(pointer: Value) -> None:
             with f.loop(0, slot["size2"]) as w:
-                self._channels(low, high, 1, lambda c, count, mask: self.write(
+                self.along(low, high, lambda c, count, mask: self.write(
                     f.const(0.0, vector(lanes, self.memory("t"))),
                     f.gep(self._beside("t", pointer, w), c, self.memory("t")), mask))
 
@@ -177,7 +164,7 @@ class LastPool(Pool):
                           pixels=pixels) -> None:
                     self._give(base, windows, pixels, c, count, mask)
 
-                self._channels(low, high, self.spec.taps, block)
+                self.along(low, high, block, self.spec.taps)
         self.clear_to(base["t"], done, f.mul(slot["size0"], slot["size1"]), clear_row)
 
     def _give(self, base: dict, windows, pixels, c: Value, count: int, mask: Value | None) -> None:
@@ -218,7 +205,7 @@ class LastPool(Pool):
             row = self.row("t", base["t"], *self.split(number, "size1"))
             with f.loop(0, slot["size2"]) as w:
                 pixel = self._beside("t", row, w)
-                self._channels(low, high, 1, lambda c, count, mask: self.write(
+                self.along(low, high, lambda c, count, mask: self.write(
                     zero, f.gep(pixel, c, self.memory("t")), mask))
 
         def number_in_t(place) -> Value:
@@ -242,7 +229,7 @@ class LastPool(Pool):
                                      self.memory("t"))
                     f.scatter(f.fadd(f.gather(g.type, pointers, live), g), pointers, live)
 
-                self._channels(low, high, 1, give)
+                self.along(low, high, give)
 
     # ------------------------------------------------------------------ the gradient of a mean
     def _back_of_mean(self, base: dict, part: Value) -> None:
@@ -274,4 +261,4 @@ class LastPool(Pool):
             for i, total in enumerate(totals[:count]):
                 self.write(total.get(), f.gep(t, f.add(c, i * lanes), self.memory("t")), mask)
 
-        self._channels(0, self.slot["channels"], self.spec.taps, block)
+        self.along(0, self.slot["channels"], block, self.spec.taps)

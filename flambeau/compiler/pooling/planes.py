@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flambeau.compiler.emitter import Function, Value, vector
 from flambeau.compiler.frame import chunk_range, thread_workspace
@@ -202,6 +202,33 @@ class Pool:
         with f.loop(full, count) as i:
             f.store(f.const(value, self.scalar), pointer, i)
 
+    # ------------------------------------------------------------------ loops
+    def each_plane(self, start: Value, stop: Value, rows_of: Callable) -> None:
+        """rows_of(base, part) for tasks start to stop: the addresses of a plane, by array, and
+        which part of its rows is wanted."""
+        f, slot = self.f, self.slot
+        with f.loop(start, stop) as task:
+            plane, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
+            n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
+            base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
+                                                f.mul(c, slot[f"{who}_c"])), self.memory(who))
+                    for who in ARRAYS}
+            rows_of(base, part)
+
+    def along(self, low: Value | int, high: Value, body: Callable, wide: int = 1) -> None:
+        """body(place, registers, mask) over the contiguous places low to high: `wide` registers at
+        a time, then one, then what is left of one."""
+        f, lanes = self.f, self.lanes
+        at = low
+        for count in (wide, 1) if wide > 1 else (1,):
+            span = count * lanes
+            end = f.add(at, f.mul(f.udiv(f.sub(high, at), span), span))
+            with f.loop(at, end, span) as place:
+                body(place, count, None)
+            at = end
+        with f.when(f.cmp("slt", at, high)):
+            body(at, 1, f.lane_mask(lanes, f.sub(high, at)))
+
     # ------------------------------------------------------------------ windows
     def taps(self, d: int, window: Value) -> tuple[Value, Value, Value]:
         """(first tap, tap behind the last, place of tap 0) of a window that lie in the input."""
@@ -364,13 +391,7 @@ class PlanarPool(Pool):
             spec.rule, self._window_rows)
         if spec.rule == "max_back" and not self.gathers:
             rows_of = self._window_rows
-        with f.loop(start, stop) as task:
-            plane, part = f.udiv(task, slot["parts"]), f.urem(task, slot["parts"])
-            n, c = f.udiv(plane, slot["channels"]), f.urem(plane, slot["channels"])
-            base = {who: f.gep(slot[who], f.add(f.mul(n, slot[f"{who}_n"]),
-                                                f.mul(c, slot[f"{who}_c"])), self.memory(who))
-                    for who in ARRAYS}
-            rows_of(base, part)
+        self.each_plane(start, stop, rows_of)
 
     def _prepare(self) -> None:
         """Fill the padding of the laid out rows, and the tables of counts."""
