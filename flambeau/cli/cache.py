@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from flambeau.cli.errors import UserError
-from flambeau.cli.info import cache_facts, megabytes
+from flambeau.cli.info import cache_facts, cached_text
 
 __all__ = ["add_command"]
 
@@ -41,7 +41,7 @@ def clear(options: argparse.Namespace) -> int:
     if left:
         raise UserError(f"{left} files in {cache.folder} could not be deleted",
                         "look at its permissions")
-    print(f"deleted {stats['files']} kernels, {megabytes(stats['bytes'])}")
+    print(f"deleted {cached_text(stats)}")
     return 0
 
 

@@ -70,9 +70,14 @@ def cache_facts() -> dict[str, str]:
         return {"kernel cache": "off (FLAMBEAU_NO_CACHE)"}
     return {
         "kernel cache": str(stats["folder"]),
-        "cached": f"{stats['files']} kernels, {megabytes(stats['bytes'])} of at most "
-                  f"{megabytes(stats['budget'])}",
+        "cached": f"{cached_text(stats)} of at most {megabytes(stats['budget'])}",
     }
+
+
+def cached_text(stats: dict[str, Any]) -> str:
+    """What a cache with these statistics holds, in words."""
+    plans = f", {stats['plans']} plans of programs" if stats["plans"] else ""
+    return f"{stats['files'] - stats['plans']} kernels{plans}, {megabytes(stats['bytes'])}"
 
 
 def megabytes(count: Any) -> str:

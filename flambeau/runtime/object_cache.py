@@ -114,9 +114,12 @@ class ObjectCache:
         return [name.removesuffix(OBJECT) for name in names if name.endswith(OBJECT)]
 
     def stats(self) -> dict[str, int | str | None]:
-        """What the directory holds, and this process's hits, misses, corrupt and written files."""
+        """What the directory holds (plans are among its files), and this process's hits, misses,
+        corrupt and written files."""
         files = self._files() if self._usable() else []
+        plans = sum(path.endswith(PLAN) for _, _, path in files)
         return {"folder": None if self.folder is None else str(self.folder), "files": len(files),
+                "plans": plans,
                 "bytes": sum(size for _, size, _ in files), "budget": self.budget,
                 "hits": self.hits, "misses": self.misses, "corrupt": self.corrupt,
                 "written": self.written}

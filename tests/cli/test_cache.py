@@ -38,3 +38,15 @@ def test_mistakes(cache, tmp_path, capsys):
     cache.folder = None
     assert main(["cache", "clear"]) == 1
     assert "FLAMBEAU_NO_CACHE" in capsys.readouterr().err
+
+
+def test_plans_are_told_apart_from_kernels(cache, tmp_path, capsys):
+    cache.put("cd" * 32, b"plan", object_cache.PLAN)
+    archive = str(tmp_path / "kernels.zip")
+    for command in (["info"], ["pack", archive], ["clear"]):
+        assert main(["cache", *command]) == 0
+    said = capsys.readouterr().out
+    for words in ("cached: 1 kernels, 1 plans of programs", "packed 1 kernels",
+                  "deleted 1 kernels, 1 plans of programs"):
+        assert words in said
+    assert cache.stats()["files"] == 0
