@@ -225,13 +225,25 @@ class FirstCall(Deferral):
         entry = None if launch is None else _entry(launch, self.log.words[USED], call[1:])
         if entry is None or _factors(launch) or not self._known(entry):
             return super()._checked(*call)
-        if self.native(*call) is not None:
+        fresh = self._fresh(entry)
+        aside = () if fresh else tuple(memory.allocate(w.stop - w.start) for w in entry.writes)
+        first = 1 + len(launch.metas)
+        targets = call[first:first + len(entry.writes)] if fresh else [s.ptr for s in aside]
+        if self.native(*call[:first], *targets, *call[first + len(targets):]) is not None:
             self.settle("an operation that has failed")
             return self.native(*call)
-        if all(kind not in "fc" for _, kind in entry.reads):
+        if fresh and all(kind not in "fc" for _, kind in entry.reads):
             self.early.add(entry.at)  # all that it reads was known
         self.record(*call)
         return None
+
+    def _fresh(self, entry: _Entry) -> bool:
+        """Does a call write only to memory that neither it nor the program reads? Then it may be
+        made twice. An update of what exists may not: the check of it writes elsewhere."""
+        read = [span for span, _ in entry.reads]
+        read += [_Span(m.region[0], m.region[0] + room_of(m.meta))
+                 for m in self.capture.memories.values() if m.initial is not None]
+        return not any(written.meets(span) for written in entry.writes for span in read)
 
     def _known(self, entry: _Entry) -> bool:
         """Are the integers that a call reads what they should be? They are computed now if they

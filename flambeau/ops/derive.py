@@ -19,7 +19,7 @@ from flambeau.ops.primitives.elementwise import add, convert
 from flambeau.ops.record import Op
 from flambeau.ops.stored import check_stored
 
-__all__ = ["Aval", "Call", "OpCall", "BackwardCall", "reverse"]
+__all__ = ["Aval", "Call", "OpCall", "WrittenCall", "BackwardCall", "reverse"]
 
 Aval = tuple[tuple[int, ...], DType] | type
 """What an input looks like: (shape, dtype), or the type of a Python number."""
@@ -166,6 +166,35 @@ class OpCall(Call):
                     flat[i] = item
         return [None if g is None or v.number else convert(g, v.dtype)
                 for g, v in zip(flat, inputs, strict=True)]
+
+
+class WrittenCall(OpCall):
+    """An op whose results are stored as other dtypes: those of the tensors that it writes to.
+
+    Gradients arrive and saved results are read in the stored dtypes, and the op's own rules meet
+    them in the dtypes that it computed in. What is stored may have a gradient where the op's own
+    result has none (`x.lt_(y)`): zero.
+
+    Args:
+        dtypes: one per result.
+    """
+
+    def __init__(self, call: OpCall, dtypes: Sequence[DType]):
+        super().__init__(call.record, call.structure, call.avals)
+        self.computed = tuple(output.dtype for output in call.graph.outputs)
+        self.stored = tuple(dtypes)
+
+    def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple(convert(output, dtype) for output, dtype in
+                     zip(super().build(values), self.stored, strict=True))
+
+    def rule(self, inputs, outputs, grads):
+        if any(dtype.kind not in "fc" for dtype in self.computed):
+            return [None] * len(inputs)
+        return super().rule(inputs, [convert(o, dtype) for o, dtype in
+                                     zip(outputs, self.computed, strict=True)],
+                            [g if g is None else convert(g, dtype) for g, dtype in
+                             zip(grads, self.computed, strict=True)])
 
 
 def _narrowed(value: Value, low: DType) -> Value:

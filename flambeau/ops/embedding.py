@@ -107,7 +107,8 @@ class _Bags:
     Attributes:
         row, bag: int64 vectors, one entry per index.
         counted: whether the entry counts (it is not the padding), or None if all do.
-        place: (entries, width), the shape of the rows that are looked up.
+        lead: (entries,), or (bags, entries of each) if all have as many.
+        place: (*lead, width), the shape of the rows that are looked up.
         count: the number of bags; alike: how many entries each has, if all have as many, else 0.
     """
 
@@ -130,7 +131,8 @@ class _Bags:
             marks = p.scatter(none, [starts], e.like(1, starts), "add")
             number = p.cumsum(marks, 0)
             self.bag = p.sub(p.slice_dim(number, 0, 0, 1, entries), e.like(1, self.row))
-        self.place = (entries, self.width)
+        self.lead = (self.count, self.alike) if self.alike else (entries,)
+        self.place = (*self.lead, self.width)
         self.counted = None
         if padding_idx is not None:
             skipped = e.like(padding_idx % weight.shape[0], self.row)
@@ -138,11 +140,11 @@ class _Bags:
 
     def wide(self, x: Value) -> Value:
         """One value per entry, for its whole row."""
-        return p.expand(p.reshape(x, (x.shape[0], 1)), self.place)
+        return p.expand(p.reshape(x, (*self.lead, 1)), self.place)
 
     def rows(self, weight: Value) -> Value:
         """The rows, 0 where they do not count."""
-        return self.masked(p.lookup(weight, [self.wide(self.row), 1], self.place))
+        return self.masked(p.lookup(weight, [self.wide(self.row), self.last], self.place))
 
     def masked(self, rows: Value, fill: float = 0) -> Value:
         if self.counted is None:
@@ -151,7 +153,9 @@ class _Bags:
 
     def spread(self, x: Value) -> Value:
         """One row per bag, for each entry of the bag."""
-        return p.lookup(x, [self.wide(self.bag), 1], self.place)
+        if self.alike:
+            return p.unreduce(x, self.place, (1,))
+        return p.lookup(x, [self.wide(self.bag), self.last], self.place)
 
     def sizes(self, dtype) -> Value:
         """How many entries of each bag count, one number per bag."""
@@ -165,10 +169,10 @@ class _Bags:
 
     def gathered(self, rows: Value, start: float, how: str) -> Value:
         """Rows combined by bag: (bags, width)."""
-        if self.alike and how == "add":
-            return p.reduce_sum(p.reshape(rows, (self.count, self.alike, self.width)), (1,))
+        if self.alike:
+            return (p.reduce_sum if how == "add" else p.reduce_max)(rows, (1,))
         base = p.expand(convert(lift(float(start)), rows.dtype), (self.count, self.width))
-        return p.scatter(base, [self.wide(self.bag), 1], rows, how)
+        return p.scatter(base, [self.wide(self.bag), self.last], rows, how)
 
     def means(self, total: Value) -> Value:
         sizes = self.sizes(total.dtype)

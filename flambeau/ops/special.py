@@ -94,11 +94,15 @@ def logit(input: Tensor, eps: float | None = None):
     if eps is not None:
         low, high = e.like(eps, x), e.like(1 - eps, x)
         x = p.where(p.lt(x, low), low, p.where(p.gt(x, high), high, x))
-    one = e.like(1, x)
-    rest = p.sub(one, x)
-    # the odds less 1 are exact near the zero of their logarithm, as 2 x - 1 is from 1/4 on
-    beyond = p.log1p(p.div(p.sub(p.add(x, x), one), rest))
-    return p.where(p.lt(x, e.like(0.25, x)), p.log(p.div(x, rest)), beyond)
+    one, zero = e.like(1, x), e.like(0, x)
+    rest, beyond = p.sub(one, x), p.sub(p.add(x, x), one)
+    # Near 1/2 the logarithm is that of 1 + |2 x - 1| / min(x, 1 - x), whose two parts are exact.
+    near = p.lt(p.abs_(beyond), e.like(0.5, x))
+    part = p.div(p.where(near, p.abs_(beyond), x), p.where(near, p.minimum(x, rest), rest))
+    odds = p.add(part, p.where(near, one, zero))
+    lost = p.where(near, p.div(p.sub(part, p.sub(odds, one)), odds), zero)
+    result = p.add(p.log(odds), lost)
+    return p.where(near, p.copysign(result, beyond), result)
 
 
 @logit.vjp

@@ -21,7 +21,7 @@ from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
-from flambeau.ops.derive import OpCall
+from flambeau.ops.derive import OpCall, WrittenCall
 from flambeau.ops.outputs import EXACT_OUT, SAME_EVERYWHERE
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import autocast, launches, rewriting, tape
@@ -509,6 +509,9 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
         direct = is_elementwise(call.graph) and not mixes_parts(call.graph)
+        if any(value.dtype is not out._meta.dtype
+               for value, out in zip(call.graph.outputs, outs, strict=True)):
+            call = WrittenCall(call, [out._meta.dtype for out in outs])
         aliases = {number: j for number, j in enumerate(key[2]) if j is not None}
         found = (compile_call(call, metas_of(flat), [o._meta for o in outs], aliases), direct,
                  _gathers(call.graph))

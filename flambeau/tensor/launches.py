@@ -254,7 +254,8 @@ class Launch:
         inputs = any(not isinstance(m, type) and m.dtype.kind in "fc" for m in metas)
         record = getattr(call, "record", None)
         refusing = record is not None and record.no_derivative
-        able = floating and inputs and (record is None or record.differentiable or refusing)
+        able = floating and inputs and (record is None or record.differentiable or refusing
+                                        or isinstance(call, WrittenCall))
         base = late.refusing_node if refusing else late.op_node
         self.node_class = node_type(call.grad_name, base) if able else None
 
