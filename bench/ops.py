@@ -56,7 +56,7 @@ WINDOW = 0.004  # seconds of one window
 PAUSE = 0.003  # seconds for the other side's threads to go to sleep
 MEMORY = 10 << 30  # bytes of addresses: an enlarged sample may ask for absurd results
 SLOW = 0.05  # seconds from which a call gets one window
-TOO_SLOW = 0.4  # seconds from which both sides' calls are left out: an absurd sample
+TOO_SLOW = 0.4  # seconds from which one call says it all, and from both sides: an absurd sample
 OVERLOADS = {"max_dim": "max", "min_dim": "min", "max_all": "max", "min_all": "min"}
 LAYOUTS = ("contiguous", "transposed", "broadcast")
 WAYS = ("forward", "backward")
@@ -69,7 +69,7 @@ class Pair:
 
     label: str
     calls: tuple[Callable, Callable]
-    best: list[float] = dataclasses.field(default_factory=lambda: [float("inf")] * 2)
+    best: list[float]
 
     @property
     def ratio(self) -> float:
@@ -231,7 +231,7 @@ def pairs_of(case: Case, functions: tuple[Callable, Callable], options: Any) -> 
                 continue
             if min(spent) < TOO_SLOW:
                 label = made.label if way == "forward" else f"{made.label} backward"
-                yield Pair(label, tuple(calls))
+                yield Pair(label, tuple(calls), spent)
 
 
 def once(call: Callable) -> float:
@@ -255,12 +255,10 @@ def seconds(call: Callable, expected: float) -> float:
 
 def measure(pairs: list[Pair], windows: int) -> None:
     """The best of several windows of every call of every pair, in random order."""
-    for pair in pairs:
-        pair.best = [once(call) for call in pair.calls]
     order = random.Random(len(pairs))
     for window in range(windows):
         jobs = [(pair, side) for pair in pairs for side in (0, 1)
-                if window == 0 or max(pair.best) < SLOW]
+                if max(pair.best) < (SLOW if window else TOO_SLOW)]
         order.shuffle(jobs)
         for pair, side in jobs:
             pair.best[side] = min(pair.best[side], seconds(pair.calls[side], pair.best[side]))

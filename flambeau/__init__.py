@@ -147,6 +147,11 @@ _HOMES = {
     "core.errors": ("AcceleratorError",),
     "futures": ("fork", "wait"),
     "library.tags": ("Tag",),
+    "library.schema": ("parse_schema",),
+    "library.script": (
+        "AggregationType", "AVG", "SUM", "ScriptClass", "ScriptFunction", "compiled_with_cxx11_abi",
+        "import_ir_module", "import_ir_module_from_buffer", "merge_type_from_type_comment",
+        "parse_ir", "parse_type_comment", "unify_type_list"),
     "serialization": ("save", "load", "checkpoint", "resume"),
     "accelerator": ("AcceleratorError", "Event", "Stream"),
 }
@@ -156,6 +161,7 @@ _RENAMED = {
     "device": ("core.device", "Device"), "dtype": ("core.dtypes", "DType"),
     "memory_format": ("tensor.formats", "MemoryFormat"), "layout": ("tensor.formats", "Layout"),
     "qscheme": ("core.qschemes", "QScheme"),
+    "bit": ("core.dtypes", "uint1"),
     "range": ("tensor.creation", "range_"), "max": ("tensor.overloads", "max_"),
     "min": ("tensor.overloads", "min_"), "complex": ("tensor.complex_numbers", "complex_"),
 }
@@ -168,7 +174,7 @@ _PACKAGES = ("amp", "autograd", "compiler", "export", "func", "masked", "nn", "o
              "serialization", "testing", "linalg", "fft", "signal", "special", "random", "cpu",
              "cuda", "accelerator", "backends", "types", "overrides", "library", "distributions",
              "_C", "futures", "return_types", "sparse", "storage",
-             "nested", "multiprocessing", "profiler", "hub")
+             "nested", "multiprocessing", "profiler", "hub", "distributed")
 
 _TABLE = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _TABLE |= {name: ("core.dtypes", attribute) for name, attribute in _DTYPES.items()}

@@ -26,8 +26,34 @@ from flambeau.autograd.tape import (
     zeros_for,
 )
 
-__all__ = ["Node", "AccumulateGrad", "GradientEdge", "RELEASED", "node_type", "next_order",
-           "edge_of", "accumulator_of", "get_gradient_edge", "register_tensor_class", "tensors",
-           "zeros_for", "fill_missing", "note_stack", "increment_version", "saved_tensors_hooks",
-           "save_on_cpu", "disable_saved_tensors_hooks", "allow_mutation_on_saved_tensors",
+__all__ = ["region_activation_memory_budget", "set_override_stale_capture_stream",
+           "set_warn_on_accumulate_grad_stream_mismatch", "Node", "AccumulateGrad",
+           "GradientEdge", "RELEASED", "node_type", "next_order", "edge_of", "accumulator_of",
+           "get_gradient_edge", "register_tensor_class", "tensors", "zeros_for", "fill_missing",
+           "note_stack", "increment_version", "saved_tensors_hooks", "save_on_cpu",
+           "disable_saved_tensors_hooks", "allow_mutation_on_saved_tensors",
            "register_multi_grad_hook"]
+
+
+def set_warn_on_accumulate_grad_stream_mismatch(enabled: bool) -> None:
+    """Accepted: streams belong to accelerators, so no two can differ."""
+
+
+def set_override_stale_capture_stream(enabled: bool) -> None:
+    """Accepted: streams belong to accelerators, so none can be stale."""
+
+
+def region_activation_memory_budget(budget: float) -> None:
+    """A part of a compiled function that shall keep less for its gradient.
+
+    Args:
+        budget: 0 for what checkpointing keeps, up to 1 for all that is worth it.
+
+    Raises:
+        ValueError: another budget.
+        NotImplementedError: else; `torch.utils.checkpoint.checkpoint` works in compiled functions.
+    """
+    if not 0 <= budget <= 1:
+        raise ValueError(f"expected a budget between 0 and 1, got {budget}")
+    raise NotImplementedError("region_activation_memory_budget is not implemented; wrap the part "
+                              "in torch.utils.checkpoint.checkpoint")

@@ -32,7 +32,7 @@ from flambeau.compiler.shared_values import LARGE, has_buffer, shared_values
 from flambeau.compiler.target import Target
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
-from flambeau.core.shapes import contiguous_strides, dense_order, one_stride
+from flambeau.core.shapes import contiguous_strides, dense_order, is_contiguous, one_stride
 from flambeau.ir.graph import Graph, Value, constant, sort
 from flambeau.ops.primitives.structure import coordinates, expand
 
@@ -450,8 +450,11 @@ class _Scheduler:
     def _stand_in(self, value: Value) -> Buffer:
         """Memory for accesses to an empty `value`: every index is an error, which the kernel only
         reports when it is through."""
-        shape = tuple(max(1, size) for size in value.shape)
-        buffer = Buffer("temp", len(self.temps), value.dtype, shape, contiguous_strides(shape))
+        return self._scratch(value.dtype, [max(1, size) for size in value.shape])
+
+    def _scratch(self, dtype: DType, shape: Sequence[int]) -> Buffer:
+        """Memory for a while, row-major."""
+        buffer = Buffer("temp", len(self.temps), dtype, tuple(shape), contiguous_strides(shape))
         self.temps.append(buffer)
         return buffer
 
@@ -481,14 +484,38 @@ class _Scheduler:
             self._copy(target, buffer)
 
     def _place_sort(self, value: Value, buffer: Buffer) -> None:
-        self._library(value, tuple(self._dense(operand) for operand in value.inputs), buffer)
+        if value.prim.name != "argsort" or not self._sorted_once(value, buffer):
+            self._library(value, tuple(self._dense(operand) for operand in value.inputs), buffer)
+
+    def _sorted_once(self, value: Value, buffer: Buffer) -> bool:
+        """Sort what an expanded operand repeats: equal rows once, rows of one element not at
+        all. False if nothing is repeated."""
+        (x,), (_, _, first) = value.inputs, value.attrs
+        source = self.view(x)
+        again = [type(step) is int and step == 0 and (type(size) is not int or size > 1)
+                 for size, step in zip(source.shape, source.strides, strict=True)]
+        if again[-1]:
+            loops = self._loops(value.shape)
+            index = [loop_index(loop.var) for loop in loops]
+            place = Expr("index", dtypes.int64, (), index[-1].shifted(first))
+            self._phase(loops, [], place, buffer, buffer.index(index))
+        elif any(again):
+            shape = [1 if same else size for size, same in zip(source.shape, again, strict=True)]
+            rows = self._made_dense(source.seen_as(shape, source.strides, source.offset))
+            found = self._scratch(value.dtype, [*shape[:-1], value.shape[-1]])
+            self.steps.append(LibraryStep("argsort", value.attrs, (rows,), found))
+            steps = [0 if same else step for step, same in zip(found.strides, again, strict=True)]
+            self._copy(found.seen_as(value.shape, steps, 0), buffer)
+        return any(again)
 
     def _dense(self, value: Value) -> Buffer:
         """An operand in row-major order."""
-        source = self.view(value)
-        if source.strides == contiguous_strides(source.shape):
+        return self._made_dense(self.view(value))
+
+    def _made_dense(self, source: Buffer) -> Buffer:
+        if is_contiguous(source.shape, source.strides):
             return source
-        dense = self.temporary(value)
+        dense = self._scratch(source.dtype, source.shape)
         self._copy(source, dense)
         return dense
 

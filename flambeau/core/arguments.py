@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
-__all__ = ["NUMPY_NAMES", "conversion", "kind_of", "near", "need_number", "need_tensor",
+__all__ = ["NUMPY_NAMES", "conversion", "explain", "kind_of", "near", "need_number", "need_tensor",
            "refuse_foreign", "renamed", "unexpected_keyword"]
 
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input",
@@ -84,6 +85,73 @@ def refuse_foreign(value: Any) -> None:
     if cls.__module__.partition(".")[0] == "torch" and hasattr(cls, "__dlpack__"):
         raise TypeError(f"unsupported operand type(s): 'flambeau.Tensor' and '{kind_of(value)}'"
                         f"{conversion(value)}")
+
+
+def explain(error: Exception, name: str, params: Sequence[Parameter], given: dict) -> None:
+    """Raise instead of an error that a call ended in, if the cause is the type of an argument.
+
+    PyTorch looks at the types of all arguments before anything else. Here types are what a
+    function's annotations say, and they are looked at when something has gone wrong.
+
+    Args:
+        name: of the function that was called.
+        params: its parameters, and `given` the value of each.
+
+    Raises:
+        TypeError: names the first argument whose type does not fit.
+    """
+    if isinstance(error, TypeError):
+        return
+    for place, param in enumerate(params):
+        value, (kind, _, absent) = given[param.name], param.annotation.partition(" | ")
+        if param.kind is param.VAR_POSITIONAL and not value and param.name in _SIZES:
+            raise TypeError(f'{name}() missing 1 required positional arguments: "{param.name}"'
+                            ) from None
+        if value is param.default or value is None and absent == "None":
+            continue
+        if kind == "TensorBase" or place == 0 and param.name in _TENSORS and kind == "Any":
+            kind = "Tensor"
+        fits = _FITS.get(kind) if absent in ("", "None") else None
+        if fits is not None and not fits(value):
+            where = "" if param.kind is param.KEYWORD_ONLY else f" (position {place + 1})"
+            raise TypeError(f"{name}(): argument {param.name!r}{where} must be {kind}, not "
+                            f"{kind_of(value)}{conversion(value) if kind == 'Tensor' else ''}"
+                            ) from None
+
+
+def _is_integer(value: Any) -> bool:
+    if hasattr(value, "_meta"):
+        return value._meta.numel == 1 and value._meta.dtype.kind in "iu"
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_truth(value: Any) -> bool:
+    return "bool" in type(value).__name__.lower()
+
+
+def _is_real(value: Any) -> bool:
+    if hasattr(value, "_meta"):
+        return value._meta.numel == 1
+    return hasattr(value, "__float__")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "_meta")
+
+
+_FITS = {"int": _is_integer, "bool": _is_truth, "float": _is_real, "str": _is_text,
+         "Tensor": _is_tensor}
+"""What an annotation accepts."""
+
+_TENSORS = ("input", "self", "A", "LU_data", "mat1")
+"""Names under which the first argument is a tensor."""
+
+_SIZES = ("size", "shape", "dims", "sizes", "repeats")
+"""Names of arguments that may be written out, but must be there."""
 
 
 def need_number(name: str, argument: str, value: Any) -> None:

@@ -22,6 +22,13 @@ class Size(tuple):
 
     __slots__ = ()
 
+    def __new__(cls, sizes: Iterable = ()):
+        made = tuple.__new__(cls, sizes)
+        for size in made:
+            if size.__class__ is not int:
+                return _with_numbers(cls, made)
+        return made
+
     def __repr__(self) -> str:
         return f"torch.Size([{', '.join(map(repr, self))}])"
 
@@ -46,6 +53,20 @@ class Size(tuple):
 
     def __reduce__(self):
         return Size, (tuple(self),)
+
+
+def _with_numbers(cls: type, sizes: tuple) -> tuple:
+    """The sizes with numbers in the place of tensors and of NumPy's integers; symbols stay.
+
+    Raises:
+        TypeError: a size is no integer.
+    """
+    for place, size in enumerate(sizes):
+        if isinstance(size, (float, str)) or not hasattr(size, "__index__"):
+            raise TypeError(f"torch.Size() takes an iterable of 'int' (item {place} is "
+                            f"'{type(size).__name__}')")
+    return tuple.__new__(cls, (size.__index__() if hasattr(size, "item") else size
+                               for size in sizes))
 
 
 def same_shape(a: Sequence[int], b: Sequence[int]) -> bool:

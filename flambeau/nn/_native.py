@@ -115,8 +115,15 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3,
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3,
-           training: bool = False) -> Tensor:
-    """`rrelu` in place."""
+           training: bool = False, generator: Any = None) -> Tensor:
+    """`rrelu` in place.
+
+    Raises:
+        NotImplementedError: a generator of one's own in training.
+    """
+    if generator is not None and training:
+        raise NotImplementedError("rrelu_: slopes are drawn from the default generator; seed it "
+                                  "with torch.manual_seed instead of giving another")
     return F.rrelu(input, lower, upper, training, True)
 
 

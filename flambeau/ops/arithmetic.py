@@ -115,8 +115,20 @@ def logaddexp(input: Tensor, other: Tensor):
     tensor([6.9315e-01, 1.0007e+03])
     """
     if input.dtype.is_complex:
-        return p.log(e.elementwise(p.add, p.exp(input), p.exp(other)))
+        return _log_of_complex_sum(*e.broadcast(input, other))
     return _log_of_sum(input, other, _natural_correction)
+
+
+def _log_of_complex_sum(a: Value, b: Value) -> Value:
+    """The same for complex numbers: the operand with the larger real part keeps its imaginary
+    part, which is not brought into (-pi, pi]."""
+    x, y = p.real(a), p.real(b)
+    first = p.ge(x, y)
+    high, low = p.where(first, a, b), p.where(first, b, a)
+    result = p.add(high, p.log1p(p.exp(p.sub(low, high))))
+    infinite = p.logical_and(p.eq(x, y), p.eq(p.abs_(x), e.like(math.inf, x)))
+    both = p.where(p.lt(x, e.like(0, x)), b, p.log(p.add(p.exp(a), p.exp(b))))
+    return p.where(infinite, both, result)
 
 
 @logaddexp.vjp
@@ -291,8 +303,13 @@ def float_power(input: Operand, exponent: Operand):
     return e.pow(convert(input, double), convert(exponent, double))
 
 
-@op(inplace=True, samples=lambda: iter([sample(Arr((3, 4)), Arr((3, 4), "int32", 0, 4)),
-                                        sample(Arr((5,)), Arr((5,)))]))
+def _beside_floats(input: Value, other: Value) -> str | None:
+    return None if other.dtype.is_integral else "match"
+
+
+@op(promote=_beside_floats, inplace=True,
+    samples=lambda: iter([sample(Arr((3, 4)), Arr((3, 4), "int32", 0, 4)),
+                          sample(Arr((5,)), Arr((5,)))]))
 def ldexp(input: Tensor, other: Tensor):
     """input * 2**other.
 

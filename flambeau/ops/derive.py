@@ -15,7 +15,7 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.dtypes import DType
 from flambeau.ir.graph import Graph, Value, number_input, sort, tensor_input
-from flambeau.ops.primitives.elementwise import add, convert
+from flambeau.ops.primitives.elementwise import add, convert, filled
 from flambeau.ops.record import Op
 from flambeau.ops.stored import check_stored
 
@@ -176,13 +176,13 @@ class WrittenCall(OpCall):
     result has none (`x.lt_(y)`): zero.
 
     Args:
-        dtypes: one per result.
+        stored: the dtype of each result.
     """
 
-    def __init__(self, call: OpCall, dtypes: Sequence[DType]):
+    def __init__(self, call: OpCall, stored: Sequence[DType]):
         super().__init__(call.record, call.structure, call.avals)
         self.computed = tuple(output.dtype for output in call.graph.outputs)
-        self.stored = tuple(dtypes)
+        self.stored = tuple(stored)
 
     def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(convert(output, dtype) for output, dtype in
@@ -190,7 +190,7 @@ class WrittenCall(OpCall):
 
     def rule(self, inputs, outputs, grads):
         if any(dtype.kind not in "fc" for dtype in self.computed):
-            return [None] * len(inputs)
+            return [None if v.number else filled(0, v) for v in inputs]
         return super().rule(inputs, [convert(o, dtype) for o, dtype in
                                      zip(outputs, self.computed, strict=True)],
                             [g if g is None else convert(g, dtype) for g, dtype in

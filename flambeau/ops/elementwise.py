@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -625,9 +626,19 @@ def _masked_samples():
     yield sample(Arr((2, 3, 5)), Arr((3, 1), "bool", 0, 2), 2)
 
 
+LARGEST_HALF = 65504.0
+"""The largest finite number of float16."""
+
+
 def fitted(value: Value, dtype: DType) -> Value:
     """A value in the dtype of a tensor that it is written to. A number beyond what integers of that
-    dtype hold is refused: the op says `index_error=not_fitting`."""
+    dtype or float16 hold is refused: the op says `index_error=not_fitting`."""
+    if value.number and dtype is dtypes.float16 and value.dtype.kind in "if":
+        wide = convert(value, dtypes.float32)
+        size = p.abs_(wide)
+        beyond = p.logical_and(p.gt(size, like(LARGEST_HALF, size)),
+                               p.lt(size, like(math.inf, size)))
+        return convert(p.add(wide, refusing(beyond, 0, wide.dtype, ())), dtype)
     if not value.number or dtype.kind not in "iu" or value.dtype.kind not in "if":
         return convert(value, dtype)
     largest = 2 ** (8 * dtype.itemsize - (dtype.kind == "i")) - 1

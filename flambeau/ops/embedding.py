@@ -105,7 +105,9 @@ class _Bags:
     """Which row goes to which bag.
 
     Attributes:
-        row, bag: int64 vectors, one entry per index.
+        row: the row of every entry, of shape `lead`.
+        bag, ends: unless all bags are alike, the bag of every entry, and where bags begin, and the
+            last one ends.
         counted: whether the entry counts (it is not the padding), or None if all do.
         lead: (entries,), or (bags, entries of each) if all have as many.
         place: (*lead, width), the shape of the rows that are looked up.
@@ -116,27 +118,46 @@ class _Bags:
                  padding_idx: int | None):
         _check_tables("embedding_bag", weight, input)
         self.width = weight.shape[1]
-        self.row = positions("embedding_bag", p.reshape(input, (input.numel,)))
-        entries = self.row.shape[0]
         self.alike = input.shape[1] if offsets is None else 0
-        if offsets is None:
-            self.count = input.shape[0]
-            at = p.iota((entries,), 0)
-            length = max(1, input.shape[1])
-            self.bag = p.idiv(at, e.like(length, at))
+        self.count = input.shape[0]
+        if self.alike:
+            self.lead = (self.count, self.alike)
         else:
-            self.count = offsets.shape[0] - last
-            starts = p.slice_dim(convert(offsets, dtypes.int64), 0, 0, 1, self.count)
-            none = p.expand(convert(lift(0), dtypes.int64), (entries + 1,))
-            marks = p.scatter(none, [starts], e.like(1, starts), "add")
-            number = p.cumsum(marks, 0)
-            self.bag = p.sub(p.slice_dim(number, 0, 0, 1, entries), e.like(1, self.row))
-        self.lead = (self.count, self.alike) if self.alike else (entries,)
-        self.place = (*self.lead, self.width)
+            self.lead = (input.numel,)
+            self._find_bags(offsets, last)
+        self.row = positions("embedding_bag", p.reshape(input, self.lead))
+        self.place, self.last = (*self.lead, self.width), len(self.lead)
         self.counted = None
         if padding_idx is not None:
             skipped = e.like(padding_idx % weight.shape[0], self.row)
             self.counted = p.ne(self.row, skipped)
+
+    def _find_bags(self, offsets: Value | None, last: bool) -> None:
+        """The bag of every entry."""
+        (entries,) = self.lead
+        if offsets is None:  # bags without entries
+            self.bag = p.iota((entries,), 0)
+            self.ends = p.expand(convert(lift(0), dtypes.int64), (self.count + 1,))
+            return
+        self.count = offsets.shape[0] - last
+        self.ends = offsets = convert(offsets, dtypes.int64)
+        if not last:
+            self.ends = p.cat([offsets, p.expand(e.like(entries, lift(0)), (1,))], 0)
+        starts = p.slice_dim(offsets, 0, 0, 1, self.count)
+        none = p.expand(convert(lift(0), dtypes.int64), (entries + 1,))
+        marks = p.scatter(none, [starts], e.like(1, starts), "add")
+        number = p.slice_dim(p.cumsum(marks, 0), 0, 0, 1, entries)
+        self.bag = p.sub(number, e.like(1, number))
+
+    def summed(self, weight: Value, scale: Value | None) -> Value:
+        """The sums of the rows, each times its entry's scale."""
+        held = weight.prim.name != "cast"  # else a kernel of its own would need a copy of the table
+        if not self.alike and self.counted is None and held and 0 not in weight.shape:
+            return p.segment_sum(self.ends, self.row, weight, scale, checked=True)
+        rows = self.rows(weight)
+        if scale is not None:
+            rows = p.mul(rows, self.wide(scale))
+        return self.gathered(rows, 0, "add")
 
     def wide(self, x: Value) -> Value:
         """One value per entry, for its whole row."""
@@ -161,9 +182,12 @@ class _Bags:
         """How many entries of each bag count, one number per bag."""
         if self.alike and self.counted is None:
             return p.expand(convert(lift(float(self.alike)), dtype), (self.count,))
-        ones = p.expand(convert(lift(1.0), dtype), self.row.shape)
-        if self.counted is not None:
-            ones = convert(self.counted, dtype)
+        if self.counted is None:
+            ends, starts = (p.slice_dim(self.ends, 0, first, 1, self.count) for first in (1, 0))
+            return convert(p.sub(ends, starts), dtype)
+        ones = convert(self.counted, dtype)
+        if self.alike:
+            return p.reduce_sum(ones, (1,))
         none = p.expand(convert(lift(0.0), dtype), (self.count,))
         return p.scatter(none, [self.bag], ones, "add")
 
@@ -200,10 +224,8 @@ def _embedding_bag(weight: Tensor, input: Index, offsets: Index | None = None,
     `padding_idx` do not count. `per_sample_weights` scales rows before they are added up.
     """
     bags = _Bags(weight, input, offsets, include_last_offset, padding_idx)
-    rows = bags.rows(weight)
-    if per_sample_weights is not None:
-        rows = p.mul(rows, bags.wide(p.reshape(per_sample_weights, bags.row.shape)))
-    total = bags.gathered(rows, 0, "add")
+    scale = per_sample_weights
+    total = bags.summed(weight, None if scale is None else p.reshape(scale, bags.row.shape))
     return bags.means(total) if mode == "mean" else total
 
 
@@ -215,7 +237,7 @@ def _embedding_bag_vjp(g, weight, input, offsets, per_sample_weights, mode, incl
     part = bags.masked(bags.spread(bags.means(g) if mode == "mean" else g))
     to_samples = None
     if per_sample_weights is not None:
-        to_samples = p.reduce_sum(p.mul(part, bags.rows(weight)), (1,))
+        to_samples = p.reduce_sum(p.mul(part, bags.rows(weight)), (bags.last,))
         to_samples = p.reshape(to_samples, per_sample_weights.shape)
         part = p.mul(part, bags.wide(p.reshape(per_sample_weights, bags.row.shape)))
     zero = p.expand(convert(lift(0.0), g.dtype), weight.shape)
@@ -224,7 +246,7 @@ def _embedding_bag_vjp(g, weight, input, offsets, per_sample_weights, mode, incl
         none = p.expand(convert(lift(0.0), g.dtype), weight.shape[:1])
         count = p.scatter(none, [bags.row], ones, "add")
         part = p.div(part, bags.wide(p.lookup(count, [bags.row], bags.row.shape)))
-    return [p.scatter(zero, [bags.wide(bags.row), 1], part, "add"), to_samples]
+    return [p.scatter(zero, [bags.wide(bags.row), bags.last], part, "add"), to_samples]
 
 
 def _bag_max_samples():
@@ -256,7 +278,8 @@ def _embedding_bag_max_vjp(g, output, weight, input, offsets, include_last_offse
     hits = bags.gathered(hit, 0, "add")
     share = p.div(g, p.maximum(hits, e.like(1, hits)))
     zero = p.expand(convert(lift(0.0), g.dtype), weight.shape)
-    return p.scatter(zero, [bags.wide(bags.row), 1], p.mul(hit, bags.spread(share)), "add")
+    return p.scatter(zero, [bags.wide(bags.row), bags.last], p.mul(hit, bags.spread(share)),
+                     "add")
 
 
 def _renorm_samples():

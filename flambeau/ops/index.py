@@ -57,6 +57,11 @@ def along_dim_as_index_error(index: int, call, args) -> Exception:
     return IndexError(f"{call.name}_(): {text}" if call.name == "index_copy" else text)
 
 
+def along_dim_from_both_ends(index: int, call, args) -> Exception:
+    """The same where negative indices count from the end."""
+    return IndexError(str(along_dim(index, call, args)).partition(" (")[0])
+
+
 def in_self(index: int, call, args) -> Exception:
     """An index beyond the table that it addresses."""
     table = _shape_of(call, "weight") or _shape_of(call, "input") or [1]
@@ -183,10 +188,10 @@ def _from_front(index: Value, size: int) -> Value:
     return p.where(p.lt(index, p.zero_like(index)), p.add(index, e.like(size, index)), index)
 
 
-def _vector(name: str, index: Value) -> Value:
+def _vector(name: str, index: Value, negative: bool = False) -> Value:
     if index.ndim > 1:
         raise IndexError(f"{name}(): Index is supposed to be a vector, got {list(index.shape)}")
-    return _at_least_1d(positions(name, index))
+    return _at_least_1d(positions(name, index, negative))
 
 
 def _spread_index(index: Value, dim: int, shape) -> Value:
@@ -546,11 +551,12 @@ def _fill_samples():
     yield sample(Arr((2, 3, 5)), -1, _index_arr((2,), 5), Arr(()))
 
 
-@op(inplace=True, samples=_fill_samples, index_error=along_dim_as_index_error,
+@op(inplace=True, samples=_fill_samples, index_error=along_dim_from_both_ends,
     grad=lambda call: ("IndexFillBackward0" if isinstance(call.avals[-1], type)
                        else "IndexFillBackward1"))
 def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
-    """The input with the slices of `dim` numbered in `index` set to `value`.
+    """The input with the slices of `dim` numbered in `index` set to `value`; negative numbers count
+    from the end.
 
     >>> torch.index_fill(torch.zeros(3), 0, torch.tensor([0, 2]), 7)
     tensor([7., 0., 7.])
@@ -559,14 +565,16 @@ def index_fill(input: Tensor, dim: int, index: Index, value: Operand):
         raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor "
                            f"with {value.ndim} dimension(s).")
     at = normalize_dim(dim, input.ndim)
-    where = _vector("index_fill_", index)
+    where = _vector("index_fill_", index, negative=True)
     ones = p.expand(convert(lift(True), dtypes.bool_), where.shape)
     size = input.shape[at] if input.ndim else 1
     marks = p.scatter(p.expand(convert(lift(False), dtypes.bool_), (size,)), [where], ones, "set")
     shape = [1] * input.ndim
     if input.ndim:
         shape[at] = size
-    return p.where(p.expand(p.reshape(marks, shape), input.shape), beside(value, input), input)
+    e.no_part_lost(value, input)
+    filling = p.expand(convert(value, input.dtype), input.shape)
+    return p.where(p.expand(p.reshape(marks, shape), input.shape), filling, input)
 
 
 # --------------------------------------------------------------------------- advanced indexing

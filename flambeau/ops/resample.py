@@ -20,6 +20,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, floats_only
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
+from flambeau.ops.resample_bytes import joined_taps, resized_bytes
 from flambeau.ops.samples import Arr, sample
 
 CUBIC = -0.75  # slope of the cubic kernel at 1 (Keys 1981 uses -0.5; PyTorch and OpenCV this)
@@ -68,6 +69,10 @@ class _Axis:
             return p.mul(at, e.like(self.ratio, at))
         half = e.like(0.5, at)
         return p.sub(p.mul(p.add(at, half), e.like(self.ratio, at)), half)
+
+    def window(self, cubic: bool) -> int:
+        """How many places an antialiasing kernel covers at most."""
+        return math.ceil((2 if cubic else 1) * max(self.ratio, 1.0)) * 2 + 1
 
     def linear(self) -> list[tuple[Value, Value | None]]:
         """(index, weight) of the two neighbours."""
@@ -181,6 +186,8 @@ def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: 
     samples=_resize_samples((False,), (True,)))
 def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Linear interpolation in every spatial dimension."""
+    if input.dtype is dtypes.uint8 and input.ndim == 4:
+        return _of_bytes(input, size, factors, align_corners, _Axis.linear)
     floats_only("compute_indices_weights_linear", input)
     axes = _axes("upsample_linear", input, size, factors, align_corners)
     return _resized(input, size, [axis.linear() for axis in axes])
@@ -190,6 +197,8 @@ def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_co
     samples=_resize_samples((False,), (True,), ranks=(2,)))
 def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Cubic convolution in both spatial dimensions (Keys 1981)."""
+    if input.dtype is dtypes.uint8:
+        return _of_bytes(input, size, factors, align_corners, _Axis.cubic)
     floats_only("compute_indices_weights_cubic", input)
     axes = _axes("upsample_bicubic2d", input, size, factors, align_corners)
     return _resized(input, size, [axis.cubic() for axis in axes])
@@ -200,6 +209,9 @@ def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_cor
 def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool,
                         cubic: bool = False):
     """Interpolation by a kernel as wide as the places it shrinks (as Pillow resizes)."""
+    if input.dtype is dtypes.uint8:
+        return _of_bytes(input, size, factors, align_corners,
+                         functools.partial(_smoothing_table, cubic=cubic))
     floats_only("upsample_antialias", input)
     axes = _axes("upsample_antialias", input, size, factors, align_corners)
     result = input
@@ -208,13 +220,43 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
     return result
 
 
+def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps) -> Value:
+    """Bytes resized; `taps` gives those of an axis, whose coordinates are doubles."""
+    tables = []
+    for axis in _axes("upsample", x, size, factors, corners, dtypes.float64):
+        if axis.size == axis.out:
+            tables.append(None)
+            continue
+        table = taps(axis)
+        tables.append(table if isinstance(table, tuple) else joined_taps(table))
+    return resized_bytes(x, tables)
+
+
 def _smoothed(x: Value, axis: _Axis, cubic: bool) -> Value:
     """x resized along one axis; taps lie along a new last dimension, which is summed."""
+    shape = [*x.shape, axis.window(cubic)]
+    shape[axis.dim] = axis.out
+    place, weight = _smoothing(axis, cubic, shape, axis.dim)
+    coords: list = list(range(x.ndim))
+    coords[axis.dim] = place
+    taps = (len(shape) - 1,)
+    total = p.reduce_sum(p.mul(p.lookup(x, coords, shape), weight), taps)
+    return p.div(total, p.reduce_sum(weight, taps))
+
+
+def _smoothing_table(axis: _Axis, cubic: bool) -> tuple[Value, Value]:
+    """The (places, weights) of the taps of an axis, both (out, taps)."""
+    place, weight = _smoothing(axis, cubic, (axis.out, axis.window(cubic)), 0)
+    total = p.reduce_sum(weight, (1,))
+    return place, p.div(weight, p.unreduce(total, weight.shape, (1,)))
+
+
+def _smoothing(axis: _Axis, cubic: bool, shape: Sequence[int], dim: int) -> tuple[Value, Value]:
+    """(place, weight) of the taps, which lie along the last dimension of `shape`; those of `axis`
+    along `dim`."""
     stretch = max(axis.ratio, 1.0)
     support = (2 if cubic else 1) * stretch
-    shape = [*x.shape, math.ceil(support) * 2 + 1]
-    shape[axis.dim] = axis.out
-    at = convert(p.iota(shape, axis.dim), axis.dtype)
+    at = convert(p.iota(shape, dim), axis.dtype)
     half = e.like(0.5, at)
     centre = p.mul(p.add(at, half), e.like(axis.ratio, at))
     reach = e.like(support, at)
@@ -226,11 +268,7 @@ def _smoothed(x: Value, axis: _Axis, cubic: bool) -> Value:
     gap = p.sub(p.add(convert(place, axis.dtype), half), centre)
     weight = _kernel(p.abs_(p.div(gap, e.like(stretch, gap))), cubic)
     weight = p.where(p.lt(place, last), weight, p.zero_like(weight))
-    coords: list = list(range(x.ndim))
-    coords[axis.dim] = p.minimum(place, e.like(axis.size - 1, place))
-    taps = (len(shape) - 1,)
-    total = p.reduce_sum(p.mul(p.lookup(x, coords, shape), weight), taps)
-    return p.div(total, p.reduce_sum(weight, taps))
+    return p.minimum(place, e.like(axis.size - 1, place)), weight
 
 
 def _kernel(x: Value, cubic: bool) -> Value:

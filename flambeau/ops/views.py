@@ -258,7 +258,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1):
 
 
 @view_op(many=True, samples=one(2, shape=(5, 4)), grad="SplitBackward0")
-def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
+def split(tensor: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     """Cut into pieces of a size, or of given sizes, along `dim`.
 
     >>> torch.split(torch.arange(5), 2)
@@ -266,11 +266,11 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
     >>> torch.split(torch.arange(5), [1, 4])
     (tensor([0]), tensor([1, 2, 3, 4]))
     """
-    if not input.ndim:
+    if not tensor.ndim:
         raise RuntimeError("split expects at least a 1-dimensional tensor, but got one with 0 "
                            "dimensions")
-    at = normalize_dim(dim, input.ndim)
-    size, wanted = input.shape[at], split_size_or_sections
+    at = normalize_dim(dim, tensor.ndim)
+    size, wanted = tensor.shape[at], split_size_or_sections
     if isinstance(wanted, int):
         if wanted < 0 or (wanted == 0 and size):
             raise RuntimeError("split expects split_size be non-negative, but got "
@@ -282,7 +282,7 @@ def split(input: Tensor, split_size_or_sections: int | tuple, dim: int = 0):
                            f"tensor's size at dimension {at}), but got split_sizes={list(wanted)}")
     pieces, start = [], 0
     for length in wanted:
-        pieces.append(p.slice_dim(input, at, start, 1, length))
+        pieces.append(p.slice_dim(tensor, at, start, 1, length))
         start += length
     return tuple(pieces)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from flambeau.profiler.events import EventList, FunctionEvent, FunctionEventAvg
 from flambeau.profiler.profile import profile as newer
 from flambeau.profiler.profile import record_function
 
-__all__ = ["EventList", "FunctionEvent", "FunctionEventAvg", "emit_itt", "emit_nvtx", "profile",
-           "record_function"]
+__all__ = ["EnforceUnique", "EventList", "FunctionEvent", "FunctionEventAvg", "KinetoStepTracker",
+           "MemRecordsAcc", "emit_itt", "emit_nvtx", "load_nvprof", "profile", "record_function"]
 
 
 class profile:
@@ -76,6 +77,78 @@ class profile:
     def export_stacks(self, path: str, metric: str = "self_cpu_time_total") -> None:
         """Write the lines with their microseconds, as flame graph tools take them."""
         self._profile.export_stacks(path, metric)
+
+
+class EnforceUnique:
+    """Keys that may be seen once only."""
+
+    def __init__(self) -> None:
+        self.seen: set = set()
+
+    def see(self, *key: Any) -> None:
+        """Note a key.
+
+        Raises:
+            RuntimeError: it was seen before.
+        """
+        if key in self.seen:
+            raise RuntimeError("duplicate key: " + str(key))
+        self.seen.add(key)
+
+
+class KinetoStepTracker:
+    """One count of steps for all who count some of their own: it is that of the fastest."""
+
+    _steps: ClassVar[dict[str, int]] = {}
+    _current = 0
+
+    @classmethod
+    def init_step_count(cls, requester: str) -> None:
+        """Begin to count for `requester`, where all are."""
+        cls._steps[requester] = cls._current
+
+    @classmethod
+    def erase_step_count(cls, requester: str) -> bool:
+        """Forget `requester`; was it known?"""
+        return cls._steps.pop(requester, None) is not None
+
+    @classmethod
+    def increment_step(cls, requester: str) -> int:
+        """One step more for `requester`; gives the step of all."""
+        if requester not in cls._steps:
+            cls.init_step_count(requester)
+        cls._steps[requester] += 1
+        cls._current = max(cls._current, *cls._steps.values())
+        return cls._current
+
+    @classmethod
+    def current_step(cls) -> int:
+        """The step of all."""
+        return cls._current
+
+
+class MemRecordsAcc:
+    """Records of memory by the moment they were made at, for looking up intervals."""
+
+    def __init__(self, mem_records: Any) -> None:
+        self._records = sorted(mem_records, key=_moment)
+        self._moments = [_moment(record) for record in self._records]
+
+    def in_interval(self, start_us: int, end_us: int) -> Iterator[Any]:
+        """The records from `start_us` to `end_us`, in microseconds."""
+        first = bisect.bisect_left(self._moments, start_us)
+        yield from self._records[first:bisect.bisect_right(self._moments, end_us)]
+
+
+def _moment(record: Any) -> float:
+    """When a record was made, in microseconds; records know nanoseconds."""
+    return record[0].start_ns() / 1000
+
+
+def load_nvprof(path: str) -> EventList:
+    """Raises NotImplementedError: NVIDIA's profiles come from GPUs, and there are none."""
+    raise NotImplementedError("load_nvprof reads profiles of GPUs, and there are none; "
+                              "flambeau.profiler.profile makes profiles of what runs here")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.graph import Node, node_type
-from flambeau.core.device import CPU
+from flambeau.core.device import CPU, Device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
 from flambeau.runtime import memory
@@ -33,11 +33,11 @@ class ComposedMeta(Meta):
     __slots__ = ("layout",)
     strided = False
 
-    def __init__(self, dtype: DType, shape: tuple, layout: Layout):
+    def __init__(self, dtype: DType, shape: tuple, layout: Layout, device: Device = CPU):
         self.dtype, self.shape, self.layout = dtype, Size(shape), layout
         self.ndim, self.contiguous = len(shape), False
         self.numel = self.shape.numel()
-        self.nbytes, self.device = 0, CPU
+        self.nbytes, self.device = 0, device
 
     @property
     def strides(self) -> tuple:
@@ -51,9 +51,10 @@ class ComposedMeta(Meta):
 _interned: weakref.WeakValueDictionary[tuple, ComposedMeta] = weakref.WeakValueDictionary()
 
 
-def composed_meta(dtype: DType, shape: Sequence[int], layout: Layout) -> ComposedMeta:
+def composed_meta(dtype: DType, shape: Sequence[int], layout: Layout, device: Device = CPU
+                  ) -> ComposedMeta:
     """The one layout with these properties."""
-    key = (dtype, tuple(shape), layout)
+    key = (dtype, tuple(shape), layout, device)
     found = _interned.get(key)
     if found is None:
         found = _interned[key] = ComposedMeta(*key)
@@ -216,6 +217,10 @@ class Composed(Tensor):
         return 0
 
     # ------------------------------------------------------------------ the parts
+    def _parts_moved(self, device: Device) -> Any:
+        """The tensor with its parts on another device; its history goes on."""
+        raise NotImplementedError(f"a {type(self).__name__} cannot be moved to {device}")
+
     def _parts_alias(self) -> Any:
         """Another tensor of the same parts, without history."""
         raise NotImplementedError(f"{type(self).__name__}._parts_alias")

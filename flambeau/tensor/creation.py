@@ -11,7 +11,7 @@ import numpy as np
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor, unexpected_keyword
-from flambeau.core.device import CHOSEN, CPU, Device, as_device, place
+from flambeau.core.device import CHOSEN, Device, as_device, place
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides, required_span
 from flambeau.core.symbolic import index_of
@@ -56,6 +56,8 @@ def sizes(args: Sequence) -> tuple[int, ...]:
     Raises:
         RuntimeError: a negative size.
     """
+    if len(args) == 1 and args[0].__class__ is bool:
+        raise TypeError("argument 'size' (position 1) must be tuple of ints, not bool")
     shape = shape_of(args)
     for size in shape:
         if size < 0:
@@ -126,10 +128,17 @@ def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: b
     dtype = checked(dtype, device)
     if hasattr(obj, "__dlpack__") and not isinstance(obj, (TensorBase, np.ndarray)):
         made = moved_to(interop.from_dlpack(obj, copy=copy), place(device))
+    elif isinstance(obj, (bytes, bytearray, memoryview)):
+        made = moved_to(frombuffer(obj, dtype=dtype or dtypes_default()), place(device))
     else:
         made = as_tensor(obj, device=device)
+    if copy is False and dtype not in (None, made.dtype):
+        raise ValueError(f"can't alias tensor with dtype '{made.dtype.scalar_name}' into dtype "
+                         f"'{dtype.scalar_name}'.")
+    if copy is False and isinstance(obj, (list, tuple)):
+        raise ValueError("can't alias arbitrary sequence into a tensor.")
     made = made if dtype is None else made.to(dtype)
-    if copy and made is obj or copy and isinstance(obj, np.ndarray):
+    if copy and (made is obj or isinstance(obj, (np.ndarray, bytearray, memoryview))):
         made = made.clone()
     return _finish(made.detach() if requires_grad else made, requires_grad)
 
@@ -152,6 +161,12 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
     >>> torch.frombuffer(bytearray([1, 0, 2, 0]), dtype=torch.int16)
     tensor([1, 2], dtype=torch.int16)
     """
+    size = memoryview(buffer).nbytes
+    if size == 0 or count == 0:
+        raise ValueError(f"both buffer length ({size}) and count ({count}) must not be 0")
+    if not 0 <= offset < size:
+        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer "
+                         f"length ({size} bytes) minus 1")
     array = np.frombuffer(buffer, dtype.numpy, count, offset)
     return _finish(interop.from_numpy(array), requires_grad)
 
@@ -195,11 +210,9 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
 def _of_layout(shape: Sequence[int], dtype: DType | None, layout: Any, requires_grad: bool,
                device: Any) -> Tensor:
     """A tensor of another layout, without elements: all of them are zero."""
-    if place(device) is not CPU:
-        raise NotImplementedError(f"tensors of layout {layout!r} live on the CPU only, not on "
-                                  f"{place(device)}")
     construct = importlib.import_module("flambeau.tensor.sparse.construct")  # at the first use
-    return construct.sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad)
+    return construct.sparse_zeros(shape, dtype or dtypes_default(), layout, requires_grad,
+                                  place(device))
 
 
 def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
@@ -285,6 +298,9 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
             dtype = {bool: dtypes.bool_, int: dtypes.int64}.get(type(fill_value), dtypes_default())
             if isinstance(fill_value, complex):
                 dtype = dtypes_default().to_complex()
+    if isinstance(size, (int, float)):
+        raise TypeError("full(): argument 'size' (position 1) must be tuple of ints, not "
+                        f"{kind_of(size)}")
     made = empty(size, out=out, dtype=dtype, layout=layout, device=device)
     fits(fill_value, made.dtype)
     filled = _filled_new if out is None else ops.fill_
@@ -318,7 +334,9 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
     need_tensor("empty_like", "input", input)
     if not input._meta.strided or layout not in (None, strided):
         if layout is None:
-            return _finish(ops.zero(input.detach()).to(dtype or input.dtype), requires_grad)
+            nothing = ops.zero(input.detach()).to(dtype or input.dtype)
+            where = input._meta.device if device is None else as_device(device)
+            return _finish(moved_to(nothing, where), requires_grad)
         return empty(*input.shape, dtype=dtype or input.dtype, layout=layout,
                      device=device or input.device, requires_grad=requires_grad)
     dtype = checked(dtype, device, layout) or input.dtype
@@ -425,7 +443,7 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, (TensorBase, np.generic)) else value
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
+def arange(start: Any = None, end: Any = None, step: Any = 1, *, out: Any = None,
            dtype: DType | None = None, layout: Any = None, device: Any = None,
            pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... up to but without `end`.
@@ -437,6 +455,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
     """
     if end is None:
         start, end = 0, start
+    elif start is None:
+        start = 0
     start, end, step = _number(start), _number(end), _number(step)
     for name, value in (("start", start), ("end", end), ("step", step)):
         if not isinstance(value, (int, float)):
@@ -445,6 +465,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Any = None,
     whole = all(isinstance(x, int) for x in (start, end, step))
     if dtype is None:
         dtype = dtypes.int64 if whole else dtypes_default()
+    if dtype is dtypes.bool_:
+        raise NotImplementedError('"arange_cpu" not implemented for \'Bool\': take a dtype that '
+                                  "counts, and .bool()")
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if not whole and not all(math.isfinite(x) for x in (start, end)):
@@ -551,6 +574,9 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = 
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
     """
+    for name, size in (("n", n), ("m", m)):
+        if isinstance(size, (float, str)):
+            raise TypeError(f"eye(): argument {name!r} must be int, not {kind_of(size)}")
     if n < 0 or (m is not None and m < 0):
         name, wrong = ("n", n) if n < 0 else ("m", m)
         raise RuntimeError(f"{name} must be greater or equal to 0, got {wrong}")
@@ -561,13 +587,24 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = 
     return _finish(made, requires_grad)
 
 
-def _triangle_indices(row: int, col: int, offset: int, dtype: Any, lower: bool, device: Any
-                      ) -> Tensor:
-    whole = ones(row, col, device=CPU)
-    mask = ops.tril(whole, offset) if lower else ops.triu(whole, offset)
-    from flambeau.tensor.compress import nonzero
-
-    return moved_to(nonzero(mask).t().contiguous().to(dtype or dtypes.int64), place(device))
+def _triangle_indices(name: str, row: int, col: int, offset: int, dtype: Any, back: bool,
+                      device: Any) -> Tensor:
+    """The places of the lower triangle; walked `back` from the other corner, of the upper one."""
+    if row < 0 or col < 0:
+        wrong, value = ("row", row) if row < 0 else ("col", col)
+        raise RuntimeError(f"{name}: {wrong} must be non-negative, got {value}")
+    dtype = dtype or dtypes.int64
+    if back:  # turned about, the upper triangle is a lower one
+        offset = col - row - offset
+    first = max(0, -offset)
+    width = min(col, first + offset + 1)
+    rows = max(row - first, 0) if width > 0 else 0
+    rising = min(rows, col - width)
+    count = rising * width + rising * (rising - 1) // 2 + (rows - rising) * col
+    if not count:
+        return empty(2, 0, dtype=dtype, device=device)
+    corner = (row - 1 - first, col - 1) if back else (first, 0)
+    return made_on(place(device), "_trapezoid", count, width, rising, col, *corner, back, dtype)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
@@ -579,7 +616,8 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
     tensor([[0, 1, 1, 2, 2],
             [0, 0, 1, 0, 1]])
     """
-    return _triangle_indices(row, col, offset, checked(dtype, device), True, device)
+    return _triangle_indices("tril_indices", row, col, offset, checked(dtype, device), False,
+                             device)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None,
@@ -591,6 +629,6 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
     tensor([[0, 0, 1],
             [1, 2, 2]])
     """
-    return _triangle_indices(row, col, offset, checked(dtype, device), False, device)
+    return _triangle_indices("triu_indices", row, col, offset, checked(dtype, device), True, device)
 
 

@@ -40,6 +40,8 @@ def moved_to(tensor: Any, device: Device) -> Any:
         return tensor
     if meta.device is META:
         raise NotImplementedError(NO_DATA)
+    if tensor._level is None and hasattr(tensor, "_parts_moved"):
+        return tensor._parts_moved(device)
     if not meta.strided or tensor._level is not None:
         raise NotImplementedError(f"a {type(tensor).__name__} cannot be moved to {device}: only "
                                   "plain tensors, outside of vmap, can lie there")

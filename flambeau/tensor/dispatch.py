@@ -22,7 +22,7 @@ from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
 from flambeau.ops.derive import OpCall, WrittenCall
-from flambeau.ops.outputs import EXACT_OUT, SAME_EVERYWHERE
+from flambeau.ops.outputs import EXACT_INPLACE, EXACT_OUT, SAME_EVERYWHERE
 from flambeau.ops.record import REGISTRY, Op
 from flambeau.tensor import autocast, launches, rewriting, tape
 from flambeau.tensor.launches import Launch, LaunchCache, compile_call, is_elementwise
@@ -508,6 +508,11 @@ def _prepare_write(function: Function, args: Sequence, outs: Sequence
         call = OpCall(record, structure, [aval(a) for a in flat])
         for value, out in zip(call.graph.outputs, outs, strict=True):
             check_castable(value.dtype, out._meta.dtype)
+            if record.name in EXACT_INPLACE and value.dtype is not out._meta.dtype and (
+                    any(out is arg for arg in args)):
+                raise RuntimeError(
+                    f"{record.name}_(): the result has dtype {value.dtype.scalar_name}, but the "
+                    f"tensor to change {out._meta.dtype.scalar_name}; use {record.name}() instead")
         direct = is_elementwise(call.graph) and not mixes_parts(call.graph)
         if any(value.dtype is not out._meta.dtype
                for value, out in zip(call.graph.outputs, outs, strict=True)):

@@ -213,12 +213,13 @@ def array_body(array: np.ndarray, dtype: DType, indent: int = 0) -> str:
     return _nested_text(array.tolist(), shortened, indent, number)
 
 
-def join_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
-    """Append `, suffix` for each, on a new line where the present one would get too long."""
+def join_suffixes(text: str, suffixes: Sequence[str], indent: int, broken: bool = False) -> str:
+    """Append `, suffix` for each, on a new line where the present one would get too long; the
+    first one always on a new line if `broken`."""
     parts = [text]
     column = len(text) - text.rfind("\n") + 1
     for suffix in suffixes:
-        if column + len(suffix) + 2 > PRINT_OPTS.linewidth:
+        if broken and len(parts) == 1 or column + len(suffix) + 2 > PRINT_OPTS.linewidth:
             parts.append(",\n" + " " * indent + suffix)
             column = indent + len(suffix)
         else:

@@ -35,13 +35,13 @@ def apply_(self: Any, callable: Callable) -> Any:
     return self.copy_(_like(results, self))
 
 
-def map_(self: Any, tensor: Any, callable: Callable) -> Any:
-    """Replace each element x by callable(x, y), where y is `tensor`'s element beside it.
+def map_(self: Any, other: Any, callable: Callable) -> Any:
+    """Replace each element x by callable(x, y), where y is `other`'s element beside it.
 
     >>> torch.tensor([1., 2.]).map_(torch.tensor([10., 20.]), lambda x, y: x + y)
     tensor([11., 22.])
     """
-    return _mapped("map_", self, [tensor], callable)
+    return _mapped("map_", self, [other], callable)
 
 
 def map2_(self: Any, x: Any, y: Any, callable: Callable) -> Any:
@@ -204,8 +204,11 @@ def _delitem(self: Any, key: Any) -> None:
 
 
 def _setstate(self: Any, state: tuple) -> None:
-    """What pickles of old PyTorch versions call: (storage, offset, size, stride)."""
-    if len(state) == 4:
+    """What unpickling calls: with the attributes that a user has set; in pickles of old PyTorch
+    versions with (storage, offset, size, stride)."""
+    if isinstance(state, dict):
+        self.__dict__.update(state)
+    elif len(state) == 4:
         self.set_(*state)
     elif len(state) == 5:
         self.data = state[0]
@@ -223,7 +226,7 @@ def _module_load(self: Any, other: Any, assign: bool = False) -> Any:
     return other.detach() if assign else self.detach().copy_(other).detach()
 
 
-def _record_stream(self: Any, stream: Any) -> None:
+def _record_stream(self: Any, s: Any) -> None:
     """Raises: streams belong to accelerators, and this tensor is on the CPU.
 
     >>> x = torch.ones(2)
@@ -285,6 +288,23 @@ def _never(place: str) -> Any:
                     f"torch.ones(1).is_{place.lower().split()[-1]}\nFalse")
 
 
+def _name(self: Any) -> None:
+    """None: tensors have no names.
+
+    >>> torch.ones(2).name is None
+    True
+    """
+
+
+def _volatile(self: Any) -> bool:
+    """False; what the flag once did, `torch.no_grad` does.
+
+    >>> torch.ones(2).volatile
+    False
+    """
+    return False
+
+
 def _to_padded_tensor(self: Any, padding: float, output_size: Any = None) -> Any:
     """The tensors of a nested tensor in one, filled up with `padding`; see
     `torch.nested.to_padded_tensor`.
@@ -294,7 +314,9 @@ def _to_padded_tensor(self: Any, padding: float, output_size: Any = None) -> Any
     tensor([[1., 1.],
             [1., 0.]])
     """
-    raise NotImplementedError("to_padded_tensor() needs a nested tensor; this one is dense")
+    if not self.is_nested:
+        raise NotImplementedError("to_padded_tensor() needs a nested tensor; this one is dense")
+    return type(self).to_padded_tensor(self, padding, output_size)
 
 
 def _cuda_array_interface(self: Any) -> Any:
@@ -314,7 +336,9 @@ def attach(cls: type) -> None:
     """Give the class of tensors the methods that live here."""
     cls._grad_dtype = False  # its own dtype
     cls.grad_dtype = property(_grad_dtype, _set_grad_dtype)
-    cls.is_ipu, cls.is_xla = _never("an IPU"), _never("XLA")
+    for place in ("an IPU", "XLA", "Vulkan", "a MAIA", "an MTIA"):
+        setattr(cls, f"is_{place.lower().split()[-1]}", _never(place))
+    cls.name, cls.volatile = property(_name), property(_volatile)
     cls.to_padded_tensor = _to_padded_tensor
     _to_padded_tensor.__name__ = "to_padded_tensor"
     cls.__cuda_array_interface__ = property(_cuda_array_interface)

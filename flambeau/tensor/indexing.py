@@ -91,7 +91,7 @@ def _without_leading_ones(value: Any, rank: int) -> Any:
 
 def _apply_basic(tensor: Any, index: Any) -> tuple[Any, dict[int, Any]]:
     """(view after ints, slices, None and ..., advanced indices by the view's dimension)."""
-    items = list(index) if isinstance(index, tuple) else [index]
+    items = list(index) if isinstance(index, tuple) or _stands_for_tuple(index) else [index]
     items = [_item(item) for item in items]
     taken = sum(_consumed(item) for item in items)
     if taken > tensor._meta.ndim:
@@ -116,6 +116,16 @@ def _apply_basic(tensor: Any, index: Any) -> tuple[Any, dict[int, Any]]:
             advanced[dim] = item
             dim += _consumed(item)
     return view, advanced
+
+
+def _stands_for_tuple(index: Any) -> bool:
+    """Is a list one index a dimension? Short lists of anything but numbers are, as once in NumPy.
+    """
+    return isinstance(index, list) and len(index) < 32 and any(
+        item is None or item is Ellipsis or isinstance(item, _NO_NUMBERS) for item in index)
+
+
+_NO_NUMBERS = (TensorBase, list, tuple, range, slice, np.ndarray)
 
 
 def _selected(view: Any, dim: int, index: int, original: Any) -> Any:
@@ -146,6 +156,8 @@ def _item(item: Any) -> Any:
             return bool(item.item()) if masked else item.item()
         return _checked_index(item)
     if isinstance(item, np.ndarray):
+        if item.ndim == 0 and item.dtype.kind in "biu":
+            return item.item()
         return _checked_index(interop.from_numpy(np.ascontiguousarray(item)))
     if isinstance(item, (list, tuple, range)):
         return _checked_index(interop.from_data(list(item), None if len(item) else dtypes.int64))

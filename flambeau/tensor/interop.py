@@ -185,9 +185,18 @@ def from_data(data: Any, dtype: DType | None = None) -> Any:
     try:
         array = _array(flat, found).reshape(shape)
     except (OverflowError, ValueError):  # too large; NaN
-        raise RuntimeError(f"value cannot be converted to type {found.name} without overflow"
-                           ) from None
+        kind = _overflow_class(flat, found)
+        raise kind(f"value cannot be converted to type {found.name} without overflow") from None
     return from_array_copy(array, found)
+
+
+def _overflow_class(flat: list, dtype: DType) -> type[Exception]:
+    """The class of the error for numbers that do not fit, as PyTorch has it: by what cannot hold
+    them, Python's number on its way in (64 bits) or the dtype."""
+    if any(isinstance(x, int) and not -1 << 63 <= x < 1 << 64 for x in flat):
+        return OverflowError if dtype.kind == "u" and dtype.itemsize == 8 else ValueError
+    wide = any(isinstance(x, int) and x >= 1 << 63 for x in flat)
+    return ValueError if wide and dtype.kind in "ui" else RuntimeError
 
 
 def _is_sequence(data: Any) -> bool:
@@ -251,7 +260,7 @@ def _flat(data: Any, depth: int, dim: int = 0):
     if depth == 0:
         if _is_sequence(data) and not isinstance(data, (np.generic, TensorBase)):
             if isinstance(data, (str, bytes)):
-                raise _unknown(data) if dim < 2 else TypeError("new(): invalid data type 'str'")
+                raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
             raise TypeError(f"new(): expected a number, got {type(data).__name__} at depth {dim}")
         yield data
         return

@@ -31,7 +31,7 @@ from flambeau.core.shapes import contiguous_strides
 from flambeau.core.symbolic import environment, hint, is_symbolic
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
-from flambeau.ops.derive import Call
+from flambeau.ops.derive import Call, WrittenCall
 from flambeau.ops.index import BEYOND
 from flambeau.ops.primitives.elementwise import convert
 from flambeau.ops.record import out_of_range

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from flambeau.core import dtypes
@@ -14,6 +16,7 @@ from flambeau.tensor import (
     elements,
     histograms,
     indexing,
+    interop,
     linalg_legacy,
     memory_methods,
     method_docs,
@@ -25,6 +28,7 @@ from flambeau.tensor import (
     spectrograms,
 )
 from flambeau.tensor.functions import ops
+from flambeau.tensor.overriding import explained
 from flambeau.tensor.tensor import Tensor, shape_of
 
 __all__: list[str] = []
@@ -128,6 +132,10 @@ def _numpy_operand(function: Any, self: Tensor, other: Any) -> Any:
 
     if isinstance(other, np.generic):
         return function(self, other.item())
+    if isinstance(other, np.ndarray) and function in (ops.eq, ops.ne):
+        # Python would end in comparing the objects
+        return function(self, interop.from_data(other)) if other.dtype.kind in "biufc" else (
+            NotImplemented)
     refuse_foreign(other)
     # NumPy takes arrays up: it computes, and gives a tensor through __array_wrap__
     return NotImplemented
@@ -252,7 +260,7 @@ def _sparse_getter(name: str) -> Callable[[], Any]:
     def get() -> Any:
         from flambeau.tensor.sparse import methods
 
-        return getattr(methods, name)
+        return explained(getattr(methods, name))
 
     return get
 
@@ -284,6 +292,15 @@ def _attach_sparse() -> None:
         _set(name, _sparse_getter(name))
 
 
+def _explain_errors() -> None:
+    """Let hand-written methods, apart from those of the class itself, say when the type of an
+    argument is wrong."""
+    for name, function in list(vars(Tensor).items()):
+        if isinstance(function, FunctionType) and name[0] != "_" and function.__module__ not in (
+                "flambeau", __name__, Tensor.__module__):
+            _set(name, functools.partial(explained, function))
+
+
 _attach()
 _attach_sparse()
 _attach_quantized()
@@ -298,4 +315,5 @@ memory_methods.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
 Tensor.split, Tensor.swapaxes = _split, _swapaxes
 method_docs.attach(Tensor)
+_explain_errors()
 ops.reshape = overloads.reshape

@@ -37,10 +37,10 @@ def norm_method(self: Any, p: Any = "fro", dim: Any = None, keepdim: bool = Fals
     return norm(self, p, dim, keepdim, dtype=dtype)
 
 
-def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
-         dtype: Any = None) -> Any:
+def linalg_norm(input: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *,
+                out: Any = None, dtype: Any = None) -> Any:
     """The norm of order `ord` over dim: of vectors (one dimension, or all elements if neither ord
-    nor dim is given), of matrices if dim names two dimensions or A is a matrix.
+    nor dim is given), of matrices if dim names two dimensions or input is a matrix.
 
     >>> torch.linalg.norm(torch.tensor([3., -4.]), ord=1)
     tensor(7.)
@@ -51,17 +51,17 @@ def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False,
     if dim is not None and not isinstance(dim, int) and len(dim) not in (1, 2):
         raise RuntimeError("linalg.norm: If dim is specified, it must be of length 1 or 2. Got "
                            f"{list(dim)}")
-    if dim is None and ord is not None and A.ndim not in (1, 2):
+    if dim is None and ord is not None and input.ndim not in (1, 2):
         raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D "
-                           f"or 2D. Got {A.ndim}D.")
+                           f"or 2D. Got {input.ndim}D.")
     pair = dim if isinstance(dim, tuple) and len(dim) == 2 else (
-        (-2, -1) if dim is None and A.ndim == 2 else None)
+        (-2, -1) if dim is None and input.ndim == 2 else None)
     if ord is not None and pair is not None:
-        return matrix_norm(A, ord, pair, keepdim, dtype=dtype, out=out)
+        return matrix_norm(input, ord, pair, keepdim, dtype=dtype, out=out)
     if isinstance(ord, str):
-        raise RuntimeError(f"linalg.norm: Order '{ord}' is of matrices: the input has {A.ndim} "
+        raise RuntimeError(f"linalg.norm: Order '{ord}' is of matrices: the input has {input.ndim} "
                            "dimensions and dim does not name two")
-    return vector_norm(A, 2.0 if ord is None else ord, dim, keepdim, dtype=dtype, out=out)
+    return vector_norm(input, 2.0 if ord is None else ord, dim, keepdim, dtype=dtype, out=out)
 
 
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None,

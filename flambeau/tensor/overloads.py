@@ -108,8 +108,8 @@ def reshape(input: Any, shape: Any) -> Any:
                         f"{kind_of(shape)}")
     given = shape_of(shape)
     size = infer_size(given, input._meta.numel)
-    if input.is_quantized:
-        return input.reshape(size)
+    if not input._meta.strided:
+        return input.reshape(size) if input.is_quantized else ops._reshape_copy(input, given)
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
         return ops.view(input, given)
     return ops._reshape_copy(input, size)
@@ -365,12 +365,12 @@ def tile(input: Any, dims: Any) -> Any:
 
 
 def ravel(input: Any) -> Any:
-    """All elements as a vector.
+    """All elements as a contiguous vector.
 
     >>> torch.ravel(torch.tensor([[1, 2], [3, 4]]))
     tensor([1, 2, 3, 4])
     """
-    return reshape(input, (-1,))
+    return reshape(input, (-1,)).contiguous()
 
 
 def tensor_split(input: Any, sections: Any = None, dim: int = 0, *, indices: Any = None,

@@ -15,13 +15,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from flambeau.core.arguments import explain
 from flambeau.core.generated import define
 from flambeau.tensor.meta import Meta, TensorBase
 
 __all__ = ["ACTIVE", "LAYOUT_CLASSES", "TENSOR_CLASSES", "DisableTorchFunction",
            "DisableTorchFunctionSubclass",
            "ask", "asked", "convert", "default_torch_function", "disabled_torch_function", "door",
-           "door_class", "fit_doors", "handle", "keep_class", "relevant", "special_names", "state"]
+           "door_class", "explained", "fit_doors", "handle", "keep_class", "relevant", "special_names", "state"]
 
 ACTIVE: list = []
 """Non-empty while something watches all operations (capture, autocast, modes).
@@ -209,16 +210,41 @@ def ask(public: Callable | None, params: Sequence, bound: Sequence,
 def door(function: Callable, always: bool = False) -> Callable:
     """The form of a hand-written function in which users get it: asks before it runs.
 
-    Functions that take no tensors have nobody to ask but modes: they get a door `always` only.
+    Functions that take no tensors have nobody to ask but modes: theirs asks `always` only. What a
+    call ends in is explained by the types of its arguments, if these are the cause.
     """
+    if function.__name__ in _OWN:
+        return function
     params = list(inspect.signature(function).parameters.values())
     able = [p.name for p in params if p.kind in _BY_PLACE and p.annotation not in _NO_TENSORS
             and function.__name__ not in _CONVERSIONS]
     many = next((p.name for p in params if p.kind is p.VAR_POSITIONAL and p.name != "size"), None)
-    if not able and not many and not always or function.__name__ in _OWN:
+    asks = ""
+    if able or many or always:
+        unknown = "".join(f" or {name}.__class__ not in TENSORS and {name}.__class__ not in PLAIN"
+                          for name in able)
+        if many:
+            unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
+        asks = (f"    if ACTIVE{unknown}:\n"
+                f"        return answer(public, function, locals())\n")
+    made = _explained(function, asks)
+    if made is not function:
+        made.__module__ = "flambeau"
+    return made
+
+
+def explained(method: Callable) -> Callable:
+    """A hand-written method, whose errors are explained as those of functions with a door are."""
+    return _explained(method, "")
+
+
+def _explained(function: Callable, asks: str) -> Callable:
+    """`function` behind the lines `asks`."""
+    params = list(inspect.signature(function).parameters.values())
+    if not params and not asks:
         return function
     space: dict = {"ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES, "PLAIN": _PLAIN, "answer": _answer,
-                   "function": function}
+                   "function": function, "explain": explain, "params": params}
     declared, passed = [], []
     for p in params:
         default = "" if p.default is p.empty else f"=_default_{p.name}"
@@ -228,19 +254,17 @@ def door(function: Callable, always: bool = False) -> Callable:
         star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
         declared.append(star + p.name + default)
         passed.append(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else star + p.name)
-    unknown = "".join(f" or {name}.__class__ not in TENSORS and {name}.__class__ not in PLAIN"
-                      for name in able)
-    if many:
-        unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
     call = f"({', '.join(passed)})"
     source = (f"def {function.__name__}({', '.join(declared)}):\n"
-              f"    if ACTIVE{unknown}:\n"
-              f"        return answer(public, function, locals())\n"
-              f"    return function{call}\n")
+              f"{asks}"
+              f"    try:\n"
+              f"        return function{call}\n"
+              f"    except Exception as error_:\n"
+              f"        explain(error_, {function.__name__.rstrip('_')!r}, params, locals())\n"
+              f"        raise\n")
     name = f"<flambeau door {function.__module__}.{function.__name__}>"
     made = define(function.__name__, source, name, space)
     functools.update_wrapper(made, function)
-    made.__module__ = "flambeau"
     space["public"] = made
     return made
 

@@ -57,12 +57,18 @@ def reduce_tensor(tensor: Any) -> tuple:
     meta = tensor._meta
     if meta.device is META:
         return rebuild_without_data, (type(tensor), meta.dtype.name, tuple(meta.shape),
-                                      tuple(meta.strides), tensor._rg)
+                                      tuple(meta.strides), tensor._rg), *_attributes(tensor)
     launches.look(tensor, "pickling a tensor")
     span = required_span(meta.shape, meta.strides) * meta.dtype.itemsize
     data = ctypes.string_at(tensor._ptr, span) if span else b""
     return rebuild_tensor, (type(tensor), meta.dtype.name, tuple(meta.shape), tuple(meta.strides),
-                            data, tensor._rg)
+                            data, tensor._rg), *_attributes(tensor)
+
+
+def _attributes(tensor: Any) -> tuple:
+    """What the user has set on the tensor, as `pickle` takes it; () if nothing."""
+    found = {name: value for name, value in tensor.__dict__.items() if not name.startswith("_")}
+    return (found,) if found else ()
 
 
 def rebuild_tensor(cls: type, dtype: str, shape: tuple, strides: tuple, data: bytes,

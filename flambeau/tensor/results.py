@@ -17,6 +17,9 @@ def result_class(op_name: str, fields: tuple[str, ...]) -> type:
     name = PUBLIC_NAMES.get(op_name, op_name.replace(".", "_"))
 
     def make(cls: type, values: Sequence):
+        if len(values) != len(fields):
+            raise TypeError(f"torch.return_types.{name}() takes a {len(fields)}-sequence "
+                            f"({len(values)}-sequence given)")
         return tuple.__new__(cls, values)
 
     def show(self: tuple) -> str:
@@ -27,7 +30,8 @@ def result_class(op_name: str, fields: tuple[str, ...]) -> type:
         return _rebuild, (op_name, fields, tuple(self))
 
     body = {"__new__": make, "__repr__": show, "__slots__": (), "__reduce__": reduce,
-            "_fields": fields, "n_fields": len(fields), "__module__": "torch.return_types"}
+            "_fields": fields, "n_fields": len(fields), "n_sequence_fields": len(fields),
+            "n_unnamed_fields": 0, "__match_args__": fields, "__module__": "torch.return_types"}
     for position, field in enumerate(fields):
         body[field] = property(_getter(position))
     return type(name, (tuple,), body)

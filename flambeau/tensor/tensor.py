@@ -18,6 +18,7 @@ from flambeau.core.device import CPU, META, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
 from flambeau.core.symbolic import environment, index_of
+from flambeau.ops.record import dtypes_default
 from flambeau.runtime import memory
 from flambeau.tensor import (
     dispatch,
@@ -426,6 +427,9 @@ class Tensor(TensorBase):
         return value
 
     def __complex__(self) -> complex:
+        if self._meta.numel != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars, and "
+                             f"this one has shape {list(self._meta.shape)}")
         return complex(self.item())
 
     def __index__(self) -> int:
@@ -456,11 +460,13 @@ class Tensor(TensorBase):
         node = self.grad_fn
         plain = type(self) in dispatch.TENSOR_CLASSES
         told: dict = {"prefix": "tensor(" if plain else f"{type(self).__name__}(",
-                      "requires_grad": self.requires_grad,
+                      "requires_grad": self.requires_grad, "default_dtype": dtypes_default(),
                       "grad_fn": None if node is None else node.name(),
                       "suffixes": () if self._tangents is None else tangents.shown(self)}
         if self._meta.device is META:
             return meta_repr(tuple(self._meta.shape), self._meta.dtype, **told)
+        if tensor_contents is not None:
+            told["contents"] = tensor_contents
         if dispatch.observers:
             dispatch.observers[-1].read(self)
         array = interop.array_of(self)
@@ -601,7 +607,7 @@ class Tensor(TensorBase):
         need_tensor("type_as", "other", other)
         return self.to(other.device, other.dtype)
 
-    def cpu(self, memory_format: Any = None) -> Tensor:
+    def cpu(self, *, memory_format: Any = None) -> Tensor:
         """The tensor on the CPU."""
         return self.to(CPU, memory_format=memory_format)
 
@@ -618,7 +624,7 @@ class Tensor(TensorBase):
             return copied.contiguous(memory_format=memory_format)
         return copied
 
-    def contiguous(self, memory_format: Any = None) -> Tensor:
+    def contiguous(self, *, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a row-major copy."""
         if is_channels_last(memory_format):
             if self.is_contiguous(memory_format):
@@ -708,7 +714,7 @@ class Tensor(TensorBase):
     mH = property(lambda self: self._transposed("mH"))
 
     def _transposed(self, name: str) -> Tensor:
-        if name in ("mT", "mH") and self.ndim < 2:
+        if name in ("mT", "mH") and self.ndim == 1:
             raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of "
                                f"matrices. Got {self.ndim}-D tensor.")
         if name == "T":

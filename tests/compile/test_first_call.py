@@ -261,6 +261,24 @@ def test_index_into_what_exists(done):
     both(make, rows)
 
 
+@pytest.mark.parametrize("update", [
+    lambda x, at, more: x.put_(at, more, accumulate=True),
+    lambda x, at, more: x.index_add_(0, at, more),
+    lambda x, at, more: x.index_put_((at,), more, accumulate=True),
+    lambda x, at, more: x.scatter_reduce_(0, at, more, "sum"),
+    lambda x, at, more: torch.gather(x * 2, 0, at, out=x[1:3])])
+def test_updates_whose_indices_are_checked_are_made_once(done, update):
+    def make():
+        def write(x):
+            y = x * 3
+            update(x, torch.tensor([0, 2]), torch.ones(2))
+            return y, x - 1
+
+        return write
+
+    both(make, lambda call: (torch.arange(5.0) + call,))
+
+
 def test_writes_to_arguments(done):
     def make():
         def write(x, y):

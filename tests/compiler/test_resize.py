@@ -55,3 +55,56 @@ def test_resizing_and_its_gradient(mode: str, corners: bool | None, old: tuple, 
     np.testing.assert_allclose(y.detach().numpy(), rows @ array.astype("f8") @ columns.T, 2e-5,
                                2e-5)
     np.testing.assert_allclose(gx.numpy(), rows.T @ g.astype("f8") @ columns, 2e-5, 2e-5)
+
+
+def _windows(old: int, new: int, cubic: bool) -> np.ndarray:
+    """The matrix (new, old) of an antialiasing kernel, as wide as what it shrinks."""
+    made, ratio = np.zeros((new, old)), old / new
+    stretch = max(ratio, 1.0)
+    support = (2 if cubic else 1) * stretch
+    for i in range(new):
+        centre = ratio * (i + 0.5)
+        for k in range(max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), old)):
+            t = abs((k - centre + 0.5) / stretch)
+            if not cubic:
+                made[i, k] = max(0.0, 1 - t)
+            elif t < 2:  # Keys with a = -0.5
+                made[i, k] = ((1.5 * t - 2.5) * t * t + 1 if t < 1 else
+                              ((-0.5 * t + 2.5) * t - 4) * t + 2)
+        made[i] /= made[i].sum()
+    return made
+
+
+def _resized_bytes(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The last dimension resized: weights rounded to the finest binary places that 16 bits hold."""
+    digits = 0
+    while digits < 22 and int(0.5 + matrix.max() * 2 ** (digits + 1)) < 1 << 15:
+        digits += 1
+    whole = np.trunc(matrix * 2**digits + np.copysign(0.5, matrix)).astype("i8")
+    return np.clip((x.astype("i8") @ whole.T + (1 << (digits - 1))) >> digits, 0, 255)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_bytes_are_resized_in_whole_numbers(mode: str, antialias: bool) -> None:
+    rng = np.random.default_rng(1)
+    for old, new in [((7, 9), (14, 18)), ((12, 33), (5, 40)), ((6, 21), (6, 5)), ((40, 8), (3, 3))]:
+        array = rng.integers(0, 256, (2, 3, *old)).astype("u1")
+        expected = array
+        for d in (3, 2):
+            if old[d - 2] != new[d - 2]:
+                sizes = old[d - 2], new[d - 2]
+                matrix = (_windows(*sizes, mode == "bicubic") if antialias else
+                          _matrix(mode, False, *sizes))
+                expected = _resized_bytes(expected.swapaxes(d, 3), matrix).swapaxes(d, 3)
+        y = fb.nn.functional.interpolate(fb.from_numpy(array), size=new, mode=mode,
+                                         antialias=antialias)
+        assert y.dtype is fb.uint8
+        np.testing.assert_array_equal(y.numpy(), expected)
+
+
+def test_other_integers_are_not_resized_smoothly() -> None:
+    with pytest.raises(NotImplementedError, match="not implemented for 'Int'"):
+        fb.nn.functional.interpolate(fb.ones(1, 1, 2, 2, dtype=fb.int32), size=3, mode="bilinear")
+    with pytest.raises(NotImplementedError, match="not implemented for 'Byte'"):
+        fb.nn.functional.interpolate(fb.ones(1, 1, 2, dtype=fb.uint8), size=3, mode="linear")

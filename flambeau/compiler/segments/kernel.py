@@ -12,13 +12,14 @@ import dataclasses
 from flambeau.compiler.codegen import KERNEL_ARGS
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.frame import Slots, chunk_range
+from flambeau.compiler.lanes import STATUS_INDEX, Lanes
 from flambeau.compiler.target import Target
 
 __all__ = ["SEGMENT_SLOTS", "SegmentSpec", "segment_kernel", "segment_chunks"]
 
 SEGMENT_SLOTS = ("offsets", "index", "x", "w", "out", "segments", "entries", "size", "width",
-                 "x_row", "w_step")
-POINTERS = ("offsets", "index", "x", "w", "out")
+                 "x_row", "w_step", "status")
+POINTERS = ("offsets", "index", "x", "w", "out", "status")
 BLOCK = 4  # registers of a row that are summed side by side
 CHAINS = 4  # of a table of one column
 GRAIN = 1 << 14  # multiplications below which a chunk is not worth another thread
@@ -27,16 +28,18 @@ MAX_CHUNKS = 64
 
 @dataclasses.dataclass(frozen=True)
 class SegmentSpec:
-    """What decides about a kernel: "float" or "double", weights or none, one column or more."""
+    """What decides about a kernel: "float" or "double", weights or none, one column or more, and
+    whether indices out of range are reported."""
 
     type: str
     weighted: bool
     column: bool
+    checked: bool
 
     @property
     def name(self) -> str:
         return (f"segment_sum_{self.type}{'_weighted' if self.weighted else ''}"
-                f"{'_column' if self.column else ''}")
+                f"{'_column' if self.column else ''}{'_checked' if self.checked else ''}")
 
 
 def segment_chunks(segments: int, work: int, threads: int) -> int:
@@ -77,7 +80,12 @@ class _Kernel:
     def _entry(self, k: Value) -> tuple[Value, Value | None]:
         """(where the row of entry k begins, its weight)."""
         f = self.f
-        index = f.intrinsic("llvm.umin", "i64", f.load("i64", self.index, k), f.sub(self.size, 1))
+        index = f.load("i64", self.index, k)
+        if self.spec.checked:
+            lanes = Lanes(f)
+            lanes.status = self.status
+            lanes.fail_unless(f.cmp("ult", index, self.size), STATUS_INDEX, index)
+        index = f.intrinsic("llvm.umin", "i64", index, f.sub(self.size, 1))
         weight = None
         if self.spec.weighted:
             weight = f.load(self.spec.type, self.w, f.mul(k, self.w_step))

@@ -24,13 +24,15 @@ def segment_step(library, target: Target, threads: int) -> tuple[Step, int]:
     """(Step, work) of a LibraryStep "segment_sum"."""
     offsets, index, x, *weights = library.sources
     (segments, width), (size, _) = library.target.shape, x.shape
+    checked = library.attrs[0].checked
     entries = index.shape[0] if size else 0  # of an empty table nothing may be read
-    spec = SegmentSpec(x.dtype.llvm, bool(weights), width == 1)
+    spec = SegmentSpec(x.dtype.llvm, bool(weights), width == 1, checked)
     work = (entries + segments) * width
     values = {"offsets": _pointer(offsets), "index": _pointer(index), "x": _pointer(x),
               "w": _pointer(weights[0]) if weights else 0, "out": _pointer(library.target),
               "segments": segments, "entries": entries, "size": size, "width": width,
-              "x_row": x.strides[0], "w_step": weights[0].strides[0] if weights else 0}
+              "x_row": x.strides[0], "w_step": weights[0].strides[0] if weights else 0,
+              "status": Pointer("status", 0) if checked else 0}
     slots = [values[slot] for slot in SEGMENT_SLOTS]
     return Step(spec.name, lambda: segment_kernel(spec, target)[1], slots,
                 segment_chunks(segments, work, threads)), work

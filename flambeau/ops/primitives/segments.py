@@ -25,9 +25,11 @@ class Segments:
 
     Attributes:
         weighted: whether entries have weights.
+        checked: whether an index may be out of range, which is an error then.
     """
 
     weighted: bool
+    checked: bool = False
 
 
 def segment_rows(offsets: Value, entries: int) -> Value:
@@ -63,16 +65,17 @@ def _infer(inputs, attrs):
 SEGMENT_SUM = joint("segment_sum", 1, _infer, segment_sum_composite)
 
 
-def segment_sum(offsets: Value, index: Value, x: Value, weights: Value | None = None) -> Value:
+def segment_sum(offsets: Value, index: Value, x: Value, weights: Value | None = None,
+                checked: bool = False) -> Value:
     """out[s] = sum of weights[k] * x[index[k]] over offsets[s] <= k < offsets[s + 1], in order.
 
     Args:
         offsets: (segments + 1,) int64, not falling, from 0 to the number of entries.
-        index: (entries,) int64, in [0, size).
+        index: (entries,) int64, in [0, size), which is only looked at if `checked`.
         x: (size, width).
         weights: (entries,), of the dtype of x.
     """
-    form = Segments(weights is not None)
+    form = Segments(weights is not None, checked)
     operands = (offsets, index, x) if weights is None else (offsets, index, x, weights)
     if x.dtype not in (dtypes.float32, dtypes.float64):
         return segment_sum_composite(operands, (form,))[0]

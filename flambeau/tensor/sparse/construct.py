@@ -7,11 +7,12 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of
-from flambeau.core.device import CPU, as_device
+from flambeau.core.device import CPU, Device, place
 from flambeau.core.dtypes import DType
 from flambeau.ops.record import dtypes_default
 from flambeau.tensor import interop
 from flambeau.tensor.creation import checked, sizes
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.formats import (
     Layout,
     jagged,
@@ -56,13 +57,14 @@ def _finished(made: SparseTensor, requires_grad: bool) -> SparseTensor:
     return made.detach().requires_grad_()
 
 
-def _need_cpu(device: Any) -> None:
-    if device is not None and as_device(device) is not CPU:
-        raise NotImplementedError(f"sparse tensors live on the CPU only, not on {device}: make one "
-                                  "there, or a dense tensor")
+def _place(values: Any, device: Any) -> Device:
+    """Where the parts shall be: by default where the values are."""
+    if device is None and isinstance(values, TensorBase):
+        return values._meta.device
+    return place(device)
 
 
-def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *,
+def sparse_coo_tensor(indices: Any = None, values: Any = None, size: Any = None, *,
                       dtype: DType | None = None, device: Any = None, pin_memory: bool = False,
                       requires_grad: bool = False, check_invariants: bool | None = None,
                       is_coalesced: bool | None = None) -> SparseTensor:
@@ -90,12 +92,13 @@ def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *,
     tensor([[0., 7.]])
     """
     checked(dtype, device)
-    _need_cpu(device)
+    where = _place(values, device)
     if values is None:
         shape = sizes((indices,)) if size is None else sizes((size,))
-        made = empty_sparse(shape, dtype or dtypes_default(), sparse_coo)
+        made = empty_sparse(shape, dtype or dtypes_default(), sparse_coo, device=where)
         return made.requires_grad_() if requires_grad else made
     at, elements = _indices("indices", indices), _given(values, dtype)
+    at, elements = moved_to(at, where), moved_to(elements, where)
     shape = invariants.check_coo(at, elements, None if size is None else sizes((size,)))
     if is_coalesced and invariants.wanted(check_invariants):
         invariants.check_coalesced(Coo(at, shape))
@@ -138,7 +141,7 @@ def _compressed(layout: Layout, offsets: Any, plain: Any, values: Any, size: Any
                 dtype: DType | None, device: Any, requires_grad: bool,
                 check: bool | None) -> SparseTensor:
     checked(dtype, device)
-    _need_cpu(device)
+    where = _place(values, device)
     names = ("crow_indices", "col_indices") if is_row_compressed(layout) else (
         "ccol_indices", "row_indices")
     offsets, plain = (_indices(name, data, keep=True)
@@ -146,7 +149,8 @@ def _compressed(layout: Layout, offsets: Any, plain: Any, values: Any, size: Any
     if offsets.dtype is not plain.dtype:
         raise RuntimeError(f"`{names[0]}` and `{names[1]}` must have the same dtype, got "
                            f"{offsets.dtype!r} and {plain.dtype!r}")
-    elements = _given(values, dtype)
+    elements = moved_to(_given(values, dtype), where)
+    offsets, plain = moved_to(offsets, where), moved_to(plain, where)
     block = invariants.check_compressed_parts(names, layout, offsets, plain, elements)
     if size is None:
         shape = _estimated(layout, offsets, plain, elements, block)
@@ -161,6 +165,8 @@ def _estimated(layout: Layout, offsets: Any, plain: Any, values: Any, block: tup
     """The smallest shape that holds the entries."""
     batch = tuple(plain.shape[:-1])
     lines = offsets.shape[-1] - 1
+    if plain.is_meta:
+        raise RuntimeError("tensors on meta have no indices to find the size by: give the size")
     across = int(plain.max().item()) + 1 if plain.numel() else 0
     rows, columns = (lines, across) if is_row_compressed(layout) else (across, lines)
     height, width = block or (1, 1)
@@ -229,8 +235,8 @@ def sparse_bsc_tensor(ccol_indices: Any, row_indices: Any, values: Any, size: An
                        requires_grad, check_invariants)
 
 
-def sparse_zeros(shape: Sequence[int], dtype: DType, layout: Any,
-                 requires_grad: bool) -> SparseTensor:
+def sparse_zeros(shape: Sequence[int], dtype: DType, layout: Any, requires_grad: bool,
+                 device: Device = CPU) -> SparseTensor:
     """`zeros` and `empty` with a sparse layout."""
     if layout is jagged:
         raise RuntimeError("layout=torch.jagged needs the sizes of the parts; use "
@@ -239,7 +245,7 @@ def sparse_zeros(shape: Sequence[int], dtype: DType, layout: Any,
         raise TypeError(f"argument 'layout' must be torch.layout, not {kind_of(layout)}")
     if is_blocked(layout):
         raise RuntimeError(f"empty_sparse_compressed expected non-block layout but got {layout!r}")
-    made = empty_sparse(shape, dtype, layout)
+    made = empty_sparse(shape, dtype, layout, device=device)
     return made.requires_grad_() if requires_grad else made
 
 

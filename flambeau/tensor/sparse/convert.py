@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core import dtypes
+from flambeau.core.device import CPU, Device
 from flambeau.core.dtypes import DType
-from flambeau.tensor.creation import empty, zeros
+from flambeau.tensor.creation import arange, empty, zeros
 from flambeau.tensor.formats import Layout, sparse_bsr, sparse_coo, sparse_csr, strided
 from flambeau.tensor.functions import ops
 from flambeau.tensor.sparse.patterns import (
@@ -47,7 +48,7 @@ def to_dense(tensor: SparseTensor) -> Any:
 def _placed(values: Any, keys: Any, count: int) -> Any:
     """Rows of zeros with `values` added at the places `keys`."""
     kind = dtypes.uint8 if values.dtype.kind == "b" else values.dtype
-    nothing = zeros((count, *values.shape[1:]), dtype=kind)
+    nothing = zeros((count, *values.shape[1:]), dtype=kind, device=values.device)
     if not values.shape[0] or not values.numel():
         return nothing.to(values.dtype)
     summed = ops.index_add(nothing, 0, keys, values.to(kind))
@@ -116,11 +117,26 @@ def as_coo(tensor: Any, sparse_dim: int | None = None) -> SparseTensor:
     if sparse_dim not in (None, 2) and not pattern.batch:
         raise RuntimeError(f"sparse_compressed_to_sparse: conversion from {tensor.layout.title} to "
                            "Sparse with sparse_dim argument !=2 is not supported")
-    if pattern.batch or pattern.block:
+    if pattern.batch:
         return dense_to_coo(to_dense(tensor), len(pattern.batch) + 2)
+    if pattern.block:
+        return _blocks_to_coo(tensor)
     row, column = pattern.coordinates()
     found = pattern.kept("coo", lambda: Coo(ops.stack((row, column), 0), pattern.shape))
     return coalesced(assemble(found, values_of(tensor)))
+
+
+def _blocks_to_coo(tensor: SparseTensor) -> SparseTensor:
+    """All elements of the blocks of a matrix, zeros included, in coordinates."""
+    pattern, values = tensor._pattern, values_of(tensor)
+    height, width = pattern.block
+    shape = (pattern.nnz, height, width)
+    places = []
+    for at, side, axis in zip(pattern.coordinates(), pattern.block, (1, 2), strict=True):
+        inside = arange(side).reshape(1, side, 1) if axis == 1 else arange(side).reshape(1, 1, side)
+        places.append(ops.expand(at.reshape(-1, 1, 1) * side + inside, shape).reshape(-1))
+    made = Coo(ops.stack(tuple(places), 0), pattern.shape)
+    return coalesced(assemble(made, values.reshape(-1, *pattern.dense_shape)))
 
 
 def dense_to_coo(tensor: Any, sparse_dim: int | None = None) -> SparseTensor:
@@ -282,21 +298,21 @@ def _compress_batch(tensor: Any, layout: Layout, block: Any, dense: int) -> Spar
 
 
 def empty_sparse(shape: Sequence[int], dtype: DType, layout: Layout, dense: int = 0,
-                 block: tuple = ()) -> SparseTensor:
+                 block: tuple = (), device: Device = CPU) -> SparseTensor:
     """A sparse tensor without entries."""
     shape = tuple(shape)
     if layout is sparse_coo:
-        indices = empty((len(shape) - dense, 0), dtype=dtypes.int64)
-        values = empty((0, *shape[len(shape) - dense:]), dtype=dtype)
+        indices = empty((len(shape) - dense, 0), dtype=dtypes.int64, device=device)
+        values = empty((0, *shape[len(shape) - dense:]), dtype=dtype, device=device)
         return assemble(Coo(indices, shape, True), values)
     if len(shape) - dense < 2:
         raise RuntimeError(f"a tensor of layout {layout!r} needs at least 2 dimensions, got shape "
                            f"{list(shape)}")
     lead = shape[:len(shape) - dense - 2]
     lines = shape[len(lead) + (not is_row_compressed(layout))] // (block[0] if block else 1)
-    offsets = zeros((*lead, lines + 1), dtype=dtypes.int64)
-    plain = empty((*lead, 0), dtype=dtypes.int64)
-    values = empty((*lead, 0, *block, *shape[len(shape) - dense:]), dtype=dtype)
+    offsets = zeros((*lead, lines + 1), dtype=dtypes.int64, device=device)
+    plain = empty((*lead, 0), dtype=dtypes.int64, device=device)
+    values = empty((*lead, 0, *block, *shape[len(shape) - dense:]), dtype=dtype, device=device)
     return assemble(Compressed(layout, offsets, plain, shape, block), values)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.core.dtypes import bool_, float32, int64
+from flambeau.core.dtypes import bool_, int64
+from flambeau.ops.record import dtypes_default
 from flambeau.tensor.display import array_body, autograd_suffixes, join_suffixes
 from flambeau.tensor.formats import sparse_coo
 from flambeau.tensor.interop import array_of
@@ -27,18 +28,22 @@ def sparse_repr(tensor: Any) -> str:
     parts = [*zip(names, tensor._pattern.indices, strict=True), ("values", tensor._elements)]
     text = (",\n" + " " * indent).join(_part(name, part, indent) for name, part in parts)
     suffixes = [f"size={tuple(tensor.shape)}", f"nnz={tensor._pattern.nnz}"]
-    if tensor.dtype not in (float32, float32.to_complex(), int64, bool_):
+    if tensor.is_meta:
+        suffixes.pop()
+        suffixes.insert(0, "device='meta'")
+    default = dtypes_default()
+    if tensor.dtype not in (default, default.to_complex(), int64, bool_):
         suffixes.append(f"dtype={tensor.dtype}")
     node = tensor.grad_fn
     suffixes += [f"layout={tensor.layout}"]
     suffixes += autograd_suffixes(tensor.requires_grad, None if node is None else node.name())
-    if tensor.layout is sparse_coo:  # a line of its own
-        text += ",\n" + " " * indent + suffixes.pop(0)
-    return join_suffixes(_PREFIX + text, suffixes, indent)
+    return join_suffixes(_PREFIX + text, suffixes, indent, broken=tensor.layout is sparse_coo)
 
 
 def _part(name: str, part: Any, indent: int) -> str:
     prefix = f"{name}=tensor("
+    if part.is_meta:
+        return f"{prefix}..., size={tuple(part.shape)})"
     body = array_body(array_of(part), part.dtype, indent + len(prefix))
     size = f", size={tuple(part.shape)}" if part.numel() == 0 else ""
     return f"{prefix}{body}{size})"

@@ -69,7 +69,7 @@ def zero(input: SparseTensor) -> SparseTensor:
     """No entries."""
     pattern = input._pattern
     return empty_sparse(pattern.shape, input.dtype, pattern.layout, len(pattern.dense_shape),
-                        getattr(pattern, "block", ()))
+                        getattr(pattern, "block", ()), pattern.device)
 
 
 def copy(input: Any, src: Any, non_blocking: bool = False) -> SparseTensor:
@@ -229,8 +229,10 @@ def divide(name: str) -> Callable:
 
     def rule(input: Any, other: Any, *rest: Any) -> SparseTensor:
         _need_scalar("division", other)
-        plain = coalesced(input) if any(rest) and input.layout is sparse_coo else input
-        return assemble(plain._pattern, getattr(ops, name)(values_of(plain), other, *rest))
+        rounded = name == "floor_divide" or any(rest)
+        plain = coalesced(input) if rounded and input.layout is sparse_coo else input
+        mode = {"rounding_mode": rest[0]} if any(rest) else {}
+        return assemble(plain._pattern, getattr(ops, name)(values_of(plain), other, **mode))
 
     rule.__name__ = rule.__qualname__ = name
     return rule

@@ -11,6 +11,7 @@ from flambeau.core.shapes import Size
 from flambeau.tensor.composed import unsupported
 from flambeau.tensor.creation import zeros
 from flambeau.tensor.formats import Layout, sparse_coo, strided
+from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.method_docs import shown
 from flambeau.tensor.sparse import convert, products
 from flambeau.tensor.sparse.patterns import Coo, is_row_compressed
@@ -366,7 +367,7 @@ def resize_as_sparse_(self: Any, the_template: Any) -> Any:
                           len(pattern.dense_shape))
 
 
-def is_same_size(self: Any, other: Any) -> bool:
+def is_same_size(self: Any, other: TensorBase) -> bool:
     """Have both tensors the same shape?
 
     >>> torch.is_same_size(torch.zeros(2, 3), torch.ones(2, 3))

@@ -13,6 +13,7 @@ from typing import Any
 
 from flambeau.autograd.grad_mode import no_grad
 from flambeau.core import dtypes
+from flambeau.core.device import META, Device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import contiguous_strides
 from flambeau.tensor.composed import ComposedMeta, composed_meta
@@ -42,9 +43,14 @@ class Pattern:
         self._kept: dict[str, Any] = {}
         self._versions: tuple = ()
 
+    @property
+    def device(self) -> Device:
+        """Where the indices are."""
+        return self.indices[0]._meta.device
+
     def meta(self, dtype: DType) -> ComposedMeta:
         """The layout of a tensor with this pattern."""
-        return composed_meta(dtype, self.shape, self.layout)
+        return composed_meta(dtype, self.shape, self.layout, self.device)
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, computed once; the indices must not have changed since."""
@@ -126,6 +132,8 @@ class Coo(Pattern):
         indices = self.indices[0]
         if self.coalesced:
             return Coalescing(self, None, None)
+        if self.device is META:  # nobody knows which entries repeat: none, say
+            return Coalescing(Coo(indices, self.shape, True), None, None)
         if math.prod(self.sparse_shape) >= _LARGEST_KEY:
             order, new = self._by_columns(indices)
         else:

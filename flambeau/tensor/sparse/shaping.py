@@ -22,9 +22,9 @@ from flambeau.tensor.sparse.convert import as_coo
 from flambeau.tensor.sparse.patterns import Compressed, Coo
 from flambeau.tensor.sparse.tensor import SparseTensor, assemble, coalesced, values_of
 
-__all__ = ["alias", "cat", "chosen_segments", "index_select", "merged_rows", "narrow_copy",
-           "permute", "refuse", "select", "slice_", "stack", "t", "transpose", "unbind",
-           "unsqueeze"]
+__all__ = ["alias", "cat", "chosen_segments", "hstack", "index_select", "merged_rows", "movedim",
+           "narrow_copy", "permute", "refuse", "select", "slice_", "stack", "t", "transpose",
+           "unbind", "unsqueeze", "vstack"]
 
 _TURNED = {sparse_csr: sparse_csc, sparse_csc: sparse_csr, sparse_bsr: sparse_bsc,
            sparse_bsc: sparse_bsr}
@@ -287,6 +287,26 @@ def stack(tensors: Sequence, dim: int = 0) -> SparseTensor:
         raise RuntimeError("stack: all tensors must be sparse if one is")
     at = normalize_dim(dim, tensors[0].ndim + 1)
     return cat([unsqueeze(tensor, at) for tensor in tensors], at)
+
+
+def hstack(tensors: Sequence) -> SparseTensor:
+    """Tensors side by side: along dim 1, vectors along dim 0."""
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence) -> SparseTensor:
+    """Tensors one above the other; vectors are rows."""
+    return cat([unsqueeze(t, 0) if t.ndim == 1 else t for t in tensors], 0)
+
+
+def movedim(input: SparseTensor, source: Any, destination: Any) -> SparseTensor:
+    """Dimensions moved to other places; the rest keeps its order."""
+    here, there = (((d,) if isinstance(d, int) else tuple(d)) for d in (source, destination))
+    rank = input.ndim
+    moved = {normalize_dim(b, rank): normalize_dim(a, rank)
+             for a, b in zip(here, there, strict=True)}
+    rest = iter(d for d in range(rank) if d not in moved.values())
+    return permute(input, [moved[d] if d in moved else next(rest) for d in range(rank)])
 
 
 def unbind(input: SparseTensor, dim: int = 0) -> tuple:

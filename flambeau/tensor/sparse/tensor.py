@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flambeau.autograd import grad_mode
+from flambeau.core.device import Device
 from flambeau.core.dtypes import int64
 from flambeau.tensor import tape
 from flambeau.tensor.composed import Composed, link
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.formats import sparse_coo, sparse_csr
 from flambeau.tensor.sparse.patterns import Compressed, Coo, Pattern
 
@@ -57,7 +59,21 @@ class SparseTensor(Composed):
             raise RuntimeError("Sparse CSR tensors do not have strides")
         return (0,) * self.ndim if dim is None else 0
 
+    def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """The legacy type name, or the tensor converted to a dtype."""
+        if dtype is not None:
+            return super().type(dtype, non_blocking)
+        return "torch.sparse." + super().type().removeprefix("torch.")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("Cannot assign to a sparse tensor: its elements are those of its indices "
+                        "and values; make another one, or convert with .to_dense()")
+
     # ------------------------------------------------------------------ parts
+    def _parts_moved(self, device: Device) -> SparseTensor:
+        indices = tuple(moved_to(part, device) for part in self._pattern.indices)
+        return assemble(_like(self._pattern, indices), moved_to(values_of(self), device))
+
     def _parts_alias(self) -> SparseTensor:
         return _bare(self._pattern, self._elements)
 
@@ -74,7 +90,8 @@ class SparseTensor(Composed):
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         from flambeau.tensor.sparse.display import sparse_repr
 
-        return sparse_repr(self)
+        text = sparse_repr(self)
+        return f"Parameter containing:\n{text}" if getattr(self, "_is_param", False) else text
 
     def __reduce_ex__(self, protocol: int) -> Any:
         return _rebuild, (self.layout, self.shape, self._pattern.indices, self._elements,

@@ -1,0 +1,60 @@
+"""Names of TorchScript's inside: what has a meaning without it, and what says that it is missing.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+__all__ = ["AVG", "SUM", "AggregationType", "ScriptClass", "ScriptFunction",
+           "compiled_with_cxx11_abi", "import_ir_module", "import_ir_module_from_buffer",
+           "merge_type_from_type_comment", "parse_ir", "parse_type_comment", "unify_type_list"]
+
+
+class AggregationType(enum.IntEnum):
+    """How numbers that several runs report are put together."""
+
+    SUM = 0
+    AVG = 1
+
+
+SUM, AVG = AggregationType.SUM, AggregationType.AVG
+
+
+def compiled_with_cxx11_abi() -> bool:
+    """Do the strings of native libraries have C++11's form? There are none that have another.
+
+    >>> torch.compiled_with_cxx11_abi()
+    True
+    """
+    return True
+
+
+def _refusal(name: str) -> NotImplementedError:
+    return NotImplementedError(f"torch.{name} belongs to TorchScript, which is not implemented: "
+                               "torch.compile and torch.export work on Python functions")
+
+
+def _missing(name: str) -> Any:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise _refusal(name)
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "Raises NotImplementedError: there is no TorchScript."
+    return refuse
+
+
+def _missing_class(name: str) -> type:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise _refusal(name)
+
+    return type(name, (), {"__init__": refuse, "__module__": __name__,
+                           "__doc__": "Cannot be made: there is no TorchScript. For isinstance."})
+
+
+ScriptClass, ScriptFunction = _missing_class("ScriptClass"), _missing_class("ScriptFunction")
+import_ir_module = _missing("import_ir_module")
+import_ir_module_from_buffer = _missing("import_ir_module_from_buffer")
+merge_type_from_type_comment = _missing("merge_type_from_type_comment")
+parse_ir, parse_type_comment = _missing("parse_ir"), _missing("parse_type_comment")
+unify_type_list = _missing("unify_type_list")
