@@ -79,7 +79,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         only_inputs: ignored (always True), with a warning if False.
         allow_unused: give None for an input that no output depends on, instead of an error
             (default: `materialize_grads`).
-        is_grads_batched: not supported.
+        is_grads_batched: the first dimension of each of `grad_outputs` counts examples, which are
+            taken back all at once; gradients get this dimension too.
         materialize_grads: give zeros instead of None.
 
     Returns:
@@ -92,9 +93,6 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     >>> torch.autograd.grad(slope, x)
     (tensor(18.),)
     """
-    if is_grads_batched:
-        raise NotImplementedError("is_grads_batched=True is not supported: call grad() once per "
-                                  "row with retain_graph=True and stack the results")
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when "
                          f"materialize_grads=True, but got: allow_unused={allow_unused}.")
@@ -109,9 +107,12 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         allow_unused = materialize_grads
     if retain_graph is None:
         retain_graph = create_graph
-    grads = make_grads(outputs, grad_outputs)
-    found = run_backward(outputs, grads, retain_graph, create_graph, inputs,
-                         allow_unused or materialize_grads, False)
+    unused = allow_unused or materialize_grads
+    if is_grads_batched:
+        found = _over_batch(outputs, grad_outputs, retain_graph, create_graph, inputs, unused)
+    else:
+        grads = make_grads(outputs, grad_outputs)
+        found = run_backward(outputs, grads, retain_graph, create_graph, inputs, unused, False)
     if materialize_grads:
         for index, one in enumerate(inputs):
             if found[index] is None and isinstance(one, GradientEdge):
@@ -120,6 +121,40 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         found = tuple(tensors.make.zeros_like(one) if result is None else result
                       for result, one in zip(found, inputs, strict=True))
     return found
+
+
+def _over_batch(outputs: Sequence, grads: Any, retain_graph: bool, create_graph: bool,
+                inputs: Sequence, unused: bool) -> tuple:
+    """The gradients for each example of weights whose first dimension counts the examples."""
+    grads = (None,) * len(outputs) if grads is None else _sequence(grads)
+    if len(grads) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
+    rows = [g for g in grads if g is not None]
+    if not rows:
+        raise ValueError("is_grads_batched=True needs grad_outputs: their first dimension counts "
+                         "the examples")
+    for index, (output, grad) in enumerate(zip(outputs, grads, strict=True)):
+        if grad is not None and not isinstance(output, GradientEdge) and (
+                grad.shape[1:] != output.shape or not grad.dim()):
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output "
+                "as the batch dimension. The sizes of the remaining dimensions are expected to "
+                f"match the shape of corresponding output, but grad_output[{index}] has a shape of "
+                f"{grad.shape} and output[{index}] has a shape of {output.shape}.")
+    sizes = [row.shape[0] for row in rows]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"the grad_outputs hold {sizes} examples, which must be as many for each")
+    places: list = []
+
+    def gradients(*weights: Any) -> list:
+        given = iter(weights)
+        full = make_grads(outputs, [None if g is None else next(given) for g in grads])
+        found = run_backward(outputs, full, retain_graph, create_graph, inputs, unused, False)
+        places[:] = [g is not None for g in found]
+        return [g for g in found if g is not None]
+
+    found = iter(tensors.forward().over_batch(gradients, rows, sizes[0]))
+    return tuple([next(found) if there else None for there in places])
 
 
 def _sequence(value: Any) -> tuple:

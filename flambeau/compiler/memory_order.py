@@ -7,6 +7,7 @@ input is channels_last stays so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from flambeau.core.shapes import contiguous_strides, dense_order
@@ -31,7 +32,7 @@ def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[
             view = value.prim.layout(base.shape, known[base], 0, value.attrs, value.shape)
             if view is not None:
                 known[value] = tuple(view[0])
-        if value.ndim != 4:
+        if value.ndim not in (4, 5):
             continue
         if value in known:
             follows = is_channels_last(value.shape, known[value])
@@ -77,13 +78,14 @@ def reordered_values(order: Iterable[Value], known: Mapping[Value, Sequence[int]
 def is_channels_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Do channels lie innermost, densely? (One channel or one pixel: no order can be told.)"""
     wanted = strides_in_order(shape, True)
-    return shape[1] > 1 and shape[2] * shape[3] > 1 and all(
+    return shape[1] > 1 and math.prod(shape[2:]) > 1 and all(
         size == 1 or a == b for size, a, b in zip(shape, strides, wanted, strict=True))
 
 
 def strides_in_order(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
-    """Dense strides: row-major, or of (n, c, h, w) with channels innermost."""
+    """Dense strides: row-major, or of (n, c, ...) with channels innermost."""
     if not channels_last:
         return contiguous_strides(shape)
-    _, c, h, w = shape
-    return h * w * c, 1, w * c, c
+    batch, channels, *space = shape
+    moved = contiguous_strides((batch, *space, channels))
+    return moved[0], moved[-1], *moved[1:-1]

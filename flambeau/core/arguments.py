@@ -107,6 +107,12 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
         if param.kind is param.VAR_POSITIONAL and not value and param.name in _SIZES:
             raise TypeError(f'{name}() missing 1 required positional arguments: "{param.name}"'
                             ) from None
+        if param.kind is param.VAR_POSITIONAL and param.name in _MANY:
+            for at, item in enumerate(value[0] if _is_list(value) else value):
+                if not _is_tensor(item):
+                    raise TypeError(f"expected Tensor as element {at} in argument {place} of "
+                                    f"{name}(), but got {kind_of(item)}{conversion(item)}"
+                                    ) from None
         if value is param.default or value is None and absent == "None":
             continue
         if kind == "TensorBase" or place == 0 and param.name in _TENSORS and kind == "Any":
@@ -117,6 +123,10 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
             raise TypeError(f"{name}(): argument {param.name!r}{where} must be {kind}, not "
                             f"{kind_of(value)}{conversion(value) if kind == 'Tensor' else ''}"
                             ) from None
+
+
+def _is_list(value: tuple) -> bool:
+    return len(value) == 1 and isinstance(value[0], (list, tuple))
 
 
 def _is_integer(value: Any) -> bool:
@@ -149,6 +159,9 @@ _FITS = {"int": _is_integer, "bool": _is_truth, "float": _is_real, "str": _is_te
 
 _TENSORS = ("input", "self", "A", "LU_data", "mat1")
 """Names under which the first argument is a tensor."""
+
+_MANY = ("tensors", "matrices")
+"""Names of arguments that are tensors, given one by one or as one list."""
 
 _SIZES = ("size", "shape", "dims", "sizes", "repeats")
 """Names of arguments that may be written out, but must be there."""

@@ -238,8 +238,6 @@ def normalize_dims(dims: int | Iterable[int] | None, rank: int,
     result = tuple(normalize_dim(dim, rank) for dim in given)
     if not result and empty_means_all:
         return tuple(range(rank))
-    if rank == 0:
-        result = tuple(dict.fromkeys(result))
     if len(set(result)) != len(result):
         repeated = next(d for d in result if result.count(d) > 1)
         raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims")

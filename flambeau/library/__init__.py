@@ -12,6 +12,7 @@ from flambeau.library.checking import opcheck
 from flambeau.library.custom import CustomOpDef, custom_op, triton_op, wrap_triton
 from flambeau.library.libraries import (
     Library,
+    _scoped_library,  # noqa: F401 - the name under which scripts know a library for one block
     define,
     fallthrough_kernel,
     get_kernel,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau.core.dtypes import DType
-from flambeau.library.operators import OPERATORS, OpOverload
+from flambeau.library.operators import OpOverload, enter
 from flambeau.library.schema import infer_schema, parse_schema
 
 __all__ = ["CustomOpDef", "custom_op", "triton_op", "wrap_triton"]
@@ -52,7 +52,8 @@ class CustomOpDef:
         self._qualname = name
         self._init_fn = function
         self._opoverload = OpOverload(parse_schema(name + schema))
-        OPERATORS[name] = self._opoverload
+        self._opoverload.opaque, self._opoverload.init_fn = True, function
+        enter(self._opoverload, again=True)
         functools.update_wrapper(self, function, updated=())
         self.register_kernel(device_types)(function)
 
@@ -125,9 +126,31 @@ class CustomOpDef:
                                   "not supported; use __torch_function__")
 
     def set_kernel_enabled(self, device_type: str, enabled: bool = True) -> Any:
-        """Raises: register another kernel instead."""
-        raise NotImplementedError("set_kernel_enabled is not implemented: register another kernel "
-                                  "with register_kernel instead")
+        """Within the block, or from now on, a device's kernel is used or the operator's own
+        function in its place.
+
+        Raises:
+            ValueError: there is no kernel of this device type.
+        """
+        return _Enabled(self._opoverload, device_type, enabled)
+
+
+class _Enabled:
+    """`set_kernel_enabled`: acts at once, and undoes it when a block over it ends."""
+
+    def __init__(self, op: OpOverload, device_type: str, enabled: bool):
+        self.op, self.device_type = op, device_type
+        self.before = device_type in op.disabled
+        self._set(not enabled)
+
+    def _set(self, disabled: bool) -> None:
+        (self.op.disabled.add if disabled else self.op.disabled.discard)(self.device_type)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        self._set(self.before)
 
 
 def triton_op(name: str, fn: Callable | None = None, /, *, mutates_args: Any,

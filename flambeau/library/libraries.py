@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.core.dtypes import DType
-from flambeau.library.operators import OPERATORS, OpOverload, operator_of
+from flambeau.library.operators import OpOverload, enter, operator_of, remove
 from flambeau.library.schema import parse_schema
 from flambeau.library.tags import tags_of
 
@@ -67,20 +67,20 @@ class Library:
             raise RuntimeError("Library(..., 'IMPL') cannot define operators: use kind 'DEF' or "
                                "'FRAGMENT'")
         parsed = parse_schema(f"{self.ns}::{schema.strip()}")
-        if parsed.name in OPERATORS:
-            raise RuntimeError(f"Tried to register an operator ({parsed}) with the same name and "
-                               f"overload name multiple times: {OPERATORS[parsed.name]._schema}")
-        OPERATORS[parsed.name] = OpOverload(parsed)
-        OPERATORS[parsed.name].tags = tags_of(tags)
-        self._names.append(parsed.name)
-        return parsed.name.split("::")[1]
+        op = OpOverload(parsed)
+        enter(op)
+        op.tags = tags_of(tags)
+        self._names.append(op.name())
+        return op.name().split("::")[1]
 
     def impl(self, op_name: Any, fn: Callable, dispatch_key: str = "", *,
              with_keyset: bool = False, allow_override: bool = False) -> None:
         """Implement an operator for a dispatch key."""
+        if not callable(fn):
+            raise TypeError(f"Input function is required to be a callable but found type {type(fn)}")
         name = op_name if isinstance(op_name, str) else operator_of(op_name).name()
         op = operator_of(name if "::" in name else f"{self.ns}::{name}")
-        _implement(op, fn, dispatch_key or self.dispatch_key)
+        _implement(op, fn, dispatch_key or self.dispatch_key or "CompositeImplicitAutograd")
 
     def fallback(self, fn: Callable, dispatch_key: str = "", *, with_keyset: bool = False) -> None:
         """Raises: there is no fallback for all operators of a key."""
@@ -89,7 +89,7 @@ class Library:
 
     def _destroy(self) -> None:
         for name in self._names:
-            OPERATORS.pop(name, None)
+            remove(name)
         self._names.clear()
         if self.kind == "DEF":
             _DEFINED.discard(self.ns)
@@ -99,6 +99,9 @@ class Library:
 
     def __exit__(self, *error: Any) -> None:
         self._destroy()
+
+
+_scoped_library = Library
 
 
 def _implement(op: OpOverload, fn: Callable, key: str) -> None:
@@ -130,16 +133,22 @@ def define(qualname: str, schema: str, *, lib: Library | None = None, tags: Any 
         raise ValueError(f"torch.library.define expected a name of the form 'namespace::name', got "
                          f"{qualname!r}")
     parsed = parse_schema(f"{namespace}::{name}{schema}")
-    if parsed.name in OPERATORS:
-        raise RuntimeError(f"Tried to register an operator ({parsed}) with the same name and "
-                           "overload name multiple times")
-    OPERATORS[parsed.name] = OpOverload(parsed)
-    OPERATORS[parsed.name].tags = tags_of(tags)
+    op = OpOverload(parsed)
+    enter(op)
+    op.tags = tags_of(tags)
 
 
-def impl(qualname: Any, types: str | Sequence[str], func: Callable | None = None, *,
+def impl(qualname: Any, types: str | Sequence[str], func: Any = None, *,
          lib: Library | None = None) -> Any:
-    """Implement an operator for device types or dispatch keys; also a decorator."""
+    """Implement an operator for device types or dispatch keys; also a decorator. The older form is
+    a decorator only: `impl(library, name, dispatch_key="")`."""
+    if isinstance(qualname, Library):
+
+        def into(function: Callable) -> Callable:
+            qualname.impl(types, function, func or "")
+            return function
+
+        return into
     names = [types] if isinstance(types, str) else list(types)
 
     def register(function: Callable) -> Callable:

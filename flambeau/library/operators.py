@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.autograd.function import Function
-from flambeau.autograd.grad_mode import is_recording, no_grad
+from flambeau.autograd.grad_mode import LEVELS, is_recording, mode, no_grad
 from flambeau.library import aten
+from flambeau.library.rules import flatten, function_of
 from flambeau.library.schema import FunctionSchema
 from flambeau.library.tags import Tag
 from flambeau.tensor import Tensor, autocast, dispatch
 from flambeau.tensor.overriding import handle, relevant, state
 
-__all__ = ["OPERATORS", "OpOverload", "OpOverloadPacket", "get_ctx", "operator_of", "ops"]
+__all__ = ["OPERATORS", "OpOverload", "OpOverloadPacket", "enter", "get_ctx", "operator_of", "ops",
+           "remove"]
 
 OPERATORS: dict[str, OpOverload] = {}
-"""All operators of users, by qualified name ("namespace::name")."""
+"""All operators of users, by qualified name ("namespace::name", "namespace::name.overload")."""
 
 
 class OpOverload:
@@ -28,6 +30,8 @@ class OpOverload:
     Attributes:
         kernels: functions by device type ("cpu", ...); "" serves all devices.
         implicit: does the kernel consist of differentiable operations?
+        opaque: it may be anything, so that only `fake` knows what tensors without elements give.
+        disabled: device types whose kernels are set aside for `init_fn`, the first one.
         fake: makes the results for tensors without elements.
         backward, setup_context: the gradient; vmap: the batching rule; casts: dtype by device.
         tags: what its author said of it.
@@ -38,7 +42,9 @@ class OpOverload:
         self.namespace, _, self.short = schema.name.partition("::")
         self._overloadname = schema.overload_name or "default"
         self.kernels: dict[str, Callable] = {}
-        self.implicit = False
+        self.implicit = self.opaque = False
+        self.disabled: set[str] = set()
+        self.init_fn: Callable | None = None
         self.autograd_kernel: Callable | None = None
         self.fake: Callable | None = None
         self.backward: Callable | None = None
@@ -46,14 +52,14 @@ class OpOverload:
         self.vmap: Callable | None = None
         self.casts: dict[str, Any] = {}
         self.tags: list[Tag] = []
-        self.packet = OpOverloadPacket(self)
+        self.packet: OpOverloadPacket | None = None
         self._function: type[Function] | None = None
         self.__name__ = f"{self.short}.{self._overloadname}"
         self.__module__ = f"torch.ops.{self.namespace}"
 
     def name(self) -> str:
-        """The qualified name, "namespace::name"."""
-        return self._schema.name
+        """The qualified name, "namespace::name" or "namespace::name.overload"."""
+        return self._schema.full_name
 
     @property
     def overloadpacket(self) -> OpOverloadPacket:
@@ -87,13 +93,15 @@ class OpOverload:
         recorded = is_recording() and any(tensor._rg for tensor in tensors)
         if recorded and self.autograd_kernel is not None:
             return self.autograd_kernel(*self._split(values)[0], **self._split(values)[1])
-        if not recorded:
+        transformed = mode() & LEVELS
+        if not recorded and not transformed or self._schema.is_mutable:
             with no_grad():
                 return self.compute(values)
         if self._function is None:
-            self._function = _function_of(self)
-        shape, flat = _flatten(values)
-        return self._function.apply(shape, *flat)
+            self._function = function_of(self)
+        shape, flat = flatten(values)
+        result = self._function.apply(shape, *flat)
+        return list(result) if self._schema.returns == ("Tensor[]",) else result
 
     def compute(self, values: Sequence) -> Any:
         """Run the kernel on bound arguments, without recording, and check what it did."""
@@ -111,6 +119,9 @@ class OpOverload:
             result = runner(self, values, functools.partial(kernel, *args, **kwargs))
         for tensor in written:
             dispatch.bump_version(tensor)
+        if self._schema.returns == ("Tensor",) and not isinstance(result, Tensor):
+            raise RuntimeError(f"Unable to cast {result!r} to Tensor: the schema of {self} says "
+                               "that it returns one")
         if not self.implicit:
             _check_aliases(self, tensors, result)
         return result
@@ -124,6 +135,11 @@ class OpOverload:
         device = tensors[0].device.type if tensors else "cpu"
         if device == "meta" and self.fake is not None:
             return self.fake
+        if device == "meta" and self.opaque:
+            raise RuntimeError(f"There was no fake impl registered for {self}: say what its results "
+                               "look like with register_fake")
+        if device in self.disabled:
+            return self.init_fn
         kernel = self.kernels.get(device) or self.kernels.get("")
         if kernel is None:
             raise NotImplementedError(
@@ -134,29 +150,76 @@ class OpOverload:
 
 
 class OpOverloadPacket:
-    """An operator by its name: `torch.ops.<namespace>.<name>`."""
+    """An operator by its name: `torch.ops.<namespace>.<name>`; of several overloads, a call is one
+    of the first that its arguments fit."""
 
-    def __init__(self, default: OpOverload):
-        self.default = default
-        self.__name__ = default.short
-        self.__module__ = f"torch.ops.{default.namespace}"
+    def __init__(self, first: OpOverload):
+        self.members: dict[str, OpOverload] = {}
+        self.__name__ = first.short
+        self.__module__ = f"torch.ops.{first.namespace}"
+        self._qualified_op_name = first._schema.name
+
+    @property
+    def default(self) -> OpOverload:
+        return self._overload("default")
 
     def overloads(self) -> list[str]:
-        return [self.default._overloadname]
+        return list(self.members)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.default(*args, **kwargs)
+        members = list(self.members.values())
+        for op in members[:-1]:
+            try:
+                op._schema.bind(args, kwargs)
+            except RuntimeError:
+                continue
+            return op(*args, **kwargs)
+        return members[-1](*args, **kwargs)
 
     def __str__(self) -> str:
-        return f"{self.default.namespace}.{self.default.short}"
+        return self._qualified_op_name.replace("::", ".")
 
     def __repr__(self) -> str:
         return f"<OpOverloadPacket(op='{self}')>"
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("__") and name == self.default._overloadname:
-            return self.default
-        raise AttributeError(f"The underlying op of '{self}' has no overload name '{name}'")
+    def _overload(self, name: str) -> OpOverload:
+        if name not in self.members:
+            raise AttributeError(f"The underlying op of '{self}' has no overload name '{name}'")
+        return self.members[name]
+
+    def __getattr__(self, name: str) -> OpOverload:
+        if name.startswith("__") or name == "members":
+            raise AttributeError(name)
+        return self._overload(name)
+
+
+def _of_name(name: str) -> OpOverload | None:
+    """An operator of this name, whichever overload."""
+    return OPERATORS.get(name) or next(
+        (op for full, op in OPERATORS.items() if full.startswith(name + ".")), None)
+
+
+def enter(op: OpOverload, again: bool = False) -> None:
+    """Make an operator known.
+
+    Raises:
+        RuntimeError: it is known already, unless `again`.
+    """
+    name = op.name()
+    if name in OPERATORS and not again:
+        raise RuntimeError(f"Tried to register an operator ({op._schema}) with the same name and "
+                           f"overload name multiple times: {OPERATORS[name]._schema}")
+    known = _of_name(op._schema.name)
+    OPERATORS[name] = op
+    op.packet = known.packet if known is not None else OpOverloadPacket(op)
+    op.packet.members[op._overloadname] = op
+
+
+def remove(name: str) -> None:
+    """Forget an operator."""
+    op = OPERATORS.pop(name, None)
+    if op is not None:
+        op.packet.members.pop(op._overloadname, None)
 
 
 def _tensors(values: Sequence):
@@ -187,77 +250,19 @@ def _check_aliases(op: OpOverload, tensors: Sequence, result: Any) -> None:
         seen.add(id(tensor._storage))
 
 
-# -- gradients ------------------------------------------------------------------------------------
-def _flatten(values: Sequence) -> tuple[tuple, list]:
-    """Arguments with the tensors of lists on their own: (lengths of lists or None, flat values)."""
-    shape, flat = [], []
-    for value in values:
-        if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
-            shape.append(len(value))
-            flat += value
-        else:
-            shape.append(None)
-            flat.append(value)
-    return tuple(shape), flat
-
-
-def _unflatten(shape: Sequence, flat: Sequence) -> list:
-    values, start = [], 0
-    for length in shape:
-        if length is None:
-            values.append(flat[start])
-        else:
-            values.append(list(flat[start:start + length]))
-        start += 1 if length is None else length
-    return values
-
-
-def _function_of(op: OpOverload) -> type[Function]:
-    """The differentiable form of an operator, from its rules."""
-
-    def forward(ctx: Any, shape: tuple, *flat: Any) -> Any:
-        values = _unflatten(shape, flat)
-        result = op.compute(values)
-        ctx.argument_shape = shape
-        if op.setup_context is not None:
-            inputs, named = op._split(values)
-            extra = {"keyword_only_inputs": named} if named else {}
-            op.setup_context(ctx=ctx, inputs=tuple(inputs), output=result, **extra)
-        written = [tensor for argument, value in zip(op._schema.arguments, values, strict=True)
-                   if argument.mutates for tensor in _tensors([value])]
-        if written:
-            ctx.mark_dirty(*written)
-        return result
-
-    def backward(ctx: Any, *grads: Any) -> tuple:
-        if op.backward is None:
-            raise RuntimeError(f"Trying to backward through {op} but no autograd formula was "
-                               "registered. Please use register_autograd to add one.")
-        given = op.backward(ctx, *grads)
-        given = list(given) if isinstance(given, (tuple, list)) else [given]
-        shape = ctx.argument_shape
-        given += [None] * (len(shape) - len(given))
-        flat: list = [None]
-        for length, grad in zip(shape, given, strict=True):
-            if length is None:
-                flat.append(grad)
-            else:
-                flat += [None] * length if grad is None else list(grad)
-        return tuple(flat)
-
-    body = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    if op.vmap is not None:
-        body["vmap"] = staticmethod(op.vmap)
-    return type(f"GeneratedBackwardFor_{op.namespace}_{op.short}_{op._overloadname}", (Function,),
-                body)
-
-
 # -- descriptions of results ----------------------------------------------------------------------
 class FakeContext:
-    """What a `register_fake` function may ask for."""
+    """What a `register_fake` function may ask for.
+
+    Attributes:
+        sizes: how many sizes were asked for that only the elements decide.
+    """
+
+    sizes = 0
 
     def new_dynamic_size(self, *, min: int = 0, max: int | None = None) -> int:
         """A size that only the elements decide: unknown here, so the smallest."""
+        self.sizes += 1
         return min
 
     create_unbacked_symint = new_dynamic_size
@@ -309,7 +314,7 @@ class _Namespace(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         space = self.__dict__["_space"]
-        found = OPERATORS.get(f"{space}::{name}")
+        found = _of_name(f"{space}::{name}")
         if found is not None:
             return found.packet
         if space == "aten" and not name.startswith("__") and (made := aten.packet(name)):
@@ -318,7 +323,8 @@ class _Namespace(types.ModuleType):
 
     def __dir__(self) -> list[str]:
         prefix = self.__dict__["_space"] + "::"
-        return sorted(name.removeprefix(prefix) for name in OPERATORS if name.startswith(prefix))
+        return sorted({name.removeprefix(prefix).split(".")[0] for name in OPERATORS
+                       if name.startswith(prefix)})
 
 
 class _Ops(types.ModuleType):

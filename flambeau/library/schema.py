@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from flambeau.core import dtypes
 from flambeau.core.device import Device
 from flambeau.core.dtypes import DType
 from flambeau.tensor import Tensor
@@ -46,6 +47,8 @@ class Argument:
         text = f"{kind} {self.name}"
         if self.has_default_value():
             shown = f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
+            if isinstance(self.default, DType):
+                shown = shown.rsplit(".", 1)[-1]
             text += f"={shown}"
         return text
 
@@ -69,6 +72,11 @@ class FunctionSchema:
         returns = f"({', '.join(self.returns)})" if many else self.returns[0]
         overload = f".{self.overload_name}" if self.overload_name else ""
         return f"{self.name}{overload}({', '.join(parts)}) -> {returns}"
+
+    @property
+    def full_name(self) -> str:
+        """The name with that of the overload: "namespace::name.overload"."""
+        return f"{self.name}.{self.overload_name}" if self.overload_name else self.name
 
     @property
     def is_mutable(self) -> bool:
@@ -99,6 +107,7 @@ class FunctionSchema:
                         f"{self.name}() Expected a value of type '{argument.type}' for argument "
                         f"'{argument.name}' but instead found type '{type(value).__name__}'.\n"
                         f"Position: {position}\nValue: {value!r}\nDeclaration: {self}")
+                value = _converted(argument.type, value)
             elif argument.has_default_value():
                 value = argument.default
             else:
@@ -119,12 +128,29 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "Tensor": lambda v: isinstance(v, Tensor) or hasattr(type(v), "__torch_function__"),
     "SymInt": _is_int, "int": _is_int,
     "float": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
-    "bool": lambda v: isinstance(v, bool),
+    "bool": lambda v: isinstance(v, (bool, int)),
     "str": lambda v: isinstance(v, str),
     "Scalar": lambda v: isinstance(v, (bool, int, float, complex)),
     "ScalarType": lambda v: isinstance(v, DType),
     "Device": lambda v: isinstance(v, (Device, str)),
 }
+
+
+def _converted(kind: str, value: Any) -> Any:
+    """An argument as kernels get it: numbers of the type that the schema says, lists for tuples."""
+    if value is None:
+        return value
+    kind = kind.removesuffix("?")
+    if kind == "float":
+        return float(value)
+    if kind == "bool":
+        return bool(value)
+    if kind == "Device":
+        return Device(value)
+    if kind.endswith("]"):
+        inner = kind[:kind.rindex("[")]
+        return [_converted(inner, one) for one in value]
+    return value
 
 
 def _fits(kind: str, value: Any) -> bool:
@@ -203,6 +229,10 @@ def _argument(position: int, parameter: Any, hints: dict, signature: Any,
         raise ValueError(f"infer_schema(func): Parameter {name} must have a type annotation. Got "
                          f"func with signature {signature}")
     kind = _type_name(hints[name])
+    if kind is None and typing.get_origin(hints[name]) is tuple:
+        raise ValueError(f"infer_schema(func): Parameter {name} has unsupported type "
+                         f"{hints[name]}: arguments are no tuples, annotate it as a list. Got "
+                         f"func with signature {signature}")
     if kind is None:
         raise ValueError(f"infer_schema(func): Parameter {name} has unsupported type "
                          f"{hints[name]}. The valid types are Tensor, int, float, bool, str, "
@@ -242,6 +272,11 @@ def _returns(annotation: Any, signature: Any) -> tuple[str, ...]:
 _PARAMETER = re.compile(r"([\w.]+)(?:\(([^)]*)\))?((?:\[\d*\]|\?)*)\s+(\w+)(?:\s*=\s*(.*))?$")
 
 
+_KINDS = {"Tensor", "int", "SymInt", "float", "SymFloat", "bool", "SymBool", "str", "Scalar",
+          "ScalarType", "Device", "Layout", "MemoryFormat", "Generator", "Dimname", "Storage",
+          "Stream", "complex", "Any"}
+
+
 def parse_schema(text: str) -> FunctionSchema:
     """The schema that a text such as "f(Tensor x, int k=2) -> Tensor" describes.
 
@@ -262,7 +297,10 @@ def parse_schema(text: str) -> FunctionSchema:
         if match is None:
             raise RuntimeError(f"cannot parse the argument {part!r} of the schema {text!r}")
         kind, alias, suffix, parameter, default = match.groups()
-        value = inspect.Parameter.empty if default is None else _literal(default)
+        if kind not in _KINDS and "." not in kind:
+            raise RuntimeError(f"unknown type specifier {kind!r} in the schema {text!r}; there are "
+                               f"{', '.join(sorted(_KINDS))}")
+        value = inspect.Parameter.empty if default is None else _literal(default, kind)
         arguments.append(Argument(parameter, kind + suffix, value, named,
                                   bool(alias) and "!" in alias, alias or ""))
     listed = result.startswith("(") and result.endswith(")")
@@ -282,7 +320,9 @@ def _split(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _literal(text: str) -> Any:
+def _literal(text: str, kind: str) -> Any:
+    if kind.startswith("ScalarType") and text != "None":
+        return dtypes.by_name(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,24 +1,33 @@
 """Operations that leave masked elements out, as in torch.masked: `mask` says which elements count.
 
-Lives here: each function puts the value that changes nothing where the mask is false. May not live
-here: masked tensors as a class (`torch.masked.MaskedTensor` is not implemented).
+Lives here: functions, each of which puts the value that changes nothing where the mask is false;
+`MaskedTensor`, a tensor that carries its mask (tensor.py), and what operations make of it
+(operations.py).
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.shapes import normalize_dims
+from flambeau.masked.tensor import (
+    MaskedTensor,
+    as_masked_tensor,
+    is_masked_tensor,
+    masked_tensor,
+)
 from flambeau.tensor import Tensor, creation, sorting
 from flambeau.tensor.functions import ops
 from flambeau.tensor.method_docs import shown
 
 __all__ = ["amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "log_softmax", "logaddexp",
            "logsumexp", "mean", "median", "norm", "normalize", "prod", "softmax", "softmin", "std",
-           "sum", "var", "is_masked_tensor"]
+           "sum", "var", "MaskedTensor", "as_masked_tensor", "is_masked_tensor", "masked_tensor"]
 
 
 def _lowest(dtype: Any) -> float:
@@ -317,10 +326,23 @@ def logaddexp(input: Tensor, other: Tensor, *, dtype: Any = None,
     return ops.logaddexp(_filled(input, input_mask, low), _filled(other, other_mask, low)).to(dtype)
 
 
-def is_masked_tensor(obj: Any, /) -> bool:
-    """Is it a MaskedTensor? Never: there is no such class here; functions take masks.
+# -- masked tensors ------------------------------------------------------------------------------
+def _taking_masked(function: Callable) -> Callable:
+    """The function for masked tensors too: their mask is the default."""
 
-    >>> torch.masked.is_masked_tensor(torch.ones(2))
-    False
-    """
-    return False
+    @functools.wraps(function)
+    def take(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(input, MaskedTensor):
+            if kwargs.get("mask") is None:
+                kwargs["mask"] = input.get_mask()
+            input = input.get_data()
+        return function(input, *args, **kwargs)
+
+    return take
+
+
+for _function in __all__[:__all__.index("MaskedTensor")]:
+    if _function != "logaddexp":  # takes two masks
+        globals()[_function] = _taking_masked(globals()[_function])
+
+importlib.import_module("flambeau.masked.operations")

@@ -75,6 +75,8 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
         return p.reduce_sum(size, last)
     if degree == math.inf:
         return p.reduce_max(size, last)
+    if degree == 0:
+        return p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), last)
     total = p.reduce_sum(p.pow_(size, e.like(degree, size)), last)
     return p.pow_(total, e.like(1 / degree, total))
 

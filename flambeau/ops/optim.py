@@ -16,6 +16,7 @@ from flambeau.core import dtypes
 from flambeau.core.dtypes import promote_types
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
+from flambeau.ops.elementwise import lerped
 from flambeau.ops.matmul import c_name
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, lift, op
@@ -63,11 +64,7 @@ def _decayed(param: Value, grad: Value, weight_decay, maximize: bool) -> Value:
 
 def _lerp(x: Value, y: Value, weight: Value) -> Value:
     """x + w (y - x), from the nearer end."""
-    w = p.expand(convert(weight, x.dtype), x.shape)
-    gap = p.sub(y, x)
-    near = p.add(x, p.mul(w, gap))
-    far = p.sub(y, p.mul(gap, p.sub(p.filled(1, w), w)))
-    return p.where(p.lt(p.abs_(w), p.filled(0.5, w)), near, far)
+    return lerped(x, y, p.expand(convert(weight, x.dtype), x.shape))
 
 
 def _running_square(average: Value, grad: Value, decay) -> Value:

@@ -175,9 +175,6 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1):
     >>> torch.linalg.vecdot(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 1.], [0., 2.]]))
     tensor([3., 8.])
     """
-    if x.shape and y.shape and x.shape[dim] != y.shape[dim]:
-        raise RuntimeError("linalg.vecdot: Expected x and y to have the same size at dimension "
-                           f"{dim}, got {x.shape[dim]} and {y.shape[dim]}")
     a, b = e.broadcast(p.conj(x), y)
     return p.reduce_sum(p.mul(a, b), (normalize_dim(dim, a.ndim),))
 

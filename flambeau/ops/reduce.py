@@ -7,6 +7,7 @@ import builtins
 import numpy as np
 
 from flambeau.core import dtypes
+from flambeau.core.dtypes import DType, promote_types
 from flambeau.core.shapes import normalize_dim, normalize_dims
 from flambeau.core.symbolic import float_of
 from flambeau.ir.graph import Value, constant
@@ -183,9 +184,9 @@ def _along():
 
 
 def _extremum(x: Value, dim: int, keepdim: bool, largest: bool) -> tuple[Value, Value]:
+    at = normalize_dim(dim, x.ndim)
     if x.ndim == 0:
         return x, p.expand(constant(0, dtypes.int64, number=False), ())
-    at = normalize_dim(dim, x.ndim)
     _no_empty("max" if largest else "min", x, (at,))
     index = p.reduce_arg(convert(x, dtypes.uint8) if x.dtype.kind == "b" else x, (at,), largest)
     wide = p.reshape(index, x.shape[:at] + (1,) + x.shape[at + 1:])
@@ -330,7 +331,9 @@ def _norm_samples():
 def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepdim: bool = False,
                 *, dtype: object = None):
     """The vector norm (sum |x|^ord)^(1/ord) over dim."""
-    x = x if dtype is None else convert(x, dtype)
+    if dtype is not None:
+        _need_norm_dtype(x.dtype, dtype)
+        x = convert(x, dtype)
     if x.dtype.is_integral:
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as "
                            f"input. Got {x.dtype.scalar_name}")
@@ -355,10 +358,28 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
     return kept(result, x, dims, keepdim)
 
 
+def _need_norm_dtype(own: DType, wanted: DType) -> None:
+    """Raise unless a norm of tensors of dtype `own` may be computed in `wanted`."""
+    if wanted.is_integral:
+        raise RuntimeError("linalg.vector_norm: dtype should be floating point or complex, but got "
+                           f"{wanted.scalar_name}")
+    if own.is_complex != wanted.is_complex and not own.is_integral:
+        kind = "complex for complex" if own.is_complex else "floating point for real"
+        raise RuntimeError(f"linalg.vector_norm: dtype should be {kind} inputs, but got "
+                           f"{wanted.scalar_name}")
+    if not own.is_integral and promote_types(own, wanted) is not wanted:
+        raise RuntimeError(f"linalg.vector_norm: the dtype of the input ({own.scalar_name}) should "
+                           "be convertible without narrowing to the specified dtype "
+                           f"({wanted.scalar_name})")
+
+
 @vector_norm.vjp
 def vector_norm_vjp(g, output, x, ord, dim, keepdim, dtype):
     """x |x|^(ord-2) / norm^(ord-1), and 0 at the origin, where the second derivative of orders up
     to 2 is NaN, as in PyTorch: it has no limit."""
+    if dtype is not None:
+        found = vector_norm_vjp(g, output, convert(x, dtype), ord, dim, keepdim, None)
+        return convert(found, x.dtype)
     dims = normalize_dims(dim, x.ndim)
 
     def wide(y: Value) -> Value:

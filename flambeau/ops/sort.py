@@ -114,10 +114,10 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     indices=tensor([0, 2]))
     """
     at = normalize_dim(dim, input.ndim)
+    if not 0 <= k <= (input.shape[at] if input.ndim else 1):
+        raise RuntimeError("selected index k out of range")
     if input.ndim == 0:
         return p.stop_copy(input), _zero_index()
-    if not 0 <= k <= input.shape[at]:
-        raise RuntimeError("selected index k out of range")
     index = _order("topk", input, at, largest, k)
     return _at(input, at, index), index
 

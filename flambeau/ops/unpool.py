@@ -9,7 +9,7 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, floats_only
-from flambeau.ops.pool import _avg_pool, _Windows
+from flambeau.ops.pool import _avg_pool, _max_pool, _Windows
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Tensor, op
 from flambeau.ops.samples import Arr, sample
@@ -20,6 +20,11 @@ def _lp_pool(name: str, rank: int, x: Value, degree: float, kernel_size, stride,
              ceil_mode: bool) -> Value:
     """(sum of x^degree over each window)^(1 / degree); a negative sum counts as 0."""
     floats_only(name, x)
+    if degree == math.inf:
+        return _max_pool(_Windows(name, rank, x, kernel_size, stride, 0, 1, ceil_mode),
+                         p.abs_(x), False)
+    if not degree:
+        raise ZeroDivisionError(f"{name}(): norm_type must not be 0")
     windows = _Windows(name, rank, x, kernel_size, stride, 0, 1, ceil_mode)
     power = p.mul(x, x) if degree == 2 else p.pow_(x, e.like(degree, x))
     mean = _avg_pool(windows, power, True, None)

@@ -217,7 +217,7 @@ def movedim(input: Tensor, source: int | tuple, destination: int | tuple):
                            f"({given[1]} dims)")
     take, put = ([normalize_dim(d, input.ndim) for d in dims] for dims in given)
     for word, dims, named in zip(("source", "destination"), (take, put), given, strict=True):
-        if input.ndim and len(set(dims)) != len(dims):
+        if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{word}` ({named})")
     if not input.ndim:
         return p.permute(input, [])
@@ -234,6 +234,8 @@ def unflatten(input: Tensor, dim: int, sizes: tuple):
     tensor([[0, 1],
             [2, 3]])
     """
+    if not input.ndim:
+        raise RuntimeError(f"unflatten: Dimension specified as {dim} but tensor has no dimensions")
     at = normalize_dim(dim, input.ndim)
     sizes = infer_size(sizes, input.shape[at])
     return p.reshape(input, input.shape[:at] + sizes + input.shape[at + 1:])

@@ -27,7 +27,8 @@ from flambeau.tensor.formats import (
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, like_order, meta_of
-from flambeau.tensor.tensor import Tensor, shape_of
+from flambeau.tensor.sizes import named_shape, shape_of
+from flambeau.tensor.tensor import Tensor
 
 __all__ = ["tensor", "as_tensor", "asarray", "scalar_tensor", "empty", "zeros", "ones", "full",
            "empty_like", "zeros_like", "ones_like", "full_like", "empty_strided", "empty_permuted",
@@ -184,12 +185,15 @@ _OPTIONS = ("size", "out", "dtype", "layout", "device", "requires_grad", "pin_me
 
 def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
-          memory_format: Any = None) -> Tensor:
+          memory_format: Any = None, **named: Any) -> Tensor:
     """A tensor with uninitialised elements.
 
     >>> torch.empty(2, 3).shape
     torch.Size([2, 3])
     """
+    if named:
+        _known("empty", named)
+        size = named_shape("empty", "size", size, named)
     if layout is not None and layout is not strided:
         return _of_layout(sizes(size), checked(dtype, device), layout, requires_grad, device)
     dtype = checked(dtype, device, layout)
@@ -201,7 +205,8 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
         construct = importlib.import_module("flambeau.tensor.quantized.construct")
         return construct._empty_affine_quantized(shape, dtype=dtype)
     if is_channels_last(memory_format):
-        made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape), place(device)))
+        made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape, memory_format),
+                                       place(device)))
     else:
         made = launches.fresh_dense(dtype, shape, place(device))
     return _finish(made, requires_grad)
@@ -303,6 +308,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
                         f"{kind_of(size)}")
     made = empty(size, out=out, dtype=dtype, layout=layout, device=device)
     fits(fill_value, made.dtype)
+    if isinstance(fill_value, int) and made.dtype.kind == "f":
+        fill_value = float(fill_value)  # floats hold larger ones than kernels take as ints
     filled = _filled_new if out is None else ops.fill_
     return _finish(filled(made, fill_value), requires_grad)
 
@@ -347,7 +354,7 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
     if memory_format in (preserve_format, None):
         strides = like_order(shape, [input._meta])
     elif is_channels_last(memory_format):
-        strides = channels_last_strides(shape)
+        strides = channels_last_strides(shape, memory_format)
     else:
         strides = contiguous_strides(shape)
     return _finish(launches.fresh(meta_of(dtype, shape, strides, where)), requires_grad)

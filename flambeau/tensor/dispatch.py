@@ -155,10 +155,30 @@ def normalised(record: Op, bound: Sequence) -> list:
             arg = arg.item() if isinstance(arg, np.generic) else arg
             if arg.__class__ not in _NUMBERS:
                 arg = next(kind(arg) for kind in _NUMBERS if isinstance(arg, kind))
+            if arg.__class__ is int and not -UNSIGNED <= arg < UNSIGNED:
+                arg = _beyond_int64(arg, record, bound)
             result.append(arg)
         else:
             result.append(_refuse(record, param, arg))
     return result
+
+
+UNSIGNED = 2 ** 63
+"""The first int that int64 does not hold."""
+
+
+def _beyond_int64(number: int, record: Op, bound: Sequence) -> int | float:
+    """What an int of 64 bits without a sign counts as: a float beside floats; beside integers it
+    wraps around.
+
+    Raises:
+        OverflowError: it has more bits, or stands alone.
+    """
+    beside = {arg._meta.dtype.kind for param, arg in zip(record.params, bound, strict=True)
+              if isinstance(arg, TensorBase) and param.role in ("tensor", "operand")}
+    if not beside or not 0 <= number < 2 * UNSIGNED:
+        raise OverflowError(f"the int {number} is too big to convert: int64 does not hold it")
+    return float(number) if beside & {"f", "c"} else number - 2 * UNSIGNED
 
 
 def _check_static(record: Op, param: Any, arg: Any) -> None:

@@ -156,6 +156,19 @@ def is_inference(input: Any) -> bool:
     return input.is_inference()
 
 
+def _by_stride(strides: Sequence[int]) -> list[int]:
+    """The dimensions from the largest stride to the smallest; those that repeat (stride 0) have no
+    place of their own and stay where they are."""
+    order = list(range(len(strides)))
+    for last in range(1, len(order)):
+        for at in range(last, 0, -1):
+            before, own = strides[order[at - 1]], strides[order[at]]
+            if not before or not own or before >= own:
+                break
+            order[at - 1], order[at] = order[at], order[at - 1]
+    return order
+
+
 def dim_order(self: Any, *, ambiguity_check: bool | Sequence = False) -> tuple[int, ...]:
     """The dimensions in the order in which they lie in memory, the outermost first.
 
@@ -166,7 +179,7 @@ def dim_order(self: Any, *, ambiguity_check: bool | Sequence = False) -> tuple[i
     (1, 0)
     """
     shape, strides = tuple(self.shape), self.stride()
-    order = sorted(range(self.ndim), key=lambda d: -strides[d])
+    order = _by_stride(strides)
     if ambiguity_check is True and self.numel() and any(n == 1 for n in shape):
         raise RuntimeError("The tensor does not have unique dim order, or cannot map to exact one "
                            "of the given memory formats.")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.compiler.memory_order import strides_in_order
+
 __all__ = ["Layout", "MemoryFormat", "strided", "jagged", "sparse_coo", "sparse_csr",
            "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format",
            "legacy_contiguous_format", "preserve_format", "channels_last", "channels_last_3d",
-           "is_channels_last", "channels_last_strides"]
+           "is_channels_last", "channels_last_strides", "lies_channels_last"]
 
 
 class _Constant:
@@ -60,20 +62,31 @@ channels_last_3d = MemoryFormat("channels_last_3d")
 
 
 def is_channels_last(memory_format: Any) -> bool:
-    """Is this `torch.channels_last`?
+    """Is this `torch.channels_last` or `torch.channels_last_3d`?"""
+    return memory_format is channels_last or memory_format is channels_last_3d
+
+
+def channels_last_strides(shape: Sequence[int], memory_format: Any) -> tuple[int, ...]:
+    """Strides of an (n, c, h, w) tensor, or (n, c, d, h, w) in `channels_last_3d`, whose channels
+    are innermost.
 
     Raises:
-        NotImplementedError: channels_last_3d.
+        RuntimeError: another number of dimensions.
     """
-    if memory_format is channels_last_3d:
-        raise NotImplementedError("memory_format=torch.channels_last_3d is not implemented; use "
-                                  "the contiguous format")
-    return memory_format is channels_last
+    rank = _rank(memory_format)
+    if len(shape) != rank:
+        raise RuntimeError(f"required rank {rank} tensor to use {memory_format.name} format")
+    return strides_in_order(shape, True)
 
 
-def channels_last_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of an (n, c, h, w) tensor whose channels are innermost."""
-    if len(shape) != 4:
-        raise RuntimeError("required rank 4 tensor to use channels_last format")
-    _, c, h, w = shape
-    return (h * w * c, 1, w * c, c)
+def lies_channels_last(shape: Sequence[int], strides: Sequence[int], memory_format: Any) -> bool:
+    """Do elements of this shape lie densely with their channels innermost? (Where there is one
+    index only, any stride will do.)"""
+    if len(shape) != _rank(memory_format):
+        return False
+    return all(size == 1 or own == wanted for size, own, wanted in
+               zip(shape, strides, strides_in_order(shape, True), strict=True))
+
+
+def _rank(memory_format: Any) -> int:
+    return 5 if memory_format is channels_last_3d else 4

@@ -89,8 +89,11 @@ def _warm_lines(record: Op, everything: str) -> list[str]:
                    "        go = None",
                    "    if go is None:"]
         found = f"go(launch, {everything})"
-    return ["    try:", *look_up, f"        return call_op(function, ({everything},))",
-            f"    return {found}"]
+    general = f"        return call_op(function, ({everything},))"
+    run = [f"    return {found}"]
+    if any(p.role in ("operand", "number") for p in record.params):
+        run = ["    try:", f"    {run[0]}", "    except OverflowError:", general]  # an int is huge
+    return ["    try:", *look_up, general, *run]
 
 
 def make_inplace(record: Op) -> Callable:
@@ -106,8 +109,11 @@ def make_inplace(record: Op) -> Callable:
               f"            launch = warm[{_key_source(record)}]\n"
               "        except (KeyError, AttributeError, TypeError):\n"
               "            launch = None\n"
-              f"        if launch is not None and launch.go(launch, {everything}):\n"
-              f"            return {first}\n"
+              "        try:\n"
+              f"            if launch is not None and launch.go(launch, {everything}):\n"
+              f"                return {first}\n"
+              "        except OverflowError:\n"
+              "            pass\n"  # an int is huge: the general path knows
               f"    return call_inplace(function, ({everything},))\n")
     space = {"function": function, "call_inplace": call_inplace, "ACTIVE": ACTIVE,
              "warm": function.warm, "TENSORS": LAYOUT_CLASSES, **_fixed(record)}

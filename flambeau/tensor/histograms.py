@@ -12,7 +12,7 @@ from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import META
 from flambeau.core.symbolic import index_of
-from flambeau.tensor import launches
+from flambeau.tensor import launches, tape
 from flambeau.tensor.creation import linspace
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -55,8 +55,9 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
         need_tensor("bincount", "weights", weights)
         if tuple(weights.shape) != tuple(input.shape):
             raise RuntimeError("weights should be 1-d and have the same length as input")
-        weights = weights.detach()
-    return ops._bincount(input, weights, max(minlength, high + 1))
+    counts = ops._bincount(input, None if weights is None else weights.detach(),
+                           max(minlength, high + 1))
+    return tape.underivable("bincount", counts, weights)
 
 
 # ---------------------------------------------------------------------- equal parts
@@ -208,6 +209,7 @@ def _counted(points: Any, bins: list, range: Sequence[float] | None, weight: Any
     if points.dtype not in (dtypes.float32, dtypes.float64):
         raise NotImplementedError(f"\"histogramdd\" not implemented for '{points.dtype.scalar_name}"
                                   "': convert the input with .float()")
+    sources = (points, weight, *bins)
     if weight is not None:
         weight = _checked_weight(points, weight).detach()
     points = points.detach()
@@ -220,7 +222,9 @@ def _counted(points: Any, bins: list, range: Sequence[float] | None, weight: Any
     else:
         edges = [linspace(low, high, index_of(count) + 1, dtype=points.dtype)
                  for count, (low, high) in zip(bins, _limits(points, range), strict=True)]
-    return ops._histogram(points, weight, edges, density), edges
+    counts = ops._histogram(points, weight, edges, density)
+    return (tape.underivable("histogram", counts, *sources),
+            [tape.underivable("histogram", each, *sources) for each in edges])
 
 
 def _checked_edges(points: Any, edges: Any, d: int) -> Any:

@@ -52,6 +52,9 @@ def put(tensor: Any, index: Any, value: Any) -> None:
     target, advanced = _apply_basic(tensor, index)
     if not isinstance(value, TensorBase):
         if isinstance(value, (bool, int, float, complex, np.generic)) and not advanced:
+            if target._meta.dtype is dtypes.float16 and not isinstance(value, complex):
+                with np.errstate(over="ignore"):  # what `fill_` refuses is infinite here
+                    value = float(np.float16(value))
             ops.fill_(target, value)
             return
         if value is None or isinstance(value, (str, bytes)):

@@ -457,8 +457,8 @@ def _order_kept(order: str | Callable, call: Call, result: Value, first: Meta) -
     if len(shape) != first.ndim:
         return contiguous_strides(shape)
     if order == "images":
-        return strides_in_order(shape, len(shape) == 4 and is_channels_last(first.shape,
-                                                                            first.strides))
+        return strides_in_order(shape, len(shape) in (4, 5) and is_channels_last(first.shape,
+                                                                                 first.strides))
     places = order(call) if callable(order) else range(len(shape))
     strides = [first.strides[place] for place in places]
     return like_order(shape, [meta_of(result.dtype, shape, strides)])

@@ -7,7 +7,8 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.tensor import interop, launches
 from flambeau.tensor.meta import TensorBase, contiguous_meta
-from flambeau.tensor.tensor import Tensor, shape_of
+from flambeau.tensor.sizes import shape_of
+from flambeau.tensor.tensor import Tensor
 
 __all__ = ["BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor",
            "FloatTensor", "HalfTensor", "IntTensor", "LongTensor", "ShortTensor"]

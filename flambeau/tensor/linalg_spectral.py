@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.core import dtypes
@@ -57,7 +58,9 @@ def logdet(input: Any) -> Any:
     """
     need_square("logdet", input)
     sign, size = ops._slogdet(input)[:2]
-    return sign.log() + size
+    if sign.is_complex():
+        return sign.log() + size
+    return ops.where(sign == -1, math.nan, size)
 
 
 # ---------------------------------------------------------------------- QR

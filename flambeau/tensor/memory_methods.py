@@ -12,7 +12,8 @@ from flambeau.core.shapes import contiguous_strides
 from flambeau.runtime import memory
 from flambeau.tensor import interop, launches, storages
 from flambeau.tensor.meta import TensorBase, contiguous_meta
-from flambeau.tensor.tensor import Tensor, shape_of
+from flambeau.tensor.sizes import shape_of
+from flambeau.tensor.tensor import Tensor
 from flambeau.tensor.typed_storages import TypedStorage, storage_class, storage_of
 
 __all__ = ["attach"]

@@ -29,7 +29,8 @@ from flambeau.tensor import (
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.overriding import explained
-from flambeau.tensor.tensor import Tensor, shape_of
+from flambeau.tensor.sizes import shape_of
+from flambeau.tensor.tensor import Tensor
 
 __all__: list[str] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau.core.arguments import need_tensor
 from flambeau.tensor import creation, linalg_spectral
 from flambeau.tensor.functions import ops
 from flambeau.tensor.linalg_checks import need_matrices, written
@@ -47,6 +48,7 @@ def linalg_norm(input: Any, ord: Any = None, dim: Any = None, keepdim: bool = Fa
     >>> torch.linalg.norm(torch.tensor([[3., 0.], [0., 4.]]))
     tensor(5.)
     """
+    need_tensor("linalg.norm", "input", input)
     dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
     if dim is not None and not isinstance(dim, int) and len(dim) not in (1, 2):
         raise RuntimeError("linalg.norm: If dim is specified, it must be of length 1 or 2. Got "
@@ -84,6 +86,7 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
     >>> torch.linalg.matrix_norm(torch.tensor([[3., 0.], [0., 4.]]), ord=2)
     tensor(4.)
     """
+    need_tensor("linalg.matrix_norm", "A", A)
     dim = tuple(dim)
     if A.ndim < 2:
         raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 "

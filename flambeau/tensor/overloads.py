@@ -15,7 +15,7 @@ from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.method_docs import shown
-from flambeau.tensor.tensor import shape_of
+from flambeau.tensor.sizes import shape_of
 
 __all__ = [
     "batch_norm", "native_batch_norm", "clone", "max_", "min_", "std", "var", "std_mean",
@@ -107,9 +107,9 @@ def reshape(input: Any, shape: Any) -> Any:
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
                         f"{kind_of(shape)}")
     given = shape_of(shape)
-    size = infer_size(given, input._meta.numel)
     if not input._meta.strided:
-        return input.reshape(size) if input.is_quantized else ops._reshape_copy(input, given)
+        return input.reshape(given) if input.is_quantized else ops._reshape_copy(input, given)
+    size = infer_size(given, input._meta.numel)
     if reshape_strides(input._meta.shape, input._meta.strides, size) is not None:
         return ops.view(input, given)
     return ops._reshape_copy(input, size)
@@ -127,9 +127,9 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     from flambeau.core.shapes import normalize_dim
 
     rank = input._meta.ndim
+    first, last = normalize_dim(start_dim, rank), normalize_dim(end_dim, rank)
     if rank == 0:
         return reshape(input, (1,))
-    first, last = normalize_dim(start_dim, rank), normalize_dim(end_dim, rank)
     if first > last:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if first == last:
@@ -344,6 +344,11 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
             raise RuntimeError("torch.meshgrid: Expected 0D or 1D tensor in the tensor list but "
                                f"got: a tensor of shape {list(tensor.shape)} at position "
                                f"{position}")
+    if not many:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    if len({(t.dtype, t.device) for t in many}) > 1:
+        raise RuntimeError("meshgrid expects all tensors to have the same dtype and device, got "
+                           f"{[t.dtype for t in many]}")
     vectors = [reshape(t, (-1,)) for t in many]
     shape = tuple(v.shape[0] for v in vectors)
     grids = [ops.expand(reshape(v, [-1 if d == k else 1 for d in range(len(shape))]), shape)

@@ -228,7 +228,7 @@ def door(function: Callable, always: bool = False) -> Callable:
         asks = (f"    if ACTIVE{unknown}:\n"
                 f"        return answer(public, function, locals())\n")
     made = _explained(function, asks)
-    if made is not function:
+    if asks:
         made.__module__ = "flambeau"
     return made
 

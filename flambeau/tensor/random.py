@@ -557,7 +557,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
 
 # ---------------------------------------------------------------------- seeds and states
-def manual_seed(seed: int) -> Generator:
+def manual_seed(seed: Any) -> Generator:
     """Start the default stream of `seed`.
 
     >>> _ = torch.manual_seed(0)

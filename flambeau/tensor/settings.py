@@ -47,7 +47,7 @@ def set_default_dtype(d: DType) -> None:
         dispatch.clear_caches()
 
 
-def set_num_threads(num: int) -> None:
+def set_num_threads(num: Any) -> None:
     """Use `num` threads inside operations; results do not depend on it.
 
     >>> threads = torch.get_num_threads()

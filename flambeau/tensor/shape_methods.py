@@ -10,7 +10,7 @@ from flambeau.autograd.grad_mode import RECORD, mode
 from flambeau.core.arguments import need_tensor
 from flambeau.tensor import creation, dispatch, overloads, shaping
 from flambeau.tensor.functions import ops
-from flambeau.tensor.tensor import shape_of
+from flambeau.tensor.sizes import named_shape, shape_of
 
 __all__ = ["attach"]
 
@@ -42,8 +42,8 @@ def _in_place(name: str, view: Callable) -> Callable:
 def _varying(function: Callable, doc: str | None = None) -> Callable:
     """A method whose last argument is a list of sizes that may also be given one by one."""
 
-    def method(self: Any, *dims: Any) -> Any:
-        return function(self, shape_of(dims))
+    def method(self: Any, *dims: Any, **named: Any) -> Any:
+        return function(self, named_shape(function.__name__, "dims", dims, named))
 
     method.__name__ = method.__qualname__ = function.__name__
     method.__doc__ = doc or function.__doc__
@@ -51,7 +51,9 @@ def _varying(function: Callable, doc: str | None = None) -> Callable:
 
 
 def _split_method(function: Callable) -> Callable:
-    def method(self: Any, *indices: Any) -> Any:
+    def method(self: Any, *indices: Any, **named: Any) -> Any:
+        if named:
+            return function(self, *indices, **named)
         if len(indices) == 1 and isinstance(indices[0], int):
             return function(self, indices[0])
         return function(self, shape_of(indices))

@@ -12,14 +12,14 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import CPU, META
-from flambeau.core.shapes import Size, normalize_dim, required_span
+from flambeau.core.shapes import Size, existing_dim, normalize_dim, required_span
 from flambeau.core.shapes import broadcast_shapes as joined_shape
 from flambeau.tensor import creation, interop
 from flambeau.tensor.devices import moved_to
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.method_docs import shown
-from flambeau.tensor.tensor import shape_of
+from flambeau.tensor.sizes import named_shape, shape_of
 
 __all__ = [
     "positive", "atleast_3d", "hsplit", "vsplit", "dsplit", "split_with_sizes", "unsafe_chunk",
@@ -299,13 +299,13 @@ def detach_copy(input: Any, *, out: Any = None) -> Any:
     return _stored(ops.clone(input.detach()), out)
 
 
-def sum_to_size(input: Any, *size: Any) -> Any:
+def sum_to_size(input: Any, *size: Any, **named: Any) -> Any:
     """The sum over the dimensions that broadcasting from `size` to this shape would stretch.
 
     >>> torch.ones(3, 2).sum_to_size(1, 2)
     tensor([[3., 3.]])
     """
-    wanted = shape_of(size)
+    wanted = named_shape("sum_to_size", "size", size, named)
     return input if wanted and wanted == tuple(input.shape) else ops._sum_to_size(input, wanted)
 
 
@@ -442,13 +442,14 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         input, dim = ops.reshape(input, (-1,)), 0
     if isinstance(repeats, TensorBase) and repeats.numel() == 1 and repeats.ndim == 0:
         repeats = int(repeats.item())
-    at = normalize_dim(dim, input.ndim)
-    scalar = input.ndim == 0
-    if scalar:
-        input = ops.reshape(input, (1,))
+    at = existing_dim(dim, input.ndim)
     if isinstance(repeats, int):
         if repeats < 0:
             raise RuntimeError("Repeats must be non-negative")
+        wanted = input.shape[at] * repeats
+        if output_size not in (None, wanted):
+            raise RuntimeError(f"repeat_interleave: Invalid output_size, expected {wanted} but got "
+                               f"{output_size}")
         return ops._repeat_each(input, repeats, at)
     if not isinstance(repeats, TensorBase):
         repeats = creation.as_tensor(repeats, device=CPU)
@@ -477,6 +478,9 @@ def _spelled_out(repeats: Any, size: int | None) -> Any:
     counts = repeats.detach().contiguous().numpy()
     if (counts < 0).any():
         raise RuntimeError("repeats can not be negative")
+    if size is not None and size != counts.sum():
+        raise RuntimeError(f"repeat_interleave: output_size={size} is not the sum of the repeats, "
+                           f"{counts.sum()}")
     return interop.from_numpy(np.repeat(np.arange(counts.size), counts)).to(repeats.dtype)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import META
+from flambeau.tensor import tape
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 
@@ -115,7 +116,8 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False,
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
     order = _row_order(flat)
     new = _is_new(flat[order])
-    return _distinct(input, flat, order, new, return_inverse, return_counts, dim)
+    what = "_unique2" if dim is None else "unique_dim"
+    return _distinct(what, input, flat, order, new, return_inverse, return_counts, dim)
 
 
 def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
@@ -127,7 +129,8 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     """
     need_tensor("unique_consecutive", "input", input)
     flat = input.detach().reshape(-1) if dim is None else _rows(input.detach(), dim)
-    return _distinct(input, flat, None, _is_new(flat), return_inverse, return_counts, dim)
+    return _distinct("unique_consecutive", input, flat, None, _is_new(flat), return_inverse,
+                     return_counts, dim)
 
 
 def unique_method(self: Any, sorted: bool = True, return_inverse: bool = False,
@@ -165,7 +168,7 @@ def _is_new(flat: Any) -> Any:
     return ops._new_in_order(flat if flat.ndim == 1 else flat[:, 0])
 
 
-def _distinct(input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,
+def _distinct(what: str, input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,
               return_counts: bool, dim: int | None) -> Any:
     from flambeau.tensor.compress import nonzero_positions
     from flambeau.tensor.creation import empty
@@ -176,9 +179,9 @@ def _distinct(input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,
     if dim is None:
         values = chosen
     else:
-        moved = input.movedim(dim, 0)
+        moved = input.detach().movedim(dim, 0)
         values = chosen.reshape(chosen.shape[0], *moved.shape[1:]).movedim(0, dim)
-    results = [values]
+    results = [tape.underivable(what, values, input)]
     if return_inverse:
         group = ops.cumsum(new, 0) - 1
         if order is None:

@@ -22,13 +22,14 @@ from flambeau.autograd.graph import (
     next_order,
     note_stack,
 )
+from flambeau.autograd.tape import node_type
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
 from flambeau.tensor.meta import TensorBase
 
 __all__ = ["OpNode", "RefusingNode", "attach", "attach_one", "alias_of", "apply_call",
-           "check_gradient"]
+           "check_gradient", "underivable"]
 
 
 class OpNode(Node):
@@ -128,6 +129,30 @@ class RefusingNode(OpNode):
 
     def apply(self, grads: Sequence) -> tuple:
         raise RuntimeError(f"derivative for aten::{self.tape_launch.call.name} is not implemented")
+
+
+class Underivable(Node):
+    """The same for results of functions that are made of several operations."""
+
+    __slots__ = ()
+    what = ""
+
+    def apply(self, grads: Sequence) -> tuple:
+        raise NotImplementedError(f"the derivative for {self.what!r} is not implemented")
+
+
+def underivable(what: str, result: Any, *sources: Any) -> Any:
+    """`result`, which requires grad if a source does: then its derivative is asked for in vain."""
+    edges = tuple([history_of(source) for source in sources
+                   if isinstance(source, TensorBase) and source._rg])
+    if not edges or mode() & 3 != RECORD or result._meta.dtype.kind not in "fc":
+        return result
+    words = "".join(word.capitalize() for word in what.split("_"))
+    result = alias_of(result)
+    result._grad_fn = node_type(f"{words}Backward0", Underivable, what=what)(
+        edges, (result._meta,))
+    result._rg = True
+    return result
 
 
 def _chosen(kept: Sequence, full: BackwardPlan, plan: BackwardPlan) -> list:

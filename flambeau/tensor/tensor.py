@@ -17,7 +17,6 @@ from flambeau.core.arguments import conversion, kind_of, need_tensor
 from flambeau.core.device import CPU, META, Device, as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size
-from flambeau.core.symbolic import environment, index_of
 from flambeau.ops.record import dtypes_default
 from flambeau.runtime import memory
 from flambeau.tensor import (
@@ -36,54 +35,23 @@ from flambeau.tensor.display import meta_repr, tensor_repr
 from flambeau.tensor.formats import (
     channels_last_strides,
     is_channels_last,
+    lies_channels_last,
     preserve_format,
     strided,
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase, contiguous_meta, meta_of
+from flambeau.tensor.sizes import named_shape, shape_of
 from flambeau.tensor.viewing import make_view, pass_on
 
 __all__ = ["Tensor"]
 
 
 _index_of = operator.index
-
-
-def shape_of(args: Sequence) -> tuple:
-    """Sizes given as separate ints or as one sequence."""
-    if len(args) == 1 and args[0].__class__ is not int and isinstance(args[0], (tuple, list)):
-        args = args[0]
-    try:
-        return tuple(map(index_of if environment else _index_of, args))
-    except TypeError:
-        raise _not_sizes(args) from None
-
-
 _view_plans = dispatch.FUNCTIONS["view"].cache
-
-
 _select_plans = dispatch.FUNCTIONS["select"].cache
 _ACTIVE = dispatch.ACTIVE
 _NOT_OF_NUMPY = {dtypes.bfloat16, dtypes.complex32, *dtypes.FLOAT8, *dtypes.OPAQUE}
-
-
-def _is_index(value: Any) -> bool:
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _not_sizes(args: Sequence) -> TypeError:
-    """The error for sizes or dimensions that are no integers."""
-    place, wrong = next((i, a) for i, a in enumerate(args) if not _is_index(a))
-    if isinstance(wrong, TensorBase):
-        return TypeError(f"sizes and dimensions must be integers, but the one at pos {place} is a "
-                         f"tensor of shape {list(wrong.shape)} and dtype {wrong.dtype!r}; use "
-                         ".item()")
-    return TypeError(f"argument must be tuple of ints, but found element of type {kind_of(wrong)} "
-                     f"at pos {place}: {wrong!r}. Round or convert it with int(...) first.")
 
 
 class Tensor(TensorBase):
@@ -212,7 +180,7 @@ class Tensor(TensorBase):
         """Row-major without gaps?"""
         if is_channels_last(memory_format):
             meta = self._meta
-            return meta.strides == channels_last_strides(meta.shape) or meta.numel == 0
+            return lies_channels_last(meta.shape, meta.strides, memory_format)
         return self._meta.contiguous
 
     def is_floating_point(self) -> bool:
@@ -629,27 +597,29 @@ class Tensor(TensorBase):
         if is_channels_last(memory_format):
             if self.is_contiguous(memory_format):
                 return self
-            return self.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+            channels_last_strides(self.shape, memory_format)  # or this raises
+            return self.movedim(1, -1).contiguous().movedim(-1, 1)
         if self._meta.contiguous:
             return self
         return ops._reshape_copy(self, tuple(self._meta.shape))
 
     # ------------------------------------------------------------------ shape, with free arguments
-    def view(self, *size: Any) -> Tensor:
+    def view(self, *size: Any, **named: Any) -> Tensor:
         """The same elements in another shape (never copies), or reinterpreted as another dtype."""
-        if not _ACTIVE:
+        if not _ACTIVE and not named:
             try:  # in a shape that it was viewed in before
                 plan, = _view_plans[self._meta, tuple(map(_index_of, size))]
             except (KeyError, TypeError, AttributeError):
                 plan = None
             if plan is not None:
                 return make_view(self, plan)
+        size = size or (named.pop("dtype"),) if "dtype" in named else size
         if len(size) == 1 and isinstance(size[0], DType):
             return self._reinterpreted(size[0])
-        if not size:
+        if not size and not named:
             raise TypeError("view() received an invalid combination of arguments - got (), but "
                             "expected a shape (ints, or a tuple of ints) or a dtype")
-        return ops.view(self, shape_of(size))
+        return ops.view(self, named_shape("view", "size", size, named))
 
     def _reinterpreted(self, dtype: DType) -> Tensor:
         old, meta = self._meta.dtype.itemsize, self._meta
@@ -669,44 +639,44 @@ class Tensor(TensorBase):
         need_tensor("view_as", "other", other)
         return ops.view(self, tuple(other.shape))
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, **named: Any) -> Tensor:
         """The elements in another shape: a view if possible, else a copy."""
-        if not _ACTIVE:
+        if not _ACTIVE and not named:
             try:
                 plan, = _view_plans[self._meta, tuple(map(_index_of, shape))]
             except (KeyError, TypeError, AttributeError):
                 plan = None
             if plan is not None:
                 return make_view(self, plan)
-        return ops.reshape(self, shape_of(shape))
+        return ops.reshape(self, named_shape("reshape", "shape", shape, named))
 
     def reshape_as(self, other: Tensor) -> Tensor:
         need_tensor("reshape_as", "other", other)
         return ops.reshape(self, tuple(other.shape))
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *dims: Any, **named: Any) -> Tensor:
         """Reorder the dimensions."""
-        return ops.permute(self, shape_of(dims))
+        return ops.permute(self, named_shape("permute", "dims", dims, named))
 
-    def expand(self, *size: Any) -> Tensor:
+    def expand(self, *size: Any, **named: Any) -> Tensor:
         """Broadcast to a larger shape without copying; -1 keeps a size."""
-        return ops.expand(self, shape_of(size))
+        return ops.expand(self, named_shape("expand", "size", size, named))
 
-    def broadcast_to(self, *size: Any) -> Tensor:
+    def broadcast_to(self, *size: Any, **named: Any) -> Tensor:
         """Broadcast to a larger shape without copying."""
-        return ops.broadcast_to(self, shape_of(size))
+        return ops.broadcast_to(self, named_shape("broadcast_to", "size", size, named))
 
     def expand_as(self, other: Tensor) -> Tensor:
         need_tensor("expand_as", "other", other)
         return ops.expand(self, tuple(other.shape))
 
-    def repeat(self, *repeats: Any) -> Tensor:
+    def repeat(self, *repeats: Any, **named: Any) -> Tensor:
         """Tile the tensor."""
-        return ops.repeat(self, shape_of(repeats))
+        return ops.repeat(self, named_shape("repeat", "repeats", repeats, named))
 
-    def flip(self, *dims: Any) -> Tensor:
+    def flip(self, *dims: Any, **named: Any) -> Tensor:
         """Reverse the order along dims."""
-        return ops.flip(self, shape_of(dims))
+        return ops.flip(self, named_shape("flip", "dims", dims, named))
 
     T = property(lambda self: self._transposed("T"))
     mT = property(lambda self: self._transposed("mT"))

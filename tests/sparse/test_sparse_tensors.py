@@ -396,3 +396,24 @@ def test_buffers_and_parameters():
     assert module.state_dict()["adjacency"].is_sparse
     module.load_state_dict(module.state_dict())
     assert isinstance(torch.nn.Parameter(uncoalesced()), torch.nn.Parameter)
+
+
+def test_gradients_of_sampled_addmm() -> None:
+    dense = torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
+    a = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    cotangent = torch.randn(2, 3, dtype=torch.float64)
+    leaf = dense.to_sparse_csr().requires_grad_()
+    y = torch.sparse.sampled_addmm(leaf, a, b, beta=3.0, alpha=2.0)
+    assert y.grad_fn.name() == "SparseSampledAddmmBackward0"
+    sparse, left, right = torch.autograd.grad(y, (leaf, a, b), cotangent, retain_graph=True)
+    read = cotangent * (dense != 0)
+    torch.testing.assert_close(sparse, 3 * cotangent)  # the result's gradient as it is
+    torch.testing.assert_close(left, 2 * read @ b.detach().T)
+    torch.testing.assert_close(right, 2 * a.detach().T @ read)
+    (sparse,) = torch.autograd.grad(y, leaf, cotangent.sparse_mask(leaf.detach()))
+    assert sparse.layout is torch.sparse_csr
+    torch.testing.assert_close(sparse.to_dense(), 3 * read)
+    whole = dense.clone().requires_grad_()
+    torch.sparse.sampled_addmm(whole.to_sparse_csr(), a, b).to_dense().sum().backward()
+    torch.testing.assert_close(whole.grad, (dense != 0).to(torch.float64))

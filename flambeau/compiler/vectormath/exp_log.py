@@ -112,14 +112,6 @@ def exp_in_range(f: Function, x: Value) -> Value:
     return f.fmul(f.fma(q, first, first), second)
 
 
-def exp_short(f: Function, x: Value) -> Value:
-    """e**x of doubles in [-700, 700], to about 2**-34: where a float is computed in double."""
-    t = f.fma(x, float(_LOG2E), format_of(x).magic + format_of(x).bias)
-    n = f.fsub(t, format_of(x).magic + format_of(x).bias)
-    r = f.fma(x, float(_LOG2E), f.fneg(n))
-    return f.fmul(f.fma(r, polynomial(f, r, _EXP2_SHORT), 1.0), power_of_two(f, t))
-
-
 def _exp_range(fmt: Format) -> tuple[float, float]:
     """Below the first exp is 0, above the second infinite."""
     return (-104.0, 89.0) if fmt.scalar == "float" else (-746.0, 710.0)

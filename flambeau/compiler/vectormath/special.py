@@ -24,7 +24,6 @@ from flambeau.compiler.vectormath.basic import (
 from flambeau.compiler.vectormath.exp_log import (
     LN2,
     exp_reduced,
-    exp_short,
     log_reduced,
     log_sum,
     power_of_two,
@@ -132,18 +131,16 @@ def erf(f: Function, x: Value) -> Value:
 
 def erfc(f: Function, x: Value) -> Value:
     """1 - erf(x), to relative accuracy down to the smallest denormal."""
-    if scalar_of(x.type) == "float":
-        wide = f.cast("fpext", x, vector(lanes_of(x.type), "double"))
-        return f.cast("fptrunc", _erfc_short(f, wide), x.type)
-    center = 4.0
-    t = at_most(f, fabs(f, x), 27.3)  # 0 beyond
+    double = scalar_of(x.type) == "double"
+    center = 4.0 if double else 2.0
+    t = at_most(f, fabs(f, x), 27.3 if double else 10.1)  # 0 beyond
     square = f.fmul(t, t)
     square_low = f.fma(t, t, f.fneg(square))
     q, n = exp_reduced(f, f.fneg(square), 2 * format_of(x).bias)
     one = f.const(1.0, x.type)
     e, e_low = fast_two_sum(f, one, f.fsub(q, f.fmul(square_low, f.fadd(q, 1.0))))
     u = f.fdiv(f.fsub(t, center), f.fadd(t, center))
-    g, g_low = polynomial_pair(f, u, _ERFCX["double"])
+    g, g_low = polynomial_pair(f, u, _ERFCX[scalar_of(x.type)])
     top, top_low = two_product(f, g, e)
     top_low = f.fma(g, e_low, f.fma(g_low, e, top_low))
     first, second = powers_of_two(f, n)
@@ -152,18 +149,6 @@ def erfc(f: Function, x: Value) -> Value:
     far = f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
     near = f.fsub(1.0, f.fadd(x, _erf_near(f, x)))
     return f.select(f.cmp("olt", t, 0.46), near, far)
-
-
-def _erfc_short(f: Function, x: Value) -> Value:
-    """erfc of floats that were extended to double: about 2**-27, rounded once by the caller."""
-    center = 2.0
-    t = at_most(f, fabs(f, x), 10.1)  # 0 beyond
-    e = exp_short(f, f.fneg(f.fmul(t, t)))
-    top, bottom, lower = f.fsub(t, center), f.fadd(t, center), f.fma(t, 2.0, 1.0)
-    inverse = f.fdiv(1.0, f.fmul(bottom, lower))  # one division for two quotients
-    g = polynomial(f, f.fmul(f.fmul(top, lower), inverse), _ERFCX["float"])
-    far = f.fmul(f.fmul(e, g), f.fmul(bottom, inverse))
-    return f.select(f.cmp("olt", x, 0.0), f.fsub(2.0, far), far)
 
 
 def erfinv(f: Function, x: Value) -> Value:

@@ -47,11 +47,11 @@ def _joined(parts: Sequence, layout: Any) -> NestedTensor:
         raise RuntimeError("Cannot construct a nested tensor of layout torch.jagged from no "
                            "tensors")
     ragged = [d for d, column in enumerate(zip(*shapes, strict=True)) if len(set(column)) > 1]
-    if not shapes[0] or ragged not in ([], [0]):
+    if not shapes[0] or len(ragged) > 1:
         raise RuntimeError("Cannot represent given tensor list as a nested tensor with the jagged "
                            "layout. Note that the jagged layout only represents shapes of the form "
                            "(B, *_0, D_0, D_1, ..., D_N), with only *_0 allowed to be ragged.")
-    structure = Structure(jagged, shapes, 1)
+    structure = Structure(jagged, shapes, ragged[0] + 1 if ragged else 1)
     return wrap(structure, structure.join(parts))
 
 

@@ -18,6 +18,7 @@ from flambeau.tensor.formats import jagged, strided
 from flambeau.tensor.functions import ops
 from flambeau.tensor.launches import is_elementwise
 from flambeau.tensor.meta import TensorBase
+from flambeau.tensor.nested import shaping
 from flambeau.tensor.nested.structure import Structure
 from flambeau.tensor.nested.tensor import NestedTensor, numbers_of, wrap
 
@@ -29,7 +30,9 @@ _known: dict[tuple, bool] = {}
 # ---------------------------------------------------------------------- elementwise
 def _elementwise(function: Any, form: str, args: Sequence) -> Any:
     record = function.record
-    first = next(a for a in args if isinstance(a, NestedTensor))
+    first = next((a for a in args if isinstance(a, NestedTensor)), None)
+    if first is None:  # within a list
+        raise NestedTensor.refusal(record.name)
     structure = first._structure
     plain = [_numbers_for(record.name, a, structure) if isinstance(a, TensorBase) else a
              for a in args]
@@ -107,16 +110,47 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> NestedTensor:
     return _of_rows(input._structure.with_last(weight.shape[0]), rows)
 
 
-def _matmul(input: Any, other: Any) -> NestedTensor:
+def _products(input: NestedTensor, other: NestedTensor) -> Any:
+    """Part by part; a dense tensor where the ragged dimensions of jagged tensors are summed over.
+    """
+    parts = [ops.matmul(a, b) for a, b in zip(input.unbind(), other.unbind(), strict=True)]
+    a, b = input._structure, other._structure
+    if a.layout is not jagged or b.layout is not jagged:
+        return shaping.of_parts(parts)
+    if a.ragged == input.ndim - 1 and b.ragged == other.ndim - 2:
+        return ops.stack(tuple(parts), 0)
+    ragged = [d for d, column in enumerate(zip(*(p.shape for p in parts), strict=True), 1)
+              if len(set(column)) > 1]
+    if len(ragged) > 1:
+        return shaping.of_parts(parts)
+    structure = Structure(jagged, [p.shape for p in parts], ragged[0] if ragged else a.ragged)
+    return wrap(structure, structure.join(parts))
+
+
+def _embedding(input: Any, weight: Any, *rest: Any) -> NestedTensor:
+    if not isinstance(input, NestedTensor):
+        raise NestedTensor.refusal("embedding with a nested weight")
+    structure = input._structure
+    found = ops.embedding(numbers_of(input), weight, *rest)
+    shapes = [(*shape, weight.shape[1]) for shape in structure.shapes]
+    shape = (*structure.shape, weight.shape[1])
+    made = Structure(structure.layout, shapes, structure.ragged, structure.offsets, shape)
+    return wrap(made, found if structure.layout is jagged else found.reshape(-1))
+
+
+def _matmul(input: Any, other: Any) -> Any:
     if isinstance(input, NestedTensor) and isinstance(other, NestedTensor):
-        parts = [ops.matmul(a, b) for a, b in zip(input.unbind(), other.unbind(), strict=True)]
-        layout = input._structure.layout
-        same = len({tuple(p.shape[1:]) for p in parts}) == 1
-        ragged = 1 if layout is jagged and same else 0
-        structure = Structure(layout if ragged else strided, [p.shape for p in parts], ragged)
-        return wrap(structure, structure.join(parts))
+        return _products(input, other)
+    if isinstance(input, NestedTensor) and other.ndim == input.ndim and (
+            other.shape[0] == len(input)):
+        made = [ops.matmul(a, b) for a, b in zip(input.unbind(), ops.unbind(other), strict=True)]
+        if input._structure.layout is jagged and input._structure.ragged == input.ndim - 2:
+            structure = input._structure.with_last(other.shape[-1])
+            return wrap(structure, structure.join(made))
+        return shaping.of_parts(made)
     if not isinstance(input, NestedTensor) or other.ndim != 2:
-        raise RuntimeError("matmul: expected a nested tensor and a matrix, or two nested tensors")
+        raise RuntimeError("matmul: expected a nested tensor and a matrix, a dense tensor with a "
+                           "matrix for each part, or two nested tensors")
     rows = ops.matmul(_rows("matmul", input), other)
     return _of_rows(input._structure.with_last(other.shape[1]), rows)
 
@@ -128,6 +162,9 @@ def _along_last(name: str) -> Callable:
             if at == input._structure.ragged and at == 1:
                 parts = [getattr(ops, name)(part, 0, *rest) for part in input.unbind()]
                 return wrap(input._structure, input._structure.join(parts))
+            if at and input._structure.layout is not jagged:
+                return shaping.of_parts([getattr(ops, name)(part, at - 1, *rest)
+                                         for part in input.unbind()])
             raise RuntimeError(f"{name}: a nested tensor of size {input._structure.shape} takes "
                                f"dim=-1 or the ragged dimension, got {dim}")
         rows = _rows(name, input)
@@ -152,6 +189,9 @@ def _reduction(name: str) -> Callable:
         dims = dim if isinstance(dim, tuple) else (dim,)
         at = normalize_dim(dims[0], input.ndim)
         structure = input._structure
+        places = {normalize_dim(d, input.ndim) for d in dims}
+        if structure.layout is jagged and places == {0, structure.ragged}:
+            return reduce(numbers_of(input), structure.ragged - 1, **kwargs)
         if len(dims) > 1 or at == 0:
             raise RuntimeError(f"{name}(): reducing along the batch dimension but not the ragged "
                                "dimension is not supported for nested tensors; use one dim above 0")
@@ -168,31 +208,11 @@ def _reduction(name: str) -> Callable:
     return rule
 
 
-def _whole(name: str) -> Callable:
-    def rule(input: NestedTensor, *rest: Any) -> Any:
-        if any(a is not None and a is not False and a != () for a in rest):
-            raise NestedTensor.refusal(f"{name} along a dimension")
-        return getattr(ops, name)(numbers_of(input))
-
-    rule.__name__ = rule.__qualname__ = name
-    return rule
-
-
 # ---------------------------------------------------------------------- parts
 def _unbind(input: NestedTensor, dim: int = 0) -> tuple:
     if normalize_dim(dim, input.ndim) != 0:
         raise RuntimeError("unbind(): only supported for NestedTensor on dim=0")
     return tuple(input._structure.parts(numbers_of(input)))
-
-
-def _select(input: NestedTensor, dim: int, index: int) -> Any:
-    at = normalize_dim(dim, input.ndim)
-    if at:
-        raise NestedTensor.refusal("select along another dimension than the first")
-    count = len(input)
-    if not -count <= index < count:
-        raise IndexError(f"index {index} is out of bounds for dimension 0 with size {count}")
-    return _unbind(input)[index]
 
 
 def _transpose(input: NestedTensor, dim0: int, dim1: int) -> NestedTensor:
@@ -216,21 +236,6 @@ def _transpose(input: NestedTensor, dim0: int, dim1: int) -> NestedTensor:
         return wrap(made, ops.transpose(numbers_of(input), a - 1, b - 1))
     made = Structure(structure.layout, shapes, 0, None, turned(structure.shape, 0))
     return wrap(made, made.join([ops.transpose(p, a - 1, b - 1) for p in _unbind(input)]))
-
-
-def _cat(tensors: Sequence, dim: int = 0) -> NestedTensor:
-    first = tensors[0]
-    if not all(isinstance(t, NestedTensor) for t in tensors):
-        raise RuntimeError("cat(): all tensors must be nested if one is")
-    at = normalize_dim(dim, first.ndim)
-    structure = first._structure
-    if at == 0 or at == structure.ragged or structure.layout is not jagged:
-        raise RuntimeError(f"cat(): not supported for NestedTensor on dim={dim}")
-    joined = ops.cat(tuple(numbers_of(t) for t in tensors), at - 1)
-    size = joined.shape[at - 1]
-    shapes = [(*s[:at - 1], size, *s[at:]) for s in structure.shapes]
-    shape = (*structure.shape[:at], size, *structure.shape[at + 1:])
-    return wrap(Structure(jagged, shapes, structure.ragged, structure.offsets, shape), joined)
 
 
 def _padded(input: NestedTensor, padding: Any, output_size: Any = None) -> Any:
@@ -275,9 +280,15 @@ NestedTensor.rules |= {
     "nn.functional.softmax": _along_last("softmax"), "layer_norm": _layer_norm,
     "nn.functional.log_softmax": _along_last("log_softmax"),
     "nn.functional.layer_norm": _layer_norm, "sum": _reduction("sum"), "mean": _reduction("mean"),
-    "unbind": _unbind, "select": _select, "transpose": _transpose, "cat": _cat, "zero": _zero,
-    "to_padded_tensor": _padded,
-    **{name: _whole(name) for name in ("max_all", "min_all", "any", "all", "amax", "amin",
-                                       "argmax", "argmin")},
+    "unbind": _unbind, "transpose": _transpose, "zero": _zero, "to_padded_tensor": _padded,
+    "bmm": _matmul, "embedding": _embedding, "nn.functional.embedding": _embedding,
+    "select": shaping.select, "cat": shaping.cat, "stack": shaping.stack,
+    "unsqueeze": shaping.unsqueeze, "squeeze": shaping.squeeze, "permute": shaping.permute,
+    "unflatten": shaping.unflatten, "view": shaping.resized, "_reshape_copy": shaping.resized,
+    **{name: shaping.choose(name) for name in ("narrow", "slice")},
+    **{name: shaping.pieces(name) for name in ("split", "chunk")},
+    **{name: shaping.extremum(name) for name in (
+        "max_all", "min_all", "any", "all", "amax", "amin", "argmax", "argmin", "max_dim",
+        "min_dim", "prod")},
 }
 

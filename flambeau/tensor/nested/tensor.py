@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from flambeau.autograd import grad_mode
+from flambeau.core.dtypes import int64
 from flambeau.core.shapes import Size
 from flambeau.tensor import indexing, tape
-from flambeau.tensor.composed import Composed, link
+from flambeau.tensor.composed import Composed, link, write_back
+from flambeau.tensor.creation import tensor
 from flambeau.tensor.formats import jagged
+from flambeau.tensor.functions import ops
 from flambeau.tensor.nested.structure import Structure
 
 __all__ = ["NestedTensor", "numbers_of", "on_numbers", "on_parts", "wrap"]
@@ -112,6 +115,24 @@ class NestedTensor(Composed):
     def _min_seqlen(self) -> int:
         return min(self._structure.lengths, default=0)
 
+    def _nested_tensor_size(self) -> Any:
+        """The shapes of the parts, (parts, dims) int64."""
+        return tensor([list(shape) for shape in self._structure.shapes], dtype=int64)
+
+    def _nested_tensor_strides(self) -> Any:
+        """The strides of the parts, (parts, dims) int64."""
+        parts = self._structure.parts(self._numbers.detach())
+        return tensor([list(part.stride()) for part in parts], dtype=int64)
+
+    def _nested_tensor_storage_offsets(self) -> Any:
+        """Where the parts begin in the memory of the numbers, (parts,) int64."""
+        parts = self._structure.parts(self._numbers.detach())
+        return tensor([part.storage_offset() for part in parts], dtype=int64)
+
+    def fill_(self, value: Any) -> NestedTensor:
+        """Set all elements of all parts."""
+        return write_back(self, wrap(self._structure, ops.fill(numbers_of(self), value)))
+
     def __len__(self) -> int:
         return len(self._structure.shapes)
 
@@ -151,8 +172,10 @@ class NestedTensor(Composed):
         if self._structure.layout is jagged:
             size = ", ".join(map(repr, self._structure.shape))
             return (f"NestedTensor(size=({size}), offsets={self._structure.offsets!r}{history}, "
-                    "contiguous=True)")
-        parts = [repr(part) for part in self._structure.parts(self._numbers)]
+                    f"contiguous={self.is_contiguous()})")
+        leaf = self._rg and self._grad_fn is None
+        parts = [repr(part.detach().requires_grad_(leaf))
+                 for part in self._structure.parts(self._numbers.detach())]
         text = ",\n".join("\n".join("  " + line for line in part.split("\n")) for part in parts)
         return f"nested_tensor([\n{text}\n]{history})"
 

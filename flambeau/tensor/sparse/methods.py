@@ -13,11 +13,11 @@ from flambeau.tensor.creation import zeros
 from flambeau.tensor.formats import Layout, sparse_coo, strided
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.method_docs import shown
+from flambeau.tensor.sizes import shape_of
 from flambeau.tensor.sparse import convert, products
 from flambeau.tensor.sparse.patterns import Coo, is_row_compressed
 from flambeau.tensor.sparse.tensor import SparseTensor, assemble, values_of
 from flambeau.tensor.sparse.tensor import coalesced as coalesced_form
-from flambeau.tensor.tensor import shape_of
 
 __all__ = [
     "to_dense", "to_sparse", "to_sparse_coo", "to_sparse_csr", "to_sparse_csc", "to_sparse_bsr",

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.autograd.grad_mode import is_recording
-from flambeau.tensor.composed import write_out
+from flambeau.autograd.graph import node_type
+from flambeau.tensor import tape
+from flambeau.tensor.composed import PartsNode, write_out
 from flambeau.tensor.formats import sparse_coo, sparse_csr
 from flambeau.tensor.functions import ops
 from flambeau.tensor.sparse.convert import (
@@ -202,10 +204,35 @@ def sampled_addmm(input: SparseTensor, mat1: Any, mat2: Any, beta: Any = 1, alph
         right = ops.index_select(ops.transpose(mat2, 0, 1), 0, column)
         product = ops.sum(ops.mul(left, right), 1)
     product = product if alpha == 1 else product * alpha
-    values = values_of(input)
+    values = input._elements
     if beta != 0:
         product = ops.add(product, values if beta == 1 else values * beta)
-    return assemble(pattern, product)
+    made = assemble(pattern, product)
+    return made if not (input._rg and is_recording()) else _sampled(made, input, beta)
+
+
+class _SampledNode(PartsNode):
+    """Of `sampled_addmm`: the gradient of `input` is that of the result as it is, dense if that is;
+    the product's is read at the entries."""
+
+    __slots__ = ("beta",)
+
+    def apply(self, grads: list) -> tuple:
+        grad = grads[0]
+        scaled = grad if self.beta == 1 else grad * self.beta.conjugate()
+        return scaled, self.rule(grad, self.pattern) if self.next_edges[1] is not None else None
+
+
+_SAMPLED = node_type("SparseSampledAddmmBackward0", _SampledNode)
+
+
+def _sampled(made: SparseTensor, input: SparseTensor, beta: Any) -> SparseTensor:
+    """`made` with a history that leads to `input`, and to the product if that has one."""
+    edge = None if made._grad_fn is None else made._grad_fn.next_edges[0]
+    node = _SAMPLED((tape.edge_of(input), edge), (made._meta,))
+    node.pattern, node.rule, node.beta = made._pattern, values_at, beta
+    made._grad_fn, made._rg = node, True
+    return made
 
 
 _REDUCTIONS = {"sum": "add", "mean": "mean", "amax": "amax", "amin": "amin"}
