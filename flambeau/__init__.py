@@ -134,6 +134,8 @@ _HOMES = {
     "autograd.grad_mode": (
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
         "is_inference_mode_enabled"),
+    "autograd.anomaly": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled",
+                         "set_anomaly_enabled"),
     "func.batches": ("vmap",),
     "nn._native": (
         "alpha_dropout", "alpha_dropout_", "binary_cross_entropy_with_logits",

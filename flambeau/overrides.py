@@ -104,7 +104,7 @@ class TorchFunctionMode:
         raise NotImplementedError(f"{type(self).__name__} does not define __torch_function__")
 
     def __enter__(self) -> TorchFunctionMode:
-        _door_factories()
+        _listen()
         state.modes.append(self)
         ACTIVE.append(self)
         return self
@@ -131,14 +131,12 @@ class BaseTorchFunctionMode(TorchFunctionMode):
 
 
 @functools.cache
-def _door_factories() -> None:
-    """From the first mode on, functions without tensor arguments ask too."""
-    made = [name for name, function in _functions(flambeau)
-            if function.__module__.startswith("flambeau.tensor.")]
-    overriding.fit_doors(vars(flambeau), made, always=True)
-    for table in (get_ignored_functions, get_overridable_functions, get_testing_overrides, _names,
-                  _methods):
-        table.cache_clear()  # they know the functions without doors
+def _listen() -> None:
+    """From the first mode on, the fast methods of Tensor ask too."""
+    for name, method in vars(Tensor).items():
+        if inspect.isfunction(method) and method.__module__ == Tensor.__module__ and (
+                name[0] != "_" or name in overriding.special_names()):
+            overriding.listen(method)
 
 
 @contextlib.contextmanager
@@ -263,6 +261,14 @@ def resolve_name(f: Any) -> str | None:
 @functools.cache
 def _methods() -> set[Callable]:
     return set(get_overridable_functions()[Tensor])
+
+
+@functools.cache
+def get_default_nowrap_functions() -> set[Callable]:
+    """The functions whose results the default answer gives as they are: `grad` is a tensor of its
+    own, and keeps its class."""
+    return {getattr(vars(Tensor)[name], "__get__") for name in ("_base", "grad", "_grad")
+            if isinstance(vars(Tensor).get(name), property)}
 
 
 def is_tensor_method_or_property(func: Callable) -> bool:

@@ -10,7 +10,7 @@ from flambeau.autograd.grad_mode import ANOMALY, NAN_CHECK, mode, set_bits
 from flambeau.core.errors import describe_stack
 
 __all__ = ["detect_anomaly", "set_detect_anomaly", "is_anomaly_enabled",
-           "is_anomaly_check_nan_enabled", "apply"]
+           "is_anomaly_check_nan_enabled", "set_anomaly_enabled", "apply"]
 
 _BITS = ANOMALY | NAN_CHECK
 
@@ -30,6 +30,11 @@ def is_anomaly_enabled() -> bool:
 def is_anomaly_check_nan_enabled() -> bool:
     """True if anomaly mode looks for NaN."""
     return bool(mode() & NAN_CHECK)
+
+
+def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
+    """Turn anomaly mode on or off in this thread."""
+    set_bits(_BITS, _bits_for(mode, check_nan))
 
 
 class detect_anomaly:

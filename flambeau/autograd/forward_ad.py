@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, NamedTuple
 
 from flambeau.autograd.grad_mode import ContextDecorator
@@ -19,6 +20,8 @@ __all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_le
 
 def _levels() -> Any:
     """The tensor layer's part of forward mode, which registers itself (this layer lies below)."""
+    if tensors.forward is None:  # nobody has made a tensor yet
+        importlib.import_module("flambeau.tensor")
     return tensors.forward()
 
 
@@ -137,8 +140,17 @@ def _open_level(level: int | None, name: str) -> Any:
     return found
 
 
-def _set_fwd_grad_enabled(mode: bool) -> Any:
-    raise NotImplementedError("switching forward mode off inside of a level is not implemented; "
-                              "detach() what must not have a tangent")
+class _set_fwd_grad_enabled:
+    """Switch forward mode on or off inside of a level; as a context manager, put it back at the
+    end. What is computed while it is off has no tangent."""
 
+    def __init__(self, mode: bool) -> None:
+        self._variable = _levels().moving()
+        self._before = self._variable.get()
+        self._variable.set(mode)
 
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._variable.set(self._before)

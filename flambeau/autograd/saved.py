@@ -134,13 +134,14 @@ class SavedTensor:
 
     def _pack(self, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> None:
         tensor = self.tensor
-        if self.output_nr is None:  # keep the history, give the hook a bare alias
+        if self.output_nr is None:
             self.grad_fn = tape.edge_of(tensor)
         with no_grad():
-            alias = tensor.detach()
-            version = alias._storage.version
-            self.packed = pack(alias)
-        if alias._storage.version != version:
+            # an argument itself: hooks may look whether it is a parameter, or a leaf
+            given = tensor if self.output_nr is None else tensor.detach()
+            version = +given._storage.version
+            self.packed = pack(given)
+        if given._storage.version != version:
             raise RuntimeError("A saved tensor pack hook is modifying its input in place. Tensors "
                                "provided as input to pack hook can not be modified by in-place "
                                "operations as this can lead to unexpected side-effects. Please "

@@ -38,6 +38,8 @@ def channels_last_values(order: Iterable[Value], known: Mapping[Value, Sequence[
             follows = is_channels_last(value.shape, known[value])
         elif value.prim.kind in ("conv", "pool", "resize"):
             follows = any(operand in found for operand in value.inputs[:2])
+        elif value.prim.kind == "cat":
+            follows = all(operand in found for operand in value.inputs)
         else:
             follows = value.prim.kind == "elementwise" and any(
                 operand in found and operand.shape == value.shape for operand in value.inputs)

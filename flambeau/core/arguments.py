@@ -100,10 +100,10 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
     Raises:
         TypeError: names the first argument whose type does not fit.
     """
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError) and str(error).startswith(f"{name}("):
         return
     for place, param in enumerate(params):
-        value, (kind, _, absent) = given[param.name], param.annotation.partition(" | ")
+        value, kinds = given[param.name], str(param.annotation).split(" | ")
         if param.kind is param.VAR_POSITIONAL and not value and param.name in _SIZES:
             raise TypeError(f'{name}() missing 1 required positional arguments: "{param.name}"'
                             ) from None
@@ -113,16 +113,24 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
                     raise TypeError(f"expected Tensor as element {at} in argument {place} of "
                                     f"{name}(), but got {kind_of(item)}{conversion(item)}"
                                     ) from None
-        if value is param.default or value is None and absent == "None":
+        if value is param.default or value is None and "None" in kinds:
             continue
-        if kind == "TensorBase" or place == 0 and param.name in _TENSORS and kind == "Any":
-            kind = "Tensor"
-        fits = _FITS.get(kind) if absent in ("", "None") else None
-        if fits is not None and not fits(value):
-            where = "" if param.kind is param.KEYWORD_ONLY else f" (position {place + 1})"
-            raise TypeError(f"{name}(): argument {param.name!r}{where} must be {kind}, not "
-                            f"{kind_of(value)}{conversion(value) if kind == 'Tensor' else ''}"
-                            ) from None
+        if kinds == ["TensorBase"] or place == 0 and param.name in _TENSORS and kinds == ["Any"]:
+            kinds = ["Tensor"]
+        kinds = [kind for kind in kinds if kind != "None"]
+        if any(kind not in _FITS or _FITS[kind](value) for kind in kinds):
+            continue
+        where = "" if param.kind is param.KEYWORD_ONLY else f" (position {place + 1})"
+        raise TypeError(f"{name}(): argument {param.name!r}{where} must be "
+                        f"{' or '.join(kinds).replace(*_INTS)}{_but(value, kinds)}") from None
+
+
+def _but(value: Any, kinds: Sequence[str]) -> str:
+    """What an argument is instead."""
+    if "Sequence[int]" in kinds and isinstance(value, (list, tuple)):
+        place = next(place for place, item in enumerate(value) if not _is_integer(item))
+        return f", but found element of type {kind_of(value[place])} at pos {place}"
+    return f", not {kind_of(value)}{conversion(value) if 'Tensor' in kinds else ''}"
 
 
 def _is_list(value: tuple) -> bool:
@@ -145,6 +153,10 @@ def _is_real(value: Any) -> bool:
     return hasattr(value, "__float__")
 
 
+def _is_ints(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(_is_integer(item) for item in value)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -154,8 +166,10 @@ def _is_tensor(value: Any) -> bool:
 
 
 _FITS = {"int": _is_integer, "bool": _is_truth, "float": _is_real, "str": _is_text,
-         "Tensor": _is_tensor}
+         "Tensor": _is_tensor, "Sequence[int]": _is_ints}
 """What an annotation accepts."""
+
+_INTS = ("Sequence[int]", "tuple of ints")
 
 _TENSORS = ("input", "self", "A", "LU_data", "mat1")
 """Names under which the first argument is a tensor."""

@@ -275,9 +275,12 @@ def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
     tensor([2., 0.])
     """
     leaves, spec = tensors_of(primals)
+    if not leaves:
+        raise RuntimeError("linearize(f, *primals): Expected at least one primal")
     taped = _Taped(leaves)
     with _recording():
         outputs, shape = tree_flatten(func(*tree_unflatten(taped.inputs, spec)))
+        _only_tensors(outputs, "linearize(f, *primals)", "the results of f")
         probes = [flambeau.zeros_like(out.detach()).requires_grad_() for out in outputs]
         first = taped.gradients(outputs, probes, True, True)
         taped.look(outputs)
@@ -378,7 +381,17 @@ def _only_tensors(leaves: Sequence, name: str, what: str) -> None:
 
 
 def moved(leaf: Tensor, move: Tensor, level: JvpLevel) -> Tensor:
-    """An input with its tangent."""
+    """An input with its tangent.
+
+    Raises:
+        ValueError: one of the two is of an integer dtype.
+    """
+    for what, one in (("primal", leaf), ("tangent", move)):
+        if one.dtype.kind not in "fc":
+            raise ValueError(f"Expected {what} to be floating point or complex, but got: "
+                             f"{one.dtype!r}")
+    if move.dtype is not leaf.dtype:
+        move = move.to(leaf.dtype)
     return forward.dual(leaf, forward.fitting(leaf, move), level)
 
 

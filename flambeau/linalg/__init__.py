@@ -45,6 +45,7 @@ from flambeau.tensor.linalg_systems import (
 )
 from flambeau.tensor.norms import cond, matrix_norm, vector_norm
 from flambeau.tensor.norms import linalg_norm as norm
+from flambeau.tensor.overriding import fit_doors
 from flambeau.tensor.vandermonde import linalg_vander as vander
 
 __all__ = ["LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig",
@@ -82,3 +83,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'flambeau.linalg' has no attribute {name!r}: not implemented "
                              "yet, or no such name in PyTorch")
     return found
+
+
+fit_doors(globals(), __all__)

@@ -16,25 +16,32 @@ from flambeau.tensor.functions import ops
 
 __all__: list[str] = []
 
-_UNARY = """abs absolute acos arccos acosh arccosh angle positive asin arcsin asinh arcsinh atan
-arctan atanh arctanh bitwise_not ceil clamp clip conj_physical cos cosh deg2rad digamma erf erfc
-erfinv exp exp2 expm1 fix floor frac lgamma log log10 log1p log2 logit i0 isnan isinf isfinite
-logical_not nan_to_num neg negative pow rad2deg reciprocal relu round rsqrt sigmoid sign sgn signbit
-sin sinc sinh sqrt square tan tanh trunc""".split()
-_BINARY = """add atan2 arctan2 bitwise_and bitwise_or bitwise_xor bitwise_left_shift
-bitwise_right_shift div divide floor_divide fmod logaddexp logaddexp2 mul multiply nextafter
-remainder sub subtract rsub true_divide eq ne le ge greater greater_equal gt less_equal lt less
-maximum minimum fmax fmin not_equal logical_and logical_or logical_xor""".split()
-_MOVES = """__getitem__ select transpose t view reshape expand expand_as unsqueeze squeeze permute
-flatten ravel split chunk unbind tensor_split cat concat concatenate stack hstack vstack movedim
-moveaxis narrow swapaxes swapdims unflatten repeat tile flip roll index_select view_as
-reshape_as""".split()
-_KEEPS_MASK = """clone contiguous detach float double half bfloat16 int long short char byte bool
-ones_like zeros_like full_like empty_like rand_like randn_like requires_grad_ to_dense""".split()
-_PLAIN = """__get__ __set__ __len__ __hash__ size stride dim numel nelement element_size
-is_contiguous storage_offset data_ptr backward register_hook register_post_accumulate_grad_hook
-retain_grad is_floating_point is_complex is_signed get_device is_shared is_same_size type
-untyped_storage is_inference is_pinned""".split()
+_UNARY = ("abs", "absolute", "acos", "arccos", "acosh", "arccosh", "angle", "positive", "asin",
+    "arcsin", "asinh", "arcsinh", "atan", "arctan", "atanh", "arctanh", "bitwise_not", "ceil",
+    "clamp", "clip", "conj_physical", "cos", "cosh", "deg2rad", "digamma", "erf", "erfc", "erfinv",
+    "exp", "exp2", "expm1", "fix", "floor", "frac", "lgamma", "log", "log10", "log1p", "log2",
+    "logit", "i0", "isnan", "isinf", "isfinite", "logical_not", "nan_to_num", "neg", "negative",
+    "pow", "rad2deg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "sgn", "signbit",
+    "sin", "sinc", "sinh", "sqrt", "square", "tan", "tanh", "trunc")
+_BINARY = ("add", "atan2", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor",
+    "bitwise_left_shift", "bitwise_right_shift", "div", "divide", "floor_divide", "fmod",
+    "logaddexp", "logaddexp2", "mul", "multiply", "nextafter", "remainder", "sub", "subtract",
+    "rsub", "true_divide", "eq", "ne", "le", "ge", "greater", "greater_equal", "gt", "less_equal",
+    "lt", "less", "maximum", "minimum", "fmax", "fmin", "not_equal", "logical_and", "logical_or",
+    "logical_xor")
+_MOVES = ("__getitem__", "select", "transpose", "t", "view", "reshape", "expand", "expand_as",
+    "unsqueeze", "squeeze", "permute", "flatten", "ravel", "split", "chunk", "unbind",
+    "tensor_split", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "movedim",
+    "moveaxis", "narrow", "swapaxes", "swapdims", "unflatten", "repeat", "tile", "flip", "roll",
+    "index_select", "view_as", "reshape_as")
+_KEEPS_MASK = ("clone", "contiguous", "detach", "float", "double", "half", "bfloat16", "int",
+    "long", "short", "char", "byte", "bool", "ones_like", "zeros_like", "full_like", "empty_like",
+    "rand_like", "randn_like", "requires_grad_", "to_dense")
+_PLAIN = ("__get__", "__set__", "__len__", "__hash__", "size", "stride", "dim", "numel",
+    "nelement", "element_size", "is_contiguous", "storage_offset", "data_ptr", "backward",
+    "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "is_floating_point",
+    "is_complex", "is_signed", "get_device", "is_shared", "is_same_size", "type",
+    "untyped_storage", "is_inference", "is_pinned")
 _TURNED = {Tensor.__dict__[name] for name in ("T", "mT", "H", "mH")}
 
 

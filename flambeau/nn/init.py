@@ -10,6 +10,7 @@ from typing import Any
 
 import flambeau
 from flambeau.tensor import Tensor
+from flambeau.tensor.overriding import fit_doors
 
 __all__ = [
     "calculate_gain", "uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_",
@@ -390,3 +391,5 @@ kaiming_uniform = _deprecated(kaiming_uniform_)
 kaiming_normal = _deprecated(kaiming_normal_)
 orthogonal = _deprecated(orthogonal_)
 sparse = _deprecated(sparse_)
+
+fit_doors(globals(), __all__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flambeau.ir.graph import Value
 
-__all__ = ["no_bool", "one_dtype"]
+__all__ = ["no_bool", "one_dtype", "vectors_alike"]
 
 
 def one_dtype(text: str, *places: int) -> Callable[..., None]:
@@ -27,6 +27,10 @@ def one_dtype(text: str, *places: int) -> Callable[..., None]:
                                                other=value.dtype.scalar_name))
 
     return check
+
+
+vectors_alike = one_dtype("dot : expected both vectors to have same dtype, but found {first} and "
+                          "{other}", 0, 1)
 
 
 def no_bool(*args: object) -> None:

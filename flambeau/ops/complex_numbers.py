@@ -11,6 +11,7 @@ import numpy as np
 from flambeau.core import dtypes
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
+from flambeau.ops.checks import vectors_alike
 from flambeau.ops.record import Tensor, op, view_op
 from flambeau.ops.samples import Arr, sample, unary
 
@@ -164,7 +165,7 @@ def isreal(input: Tensor):
     return p.eq(part, p.zero_like(part))
 
 
-@op(samples=_on((4,), (4,)), oracle=np.vdot)
+@op(samples=_on((4,), (4,)), oracle=np.vdot, check=vectors_alike)
 def vdot(input: Tensor, other: Tensor):
     """The sum of conj(input) * other over two vectors.
 
@@ -173,9 +174,6 @@ def vdot(input: Tensor, other: Tensor):
     """
     if input.ndim != 1 or other.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {other.ndim}D tensors")
-    if input.dtype is not other.dtype:
-        raise RuntimeError("vdot : expected both vectors to have same dtype, but found "
-                           f"{input.dtype.scalar_name} and {other.dtype.scalar_name}")
     if input.shape != other.shape:
         raise RuntimeError(f"inconsistent tensor size, expected tensor [{input.shape[0]}] and src "
                            f"[{other.shape[0]}] to have the same number of elements, but got "

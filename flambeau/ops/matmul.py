@@ -11,6 +11,7 @@ from flambeau.core.shapes import broadcast_shapes
 from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
+from flambeau.ops.checks import vectors_alike
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, lift, op
 from flambeau.ops.samples import Arr, sample
@@ -121,7 +122,8 @@ def bmm(input: Tensor, mat2: Tensor):
     return product(input, mat2)
 
 
-@op(refuses="b", samples=_pairs(((4,), (4,)), ((0,), (0,))), oracle=np.dot, check=alike("dot"))
+@op(refuses="b", samples=_pairs(((4,), (4,)), ((0,), (0,))), oracle=np.dot,
+    check=vectors_alike)
 def dot(input: Tensor, tensor: Tensor):
     """The sum of products of two vectors.
 

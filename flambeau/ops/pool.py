@@ -15,6 +15,14 @@ from flambeau.ops.reduce import size_constant
 from flambeau.ops.samples import Arr, sample
 
 
+def _nothing_in(shape: Sequence[int]) -> str:
+    """What is wrong with the part of a shape that windows move over, if it holds nothing."""
+    if 0 not in shape:
+        return ""
+    return (": Expected input's non-batch dimensions to have positive length, but non-batch "
+            f"dimension {list(shape).index(0)} has length zero!")
+
+
 class _Windows:
     """Sliding windows over the last `rank` dimensions of an input, checked.
 
@@ -47,7 +55,8 @@ class _Windows:
         if input.ndim not in (rank + 1, rank + 2) or 0 in input.shape[-rank - 1:]:
             raise RuntimeError(f"{name}: Expected {rank + 1}D or {rank + 2}D (batch mode) tensor "
                                "with optional 0 dim batch size for input, but "
-                               f"got:{list(input.shape)}")
+                               f"got:{list(input.shape)}"
+                               f"{_nothing_in(input.shape[-rank - 1:])}")
         self.size = input.shape[-rank:]
         self.reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
         self.out = tuple(self._count(d, ceil_mode) for d in range(rank))

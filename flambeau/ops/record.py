@@ -100,7 +100,8 @@ class Op:
             those that are None are left out, as are their results.
         order: how results lie in memory. None: elementwise ones like their operands, others
             row-major. "rows": all row-major. "first": those of the first tensor's rank in the order
-            of its dimensions; "images": the same if it is channels_last. Or a function of the call:
+            of its dimensions; "images": the same if it is channels_last, "all": if all tensors
+            are. Or a function of the call:
             which dimension of the first tensor each dimension of the result is.
         many: the results are a plain tuple, whatever their number (split, unbind).
         differentiable: False: results never require grad; `no_derivative` too, but they do, and

@@ -102,7 +102,8 @@ def mean(input: Tensor, dim: int | tuple | None = None, keepdim: bool = False, *
     """
     x = input if dtype is None else convert(input, dtype)
     if x.dtype.is_integral:
-        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a "
+        word = "Input" if dtype is None else "Optional"
+        raise RuntimeError(f"mean(): could not infer output dtype. {word} dtype must be either a "
                            f"floating point or complex dtype. Got: {x.dtype.scalar_name}")
     dims = normalize_dims(dim, input.ndim)
     total = p.reduce_sum(x, dims)
@@ -235,7 +236,6 @@ def _truth(name: str, prim, doc: str, oracle):
         return convert(result, dtypes.uint8) if input.dtype is dtypes.uint8 else result
 
     body.__name__, body.__doc__ = name, doc
-    body.__annotations__ = {"input": "Tensor"}
     return op(samples=over(), differentiable=False, oracle=oracle)(body)
 
 

@@ -174,7 +174,7 @@ def _resize_samples(*more, ranks=(1, 2, 3)):
     return samples
 
 
-@op(method=False, out=False, public=(), grad=_resize_grad("nearest"),
+@op(method=False, out=False, public=(), order="images", grad=_resize_grad("nearest"),
     samples=_resize_samples((False,), (True,)))
 def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: bool = False):
     """Each place takes the value of one place of the input; `exact` the one at its centre."""
@@ -182,7 +182,7 @@ def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: 
     return _resized(input, size, [axis.nearest(exact) for axis in axes])
 
 
-@op(method=False, out=False, public=(), grad=_resize_grad("linear"),
+@op(method=False, out=False, public=(), order="images", grad=_resize_grad("linear"),
     samples=_resize_samples((False,), (True,)))
 def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Linear interpolation in every spatial dimension."""
@@ -193,7 +193,7 @@ def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_co
     return _resized(input, size, [axis.linear() for axis in axes])
 
 
-@op(method=False, out=False, public=(), grad=_resize_grad("cubic"),
+@op(method=False, out=False, public=(), order="images", grad=_resize_grad("cubic"),
     samples=_resize_samples((False,), (True,), ranks=(2,)))
 def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Cubic convolution in both spatial dimensions (Keys 1981)."""

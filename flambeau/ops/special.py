@@ -184,8 +184,16 @@ def mvlgamma(input: Tensor, p: int):
     return _log_gamma_product(input, p)
 
 
+LONG = 32  # factors from which on they are an axis of their own, not written out
+
+
 def _log_gamma_product(x: Value, order: int) -> Value:
     total = e.like(order * (order - 1) / 4 * math.log(math.pi), x)
+    if order > LONG:
+        shape = (*x.shape, order)
+        halves = p.mul(p.convert(p.iota(shape, x.ndim), x.dtype), e.like(0.5, x))
+        spread = p.expand(p.reshape(x, (*x.shape, 1)), shape)
+        return p.add(total, p.reduce_sum(p.lgamma(p.sub(spread, halves)), (x.ndim,)))
     for j in range(order):
         total = p.add(total, p.lgamma(p.sub(x, e.like(j / 2, x))))
     return total

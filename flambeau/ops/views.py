@@ -440,7 +440,7 @@ def _list_samples(*shapes, **kwargs):
     return lambda: iter([sample(tuple(Arr(shape) for shape in shapes), **kwargs)])
 
 
-@op(promote="match", opmath=False, method=False, order="rows", apart=True,
+@op(promote="match", opmath=False, method=False, order="all", apart=True,
     samples=_list_samples((2, 3), (4, 3)), aliases=("concat", "concatenate"))
 def cat(tensors: Tensors, dim: int = 0):
     """Join tensors along an existing dimension.

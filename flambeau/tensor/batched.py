@@ -60,6 +60,13 @@ class Batched(Tensor):
         if self._bdim is not None:
             raise RuntimeError(message)
 
+    def _reinterpreted(self, dtype: Any) -> Tensor:
+        level = self._level
+        with Below(level):
+            if self._bdim is None or dtype.itemsize == self._meta.dtype.itemsize:
+                return level.wrap(self._value._reinterpreted(dtype), self._bdim)
+            return level.wrap(_in_front(self._value, self._bdim)._reinterpreted(dtype), 0)
+
     def item(self) -> bool | int | float | complex:
         self._refuse(ITEM)
         return self._value.item()

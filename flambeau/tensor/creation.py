@@ -519,6 +519,16 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
     return out.resize_(made.shape).copy_(made) if out is not None else _finish(made, requires_grad)
 
 
+def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
+    """Both ends of a range of numbers as numbers."""
+    dims = [value.ndim if isinstance(value, TensorBase) else 0 for value in (start, end)]
+    if dims != [0, 0]:
+        raise RuntimeError(f"{name} only supports 0-dimensional start and end tensors, but got "
+                           f"start with {dims[0]} dimension(s) and end with {dims[1]} "
+                           "dimension(s).")
+    return _number(start), _number(end)
+
+
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
              layout: Any = None, device: Any = None, pin_memory: bool = False,
              requires_grad: bool = False) -> Tensor:
@@ -530,7 +540,7 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType 
     steps = index_of(steps)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    start, end = _number(start), _number(end)
+    start, end = _ends("linspace", start, end)
     whole = isinstance(start, complex) or isinstance(end, complex)
     dtype = checked(dtype, device, layout) or (
         dtypes_default().to_complex() if whole else dtypes_default() if out is None else out.dtype)
@@ -560,7 +570,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
     >>> torch.logspace(0, 3, steps=4)
     tensor([   1.,   10.,  100., 1000.])
     """
-    start, end = _number(start), _number(end)
+    start, end = _ends("logspace", start, end)
     whole = isinstance(start, complex) or isinstance(end, complex)
     dtype = checked(dtype, device, layout) or (
         dtypes_default().to_complex() if whole else dtypes_default() if out is None else out.dtype)

@@ -21,6 +21,7 @@ from flambeau.core import dtypes, errors, symbolic
 from flambeau.core.arguments import conversion, kind_of, renamed
 from flambeau.core.dtypes import DType
 from flambeau.core.followed import Followed
+from flambeau.core.shapes import dense_order
 from flambeau.ops.derive import OpCall, WrittenCall
 from flambeau.ops.outputs import EXACT_INPLACE, EXACT_OUT, SAME_EVERYWHERE
 from flambeau.ops.record import REGISTRY, Op
@@ -177,38 +178,84 @@ def _beyond_int64(number: int, record: Op, bound: Sequence) -> int | float:
     beside = {arg._meta.dtype.kind for param, arg in zip(record.params, bound, strict=True)
               if isinstance(arg, TensorBase) and param.role in ("tensor", "operand")}
     if not beside or not 0 <= number < 2 * UNSIGNED:
-        raise OverflowError(f"the int {number} is too big to convert: int64 does not hold it")
+        raise OverflowError(f"int too big to convert: {number} does not fit int64")
     return float(number) if beside & {"f", "c"} else number - 2 * UNSIGNED
 
 
 def _check_static(record: Op, param: Any, arg: Any) -> None:
     """Raise TypeError if `arg` does not fit the annotation of a static parameter."""
-    kinds = _STATIC.get(param.annotation)
+    kinds = _kinds(param.annotation)
     try:
         hash(symbolic.key_of(arg) if symbolic.environment else arg)
     except TypeError:
         _refuse(record, param, arg)
     if arg is MISSING or param.name == "dtype" and not (arg is None or isinstance(arg, DType)):
         _refuse(record, param, arg)
-    if kinds is None or arg is param.default or arg is None and "None" in param.annotation:
+    if not kinds or arg is param.default or arg is None and "None" in param.annotation:
         return
-    if isinstance(arg, tuple) and "tuple" in param.annotation:
-        if "int" in kinds:
+    if isinstance(arg, tuple) and "tuple" in kinds:
+        if "int" in kinds or not record.name.startswith("_"):  # private ops know what they pass
             for place, item in enumerate(arg):
-                if not hasattr(item, "__index__"):
-                    raise TypeError(f"{record.name}(): argument {param.name!r} (position "
-                                    f"{record.params.index(param) + 1}) must be tuple of ints, but "
-                                    f"found element of type {kind_of(item)} at pos {place}")
-        return
-    able = {"int": "__index__", "float": "__float__", "str": "splitlines"}
-    if not any(hasattr(arg, able[kind]) for kind in kinds):
+                _check_element(record, param, item, place)
+    elif not any(_FITS[kind](arg) for kind in kinds):
         _refuse(record, param, arg)
+    elif arg.__class__ is int:
+        _check_int64(record, param, arg)
 
 
-_STATIC = {"int": ("int",), "int | None": ("int",), "int | tuple": ("int",),
-           "int | tuple | None": ("int",), "float": ("float",), "float | None": ("float",),
-           "str": ("str",), "str | None": ("str",), "tuple": ()}
-"""What a static argument may be, by annotation, apart from None and tuples."""
+def _check_element(record: Op, param: Any, item: Any, place: int) -> None:
+    """Raise if an element of a tuple of ints is none."""
+    if item.__class__ is int:
+        _check_int64(record, param, item)
+    elif not hasattr(item, "__index__") and not (item is None and "[int | None" in
+                                                 param.annotation):
+        raise TypeError(f"{record.name}(): argument {param.name!r} (position "
+                        f"{record.params.index(param) + 1}) must be tuple of ints, but "
+                        f"found element of type {kind_of(item)} at pos {place}")
+
+
+def _check_int64(record: Op, param: Any, arg: int) -> None:
+    if not -UNSIGNED <= arg < UNSIGNED:
+        raise ValueError(f"{record.name}(): argument {param.name!r} (position "
+                         f"{record.params.index(param) + 1}): Overflow when unpacking long long: "
+                         f"int64 does not hold {arg}")
+
+
+@functools.cache
+def _kinds(annotation: str) -> tuple[str, ...]:
+    """What a static argument may be by its annotation, apart from None; () for anything."""
+    words = annotation.replace("[int | None, ...]", "").split(" | ")
+    kinds = tuple(word for word in words if word != "None")
+    return kinds if all(word in _FITS for word in kinds) else ()
+
+
+def _is_int(arg: Any) -> bool:
+    return hasattr(arg, "__index__") and not isinstance(arg, (bool, TensorBase))
+
+
+def _is_real(arg: Any) -> bool:
+    return hasattr(arg, "__float__") and (not isinstance(arg, TensorBase) or arg._meta.numel == 1)
+
+
+def _is_bool(arg: Any) -> bool:
+    return isinstance(arg, bool)
+
+
+def _is_complex(arg: Any) -> bool:
+    return isinstance(arg, complex)
+
+
+def _is_str(arg: Any) -> bool:
+    return isinstance(arg, str)
+
+
+def _is_no_tuple(arg: Any) -> bool:
+    return False  # tuples are looked into
+
+
+_FITS = {"int": _is_int, "float": _is_real, "bool": _is_bool, "complex": _is_complex,
+         "str": _is_str, "tuple": _is_no_tuple}
+"""Whether a static argument is one of these; tuples are looked into."""
 
 
 def _static(arg: Any) -> Any:
@@ -625,7 +672,7 @@ def _apart(a: Any, b: Any) -> bool:
 
 def _interleaved(meta: Meta) -> bool:
     """Dense tensors: for others PyTorch does not look closely."""
-    return meta.contiguous
+    return meta.contiguous or dense_order(meta.shape, meta.strides) is not None
 
 
 def extent(tensor: Any) -> int:

@@ -31,16 +31,27 @@ _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
+_is_valid = ctypes.pythonapi.PyCapsule_IsValid
+_is_valid.restype, _is_valid.argtypes = ctypes.c_int, [ctypes.py_object, ctypes.c_char_p]
+
+
 class _Element(ctypes.Structure):
     _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
 
 
-def _element(capsule: Any) -> _Element:
-    return _Element.from_address(_pointer(capsule, b"dltensor") + _FIELD)
+_PLAIN, _VERSIONED = b"dltensor", b"dltensor_versioned"
+_BEFORE = {_PLAIN: 0, _VERSIONED: 32}  # version (8), owner (8), deleter (8), flags (8)
 
 
-def exported(array: np.ndarray, dtype: DType) -> Any:
+def _element(capsule: Any, name: bytes = _PLAIN) -> _Element:
+    return _Element.from_address(_pointer(capsule, name) + _BEFORE[name] + _FIELD)
+
+
+def exported(array: np.ndarray, dtype: DType, versioned: bool = False) -> Any:
     """A capsule of the memory of `array`, which holds elements of `dtype`.
+
+    Args:
+        versioned: in the form of DLPack 1.0, which names its version.
 
     Raises:
         BufferError: DLPack has no such dtype.
@@ -49,11 +60,19 @@ def exported(array: np.ndarray, dtype: DType) -> Any:
     if code is None:
         if dtype.kind in "Vq":
             raise BufferError(f"{dtype.name} is not supported by DLPack; export .view(torch.uint8)")
-        return array.__dlpack__()
-    capsule = array.view(f"u{dtype.itemsize}").__dlpack__()
-    element = _element(capsule)
+        return _capsule(array, versioned)
+    capsule = _capsule(array.view(f"u{dtype.itemsize}"), versioned)
+    element = _element(capsule, _VERSIONED if versioned and _KNOWS_VERSIONS else _PLAIN)
     element.code, element.bits, element.lanes = code
     return capsule
+
+
+_KNOWS_VERSIONS = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+
+
+def _capsule(array: np.ndarray, versioned: bool) -> Any:
+    return array.__dlpack__(max_version=(1, 0)) if versioned and _KNOWS_VERSIONS else (
+        array.__dlpack__())
 
 
 class Adopted:
@@ -69,7 +88,8 @@ class Adopted:
         self.capsule = source if capsule else source.__dlpack__()
         self.dtype: DType | None = None
         if self.device[0] == 1:
-            element = _element(self.capsule)
+            versioned = bool(_is_valid(self.capsule, _VERSIONED))
+            element = _element(self.capsule, _VERSIONED if versioned else _PLAIN)
             found = _BY_CODE.get((element.code, element.bits, element.lanes))
             if found is not None:
                 self.dtype = found

@@ -16,8 +16,8 @@ from flambeau.tensor.batched import Batched, VmapLevel
 from flambeau.tensor.custom import apply_custom
 from flambeau.tensor.tangents import JvpLevel
 
-__all__ = ["apply_custom", "dual", "enter", "leave", "named", "over_batch", "push", "stacked",
-           "unpack"]
+__all__ = ["apply_custom", "dual", "enter", "leave", "moving", "named", "over_batch", "push",
+           "stacked", "unpack"]
 
 
 def named() -> JvpLevel | None:
@@ -45,6 +45,9 @@ def dual(tensor: Any, tangent: Any, level: JvpLevel) -> Any:
         raise RuntimeError("Making a dual Tensor based on a Tensor that already has a forward "
                            "gradient at the same level is not supported: take "
                            "unpack_dual(tensor).primal.")
+    if tangents.tangent_of(tangent, level) is not None:
+        raise RuntimeError("Setting a forward grad that itself has a forward gradient at the same "
+                           "level is not supported: take unpack_dual(tangent).primal.")
     tangent = tangents.fitting(tensor, tangent)
     if tangent._meta.dtype is not tensor._meta.dtype:
         tangent = tangent.to(tensor._meta.dtype)
@@ -55,6 +58,11 @@ def unpack(tensor: Any, level: JvpLevel) -> tuple[Any, Any]:
     """(value, tangent or None)."""
     return tangents.without(tensor, level), tangents.tangent_of(tensor, level)
 
+
+
+def moving() -> Any:
+    """The variable that says whether results have tangents."""
+    return tangents.moving
 
 
 def push(func: Callable, primals: Sequence, moves: Sequence) -> tuple[Any, tuple]:

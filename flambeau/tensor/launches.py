@@ -436,7 +436,8 @@ def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list
     tensors = [m for m in metas if not isinstance(m, type)]
     device = tensors[0].device if tensors else CPU
     order = getattr(getattr(call, "record", None), "order", None)
-    if order == "rows":
+    if order == "rows" or order == "all" and not all(
+            m.ndim in (4, 5) and is_channels_last(m.shape, m.strides) for m in tensors):
         tensors = []
     elif order is not None and tensors and (callable(order) or not tensors[0].contiguous):
         return [meta_of(o.dtype, o.shape, _order_kept(order, call, o, tensors[0]), device)
@@ -456,7 +457,7 @@ def _order_kept(order: str | Callable, call: Call, result: Value, first: Meta) -
     shape = result.shape
     if len(shape) != first.ndim:
         return contiguous_strides(shape)
-    if order == "images":
+    if order in ("images", "all"):
         return strides_in_order(shape, len(shape) in (4, 5) and is_channels_last(first.shape,
                                                                                  first.strides))
     places = order(call) if callable(order) else range(len(shape))

@@ -28,7 +28,7 @@ from flambeau.tensor import (
     spectrograms,
 )
 from flambeau.tensor.functions import ops
-from flambeau.tensor.overriding import explained
+from flambeau.tensor.overriding import asked, explained
 from flambeau.tensor.sizes import shape_of
 from flambeau.tensor.tensor import Tensor
 
@@ -78,7 +78,7 @@ def _swapped(function: Any) -> Any:
     """A reflected operator: the tensor is the second operand."""
 
     def reflected(self: Tensor, other: Any) -> Any:
-        if isinstance(other, _OPERANDS):
+        if isinstance(other, _OPERANDS) or asked(other.__class__):
             return function(other, self)
         number = _reflected_number(other)
         return NotImplemented if number is None else function(number, self)
@@ -90,7 +90,7 @@ def _commuted(function: Any) -> Any:
     """A reflected operator whose operands may change places, or that swaps them itself (rsub)."""
 
     def reflected(self: Tensor, other: Any) -> Any:
-        if isinstance(other, _OPERANDS):
+        if isinstance(other, _OPERANDS) or asked(other.__class__):
             return function(self, other)
         number = _reflected_number(other)
         return NotImplemented if number is None else function(self, number)
@@ -121,7 +121,7 @@ def _operator(function: Any) -> Any:
     """An operator that leaves operands it does not know to the other side."""
 
     def apply(self: Tensor, other: Any) -> Any:
-        if other.__class__ in _FAST or isinstance(other, _OPERANDS):
+        if other.__class__ in _FAST or isinstance(other, _OPERANDS) or asked(other.__class__):
             return function(self, other)
         return _numpy_operand(function, self, other)
 
@@ -315,6 +315,8 @@ shape_methods.attach(Tensor)
 memory_methods.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
 Tensor.split, Tensor.swapaxes = _split, _swapaxes
+for _method in (_where, _unflatten, _split, _swapaxes, _invert):  # the names that handlers see
+    _method.__name__ = _method.__name__.removeprefix("_")
 method_docs.attach(Tensor)
 _explain_errors()
 ops.reshape = overloads.reshape

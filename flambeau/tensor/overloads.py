@@ -103,6 +103,8 @@ def reshape(input: Any, shape: Any) -> Any:
             [2, 3]])
     """
     need_tensor("reshape", "input", input)
+    if input.is_nested:
+        return input.reshape(shape)
     if not isinstance(shape, (tuple, list)):
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
                         f"{kind_of(shape)}")
@@ -124,6 +126,8 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     torch.Size([2, 12])
     """
     need_tensor("flatten", "input", input)
+    if input.is_nested:
+        return input.flatten(start_dim, end_dim)
     from flambeau.core.shapes import normalize_dim
 
     rank = input._meta.ndim
@@ -279,7 +283,7 @@ def broadcast_tensors(*tensors: Any) -> tuple:
     for position, tensor in enumerate(many):
         need_tensor("broadcast_tensors", f"tensors[{position}]", tensor)
     shape = broadcast_shapes(*(tuple(t.shape) for t in many))
-    return tuple(ops.expand(t, shape) for t in many)
+    return tuple(t if tuple(t.shape) == shape else ops.expand(t, shape) for t in many)
 
 
 def result_type(tensor: Any, other: Any) -> dtypes.DType:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
 from typing import Any
 
 from flambeau.core.arguments import explain
@@ -22,7 +24,8 @@ from flambeau.tensor.meta import Meta, TensorBase
 __all__ = ["ACTIVE", "LAYOUT_CLASSES", "TENSOR_CLASSES", "DisableTorchFunction",
            "DisableTorchFunctionSubclass",
            "ask", "asked", "convert", "default_torch_function", "disabled_torch_function", "door",
-           "door_class", "explained", "fit_doors", "handle", "keep_class", "relevant", "special_names", "state"]
+           "door_class", "duck", "explained", "fit_doors", "handle", "keep_class", "listen", "relevant",
+           "special_names", "state"]
 
 ACTIVE: list = []
 """Non-empty while something watches all operations (capture, autocast, modes).
@@ -191,15 +194,20 @@ def ask(public: Callable | None, params: Sequence, bound: Sequence,
         named: dict | None = None) -> Any:
     """What `__torch_function__` says to a call of an op; NotImplemented if there is nobody to ask.
 
-    Parameters that were given as their default says are left out, as if they had not been given.
+    Parameters that were given as their default says are left out, as if they had not been given;
+    the others that have one are named, but for tensors, which handlers look for among `args`.
     """
     overloaded = relevant((*bound, *named.values()) if named else bound)
     if not overloaded and not state.modes or public is None:
         return NotImplemented
     args: list = []
     kwargs: dict = {}
-    for param, arg in zip(params, bound, strict=True):
-        if param.required and not param.keyword_only and not kwargs:
+    by_place = [i for i, (param, arg) in enumerate(zip(params, bound, strict=True))
+                if not param.keyword_only and (param.required or arg.__class__ not in _PLAIN and (
+                    isinstance(arg, TensorBase) or asked(arg.__class__)))]
+    last = by_place[-1] if by_place else -1
+    for place, (param, arg) in enumerate(zip(params, bound, strict=True)):
+        if place <= last and not param.keyword_only:
             args.append(arg)
         elif param.required or arg is not param.default:
             kwargs[param.name] = arg
@@ -207,11 +215,11 @@ def ask(public: Callable | None, params: Sequence, bound: Sequence,
 
 
 # ---------------------------------------------------------------------- doors
-def door(function: Callable, always: bool = False) -> Callable:
+def door(function: Callable) -> Callable:
     """The form of a hand-written function in which users get it: asks before it runs.
 
-    Functions that take no tensors have nobody to ask but modes: theirs asks `always` only. What a
-    call ends in is explained by the types of its arguments, if these are the cause.
+    Functions that take no tensors have nobody to ask but modes. What a call ends in is explained by
+    the types of its arguments, if these are the cause.
     """
     if function.__name__ in _OWN:
         return function
@@ -219,18 +227,47 @@ def door(function: Callable, always: bool = False) -> Callable:
     able = [p.name for p in params if p.kind in _BY_PLACE and p.annotation not in _NO_TENSORS
             and function.__name__ not in _CONVERSIONS]
     many = next((p.name for p in params if p.kind is p.VAR_POSITIONAL and p.name != "size"), None)
-    asks = ""
-    if able or many or always:
-        unknown = "".join(f" or {name}.__class__ not in TENSORS and {name}.__class__ not in PLAIN"
-                          for name in able)
-        if many:
-            unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
-        asks = (f"    if ACTIVE{unknown}:\n"
-                f"        return answer(public, function, locals())\n")
-    made = _explained(function, asks)
-    if asks:
-        made.__module__ = "flambeau"
+    unknown = "".join(f" or {name}.__class__ not in TENSORS and {name}.__class__ not in PLAIN"
+                      for name in able)
+    if many:
+        unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
+    made = _explained(function, f"    if ACTIVE and state.modes{unknown}:\n"
+                                f"        return answer(public, function, locals())\n")
+    made.__module__ = "flambeau"
     return made
+
+
+def listen(function: FunctionType) -> None:
+    """Let a function ask modes before it runs, from now on: the same object with other code, since
+    handlers may have noted it. Nothing is done to functions with closures."""
+    if function.__closure__ or function.__code__ in _LISTENING:
+        return
+    kept = FunctionType(function.__code__, function.__globals__, function.__name__,
+                        function.__defaults__)
+    kept.__kwdefaults__ = function.__kwdefaults__
+    number = len(_LISTENING)
+    declared, passed = _spelled(inspect.signature(function).parameters.values(), {})
+    source = (f"def {function.__name__}({', '.join(declared)}):\n"
+              f"    if _asking_.ACTIVE and _asking_.state.modes:\n"
+              f"        return _asking_.answered({number}, locals())\n"
+              f"    return _asking_.KEPT[{number}]({', '.join(passed)})\n")
+    name = f"<flambeau listening {function.__module__}.{function.__qualname__}>"
+    made = define(function.__name__, source, name, {})
+    KEPT.append(kept)
+    _HEARD.append(function)
+    _LISTENING.add(made.__code__)
+    function.__globals__["_asking_"] = sys.modules[__name__]
+    function.__code__ = made.__code__
+
+
+KEPT: list[FunctionType] = []
+_HEARD: list[FunctionType] = []
+_LISTENING: set = set()
+
+
+def answered(number: int, given: dict) -> Any:
+    """The answer to a call of a function that listens."""
+    return _answer(_HEARD[number], KEPT[number], given)
 
 
 def explained(method: Callable) -> Callable:
@@ -244,16 +281,8 @@ def _explained(function: Callable, asks: str) -> Callable:
     if not params and not asks:
         return function
     space: dict = {"ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES, "PLAIN": _PLAIN, "answer": _answer,
-                   "function": function, "explain": explain, "params": params}
-    declared, passed = [], []
-    for p in params:
-        default = "" if p.default is p.empty else f"=_default_{p.name}"
-        space[f"_default_{p.name}"] = p.default
-        if p.kind is p.KEYWORD_ONLY and not any("*" in one for one in declared):
-            declared.append("*")
-        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        declared.append(star + p.name + default)
-        passed.append(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else star + p.name)
+                   "function": function, "explain": explain, "params": params, "state": state}
+    declared, passed = _spelled(params, space)
     call = f"({', '.join(passed)})"
     source = (f"def {function.__name__}({', '.join(declared)}):\n"
               f"{asks}"
@@ -269,12 +298,31 @@ def _explained(function: Callable, asks: str) -> Callable:
     return made
 
 
-def fit_doors(namespace: dict, names: Iterable[str], always: bool = False) -> None:
+def _spelled(params: Iterable[inspect.Parameter], space: dict) -> tuple[list[str], list[str]]:
+    """(parameters as a `def` has them, arguments of a call); their defaults go into `space`."""
+    declared: list[str] = []
+    passed: list[str] = []
+    positional = False
+    for p in params:
+        default = "" if p.default is p.empty else f"=_default_{p.name}"
+        space[f"_default_{p.name}"] = p.default
+        if positional and p.kind is not p.POSITIONAL_ONLY:
+            declared.append("/")
+        positional = p.kind is p.POSITIONAL_ONLY
+        if p.kind is p.KEYWORD_ONLY and not any("*" in one for one in declared):
+            declared.append("*")
+        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        declared.append(star + p.name + default)
+        passed.append(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else star + p.name)
+    return [*declared, "/"] if positional else declared, passed
+
+
+def fit_doors(namespace: dict, names: Iterable[str]) -> None:
     """Put doors before the hand-written functions of a module; ops have theirs."""
     for name in names:
         function = namespace.get(name)
         if inspect.isfunction(function) and function.__module__ != "flambeau":
-            namespace[name] = door(function, always)
+            namespace[name] = door(function)
             namespace[name].__module__ = namespace["__name__"]  # where pickle finds it
 
 
@@ -300,7 +348,12 @@ def _answer(public: Callable, function: Callable, given: dict) -> Any:
     overloaded = relevant((*args, *kwargs.values()))
     if overloaded or state.modes:
         return handle(public, overloaded, args, kwargs)
-    return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        explain(error, function.__name__.rstrip("_"),
+                list(inspect.signature(function).parameters.values()), given)
+        raise
 
 
 class _Attribute:
@@ -359,6 +412,14 @@ _SPECIAL = {"__getitem__", "__setitem__", "__len__", "__contains__", "__bool__",
             "__float__", "__int__", "__index__", "__complex__", "__repr__", "__format__",
             "__array__", "__dlpack__", "__deepcopy__", "__copy__"}
 """Special methods that classes take over. Operators come to the same as functions of the table."""
+
+
+def duck(function: Callable, args: Sequence, kwargs: dict | None = None) -> Any:
+    """The answer of classes that are no tensors but are asked, to a call that can come to nothing
+    without one; NotImplemented if there is none among the arguments."""
+    kwargs = kwargs or {}
+    found = relevant((*args, *kwargs.values()))
+    return handle(function, found, args, kwargs) if found else NotImplemented
 
 
 def special_names() -> set[str]:

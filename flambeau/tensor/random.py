@@ -333,6 +333,8 @@ def rand_like(input: Tensor, *, generator: Any = None, memory_format: Any = pres
     >>> torch.rand_like(torch.zeros(2))
     tensor([0.4963, 0.7682])
     """
+    if input.is_nested:
+        return _parts_alike(rand_like, input, generator, dtype, requires_grad)
     if _is_alike(input, memory_format, dtype, layout, device, requires_grad):
         made = renew(("uniform_", input._meta, 0.0, 1.0), generator)
         if made is not None:
@@ -350,6 +352,8 @@ def randn_like(input: Tensor, *, generator: Any = None, memory_format: Any = pre
     >>> torch.randn_like(torch.zeros(2))
     tensor([ 1.5410, -0.2934])
     """
+    if input.is_nested:
+        return _parts_alike(randn_like, input, generator, dtype, requires_grad)
     if _is_alike(input, memory_format, dtype, layout, device, requires_grad):
         made = renew(("normal_", input._meta, 0.0, 1.0), generator)
         if made is not None:
@@ -363,6 +367,15 @@ def _is_alike(input: Any, memory_format: Any, dtype: Any, layout: Any, device: A
     """Does a `..._like` function ask for the very layout of its input?"""
     return (memory_format is preserve_format and dtype is None and layout is None
             and device is None and not requires_grad and isinstance(input, TensorBase))
+
+
+def _parts_alike(draw: Any, input: Any, generator: Any, dtype: DType | None,
+                 requires_grad: bool) -> Tensor:
+    """Numbers drawn for all parts of a nested tensor."""
+    from flambeau.tensor.nested.tensor import on_numbers
+
+    made = on_numbers(draw, input.detach(), generator=generator, dtype=dtype)
+    return creation._finish(made, requires_grad)
 
 
 def _alike(input: Any, memory_format: Any, dtype: Any, layout: Any, device: Any) -> Tensor:
@@ -474,6 +487,9 @@ def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
     return made.to(count.dtype)
 
 
+MOST_CATEGORIES = 1 << 24  # float32 counts no further
+
+
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
                 generator: Any = None, out: Any = None) -> Tensor:
     """Indices drawn with the given weights: (categories,) -> (num_samples,), or row by row.
@@ -500,6 +516,9 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     if not replacement and num_samples > input.shape[-1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
                            "replacement")
+    if input.shape[-1] > MOST_CATEGORIES:
+        raise RuntimeError(f"multinomial: number of categories cannot exceed 2^24, got "
+                           f"{input.shape[-1]}")
     if input.device is META:
         drawn = creation.empty(*input.shape[:-1], num_samples, dtype=dtypes.int64, device=META)
         return drawn if out is None else out.resize_(drawn.shape).copy_(drawn)

@@ -16,7 +16,11 @@ __all__ = ["attach"]
 
 
 def take_layout(self: Any, view: Any) -> Any:
-    """Let `self` be what `view`, a view of it, is: its layout and its history."""
+    """Let `self` be what `view`, a view of it, is: its layout, its history and its tangents."""
+    if self._tangents:
+        from flambeau.tensor.tangents import tangent_of
+
+        self._tangents = {level: tangent_of(view, level) for level in self._tangents}
     self._meta, self._ptr = view._meta, view._ptr
     if view._rg and not view._inherits:
         self._rg, self._grad_fn = True, view._grad_fn

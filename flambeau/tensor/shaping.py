@@ -84,7 +84,8 @@ def _three(tensor: Any) -> Any:
 
 # --------------------------------------------------------------------------- pieces
 def _named_split(name: str, least: int, dim_of: Any, doc: str) -> Any:
-    def split(input: Any, sections: Any = None, *, indices: Any = None) -> tuple:
+    def split(input: Any, sections: int | Sequence[int] | None = None, *,
+              indices: int | Sequence[int] | None = None) -> tuple:
         from flambeau.tensor.overloads import tensor_split
 
         if input.ndim < least:
@@ -199,7 +200,8 @@ def split_with_sizes_copy(input: Any, split_sizes: Sequence[int], dim: int = 0, 
 
 
 # --------------------------------------------------------------------------- views of memory
-def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+def as_strided(input: Any, size: Sequence[int], stride: Sequence[int],
+               storage_offset: int | None = None) -> Any:
     """Any view of the input's memory; the offset counts elements from the start of the storage.
 
     Raises:
@@ -233,8 +235,8 @@ def _stored(made: Any, out: Any) -> Any:
     return made if out is None else out.resize_(made.shape).copy_(made)
 
 
-def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: int | None = None, *,
-                    out: Any = None) -> Any:
+def as_strided_copy(input: Any, size: Sequence[int], stride: Sequence[int],
+                    storage_offset: int | None = None, *, out: Any = None) -> Any:
     """A copy of what `as_strided` shows.
 
     >>> torch.as_strided_copy(torch.arange(5), (3, 2), (1, 1))

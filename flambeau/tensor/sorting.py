@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.core import dtypes
@@ -147,7 +148,7 @@ def unique_consecutive_method(self: Any, return_inverse: bool = False, return_co
 
 def _rows(input: Any, dim: int) -> Any:
     moved = input.movedim(dim, 0)
-    return moved.reshape(moved.shape[0], -1)
+    return moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
 
 
 def _row_order(flat: Any) -> Any:
@@ -165,7 +166,12 @@ def _row_order(flat: Any) -> Any:
 def _is_new(flat: Any) -> Any:
     if flat.ndim == 2 and flat.shape[1] and flat.shape[0]:
         return ops._new_rows(flat)
-    return ops._new_in_order(flat if flat.ndim == 1 else flat[:, 0])
+    if flat.ndim == 1:
+        return ops._new_in_order(flat)
+    if flat.shape[0]:
+        raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique "
+                           f"cannot be applied: the slices have shape {[*flat.shape[1:]]}")
+    return ops._new_in_order(flat.reshape(-1))
 
 
 def _distinct(what: str, input: Any, flat: Any, order: Any, new: Any, return_inverse: bool,

@@ -8,6 +8,7 @@ the level, recorded there if somebody differentiates in reverse as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from flambeau.autograd.grad_mode import no_grad
@@ -20,6 +21,10 @@ from flambeau.tensor.meta import TensorBase
 
 __all__ = ["JvpLevel", "dual", "fitting", "set_tangent", "shown", "tangent_of",
            "without"]
+
+
+moving: ContextVar[bool] = ContextVar("flambeau_forward_mode", default=True)
+"""Do results have tangents, in this thread?"""
 
 
 class JvpLevel(Level):
@@ -35,10 +40,11 @@ class JvpLevel(Level):
     def compute(self, call: Call, flat: Sequence) -> list:
         with Below(self):
             results = levels.run(call, flat)
+            if not moving.get():
+                return results
             tangents = [tangent_of(a, self) if isinstance(a, TensorBase) else None for a in flat]
             push = JvpCall.of(call, tuple([t is not None for t in tangents]))
-            moving = [place for place in push.produced if place is not None]
-            if moving:
+            if any(place is not None for place in push.produced):
                 found = levels.run(push, [*[t for t in tangents if t is not None],
                                           *[flat[i] for i in push.saved_inputs],
                                           *[results[i] for i in push.saved_outputs]])
@@ -50,6 +56,10 @@ class JvpLevel(Level):
     def view(self, call: Call, base: Any) -> list:
         with Below(self):
             views = levels.run_view(call, base)
+            if not moving.get():
+                for view in views:
+                    set_tangent(view, self, None)
+                return views
             tangent = tangent_of(base, self)
             try:
                 moved = levels.run_view(call, tangent)
@@ -94,7 +104,8 @@ def set_tangent(tensor: Any, level: Level, tangent: Any) -> None:
 
 def shown(tensor: Any) -> list[str]:
     """What the text of a tensor says of its tangents at the levels of this thread."""
-    return [f"tangent={tangent!r}" for level in levels.current() if isinstance(level, JvpLevel)
+    return [f"tangent={tangent.item() if tangent.dim() == 0 and tangent._level is None else tangent}"
+            for level in levels.current() if isinstance(level, JvpLevel)
             and (tangent := tangent_of(tensor, level)) is not None]
 
 

@@ -23,6 +23,7 @@ from flambeau.autograd.graph import (
     note_stack,
 )
 from flambeau.autograd.tape import node_type
+from flambeau.autograd.registry import tensors
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call
@@ -92,11 +93,43 @@ class OpNode(Node):
         for item, version in zip(kept, self.tape_versions, strict=True):
             if version is None:
                 if item.__class__ is saving.SavedTensor:
-                    return [x.unpack(self) if x.__class__ is saving.SavedTensor else x
-                            for x in kept]
+                    return [self._fitting(x.unpack(self), place)
+                            if x.__class__ is saving.SavedTensor else x
+                            for place, x in enumerate(kept)]
             elif item._storage.version != version:
                 raise self._changed(item, version)
         return kept
+
+    def _fitting(self, tensor: Any, place: int) -> Any:
+        """What an unpack hook gave, in the layout of what was packed, as which it is read.
+
+        Raises:
+            RuntimeError: another shape, which does not broadcast to it.
+        """
+        plan, launch = self.tape_plan, self.tape_launch
+        first = len(plan.saved_inputs)
+        meta = (launch.metas[plan.saved_inputs[place]] if place < first
+                else launch.metas_out[plan.saved_outputs[place - first]])
+        if tensor._meta is meta or tensor._level is not None:
+            return tensor
+        if tensor._meta.shape != meta.shape and tensor._meta.ndim > meta.ndim:
+            raise RuntimeError(f"an unpack hook of saved tensors gave a tensor of shape "
+                               f"{list(tensor.shape)} for one of shape {list(meta.shape)}")
+        made = tensors.make.empty_strided(tuple(meta.shape), meta.strides, dtype=meta.dtype,
+                                          device=tensor.device)
+        return made.copy_(tensor)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("_saved_", "_raw_saved_")):
+            from flambeau.tensor.saved_names import saved_value
+
+            return saved_value(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        from flambeau.tensor.saved_names import names_of
+
+        return [*super().__dir__(), *(f"_saved_{name}" for name in names_of(self))]
 
     def _changed(self, item: Any, version: int) -> RuntimeError:
         outputs = len(self.tape_plan.saved_outputs)

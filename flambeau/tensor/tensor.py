@@ -515,8 +515,15 @@ class Tensor(TensorBase):
             raise BufferError("Cannot pack tensors on meta")
         if self._rg:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if stream is not None:
+            raise AssertionError("stream should be None on cpu.")
+        if dl_device not in (None, (1, 0)):
+            raise NotImplementedError(f"__dlpack__: this tensor is on the CPU, device (1, 0), and "
+                                      f"cannot be exported to {tuple(dl_device)}")
         launches.share(None)
-        return dlpack.exported(interop.array_of(self.clone() if copy else self), self._meta.dtype)
+        array = interop.array_of(self.clone() if copy else self)
+        return dlpack.exported(array, self._meta.dtype, max_version is not None
+                               and tuple(max_version) >= (1, 0))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         if self._meta.device is META:
@@ -699,6 +706,9 @@ class Tensor(TensorBase):
     def copy_(self, other: Any, non_blocking: bool = False) -> Tensor:
         """Copy elements of `other`, broadcast and converted, into this tensor."""
         if not isinstance(other, Tensor):
+            answer = overriding.duck(Tensor.copy_, (self, other))
+            if answer is not NotImplemented:
+                return answer
             raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
                             f"{kind_of(other)}{conversion(other)}")
         return ops.copy_(self, other)
@@ -709,10 +719,21 @@ class Tensor(TensorBase):
             plans = _select_plans.get((self._meta, 0, key))
             if plans is not None:
                 return make_view(self, plans[0])
-        return indexing.get(self, key)
+        try:
+            return indexing.get(self, key)
+        except (TypeError, IndexError):
+            answer = overriding.duck(Tensor.__getitem__, (self, key))
+            if answer is NotImplemented:
+                raise
+            return answer
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        indexing.put(self, key, value)
+        try:
+            indexing.put(self, key, value)
+        except (TypeError, IndexError):
+            if isinstance(value, Tensor) or overriding.duck(
+                    Tensor.__setitem__, (self, key, value)) is NotImplemented:
+                raise
 
     # ------------------------------------------------------------------ subclasses
     def as_subclass(self, cls: type) -> Any:

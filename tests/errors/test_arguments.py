@@ -40,10 +40,14 @@ def test_arrays_as_operands(torch):
 
 def test_numbers_that_do_not_fit(torch):
     x = torch.ones(2)
-    for wrong in (1 << 63, -(1 << 63) - 1, 1 << 200):
+    for wrong in (1 << 64, -(1 << 63) - 1, 1 << 200):
         with pytest.raises(OverflowError):
             x + wrong
     assert (torch.zeros(2, dtype=torch.int64) + ((1 << 63) - 1)).tolist() == [2**63 - 1] * 2
+    for _ in range(2):  # the second call knows the kernel
+        assert (x + (1 << 63)).tolist() == [2.0**63] * 2
+        assert (torch.zeros(2, dtype=torch.int64) + (1 << 63)).tolist() == [-(2**63)] * 2
+        assert torch.ones(2).fill_(1 << 63).tolist() == [2.0**63] * 2
     with pytest.raises(RuntimeError, match="cannot be converted to type uint8 without overflow"):
         torch.tensor(300, dtype=torch.uint8)
     assert torch.tensor(-1, dtype=torch.uint8).item() == 255

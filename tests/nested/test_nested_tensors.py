@@ -161,7 +161,7 @@ def test_other_ways_to_make_them():
     with pytest.raises(RuntimeError, match="same dimension"):
         torch.nested.nested_tensor([torch.ones(2), torch.ones(2, 2)])
     with pytest.raises(RuntimeError, match="jagged layout"):
-        torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(2, 2)], layout=torch.jagged)
+        torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 2)], layout=torch.jagged)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -98,6 +98,9 @@ class Butterflies:
         """`transform` of n points, a large prime, by a loop over pairs of results; the table holds
         cosines and sines from `start` on. `put` takes numbers known only there."""
         f, half = self.f, n // 2
+        if n > WRITTEN_OUT:
+            self._long_prime(fetch, put, n, room, table, start)
+            return
         total = first = fetch(0)
         for t in range(1, half + 1):
             a, b = fetch(t), fetch(n - t)
@@ -120,6 +123,40 @@ class Butterflies:
                 odd = self.mul_add(gap[0], s, odd[0]), self.mul_add(gap[1], s, odd[1])
             put(f.add(k, 1), (f.fadd(even[0], odd[1]), f.fsub(even[1], odd[0])))
             put(f.sub(n - 1, k), (f.fsub(even[0], odd[1]), f.fadd(even[1], odd[0])))
+
+    def _long_prime(self, fetch: Callable[[Value | int], Point], put: Callable, n: int,
+                    room: Array, table: Value, start: int) -> None:
+        """`prime` whose sums are loops, too. `fetch` takes numbers known only there."""
+        f, half = self.f, n // 2
+        first = fetch(0)
+        room.store(0, first)
+        kind = first[0].type
+        scalar, lanes = scalar_of(kind), lanes_of(kind)
+        total = [f.var(kind, part) for part in first]
+        with f.loop(1, half + 1) as t:
+            a, b = fetch(t), fetch(f.sub(n, t))
+            both, place = self.add(a, b), f.mul(t, 2)
+            for part, more in zip(total, both, strict=True):
+                part.set(f.fadd(part.get(), more))
+            room.store(place, both)
+            room.store(f.add(place, 1), self.sub(a, b))
+        put(0, tuple(part.get() for part in total))
+        with f.loop(0, half) as k:
+            even = [f.var(kind, part) for part in room.load(0)]
+            odd = [f.var(kind, 0.0) for _ in range(2)]
+            row = f.add(f.mul(k, 2 * half), start)
+            with f.loop(0, half) as t:
+                place = f.add(f.mul(t, 2), 2)
+                both, gap = room.load(place), room.load(f.add(place, 1))
+                at = f.add(row, f.mul(t, 2))
+                c, s = (f.splat(f.load(scalar, table, f.add(at, part)), lanes)
+                        for part in range(2))
+                for sums, x, factor in ((even, both, c), (odd, gap, s)):
+                    for total_, part in zip(sums, x, strict=True):
+                        total_.set(self.mul_add(part, factor, total_.get()))
+            (re, im), (down, up) = ([part.get() for part in sums] for sums in (even, odd))
+            put(f.add(k, 1), (f.fadd(re, up), f.fsub(im, down)))
+            put(f.sub(n - 1, k), (f.fsub(re, up), f.fadd(im, down)))
 
     def _four(self, x: Sequence[Point]) -> list[Point]:
         a, b = self.add(x[0], x[2]), self.sub(x[0], x[2])

@@ -107,6 +107,9 @@ class MultiheadAttention(Module):
             attn_mask: (l, s) or (n * num_heads, l, s): True leaves out, floats are added.
             is_causal: whether `attn_mask` is the causal one; a hint.
         """
+        if query.is_nested:
+            return self._on_parts(query, key, value, key_padding_mask, attn_mask, need_weights,
+                                  average_attn_weights)
         turned = self.batch_first and query.dim() == 3
         if turned:
             query, key, value = _length_first(query, key, value)
@@ -120,6 +123,22 @@ class MultiheadAttention(Module):
             k_proj_weight=self.k_proj_weight, v_proj_weight=self.v_proj_weight,
             average_attn_weights=average_attn_weights, is_causal=is_causal)
         return (result.transpose(0, 1) if turned else result), weights
+
+    def _on_parts(self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None,
+                  attn_mask: Tensor | None, need_weights: bool, average: bool
+                  ) -> tuple[Tensor, Tensor | None]:
+        """Nested tensors (batch, length, size): each part attends to itself. Weights are padded
+        with zeros."""
+        if key_padding_mask is not None or attn_mask is not None or not self.batch_first:
+            raise RuntimeError("MultiheadAttention: nested tensors are (batch, length, size) and "
+                               "need no masks, since their parts are not padded")
+        found = [self.forward(q, k, v, need_weights=need_weights, average_attn_weights=average)
+                 for q, k, v in zip(query.unbind(), key.unbind(), value.unbind(), strict=True)]
+        result = flambeau.nested.as_nested_tensor([one for one, _ in found], layout=query.layout)
+        weights = None
+        if need_weights:
+            weights = flambeau.nested.nested_tensor([w for _, w in found]).to_padded_tensor(0.0)
+        return result, weights
 
 
 def _length_first(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

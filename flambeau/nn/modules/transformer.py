@@ -205,6 +205,8 @@ class TransformerDecoderLayer(_Feed):
 
 
 def _length(x: Tensor, batch_first: bool) -> int:
+    if x.is_nested:
+        return 0  # each part has its own, and none a mask
     return x.shape[1 if batch_first and x.dim() == 3 else 0]
 
 

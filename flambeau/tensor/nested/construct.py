@@ -12,6 +12,7 @@ from flambeau.core.dtypes import DType
 from flambeau.core.shapes import normalize_dim
 from flambeau.tensor import interop
 from flambeau.tensor.creation import arange, checked, empty
+from flambeau.tensor.creation import tensor as dense
 from flambeau.tensor.formats import jagged, strided
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
@@ -140,7 +141,8 @@ def nested_tensor_from_jagged(values: Any, offsets: Any = None, lengths: Any = N
         sizes = [b - a for a, b in itertools.pairwise(edges)]
         _check_edges(edges, values.shape[at - 1])
         if lengths is not None:
-            return _without_gaps(values, edges, lengths.tolist(), at)
+            made = _without_gaps(values, edges, lengths.tolist(), at)
+            return _with_holes(made, values, offsets, lengths)
     if sum(sizes) != values.shape[at - 1] or min(sizes, default=0) < 0:
         raise RuntimeError(f"nested_tensor_from_jagged(): lengths {sizes} do not add up to the "
                            f"size {values.shape[at - 1]} of values along dim {at - 1}")
@@ -167,6 +169,12 @@ def _without_gaps(values: Any, edges: list, sizes: list, at: int) -> NestedTenso
     return wrap(structure, structure.join(parts))
 
 
+def _with_holes(made: NestedTensor, values: Any, offsets: Any, lengths: Any) -> NestedTensor:
+    """Say over which memory the parts lie that are not all of it."""
+    made._holes = (values, offsets, lengths)
+    return made
+
+
 def narrow(tensor: Any, dim: int, start: Any, length: Any, layout: Any = strided) -> NestedTensor:
     """Of each part of a dense tensor (batch, n, ...) `length[i]` rows from `start[i]` on.
 
@@ -187,7 +195,14 @@ def narrow(tensor: Any, dim: int, start: Any, length: Any, layout: Any = strided
     starts = start.tolist() if isinstance(start, TensorBase) else [start] * count
     lengths = length.tolist() if isinstance(length, TensorBase) else [length] * count
     parts = [ops.narrow(tensor[i], 0, starts[i], lengths[i]) for i in range(count)]
-    return _joined(parts, _layout(layout))
+    made = _joined(parts, _layout(layout))
+    if layout is not jagged:
+        return made
+    size = tensor.shape[1]
+    edges = [size * i + start for i, start in enumerate(starts)]
+    offsets = dense([*edges, edges[-1] + lengths[-1] if edges else 0])
+    values = tensor.reshape(-1, *tensor.shape[2:])
+    return _with_holes(made, values, offsets, dense(lengths, dtype=dtypes.int64))
 
 
 def masked_select(tensor: Any, mask: Any) -> NestedTensor:

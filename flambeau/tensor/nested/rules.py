@@ -14,7 +14,7 @@ from flambeau.ops.derive import OpCall
 from flambeau.tensor import dispatch
 from flambeau.tensor.composed import write_back
 from flambeau.tensor.creation import arange, full
-from flambeau.tensor.formats import jagged, strided
+from flambeau.tensor.formats import jagged
 from flambeau.tensor.functions import ops
 from flambeau.tensor.launches import is_elementwise
 from flambeau.tensor.meta import TensorBase
@@ -174,9 +174,13 @@ def _along_last(name: str) -> Callable:
     return rule
 
 
-def _layer_norm(input: NestedTensor, normalized_shape: Any, *rest: Any) -> NestedTensor:
-    rows = ops.layer_norm(_rows("layer_norm", input), normalized_shape, *rest)
-    return _of_rows(input._structure, rows)
+def _normalised(name: str) -> Callable:
+    def rule(input: NestedTensor, normalized_shape: Any, *rest: Any) -> NestedTensor:
+        rows = getattr(ops, name)(_rows(name, input), normalized_shape, *rest)
+        return _of_rows(input._structure, rows)
+
+    rule.__name__ = rule.__qualname__ = name
+    return rule
 
 
 # ---------------------------------------------------------------------- reductions
@@ -221,8 +225,8 @@ def _transpose(input: NestedTensor, dim0: int, dim1: int) -> NestedTensor:
     if a == b:
         return wrap(structure, numbers_of(input))
     if 0 in (a, b):
-        raise RuntimeError("transpose(): the batch dimension of a nested tensor cannot change "
-                           "places")
+        kind = ValueError if structure.layout is jagged else RuntimeError
+        raise kind("Transpose is not supported on the batch dimension for nested tensors")
 
     def turned(sizes: Sequence, shift: int) -> tuple:
         found = list(sizes)
@@ -277,12 +281,15 @@ NestedTensor.elementwise = staticmethod(_elementwise)
 NestedTensor.rules |= {
     "linear": _linear, "nn.functional.linear": _linear, "matmul": _matmul,
     "softmax": _along_last("softmax"), "log_softmax": _along_last("log_softmax"),
-    "nn.functional.softmax": _along_last("softmax"), "layer_norm": _layer_norm,
+    "nn.functional.softmax": _along_last("softmax"), "layer_norm": _normalised("layer_norm"),
+    "rms_norm": _normalised("rms_norm"), "nn.functional.rms_norm": _normalised("rms_norm"),
     "nn.functional.log_softmax": _along_last("log_softmax"),
-    "nn.functional.layer_norm": _layer_norm, "sum": _reduction("sum"), "mean": _reduction("mean"),
+    "nn.functional.layer_norm": _normalised("layer_norm"),
+    "sum": _reduction("sum"), "mean": _reduction("mean"),
     "unbind": _unbind, "transpose": _transpose, "zero": _zero, "to_padded_tensor": _padded,
     "bmm": _matmul, "embedding": _embedding, "nn.functional.embedding": _embedding,
-    "select": shaping.select, "cat": shaping.cat, "stack": shaping.stack,
+    "flatten": shaping.flatten, "expand": shaping.expand, "select": shaping.select,
+    "cat": shaping.cat, "stack": shaping.stack,
     "unsqueeze": shaping.unsqueeze, "squeeze": shaping.squeeze, "permute": shaping.permute,
     "unflatten": shaping.unflatten, "view": shaping.resized, "_reshape_copy": shaping.resized,
     **{name: shaping.choose(name) for name in ("narrow", "slice")},

@@ -17,8 +17,8 @@ from flambeau.tensor.functions import ops
 from flambeau.tensor.nested.structure import NestedInt, Structure
 from flambeau.tensor.nested.tensor import NestedTensor, numbers_of, wrap
 
-__all__ = ["cat", "choose", "extremum", "of_parts", "parts_of", "permute", "pieces", "resized",
-           "select", "squeeze", "stack", "unflatten", "unsqueeze"]
+__all__ = ["cat", "choose", "expand", "extremum", "flatten", "of_parts", "parts_of", "permute",
+           "pieces", "resized", "select", "squeeze", "stack", "unflatten", "unsqueeze"]
 
 
 def parts_of(tensor: NestedTensor) -> tuple:
@@ -224,6 +224,39 @@ def stack(tensors: Sequence, dim: int = 0) -> NestedTensor:
     return cat([unsqueeze(tensor, at) for tensor in tensors], at)
 
 
+def flatten(input: NestedTensor, start_dim: int = 0, end_dim: int = -1) -> NestedTensor:
+    """Dimensions beside one another as one, without the batch's and the ragged one."""
+    first, last = normalize_dim(start_dim, input.ndim), normalize_dim(end_dim, input.ndim)
+    structure = input._structure
+    if first > last:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if first == last:
+        return input
+    if first == 0:
+        raise RuntimeError("flatten(): not supported for NestedTensor on dim=0")
+    if structure.layout is not jagged:
+        return of_parts([part.flatten(first - 1, last - 1) for part in parts_of(input)])
+    if first <= structure.ragged <= last:
+        raise RuntimeError("flatten(): not supported for NestedTensor on ragged dim")
+    joined = numbers_of(input).flatten(first - 1, last - 1)
+    return _of_numbers(structure, joined,
+                       structure.ragged - (last - first if last < structure.ragged else 0))
+
+
+def expand(input: NestedTensor, sizes: Sequence[Any]) -> NestedTensor:
+    """Dimensions of size 1 of a jagged tensor repeated."""
+    structure = input._structure
+    if structure.layout is not jagged or len(sizes) != input.ndim:
+        raise NestedTensor.refusal("expand of this layout, or to another number of dimensions")
+    wanted = list(sizes)
+    for d in (0, structure.ragged):
+        if wanted[d] is not structure.shape[d] and wanted[d] not in (-1, len(structure.shapes)):
+            raise RuntimeError(f"expand(): cannot expand shape {structure.shape} -> {tuple(sizes)}")
+    wanted[structure.ragged] = -1
+    return _of_numbers(structure, ops.expand(numbers_of(input), tuple(wanted[1:])),
+                       structure.ragged)
+
+
 # ---------------------------------------------------------------------- reductions
 def extremum(name: str) -> Callable:
     """The rule of a reduction (x, dim, keepdim) of all elements, along the ragged dimension, which
@@ -231,6 +264,8 @@ def extremum(name: str) -> Callable:
 
     def rule(input: NestedTensor, dim: Any = None, keepdim: bool = False, *rest: Any) -> Any:
         function = getattr(ops, name)
+        if all(option is None for option in rest):
+            rest = ()
         if dim is None or dim == ():
             return function(numbers_of(input))
         dim = dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim

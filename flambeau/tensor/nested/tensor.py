@@ -25,6 +25,9 @@ class NestedTensor(Composed):
     advice = "Work on the parts (.unbind()), on .values(), or on .to_padded_tensor(0)."
     _structure: Structure
     _numbers: Any
+    _holes: tuple | None = None
+    """Of a tensor over memory of which its parts are not all: (values, offsets, lengths). The
+    numbers are a copy of the parts then."""
     rules: ClassVar[dict[str, Callable]] = {}
     """The functions that compute ops, by name; rules.py fills them in."""
 
@@ -77,7 +80,7 @@ class NestedTensor(Composed):
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
         """Are the numbers row-major without gaps?"""
-        return self._numbers.is_contiguous()
+        return self._holes is None and self._numbers.is_contiguous()
 
     def contiguous(self, memory_format: Any = None) -> NestedTensor:
         """Itself, with its numbers row-major."""
@@ -88,11 +91,12 @@ class NestedTensor(Composed):
     def offsets(self) -> Any:
         """Where the parts begin along the ragged dimension, and the end of the last."""
         self._need_jagged("offsets")
-        return self._structure.offsets
+        return self._structure.offsets if self._holes is None else self._holes[1]
 
     def lengths(self) -> Any:
-        """None: the parts follow one another without gaps."""
+        """How long the parts are; None if they follow one another without holes."""
         self._need_jagged("lengths")
+        return None if self._holes is None else self._holes[2]
 
     def _need_jagged(self, name: str) -> None:
         if self._structure.layout is not jagged:
@@ -100,7 +104,7 @@ class NestedTensor(Composed):
 
     def jagged_values(self) -> Any:
         """The numbers of all parts; `values()` of a nested tensor."""
-        found = numbers_of(self)
+        found = numbers_of(self) if self._holes is None else self._holes[0]
         return found if found._rg else found.detach()
 
     @property
@@ -139,6 +143,32 @@ class NestedTensor(Composed):
     def __iter__(self) -> Any:
         return iter(self.unbind())
 
+    def view(self, *size: Any) -> NestedTensor:
+        """The parts in other shapes; -1 or the ragged size stands for the ragged dimension."""
+        sizes = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+        return self.rules["view"](self, sizes)
+
+    reshape = view
+
+    def view_as(self, other: Any) -> NestedTensor:
+        """The parts in the shapes of another nested tensor with the same ragged size."""
+        return self.view(other.shape)
+
+    reshape_as = view_as
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> NestedTensor:
+        """The dimensions from start_dim to end_dim, no ragged one among them, as one."""
+        return self.rules["flatten"](self, start_dim, end_dim)
+
+    def expand(self, *size: Any) -> NestedTensor:
+        """Dimensions of size 1 repeated; -1 or the ragged size stands for the ragged dimension."""
+        sizes = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+        return self.rules["expand"](self, sizes)
+
+    def expand_as(self, other: Any) -> NestedTensor:
+        """`expand` to the sizes of another tensor."""
+        return self.expand(other.shape)
+
     def to_padded_tensor(self, padding: Any, output_size: Any = None) -> Any:
         """A dense tensor with `padding` where parts have no elements."""
         return self.rules["to_padded_tensor"](self, padding, output_size)
@@ -154,9 +184,15 @@ class NestedTensor(Composed):
 
     # ------------------------------------------------------------------ parts
     def _parts_alias(self) -> NestedTensor:
-        return _bare(self._structure, self._numbers)
+        made = _bare(self._structure, self._numbers)
+        if self._holes is not None:
+            made._holes = (self._holes[0].detach(), *self._holes[1:])
+        return made
 
     def _take_parts(self, other: NestedTensor) -> None:
+        if self._holes is not None:
+            raise RuntimeError("an operation in place on a nested tensor with holes would not "
+                               "reach its values(): write to these, or use .contiguous()")
         if other._grad_fn is None and other._structure.matches(self._structure) and (
                 other._numbers._meta is self._numbers._meta):
             self._numbers.copy_(other._numbers)
@@ -171,7 +207,7 @@ class NestedTensor(Composed):
             ", requires_grad=True" if self._rg else "")
         if self._structure.layout is jagged:
             size = ", ".join(map(repr, self._structure.shape))
-            return (f"NestedTensor(size=({size}), offsets={self._structure.offsets!r}{history}, "
+            return (f"NestedTensor(size=({size}), offsets={self.offsets()!r}{history}, "
                     f"contiguous={self.is_contiguous()})")
         leaf = self._rg and self._grad_fn is None
         parts = [repr(part.detach().requires_grad_(leaf))
