@@ -145,6 +145,11 @@ _HOMES = {
         "kl_div", "margin_ranking_loss", "native_dropout", "poisson_nll_loss", "rrelu", "rrelu_",
         "triplet_margin_loss", "zero_", "detach_", "resize_as_", "adaptive_max_pool1d",
         "max_pool1d_with_indices", "norm_except_dim"),
+    "nn._private": ("_assert", "_log_softmax", "_log_softmax_backward_data", "_shape_as_tensor",
+                    "_softmax", "_softmax_backward_data"),
+    "nn._recurrent": (
+        "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh",
+        "rnn_tanh_cell"),
     "amp.grad_scaler": ("GradScaler",),
     "core.errors": ("AcceleratorError",),
     "futures": ("fork", "wait"),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flambeau
-from flambeau.tensor import Tensor, overriding
+from flambeau.tensor import Tensor, creation, overriding
 from flambeau.tensor.overriding import ACTIVE, asked, handle, relevant, state
 
 __all__ = ["get_ignored_functions", "get_overridable_functions", "get_testing_overrides",
@@ -137,6 +137,7 @@ def _listen() -> None:
         if inspect.isfunction(method) and method.__module__ == Tensor.__module__ and (
                 name[0] != "_" or name in overriding.special_names()):
             overriding.listen(method)
+    overriding.listen(creation.tensor)
 
 
 @contextlib.contextmanager

@@ -36,11 +36,17 @@ __all__ = ["region_activation_memory_budget", "set_override_stale_capture_stream
 
 
 def set_warn_on_accumulate_grad_stream_mismatch(enabled: bool) -> None:
-    """Accepted: streams belong to accelerators, so no two can differ."""
+    """Accepted: streams belong to accelerators, so no two can differ.
+
+    >>> torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    """
 
 
 def set_override_stale_capture_stream(enabled: bool) -> None:
-    """Accepted: streams belong to accelerators, so none can be stale."""
+    """Accepted: streams belong to accelerators, so none can be stale.
+
+    >>> torch.autograd.graph.set_override_stale_capture_stream(True)
+    """
 
 
 def region_activation_memory_budget(budget: float) -> None:
@@ -52,6 +58,12 @@ def region_activation_memory_budget(budget: float) -> None:
     Raises:
         ValueError: another budget.
         NotImplementedError: else; `torch.utils.checkpoint.checkpoint` works in compiled functions.
+
+    >>> try:
+    ...     torch.autograd.graph.region_activation_memory_budget(1.5)
+    ... except ValueError as error:
+    ...     print(error)
+    expected a budget between 0 and 1, got 1.5
     """
     if not 0 <= budget <= 1:
         raise ValueError(f"expected a budget between 0 and 1, got {budget}")

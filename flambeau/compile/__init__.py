@@ -24,7 +24,9 @@ __all__ = ["CaptureError", "compile", "mark_dynamic", "mark_static"]
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None,
             backend: Any = None, mode: str | None = None,
-            options: dict[str, Any] | None = None, disable: bool = False) -> Any:
+            options: dict[str, Any] | None = None, name: str | None = None,
+            disable: bool = False, recompile_limit: int | None = None,
+            isolate_recompiles: bool = False, shapes_spec: Any = None) -> Any:
     """A function (or module) that runs as one native call after it has been captured.
 
     The first calls run in Python and are captured; as soon as a run leaves no new state
@@ -47,10 +49,12 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         options: {"exact": True} is the same as mode="strict". By default operations are fused,
             which rounds less often.
         disable: return `model` itself.
+        name, recompile_limit, isolate_recompiles: accepted, without effect: every situation has a
+            program of its own.
 
     Raises:
         RuntimeError: an unknown mode, option or backend.
-        NotImplementedError: a backend of one's own.
+        NotImplementedError: a backend of one's own, or `shapes_spec`.
 
     >>> f = torch.compile(lambda x: x.sin() * 2)
     >>> f(torch.zeros(2))
@@ -61,6 +65,9 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     from flambeau.compile.module import OptimizedModule
     from flambeau.nn.modules.module import Module
 
+    if shapes_spec is not None:
+        raise NotImplementedError("torch.compile: shapes_spec is not implemented; say which sizes "
+                                  "vary with dynamic=True or torch.compiler.mark_dynamic")
     choices = choose(mode, options, backend)
     if model is None:
         def decorate(function: Any) -> Any:

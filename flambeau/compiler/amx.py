@@ -74,9 +74,9 @@ TILE_ARGS = (("ptr noalias", "a"), ("ptr noalias", "b"), ("ptr", "old"), ("ptr",
 
 
 def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch: int,
-                width: int, layers: tuple[int, int] | None = None) -> str:
+                width: int, layers: tuple[int, int] | None = None, name: str = "tiles") -> str:
     """Define a block of `shape` tiles, at most 2 x 2: C = A B (+ old, if `add`);
-    returns its name.
+    returns its name, which begins with `name`.
 
     Arguments of the function: a (rows `pitch` units apart), b (`width` units in a row), old, c,
     depth (units, taken up to a multiple of 16), distances of rows of old and c (units), add.
@@ -85,8 +85,8 @@ def tile_kernel(module: Module, instruction: str, shape: tuple[int, int], pitch:
     units apart, and the products of all but the smallest are summed up, small ones first.
     """
     rows, columns = shape
-    name = f"tiles_{rows}_{columns}"
-    f = module.function(name, list(TILE_ARGS), part="tiles")
+    part, name = name, f"{name}_{rows}_{columns}"
+    f = module.function(name, list(TILE_ARGS), part=part)
     a, b = f.args["a"], f.args["b"]
 
     def places(base: str, pitch: str) -> list[tuple[int, Value]]:

@@ -171,7 +171,7 @@ _FITS = {"int": _is_integer, "bool": _is_truth, "float": _is_real, "str": _is_te
 
 _INTS = ("Sequence[int]", "tuple of ints")
 
-_TENSORS = ("input", "self", "A", "LU_data", "mat1")
+_TENSORS = ("input", "self", "A", "LU_data", "mat1", "v")
 """Names under which the first argument is a tensor."""
 
 _MANY = ("tensors", "matrices")

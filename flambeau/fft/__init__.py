@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.ops.record import dtypes_default
@@ -23,7 +24,7 @@ def _frequencies(name: str, n: int, d: float, first: int, end: int, out: Any, dt
     places = arange(n if first else end, dtype=dtype, device=device)
     if first:
         places = ops.where(places < end, places, places - n)
-    made = places * (1.0 / (n * d)) if n else places
+    made = places * (1.0 / (n * d) if n and d else math.inf)
     if out is not None:
         return out.resize_(made.shape).copy_(made)
     return made.requires_grad_() if requires_grad else made

@@ -282,6 +282,10 @@ def parse_schema(text: str) -> FunctionSchema:
 
     Raises:
         RuntimeError: it is not such a text.
+
+    >>> schema = torch.parse_schema("f(Tensor x, *, int k=2) -> Tensor")
+    >>> schema.name, [argument.name for argument in schema.arguments]
+    ('f', ['x', 'k'])
     """
     whole = re.fullmatch(r"\s*([\w:]+)(?:\.(\w+))?\s*\((.*)\)\s*->\s*(.*?)\s*", text, re.S)
     if whole is None:

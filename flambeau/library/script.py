@@ -35,12 +35,14 @@ def _refusal(name: str) -> NotImplementedError:
                                "torch.compile and torch.export work on Python functions")
 
 
-def _missing(name: str) -> Any:
+def _missing(name: str, what: str) -> Any:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise _refusal(name)
 
     refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = "Raises NotImplementedError: there is no TorchScript."
+    refuse.__doc__ = (f"{what}: raises, since there is no TorchScript.\n\n>>> try:\n"
+                      f"...     torch.{name}()\n... except NotImplementedError:\n"
+                      "...     print('there is no TorchScript')\nthere is no TorchScript")
     return refuse
 
 
@@ -53,8 +55,11 @@ def _missing_class(name: str) -> type:
 
 
 ScriptClass, ScriptFunction = _missing_class("ScriptClass"), _missing_class("ScriptFunction")
-import_ir_module = _missing("import_ir_module")
-import_ir_module_from_buffer = _missing("import_ir_module_from_buffer")
-merge_type_from_type_comment = _missing("merge_type_from_type_comment")
-parse_ir, parse_type_comment = _missing("parse_ir"), _missing("parse_type_comment")
-unify_type_list = _missing("unify_type_list")
+import_ir_module = _missing("import_ir_module", "Load a scripted module from a file")
+import_ir_module_from_buffer = _missing("import_ir_module_from_buffer",
+                                        "Load a scripted module from bytes")
+merge_type_from_type_comment = _missing("merge_type_from_type_comment",
+                                        "Join a function with the types in a comment")
+parse_ir = _missing("parse_ir", "Read a graph of TorchScript from text")
+parse_type_comment = _missing("parse_type_comment", "Read the types in a comment")
+unify_type_list = _missing("unify_type_list", "The type that holds values of several types")

@@ -96,7 +96,8 @@ def prod(input: Tensor, dim: Any = None, *, keepdim: bool = False, dtype: Any = 
     """
     dtype = _summing_dtype(input, dtype)
     result = _filled(input.to(dtype), mask, 1)
-    for d in sorted(_dims(input, dim), reverse=True):
+    dims = _dims(input, dim) if input.ndim or dim is None or dim == () else (0,)
+    for d in sorted(dims, reverse=True):
         result = ops.prod(result, d, True)
     return result if keepdim else result.reshape(_kept(input, dim))
 

@@ -69,8 +69,9 @@ def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0):
 
 @hardtanh.vjp
 def hardtanh_vjp(g, input, min_val, max_val):
-    """g between the limits."""
-    return _pass(_between(input, beside(min_val, input), beside(max_val, input)), g)
+    """g between the limits, and where the input is NaN."""
+    outside = p.logical_or(p.le(input, beside(min_val, input)), p.ge(input, beside(max_val, input)))
+    return p.where(outside, p.zero_like(g), g)
 
 
 @op(inplace=True, method=False, out=False, public=FUNCTIONAL, samples=unary(-9, 9),
@@ -127,10 +128,12 @@ def prelu(input: Tensor, weight: Tensor):
     slope = p.reshape(weight, (weight.numel,) + (1,) * max(0, input.ndim - 2)
                       if input.ndim else ())
     slope = p.expand(slope, input.shape)
-    return p.where(p.gt(input, p.zero_like(input)), input, p.mul(slope, input))
+    zero = p.zero_like(input)
+    above = p.gt(input, zero)  # what lies there has no part in the gradient of a weight: 0 inf
+    return p.where(above, input, p.mul(slope, p.where(above, zero, input)))
 
 
-@op(inplace=True, method=False, public=BOTH, out=False,
+@op(inplace=True, method=False, public=BOTH,
     samples=lambda: iter([sample(Arr((3, 17)), 0.1, 20.0), sample(Arr(()), -1, 0)]))
 def threshold(input: Tensor, threshold: Number, value: Number):
     """input where it is above threshold, value elsewhere.

@@ -46,6 +46,11 @@ class _Form:
         return query, key, value, mask, drop, rest
 
 
+def _wide(dtype):
+    """In which results are computed."""
+    return dtypes.float32 if dtype.is_reduced else dtype
+
+
 def _repeated(x: Value, heads: int) -> Value:
     """(batch, fewer heads, rows, width), each head as often as it is shared."""
     batch, own, rows, width = x.shape
@@ -75,9 +80,10 @@ def _kept(form: _Form, drop: Value | None, weights: Value) -> Value:
 
 def _composite(operands: Sequence[Value], attrs: tuple) -> tuple[Value, Value]:
     """(result, log of the sum of the exponentials of the scores); both are 0 in rows in which all
-    keys are masked."""
+    keys are masked. 16-bit operands give float32."""
     (form,) = attrs
     query, key, value, mask, drop, _ = form.split(operands)
+    query, key, value = (convert(x, _wide(x.dtype)) for x in (query, key, value))
     scores = _scores(form, query, key, mask)
     top = p.reduce_max(scores, (3,))
     blocked = p.eq(top, e.like(-math.inf, top))
@@ -123,7 +129,7 @@ def _summed(g: Value, like: Value) -> Value:
 def _infer(inputs, attrs):
     query, value = inputs[0], inputs[2]
     last = (value.shape[3],) if attrs[-1] == 0 else ()
-    return (*query.shape[:3], *last), query.dtype
+    return (*query.shape[:3], *last), _wide(query.dtype)
 
 
 def _infer_gradient(inputs, attrs):
@@ -153,7 +159,7 @@ class _Attention:
                  dropout_p: float):
         _check(query, key, value, mask, causal)
         self.dtype = query.dtype
-        self.widened = dtypes.float32 if query.dtype.is_reduced else query.dtype
+        self.widened = _wide(query.dtype)
         self.heads = broadcast_shapes(*(x.shape[:-3] if groups else x.shape[:-2]
                                         for x in (query, key, value)))
         if groups:
@@ -173,7 +179,7 @@ class _Attention:
         lead, own = (self.heads[:-1], x.shape[-3]) if self.groups else (
             self.heads[:-1], self.heads[-1] if self.heads else 1)
         heads = (*lead, own) if self.heads else ()
-        x = p.expand(convert(x, self.widened), (*heads, *x.shape[-2:]))
+        x = p.expand(x, (*heads, *x.shape[-2:]))
         return p.reshape(x, (math.prod(lead), own, *x.shape[-2:]))
 
     def _masks(self, x: Value, sizes: tuple[int, int]) -> Value:
@@ -203,7 +209,8 @@ class _Attention:
         """Of `like` (query, key, value) and of a floating mask."""
         if self.empty:
             return [p.zero_like(x) for x in like] + [None if mask is None else p.zero_like(mask)]
-        operands = [*self.operands, *(self.rows(x) for x in (g, lse, delta))]
+        wide = [convert(x, self.widened) if x.dtype.kind == "f" else x for x in self.operands]
+        operands = [*wide, *(self.rows(x) for x in (g, lse, delta))]
         found: list[Value | None] = []
         for number, x in enumerate(like):
             part = ATTENTION_GRADIENT(*operands, attrs=(self.form, number))

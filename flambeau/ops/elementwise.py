@@ -738,7 +738,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
 
 
 def _no_integer_division(input: Value, tensor1: Value, tensor2: Value, *rest: object) -> None:
-    if input.dtype.is_integral or tensor1.dtype.is_integral and tensor2.dtype.is_integral:
+    if tensor1.dtype.is_integral and tensor2.dtype.is_integral:
         raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
                            "release addcdiv will perform a true division of tensor1 and tensor2. "
                            "Convert the tensors with .to(torch.float32), or use div and add.")

@@ -301,6 +301,8 @@ def _embedding_renorm(weight: Tensor, indices: Index, max_norm: Number, norm_typ
         norm = p.sqrt(p.reduce_sum(p.mul(size, size), (1,)))
     elif norm_type == math.inf:
         norm = p.reduce_max(size, (1,))
+    elif not norm_type:
+        norm = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), (1,))
     else:
         total = p.reduce_sum(p.pow_(size, e.like(norm_type, size)), (1,))
         norm = p.pow_(total, e.like(1 / norm_type, total))

@@ -233,11 +233,11 @@ def _along_several(name: str, rule: Callable, backward: bool, dtype: str, doc: s
     """The records of a transform along several dimensions, and along two: `name`n and `name`2."""
     kind = {_between_n: "FftC2C", _from_reals_n: "FftR2C", _to_reals_n: "FftC2R"}[rule]
 
-    def along_all(input: Tensor, s: tuple | None = None, dim: tuple | None = None,
+    def along_all(input: Tensor, s: int | tuple | None = None, dim: int | tuple | None = None,
                   norm: str | None = None):
         return rule(f"{name}n", input, _axes(input, s, dim), norm, backward)
 
-    def along_two(input: Tensor, s: tuple | None = None, dim: tuple | None = (-2, -1),
+    def along_two(input: Tensor, s: int | tuple | None = None, dim: int | tuple | None = (-2, -1),
                   norm: str | None = None):
         return rule(f"{name}2", input, _axes(input, s, dim), norm, backward)
 

@@ -278,7 +278,7 @@ def slogdet_vjp(g, A, output):
 
 
 # --------------------------------------------------------------------------- LDL
-@op(name="_ldl_factor", samples=_square_samples(), differentiable=False, **PRIVATE)
+@op(name="_ldl_factor", samples=_square_samples(), no_derivative=True, **PRIVATE)
 def ldl_factor(A: Tensor, hermitian: bool = False, name: str | None = None):
     """(LD, pivots, info): A = L D L^T (or L^H) of symmetric matrices by Bunch and Kaufman."""
     if not A.numel:
@@ -292,7 +292,7 @@ def _ldl_system_samples():
     yield sample(Arr((3, 3), None, 1.0, 2.0), Arr((3,), "int32", 3, 4), Arr((3, 2)))
 
 
-@op(name="_ldl_solve", samples=_ldl_system_samples, differentiable=False, **PRIVATE)
+@op(name="_ldl_solve", samples=_ldl_system_samples, no_derivative=True, **PRIVATE)
 def ldl_solve(LD: Tensor, pivots: Index, B: Tensor, hermitian: bool = False):
     """X with A X = B, by the factors from `_ldl_factor`."""
     lead = broadcast_shapes(LD.shape[:-2], B.shape[:-2])
@@ -304,7 +304,7 @@ def ldl_solve(LD: Tensor, pivots: Index, B: Tensor, hermitian: bool = False):
 
 
 # --------------------------------------------------------------------------- QR
-@op(name="_geqrf", samples=_matrix_samples(), differentiable=False, **PRIVATE)
+@op(name="_geqrf", samples=_matrix_samples(), no_derivative=True, **PRIVATE)
 def geqrf(input: Tensor):
     """(a, tau): R on and above the diagonal of a, below it the reflectors whose product is Q."""
     if not input.numel:

@@ -315,6 +315,7 @@ def nll_loss_vjp(g, input, target, weight, ignore_index, reduction):
     """-share at the target class, 0 elsewhere."""
     classes = _Classes(input, target, weight, ignore_index)
     part = p.neg(p.mul(classes.per_place(g, reduction), classes.share))
+    part = p.where(classes.valid, part, p.zero_like(part))  # g is inf where no place counts
     wide = p.unreduce(part, input.shape, (classes.dim,))
     return p.where(classes.one_hot(input.shape), wide, p.zero_like(wide))
 

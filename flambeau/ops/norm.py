@@ -431,7 +431,7 @@ def _instance_samples():
 
 
 @op(name="instance_norm_train", returns=("output", "mean", "var"), method=False, out=False,
-    public=(), samples=_instance_samples, grad="ViewBackward0")
+    public=(), samples=_instance_samples, grad="ViewBackward0", check=_one_dtype)
 def instance_norm_train(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
                         eps: Number = 1e-5):
     """Every channel of every sample normalized over its places; and the statistics' batch means.
@@ -476,6 +476,9 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
         norm = p.sqrt(p.maximum(square, e.like(eps * eps, square)))  # no 0 / 0 in the gradient
     elif degree in (math.inf, 1):
         norm = (p.reduce_sum if degree == 1 else p.reduce_max)(size, dims)
+        norm = p.maximum(norm, e.like(eps, norm))
+    elif not degree:
+        norm = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), dims)
         norm = p.maximum(norm, e.like(eps, norm))
     else:
         total = p.reduce_sum(p.pow_(size, e.like(degree, size)), dims)

@@ -1,4 +1,4 @@
-"""Which operations want `out=`, or the tensor that they change, to have the very dtype of the result.
+"""Which operations want `out=`, or what they change, to have the very dtype of the result.
 
 Others write to any dtype that the result may be cast to (PyTorch's rule for what it computes by its
 iterator of elements).
@@ -6,7 +6,7 @@ iterator of elements).
 
 from __future__ import annotations
 
-__all__ = ["EXACT_INPLACE", "EXACT_OUT", "SAME_EVERYWHERE"]
+__all__ = ["EXACT_INPLACE", "EXACT_OUT", "FLAT_INPLACE", "SAME_EVERYWHERE"]
 
 EXACT_OUT = frozenset((
     # one rounding or selection for each element
@@ -31,6 +31,10 @@ EXACT_OUT = frozenset((
 
 EXACT_INPLACE = frozenset(("abs", "float_power"))
 """Their in-place forms change no tensor of another dtype (`abs_` of complex numbers)."""
+
+FLAT_INPLACE = frozenset(("eq", "ge", "gt", "le", "lt", "ne"))
+"""What they write into a tensor has a derivative: zero. (Others that give no floats, such as
+`logical_and_`, leave the history of the tensor as it is.)"""
 
 SAME_EVERYWHERE = frozenset(("fill", "zero"))
 """Operations that write one value, so that elements may share memory (`x.expand(...).zero_()`)."""

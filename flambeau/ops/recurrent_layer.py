@@ -10,6 +10,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import floats_only
 from flambeau.ops.batching import vectorized
+from flambeau.ops.checks import one_dtype
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives.batching import into, out_of, spread_over, through
 from flambeau.ops.primitives.joint import joint
@@ -252,7 +253,31 @@ def _node_name(call) -> str:
     return "MkldnnRnnLayerBackward0" if call._static("mode") == "LSTM" else "StackBackward0"
 
 
+def _need_fitting(mode: str, x: Value, w_ih: Value, w_hh: Value, b_ih: Value | None,
+                  b_hh: Value | None, h0: Value | None, c0: Value | None, batch: int) -> None:
+    """Raise unless the operands fit together: the kernel takes their sizes from one another.
+
+    Raises:
+        RuntimeError: names what does not fit.
+    """
+    if w_hh.ndim != 2 or w_ih.ndim != 2 or w_ih.shape[1] != x.shape[2]:
+        raise RuntimeError(f"{mode.lower()}: an input of {x.shape[2]} features needs weights of "
+                           f"two dimensions and that many columns, got {list(w_ih.shape)} (and "
+                           f"{list(w_hh.shape)} for the state)")
+    size = w_hh.shape[1]
+    rows = GATES[mode] * size
+    wanted = (("w_ih", w_ih, (rows, x.shape[2])), ("w_hh", w_hh, (rows, size)),
+              ("b_ih", b_ih, (rows,)), ("b_hh", b_hh, (rows,)), ("hx", h0, (batch, size)),
+              ("cx", c0, (batch, size)))
+    for name, value, shape in wanted:
+        if value is not None and tuple(value.shape) != shape:
+            raise RuntimeError(f"{mode.lower()}: Expected {name} of size {list(shape)}, got "
+                               f"{list(value.shape)}")
+
+
 @op(name="_recurrent_layer", method=False, out=False, public=(), samples=_samples,
+    check=one_dtype("mat1 and mat2 must have the same dtype, but got {first} and {other}",
+                    *range(7)),
     returns=("hidden", "last_hidden", "last_cell", "cells", "kept"), grad=_node_name)
 def _recurrent_layer(input: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
                      b_hh: Tensor | None = None, h0: Tensor | None = None,
@@ -265,6 +290,10 @@ def _recurrent_layer(input: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | N
     the gradient is computed; else, and where a mode has none, these results are empty.
     """
     floats_only(mode.lower(), input)
+    if input.ndim != 3:
+        raise RuntimeError(f"{mode.lower()}: Expected a 3-D input, got {input.ndim}-D")
+    batch = input.shape[0 if batch_first else 1]
+    _need_fitting(mode, input, w_ih, w_hh, b_ih, b_hh, h0, c0, batch)
     found = _Layer(input, w_ih, w_hh, b_ih, b_hh, h0, c0, mode, backwards, batch_first)
     none = _zeros(input, 0)
     lstm = mode == "LSTM"

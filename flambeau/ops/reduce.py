@@ -123,7 +123,7 @@ def _no_empty(name: str, x: Value, dims, whole: bool = False) -> None:
 
 
 @op(samples=over(empty=False), oracle=np.max)
-def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
+def amax(input: Tensor, dim: int | tuple | None = (), keepdim: bool = False):
     """The largest value over dim; equal maxima share the gradient.
 
     >>> torch.amax(torch.tensor([[1., 5.], [3., 2.]]), dim=1)
@@ -135,7 +135,7 @@ def amax(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
 
 
 @op(samples=over(empty=False), oracle=np.min)
-def amin(input: Tensor, dim: int | tuple = (), keepdim: bool = False):
+def amin(input: Tensor, dim: int | tuple | None = (), keepdim: bool = False):
     """The smallest value over dim; equal minima share the gradient.
 
     >>> torch.amin(torch.tensor([[1., 5.], [3., 2.]]), dim=1)

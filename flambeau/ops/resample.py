@@ -71,8 +71,18 @@ class _Axis:
         return p.sub(p.mul(p.add(at, half), e.like(self.ratio, at)), half)
 
     def window(self, cubic: bool) -> int:
-        """How many places an antialiasing kernel covers at most."""
-        return math.ceil((2 if cubic else 1) * max(self.ratio, 1.0)) * 2 + 1
+        """How many places an antialiasing kernel covers at most, and no fewer than five."""
+        return max(5, math.ceil(self.support(cubic)) * 2 + 1)
+
+    def support(self, cubic: bool) -> float:
+        """How far an antialiasing kernel reaches."""
+        return (2 if cubic else 1) * max(self.ratio, 1.0)
+
+    def uses(self, cubic: bool) -> int:
+        """How many antialiasing kernels cover a place at most."""
+        if self.ratio == 0:
+            return self.out
+        return min(self.out, int(2 * self.support(cubic) / self.ratio) + 3)
 
     def linear(self) -> list[tuple[Value, Value | None]]:
         """(index, weight) of the two neighbours."""
@@ -131,8 +141,8 @@ def _resized(x: Value, size: Sequence[int], taps: Sequence[list]) -> Value:
     """The sum over all combinations of taps of x there, times the weights: the last two dimensions
     at once, another one after them."""
     n, c, *old = x.shape
-    if len(size) == 1:  # channels are rows that stay as they are
-        y = _resized_plane(p.reshape(x, (n, 1, c, *old)), [None, taps[0]], (c, size[0]))
+    if len(size) == 1:
+        y = _resized_plane(p.reshape(x, (n, c, 1, *old)), [None, taps[0]], (1, size[0]))
         return p.reshape(y, (n, c, *size))
     if len(size) == 2:
         return _resized_plane(x, taps, size)
@@ -214,10 +224,10 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
                          functools.partial(_smoothing_table, cubic=cubic))
     floats_only("upsample_antialias", input)
     axes = _axes("upsample_antialias", input, size, factors, align_corners)
-    result = input
-    for axis in reversed(axes):
-        result = _smoothed(result, axis, cubic)
-    return result
+    tables = [table for axis in axes for table in _smoothing_columns(axis, cubic)]
+    how = p.Resized(input.shape[2:], tuple(size), tuple(axis.window(cubic) for axis in axes), True,
+                    tuple(axis.uses(cubic) for axis in axes))
+    return p.resize(input, how, tables)
 
 
 def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps) -> Value:
@@ -232,16 +242,11 @@ def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps)
     return resized_bytes(x, tables)
 
 
-def _smoothed(x: Value, axis: _Axis, cubic: bool) -> Value:
-    """x resized along one axis; taps lie along a new last dimension, which is summed."""
-    shape = [*x.shape, axis.window(cubic)]
-    shape[axis.dim] = axis.out
-    place, weight = _smoothing(axis, cubic, shape, axis.dim)
-    coords: list = list(range(x.ndim))
-    coords[axis.dim] = place
-    taps = (len(shape) - 1,)
-    total = p.reduce_sum(p.mul(p.lookup(x, coords, shape), weight), taps)
-    return p.div(total, p.reduce_sum(weight, taps))
+def _smoothing_columns(axis: _Axis, cubic: bool) -> tuple[Value, Value]:
+    """`_smoothing_table` as `resize` takes it: both (taps, out), -1 where there is no place."""
+    place, weight = _smoothing_table(axis, cubic)
+    place = p.where(p.eq(weight, p.zero_like(weight)), e.like(-1, place), place)
+    return p.permute(place, (1, 0)), p.permute(weight, (1, 0))
 
 
 def _smoothing_table(axis: _Axis, cubic: bool) -> tuple[Value, Value]:
@@ -254,8 +259,7 @@ def _smoothing_table(axis: _Axis, cubic: bool) -> tuple[Value, Value]:
 def _smoothing(axis: _Axis, cubic: bool, shape: Sequence[int], dim: int) -> tuple[Value, Value]:
     """(place, weight) of the taps, which lie along the last dimension of `shape`; those of `axis`
     along `dim`."""
-    stretch = max(axis.ratio, 1.0)
-    support = (2 if cubic else 1) * stretch
+    stretch, support = max(axis.ratio, 1.0), axis.support(cubic)
     at = convert(p.iota(shape, dim), axis.dtype)
     half = e.like(0.5, at)
     centre = p.mul(p.add(at, half), e.like(axis.ratio, at))

@@ -413,6 +413,8 @@ def roll(input: Tensor, shifts: int | tuple, dims: int | tuple | None = None):
     if shifts == ():
         raise RuntimeError("`shifts` required")
     if dims is None or dims == ():
+        if not isinstance(shifts, int) and len(shifts) > 1:
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0")
         flat = p.reshape(input, (input.numel,))
         return p.reshape(_rolled(flat, shifts if isinstance(shifts, int) else shifts[0], 0),
                          input.shape)

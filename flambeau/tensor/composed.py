@@ -184,6 +184,10 @@ class Composed(Tensor):
         """Raises: a filled tensor is dense."""
         raise self.refusal("fill_.Scalar")
 
+    def as_strided(self, size: Any, stride: Any, storage_offset: Any = None) -> Any:
+        """Raises: there is no memory of its own."""
+        raise self.refusal("as_strided")
+
     def share_memory_(self) -> Any:
         """Raises: there is no memory of its own."""
         raise NotImplementedError(f"Cannot access storage of {self.backend} tensors: share that of "

@@ -32,6 +32,7 @@ from flambeau.core.symbolic import environment, hint, is_symbolic
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
 from flambeau.ops.derive import Call, WrittenCall
+from flambeau.ops.outputs import FLAT_INPLACE
 from flambeau.ops.index import BEYOND
 from flambeau.ops.primitives.elementwise import convert
 from flambeau.ops.record import out_of_range
@@ -255,7 +256,8 @@ class Launch:
         record = getattr(call, "record", None)
         refusing = record is not None and record.no_derivative
         able = floating and inputs and (record is None or record.differentiable or refusing
-                                        or isinstance(call, WrittenCall))
+                                        or isinstance(call, WrittenCall)
+                                        and record.name in FLAT_INPLACE)
         base = late.refusing_node if refusing else late.op_node
         self.node_class = node_type(call.grad_name, base) if able else None
 

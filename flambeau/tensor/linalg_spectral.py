@@ -404,7 +404,8 @@ def matrix_exp(A: Any) -> Any:
 _DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
 
 
-def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Any:
+def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None,
+          out: Any = None) -> Any:
     """(solution, residuals, rank, singular_values) of min |A X - B|: A (..., m, n), B (..., m, k)
     or vectors (..., m).
 
@@ -441,7 +442,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     found = _least_squares(A, b, rcond, driver)
     solution = found[0].squeeze(-1) if vector else found[0]
     return named("linalg_lstsq", ("solution", "residuals", "rank", "singular_values"),
-                 (solution, *found[1:]))
+                 (solution, *found[1:]), out)
 
 
 def _least_squares(A: Any, b: Any, rcond: float | None, driver: str) -> tuple:

@@ -28,7 +28,7 @@ from flambeau.tensor import (
     spectrograms,
 )
 from flambeau.tensor.functions import ops
-from flambeau.tensor.overriding import asked, explained
+from flambeau.tensor.overriding import SHOWN_AS, asked, explained
 from flambeau.tensor.sizes import shape_of
 from flambeau.tensor.tensor import Tensor
 
@@ -164,22 +164,30 @@ _INPLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or
             "rshift")
 
 
-def _operator_getter(name: str, wrap: Callable[[Any], Any]) -> Callable[[], Any]:
+def _operator_getter(name: str, wrap: Callable[[Any], Any], special: str = ""
+                     ) -> Callable[[], Any]:
+    """`special`: the name under which handlers get the operator, if not as the function."""
     def get() -> Any:
-        return wrap(getattr(ops, name))
+        function = getattr(ops, name)
+        if name.startswith("true_divide"):
+            SHOWN_AS[function] = getattr(ops, name.replace("true_divide", "div"))
+        made = wrap(function)
+        if special:
+            made.__name__, made.__qualname__ = special, f"Tensor.{special}"
+        return made
 
     return get
 
 
 def _attach_operators() -> None:
     for word, name in _BINARY.items():
-        _set(f"__{word}__", _operator_getter(name, _operator))
+        _set(f"__{word}__", _operator_getter(name, _operator, f"__{word}__"))
     for word in _REFLECTED:
         if word == "sub":
-            _set("__rsub__", _operator_getter("rsub", _commuted))
+            _set("__rsub__", _operator_getter("rsub", _commuted, "__rsub__"))
         else:
-            _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped))
-    _set("__rdiv__", _operator_getter("true_divide", _swapped))
+            _set(f"__r{word}__", _operator_getter(_BINARY[word], _swapped, f"__r{word}__"))
+    _set("__rdiv__", _operator_getter("true_divide", _swapped, "__rdiv__"))
     _set("__div__", _operator_getter("true_divide", _operator))
     _set("__idiv__", _operator_getter("true_divide_", _operator))
     for word in _COMMUTING:
@@ -315,8 +323,9 @@ shape_methods.attach(Tensor)
 memory_methods.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
 Tensor.split, Tensor.swapaxes = _split, _swapaxes
-for _method in (_where, _unflatten, _split, _swapaxes, _invert):  # the names that handlers see
-    _method.__name__ = _method.__name__.removeprefix("_")
+for _method in (_where, _unflatten, _split, _swapaxes, _invert, norms.norm_method,
+                sorting.unique_method, sorting.unique_consecutive_method):
+    _method.__name__ = _method.__name__.removeprefix("_").removesuffix("_method")  # as handlers see
 method_docs.attach(Tensor)
 _explain_errors()
 ops.reshape = overloads.reshape

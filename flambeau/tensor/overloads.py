@@ -103,7 +103,7 @@ def reshape(input: Any, shape: Any) -> Any:
             [2, 3]])
     """
     need_tensor("reshape", "input", input)
-    if input.is_nested:
+    if not input._meta.strided and input.is_nested:  # its sizes are more than numbers
         return input.reshape(shape)
     if not isinstance(shape, (tuple, list)):
         raise TypeError("reshape(): argument 'shape' (position 2) must be tuple of ints, not "
@@ -126,7 +126,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     torch.Size([2, 12])
     """
     need_tensor("flatten", "input", input)
-    if input.is_nested:
+    if not input._meta.strided and input.is_nested:
         return input.flatten(start_dim, end_dim)
     from flambeau.core.shapes import normalize_dim
 

@@ -190,6 +190,10 @@ def handle(public: Callable, overloaded: Sequence, args: Sequence, kwargs: dict)
                     "of them return a result, or convert the arguments first.")
 
 
+SHOWN_AS: dict[Callable, Callable] = {}
+"""Functions that handlers know as another one: an operator's, which PyTorch has no name for."""
+
+
 def ask(public: Callable | None, params: Sequence, bound: Sequence,
         named: dict | None = None) -> Any:
     """What `__torch_function__` says to a call of an op; NotImplemented if there is nobody to ask.
@@ -200,6 +204,7 @@ def ask(public: Callable | None, params: Sequence, bound: Sequence,
     overloaded = relevant((*bound, *named.values()) if named else bound)
     if not overloaded and not state.modes or public is None:
         return NotImplemented
+    public = SHOWN_AS.get(public, public)
     args: list = []
     kwargs: dict = {}
     by_place = [i for i, (param, arg) in enumerate(zip(params, bound, strict=True))
@@ -246,13 +251,14 @@ def listen(function: FunctionType) -> None:
                         function.__defaults__)
     kept.__kwdefaults__ = function.__kwdefaults__
     number = len(_LISTENING)
-    declared, passed = _spelled(inspect.signature(function).parameters.values(), {})
+    space: dict = {}
+    declared, passed = _spelled(inspect.signature(function).parameters.values(), space)
     source = (f"def {function.__name__}({', '.join(declared)}):\n"
               f"    if _asking_.ACTIVE and _asking_.state.modes:\n"
               f"        return _asking_.answered({number}, locals())\n"
               f"    return _asking_.KEPT[{number}]({', '.join(passed)})\n")
     name = f"<flambeau listening {function.__module__}.{function.__qualname__}>"
-    made = define(function.__name__, source, name, {})
+    made = define(function.__name__, source, name, space)
     KEPT.append(kept)
     _HEARD.append(function)
     _LISTENING.add(made.__code__)
@@ -281,7 +287,8 @@ def _explained(function: Callable, asks: str) -> Callable:
     if not params and not asks:
         return function
     space: dict = {"ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES, "PLAIN": _PLAIN, "answer": _answer,
-                   "function": function, "explain": explain, "params": params, "state": state}
+                   "function": function, "explain": _explanation(function), "params": params,
+                   "state": state}
     declared, passed = _spelled(params, space)
     call = f"({', '.join(passed)})"
     source = (f"def {function.__name__}({', '.join(declared)}):\n"
@@ -351,9 +358,19 @@ def _answer(public: Callable, function: Callable, given: dict) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:
-        explain(error, function.__name__.rstrip("_"),
-                list(inspect.signature(function).parameters.values()), given)
+        _explanation(function)(error, function.__name__.rstrip("_"),
+                               list(inspect.signature(function).parameters.values()), given)
         raise
+
+
+def _explanation(function: Callable) -> Callable:
+    """What explains errors of a function: nothing for those that PyTorch has in Python, too, and
+    whose errors it tells as they are."""
+    return _as_it_is if function.__module__ == "flambeau.nn.init" else explain
+
+
+def _as_it_is(error: Exception, name: str, params: Sequence, given: dict) -> None:
+    pass
 
 
 class _Attribute:

@@ -12,6 +12,7 @@ from typing import Any
 from flambeau.core import dtypes
 from flambeau.core.arguments import need_tensor
 from flambeau.core.device import CPU, META
+from flambeau.core.dtypes import DType
 from flambeau.core.shapes import Size, existing_dim, normalize_dim, required_span
 from flambeau.core.shapes import broadcast_shapes as joined_shape
 from flambeau.tensor import creation, interop
@@ -271,7 +272,8 @@ def view_copy(input: Any, size: Any, *, out: Any = None) -> Any:
     tensor([[0, 1],
             [2, 3]])
     """
-    return _stored(ops.clone(input.view(size)), out)
+    shown = input.view(size) if isinstance(size, DType) else ops.reshape(input, shape_of((size,)))
+    return _stored(ops.clone(shown), out)
 
 
 def view_as_real_copy(input: Any, *, out: Any = None) -> Any:

@@ -22,8 +22,8 @@ from flambeau.autograd.graph import (
     next_order,
     note_stack,
 )
-from flambeau.autograd.tape import node_type
 from flambeau.autograd.registry import tensors
+from flambeau.autograd.tape import node_type
 from flambeau.core.errors import caller_location
 from flambeau.tensor import launches
 from flambeau.tensor.launches import BackwardPlan, Launch, LaunchCache, compile_call

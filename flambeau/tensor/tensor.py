@@ -319,7 +319,7 @@ class Tensor(TensorBase):
         """Take this tensor out of the graph; it becomes a leaf."""
         if self._base is not None:
             raise RuntimeError("Can't detach views in-place. Use detach() instead.")
-        self._grad_fn, self._rg, self._output_nr = None, False, 0
+        self._grad_fn, self._rg, self._output_nr, self._tangents = None, False, 0, None
         if self._views is not None:
             pass_on(self)
         return self
@@ -709,8 +709,10 @@ class Tensor(TensorBase):
             answer = overriding.duck(Tensor.copy_, (self, other))
             if answer is not NotImplemented:
                 return answer
-            raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
-                            f"{kind_of(other)}{conversion(other)}")
+            if not isinstance(other, (bool, int, float, complex)):
+                raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
+                                f"{kind_of(other)}{conversion(other)}")
+            other = interop.from_data(other)
         return ops.copy_(self, other)
 
     # ------------------------------------------------------------------ indexing

@@ -84,12 +84,17 @@ SUPPORTED_NODES: dict[type, _Node] = {
 _NAMED = _Node(_flatten_namedtuple, _make_namedtuple)
 
 
-def register_pytree_node(cls: type, flatten_fn: Callable, unflatten_fn: Callable,
-                         **options: Any) -> None:
+KEYED: dict[type, Callable] = {}
+"""Of registered classes, what gives their children with keys: tree -> ([(key, child)], context)."""
+
+
+def register_pytree_node(cls: type, flatten_fn: Callable, unflatten_fn: Callable, *,
+                         flatten_with_keys_fn: Callable | None = None, **options: Any) -> None:
     """Let instances of `cls` count as containers.
 
     Args:
         flatten_fn: tree -> (children, context); unflatten_fn: (children, context) -> tree.
+        flatten_with_keys_fn: tree -> ([(key, child), ...], context), for paths.
         options: what PyTorch takes for serialisation; accepted and not needed.
 
     Raises:
@@ -103,6 +108,8 @@ def register_pytree_node(cls: type, flatten_fn: Callable, unflatten_fn: Callable
         return list(children), context
 
     SUPPORTED_NODES[cls] = _Node(flatten, unflatten_fn)
+    if flatten_with_keys_fn is not None:
+        KEYED[cls] = flatten_with_keys_fn
 
 
 _register_pytree_node = register_pytree_node
@@ -132,6 +139,16 @@ class TreeSpec:
     @property
     def num_children(self) -> int:
         return len(self.children_specs)
+
+    @property
+    def num_nodes(self) -> int:
+        return 1 + sum(child.num_nodes for child in self.children_specs)
+
+    def children(self) -> list[TreeSpec]:
+        return list(self.children_specs)
+
+    def child(self, index: int) -> TreeSpec:
+        return self.children_specs[index]
 
     def unflatten(self, leaves: Iterable) -> Any:
         """The tree of this structure with these leaves."""
@@ -292,3 +309,11 @@ def _broadcast_to_and_flatten(tree: Any, treespec: TreeSpec,
             return None
         result += flat
     return result
+
+
+def __getattr__(name: str) -> Any:
+    from flambeau.utils import _pytree_paths
+
+    if name in _pytree_paths.__all__:
+        return getattr(_pytree_paths, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

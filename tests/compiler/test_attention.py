@@ -58,6 +58,34 @@ def test_values_and_gradients(shape, kind, dtype):
         assert torch.allclose(a, b, rtol=tolerance * 10, atol=tolerance * 10)
 
 
+@pytest.mark.parametrize("dtype", ("bfloat16", "float16"))
+@pytest.mark.parametrize("kind", ("plain", "causal", "bool", "float"))
+@pytest.mark.parametrize("shape", (*SHAPES, (1, 1, 40, 513, 300, 270), (1, 1, 16, 31, 32, 33)),
+                         ids=str)
+def test_sixteen_bits(shape, kind, dtype):
+    """Weights are rounded once, results once."""
+    batch, heads, rows, keys, depth, width = shape
+    if kind == "causal" and rows != keys:
+        pytest.skip("as above")
+    torch.manual_seed(0)
+    kind_of = getattr(torch, dtype)
+    q = torch.randn(batch, heads, rows, depth).to(kind_of)
+    k = torch.randn(batch, heads, keys, depth).to(kind_of)
+    v = torch.randn(batch, heads, keys, width).to(kind_of)
+    mask = None
+    if kind == "bool":
+        mask = torch.rand(rows, keys) > 0.3
+        mask[:, 0] = True
+    elif kind == "float":
+        mask = torch.randn(batch, 1, rows, keys).to(kind_of)
+    out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=kind == "causal")
+    assert out.dtype is kind_of
+    wide = mask.double() if kind == "float" else mask
+    expected = plain(q.double(), k.double(), v.double(), wide, kind == "causal")
+    error = (out.double() - expected).abs().max().item()
+    assert error <= 1.5 * torch.finfo(kind_of).eps * max(1.0, expected.abs().max().item())
+
+
 def test_grouped_queries_and_transposed_operands():
     torch.manual_seed(1)
     q = torch.randn(2, 50, 8, 16).transpose(1, 2)
@@ -82,16 +110,17 @@ def test_large_scores_do_not_overflow():
     assert np.allclose(out.numpy(), v.mean(2, keepdim=True).expand(1, 1, 3, 4).numpy(), atol=1e-5)
 
 
-def test_bits_do_not_depend_on_threads():
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_bits_do_not_depend_on_threads(dtype):
     before, results = torch.get_num_threads(), []
     torch.manual_seed(2)
-    q, k, v = (torch.randn(2, 3, 200, 64, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(2, 3, 200, 64).to(dtype).requires_grad_() for _ in range(3))
     try:
         for count in (1, 2, 3, 4):
             torch.set_num_threads(count)
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             grads = torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
-            results.append([t.detach().numpy().copy() for t in (out, *grads)])
+            results.append([t.detach().float().numpy().copy() for t in (out, *grads)])
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:

@@ -108,3 +108,42 @@ def test_other_integers_are_not_resized_smoothly() -> None:
         fb.nn.functional.interpolate(fb.ones(1, 1, 2, 2, dtype=fb.int32), size=3, mode="bilinear")
     with pytest.raises(NotImplementedError, match="not implemented for 'Byte'"):
         fb.nn.functional.interpolate(fb.ones(1, 1, 2, dtype=fb.uint8), size=3, mode="linear")
+
+
+@pytest.mark.parametrize("form", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("old", "new"), [*SIZES, ((40, 70), (3, 2)), ((1, 5), (4, 90))])
+def test_kernels_as_wide_as_what_they_shrink(mode: str, old: tuple, new: tuple, form: str) -> None:
+    rng = np.random.default_rng(2)
+    array = rng.standard_normal((2, 19, *old)).astype("f4")
+    x = fb.from_numpy(array).to(memory_format=getattr(fb, form)).requires_grad_()
+    y = fb.nn.functional.interpolate(x, size=new, mode=mode, antialias=True)
+    g = rng.standard_normal(tuple(y.shape)).astype("f4")
+    (gx,) = fb.autograd.grad(y, x, fb.from_numpy(g))
+    rows, columns = (_windows(o, n, mode == "bicubic") for o, n in zip(old, new, strict=True))
+    np.testing.assert_allclose(y.detach().numpy(), rows @ array.astype("f8") @ columns.T, 3e-5,
+                               3e-5)
+    np.testing.assert_allclose(gx.numpy(), rows.T @ g.astype("f8") @ columns, 3e-5, 3e-5)
+
+
+def test_antialiasing_reads_no_place_that_has_no_weight() -> None:
+    x = fb.zeros(1, 1, 1, 20)
+    x[..., -1] = float("inf")
+    y = fb.nn.functional.interpolate(x, size=(1, 5), mode="bilinear", antialias=True)
+    assert y.isinf().tolist() == [[[[False, False, False, False, True]]]]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("new", [1, 5, 40])
+def test_signals(new: int, last: bool) -> None:
+    rng = np.random.default_rng(3)
+    array = rng.standard_normal((2, 17, 19)).astype("f4")
+    x = fb.from_numpy(array)
+    if last:
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    y = fb.nn.functional.interpolate(x.requires_grad_(), size=new, mode="linear")
+    g = rng.standard_normal(tuple(y.shape)).astype("f4")
+    (gx,) = fb.autograd.grad(y, x, fb.from_numpy(g))
+    matrix = _matrix("bilinear", False, 19, new)
+    np.testing.assert_allclose(y.detach().numpy(), array.astype("f8") @ matrix.T, 2e-5, 2e-5)
+    np.testing.assert_allclose(gx.numpy(), g.astype("f8") @ matrix, 2e-5, 2e-5)

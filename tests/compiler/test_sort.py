@@ -225,3 +225,71 @@ def test_scalars() -> None:
     x = torch.tensor(3.0)
     assert x.sort().indices.item() == 0 and x.topk(1).values.item() == 3
     assert x.median().item() == 3 and torch.argsort(x).item() == 0
+
+
+# ---------------------------------------------------------------------- wide keys, duplicates
+def wide_rows(kind: str, rows: int, size: int) -> np.ndarray:
+    """Rows of 64-bit numbers whose keys share their leading bits, their last ones, or neither."""
+    draw = np.random.default_rng(size)
+    limits = np.iinfo("int64")
+    if kind == "anything":
+        return draw.integers(limits.min, limits.max, (rows, size), endpoint=True)
+    if kind == "few":
+        return draw.integers(-2, 2, (rows, size))
+    if kind == "clusters":
+        return draw.integers(0, 2, (rows, size)) * 2**60 + draw.integers(0, 50, (rows, size))
+    if kind == "ends":
+        return np.where(draw.random((rows, size)) < 0.5, limits.min, limits.max)
+    if kind == "outlier":
+        found = draw.integers(0, 9, (rows, size))
+        found[:, size // 2] = limits.max
+        return found
+    found = 1 + draw.integers(0, 500, (rows, size)) * 2.0**-50  # "close"
+    found[draw.random((rows, size)) < 0.1] = np.nan
+    return np.where(draw.random((rows, size)) < 0.1, -0.0, found)
+
+
+@pytest.mark.parametrize("kind", ["anything", "few", "clusters", "ends", "outlier", "close"])
+def test_keys_of_64_bits(kind: str) -> None:
+    for size in (2, 17, 599, 600, 3000):
+        array = wide_rows(kind, 2, size)
+        x = torch.tensor(array)
+        for descending in (False, True):
+            expected = order(array, 1, descending)
+            found = torch.argsort(x, 1, descending)
+            np.testing.assert_array_equal(found.numpy(), expected)
+            for wanted in {1, size // 50 + 1, size // 5 + 1}:
+                found = torch.topk(x, wanted, 1, descending).indices
+                np.testing.assert_array_equal(found.numpy(), expected[:, :wanted])
+        for place in {1, (size + 1) // 2, size}:
+            found = torch.kthvalue(x, place, 1).indices
+            np.testing.assert_array_equal(found.numpy(), order(array, 1)[:, place - 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8"])
+def test_ranks_among_duplicates(dtype: str) -> None:
+    array = (np.random.default_rng(3).integers(-5, 3, (2, 4000)).clip(0)).astype(dtype)
+    array[1] = 1
+    for place in (1, 2, 1999, 3000, 4000):
+        found = torch.kthvalue(torch.tensor(array), place, 1).indices
+        np.testing.assert_array_equal(found.numpy(), order(array, 1)[:, place - 1])
+    for wanted in (1, 100, 400, 1000):
+        found = torch.topk(torch.tensor(array), wanted, 1).indices
+        np.testing.assert_array_equal(found.numpy(), order(array, 1, True)[:, :wanted])
+
+
+# ---------------------------------------------------------------------- what is repeated
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+@pytest.mark.parametrize("call", [
+    lambda x, d: torch.sort(x, d), lambda x, d: torch.sort(x, d, descending=True),
+    lambda x, d: torch.topk(x, 2, d), lambda x, d: torch.kthvalue(x, 2, d),
+    lambda x, d: torch.median(x, d), lambda x, d: torch.mode(x, d)])
+def test_expanded_tensors_are_sorted_as_copies_are(call, dtype: str) -> None:
+    for shape, seen in (((1, 9), (700, 9)), ((9, 1), (9, 30)), ((2, 1, 9), (2, 4, 9)),
+                        ((1, 1, 9), (3, 2, 9)), ((1,), (8,))):
+        base = torch.tensor(values("float32", *shape, seed=5)).to(getattr(torch, dtype))
+        x = base.expand(seen)
+        for dim in range(x.ndim):
+            found, expected = call(x, dim), call(x.contiguous(), dim)
+            for one, other in zip(found, expected, strict=True):
+                assert one.shape == other.shape and bool((one == other).all())

@@ -9,7 +9,8 @@ import pytest
 import flambeau as torch
 from flambeau.compiler.fourier.plan import passes, unit_roots
 
-SIZES = (1, 2, 3, 4, 7, 9, 13, 15, 16, 30, 32, 31, 37, 45, 74, 80, 100, 96, 400, 1024)
+SIZES = (1, 2, 3, 4, 7, 9, 13, 15, 16, 30, 32, 31, 37, 45, 74, 80, 100, 96, 400, 1024, 127, 1517,
+         131, 254)
 FUNCTIONS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
 
 

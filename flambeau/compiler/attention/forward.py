@@ -18,24 +18,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from flambeau.compiler import vectormath
+from flambeau.compiler import amx, vectormath
+from flambeau.compiler.attention.matrix import MatrixBlocks, matrix_blocks
 from flambeau.compiler.attention.tiles import (
     LOG2_E,
     Blocks,
     blocks_for,
     exp2,
-    factor_columns,
-    factor_rows,
     horizontal,
     larger,
-    pack,
-    packers,
-    product,
-    run_product,
 )
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.frame import Slots, chunk_range, kernel_function, thread_workspace
-from flambeau.compiler.products.packing import load_lanes
 from flambeau.compiler.target import Target
 
 __all__ = ["ATTENTION_SLOTS", "AttentionSpec", "AttentionPlan", "attention_kernel",
@@ -50,7 +44,8 @@ class AttentionSpec:
     """What is fixed when an attention kernel is compiled.
 
     Attributes:
-        dtype_llvm: "float" or "double".
+        dtype_llvm: of queries, keys and values: "float", "double", "half" or "bfloat". The last
+            two are multiplied as floats, or in tile registers; the rest is float.
         mask: None, "bool" (which keys count) or "float" (added to the scores).
         drop: whether a mask says which weights are kept, each times a factor.
     """
@@ -107,23 +102,31 @@ def masked_scores(f: Function, spec: AttentionSpec, blocks: Blocks, score: Value
         found = f.load(bytes_, place) if some is None else f.masked_load(bytes_, place, some)
         score = f.select(f.cmp("ne", found, 0), score, -float("inf"))
     elif spec.mask == "float":
-        place = f.gep(mask, column, tile.memory)
-        score = f.fadd(score, f.fmul(load_lanes(f, tile, place, some), LOG2_E))
+        place = f.gep(mask, column, tile.compute)
+        found = f.load(tile.vector, place) if some is None else (
+            f.masked_load(tile.vector, place, some))
+        score = f.fadd(score, f.fmul(found, LOG2_E))
     return score if some is None else f.select(some, score, -float("inf"))
 
 
 def _mask_scores(module: Module, spec: AttentionSpec, blocks: Blocks) -> None:
-    """Define mask_scores(scores, rows, visible, step, count, mask, mask_row, tops).
+    """Define mask_scores(scores, rows, visible, step, count, scale, mask, mask_row, tops).
 
     Row i sees clamp(visible + i step, 0, count) columns: what is masked or beyond becomes -inf, up
-    to the end of the vector. tops[i] gets the largest score of the row.
+    to the end of the vector. tops[i] gets the largest score of the row. Products that are not yet
+    scaled are multiplied by scale[0].
     """
     tile = blocks.tile
     f = module.function("mask_scores", [
         ("ptr noalias", "scores"), ("i64", "rows"), ("i64", "visible"), ("i64", "step"),
-        ("i64", "count"), ("ptr noalias", "mask"), ("i64", "mask_row"), ("ptr noalias", "tops")],
-        internal=True)
-    mask_type = "i8" if spec.mask == "bool" else tile.memory
+        ("i64", "count"), ("ptr noalias", "scale"), ("ptr noalias", "mask"), ("i64", "mask_row"),
+        ("ptr noalias", "tops")], internal=True)
+    scale = f.splat(f.load(tile.compute, f.args["scale"]), tile.lanes)
+
+    def scaled(score: Value) -> Value:
+        return f.fmul(score, scale) if blocks.late_scale else score
+
+    mask_type = "i8" if spec.mask == "bool" else tile.compute
     top = f.var(tile.vector)
     with f.loop(0, f.args["rows"]) as i:
         line = f.gep(f.args["scores"], f.mul(i, blocks.pitch), tile.compute)
@@ -132,13 +135,14 @@ def _mask_scores(module: Module, spec: AttentionSpec, blocks: Blocks) -> None:
         whole = f.and_(seen, -tile.lanes)
         top.set(-float("inf"))
         with f.loop(0, whole, tile.lanes) as j:
-            score = f.load(tile.vector, line, j)
+            score = scaled(f.load(tile.vector, line, j))
             if spec.mask:
                 score = masked_scores(f, spec, blocks, score, mask, j, None)
+            if spec.mask or blocks.late_scale:
                 f.store(score, line, j)
             top.set(larger(f, score, top.get()))
         with f.when(f.cmp("slt", whole, seen)):
-            score = f.load(tile.vector, line, whole)
+            score = scaled(f.load(tile.vector, line, whole))
             score = masked_scores(f, spec, blocks, score, mask, whole, f.sub(seen, whole))
             f.store(score, line, whole)
             top.set(larger(f, score, top.get()))
@@ -192,10 +196,10 @@ def _exponentials(module: Module, spec: AttentionSpec, blocks: Blocks) -> None:
             sum_.set(f.fadd(sum_.get(), weight))
             if spec.drop:
                 weight = kept(f, blocks, weight, drop, j, seen, factor)
-            f.store(weight, line, j)
+            blocks.store_weights(f, weight, line, j)
         filled = f.and_(f.add(seen, tile.lanes - 1), -tile.lanes)
-        with f.loop(filled, f.args["end"], tile.lanes) as j:
-            f.store(f.const(0.0, tile.vector), line, j)
+        with f.loop(filled, blocks.filled(f, f.args["end"]), tile.lanes) as j:
+            blocks.store_weights(f, f.const(0.0, tile.vector), line, j)
         total = f.load(tile.compute, f.args["total"], i)
         f.store(f.fadd(total, horizontal(f, tile, sum_.get(), "add")), f.args["total"], i)
 
@@ -229,25 +233,17 @@ def _attend(module: Module, spec: AttentionSpec, blocks: Blocks) -> None:
     last = f.add(a["visible"], f.mul(a["step"], f.sub(a["rows"], 1)))
     seen = f.smin(last, a["count"])  # by any row
     with f.when(f.cmp("sgt", seen, 0)):
-        panel = f.mul(blocks.wide(f, a["depth"]), blocks.width)
-        with f.loop(0, f.ceil_div(seen, blocks.width)) as p:
-            run_product(f, blocks, "score", a["rows"], a["queries"], 1,
-                        f.gep(a["columns"], f.mul(p, panel), item),
-                        f.gep(scores, f.mul(p, blocks.width), item), blocks.pitch, a["depth"],
-                        a["scale"], 0)
+        blocks.score(f, a["rows"], a["queries"], a["columns"], scores, seen, a["depth"],
+                     a["scale"])
         for j in range(0, blocks.stats, tile.lanes):
             f.store(f.const(-float("inf"), tile.vector), tops, j)
         seen_args = [scores, a["rows"], a["visible"], a["step"], a["count"]]
-        f.call("void", "mask_scores", [*seen_args, a["mask"], a["mask_row"], tops])
+        f.call("void", "mask_scores", [*seen_args, a["scale"], a["mask"], a["mask_row"], tops])
         f.call("void", "renew", [tops, best, total, alpha])
         f.call("void", "exponentials", [
             *seen_args, seen, tops, total, a["drop"], a["drop_row"],
             f.load(item, a["scale"], 1)])
-        with f.loop(0, a["width"], blocks.width) as j:
-            run_product(f, blocks, "weigh", a["rows"], scores, blocks.pitch,
-                        f.gep(a["values"], f.mul(j, blocks.keys), item),
-                        f.gep(a["sums"], f.mul(j, blocks.height), item), blocks.width, seen,
-                        alpha, 1)
+        blocks.weigh(f, a["rows"], scores, a["values"], a["sums"], seen, a["width"], alpha)
 
 
 def _finish(module: Module, blocks: Blocks) -> None:
@@ -268,7 +264,7 @@ def _finish(module: Module, blocks: Blocks) -> None:
         f.store(f.load(item, logs, i), a["lse"], i)
     with f.when(f.cmp("ne", a["out"], 0)), f.loop(0, a["rows"]) as i:
         factor = f.splat(f.load(item, inverse, i), tile.lanes)
-        line = f.gep(a["out"], f.mul(i, a["out_row"]), tile.memory)
+        line = f.gep(a["out"], f.mul(i, a["out_row"]), tile.compute)
         store_row(f, blocks, a["sums"], i, a["width"], line, factor)
 
 
@@ -299,11 +295,9 @@ def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     null. Chunks share out tiles of queries. The last dimension of every operand is contiguous;
     "scale" and "factor" are floats.
     """
-    blocks = blocks_for(spec.dtype_llvm, target, KEYS)
+    blocks = _blocks(spec, target)
     module = Module(target.attributes)
-    packers(module, blocks)
-    product(module, blocks, "score", (1, blocks.tile.panel_height), blocks.pitch, "set")
-    product(module, blocks, "weigh", (blocks.pitch, 1), blocks.width, "add")
+    blocks.define(module)
     _mask_scores(module, spec, blocks)
     _renew(module, blocks)
     _exponentials(module, spec, blocks)
@@ -314,11 +308,20 @@ def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     slot = OperandSlots(f, ATTENTION_SLOTS, POINTERS)
     tiles = f.ceil_div(slot["rows"], blocks.height)
     first, last = chunk_range(f, f.mul(f.mul(slot["batch"], slot["heads"]), tiles))
+    if isinstance(blocks, MatrixBlocks):
+        amx.configure(f)
     with f.loop(f.udiv(first, tiles), f.ceil_div(last, tiles)) as head:
         start = f.mul(head, tiles)
         _Head(f, spec, blocks, slot, head).emit(
             f.smax(f.sub(first, start), 0), f.smin(f.sub(last, start), tiles))
+    if isinstance(blocks, MatrixBlocks):
+        amx.release(f)
     return name, module.text()
+
+
+def _blocks(spec: AttentionSpec, target: Target) -> Blocks:
+    return matrix_blocks(spec.dtype_llvm, target, KEYS) or blocks_for(
+        spec.dtype_llvm, target, KEYS)
 
 
 def kernel_name(kind: str, spec: AttentionSpec) -> str:
@@ -339,7 +342,7 @@ class _Head:
     def emit(self, first: Value, last: Value) -> None:
         """Tiles first .. last of this head's queries."""
         f, slot, blocks = self.f, self.slot, self.blocks
-        item = blocks.tile.compute
+        item, memory = blocks.tile.compute, blocks.tile.memory
         f.store(f.fmul(slot.number("scale", item), LOG2_E), self.scale)
         f.store(slot.number("factor", item), self.scale, 1)
         self._divide_workspace()
@@ -348,11 +351,10 @@ class _Head:
         end = f.select(f.cmp("ne", slot["causal"], 0), f.smin(end, slot["keys"]), slot["keys"])
         with f.loop(0, end, blocks.keys) as key:
             count = f.smin(f.sub(slot["keys"], key), blocks.keys)
-            source = slot.row("k", self.batch, self.shared, key, item)
-            factor_columns(f, blocks, source, slot["k_r"], count, slot["depth"], self.columns)
-            source = slot.row("v", self.batch, self.shared, key, item)
-            factor_rows(f, blocks, source, slot["v_r"], count, slot["width"], self.values,
-                        blocks.keys)
+            source = slot.row("k", self.batch, self.shared, key, memory)
+            blocks.pack_columns(f, source, slot["k_r"], count, slot["depth"], self.columns)
+            source = slot.row("v", self.batch, self.shared, key, memory)
+            blocks.pack_values(f, source, slot["v_r"], count, slot["width"], self.values)
             with f.loop(first, last) as tile:
                 self._attend(tile, f.sub(tile, first), key, count)
         with f.loop(first, last) as tile:
@@ -362,12 +364,13 @@ class _Head:
         f, slot, blocks = self.f, self.slot, self.blocks
         item = blocks.tile.compute
         self.scratch = thread_workspace(f, slot["work"], slot["work_stride"])
-        wide, deep = blocks.wide(f, slot["width"]), blocks.wide(f, slot["depth"])
+        wide = blocks.wide(f, slot["width"])
+        deep = f.mul(f.ceil_div(slot["depth"], blocks.deep_step), blocks.deep_step)
         self.columns = f.gep(self.scratch, blocks.height * blocks.pitch, item)
-        self.values = f.gep(self.columns, f.mul(deep, blocks.keys), item)
-        self.stats = f.gep(self.values, f.mul(wide, blocks.keys), item)
+        self.values = f.gep(self.columns, f.mul(deep, blocks.column_items), item)
+        self.stats = f.gep(self.values, f.mul(wide, blocks.value_items), item)
         self.sum_items = f.add(f.mul(wide, blocks.height), 2 * blocks.stats)
-        self.tile_items = f.add(self.sum_items, f.mul(deep, blocks.tile.panel_height))
+        self.tile_items = f.add(self.sum_items, f.mul(deep, blocks.query_items))
 
     def _begin(self, first: Value, last: Value) -> None:
         """Every tile's state: -inf, zeros, and the packed queries."""
@@ -380,9 +383,9 @@ class _Head:
             for j in range(0, blocks.stats, blocks.tile.lanes):
                 f.store(f.const(-float("inf"), blocks.tile.vector), stats, j)
             row = f.mul(tile, blocks.height)
-            pack(f, blocks, slot.row("q", self.batch, self.head, row, blocks.tile.compute),
-                 slot["q_r"], f.smin(f.sub(slot["rows"], row), blocks.height), slot["depth"],
-                 queries)
+            blocks.pack_queries(
+                f, slot.row("q", self.batch, self.head, row, blocks.tile.memory), slot["q_r"],
+                f.smin(f.sub(slot["rows"], row), blocks.height), slot["depth"], queries)
 
     def _state(self, number: Value) -> tuple[Value, Value, Value]:
         """(statistics, sums, packed queries) of one tile."""
@@ -431,14 +434,16 @@ _SMALLEST_CHUNK = 5e5  # operations below which a second thread costs more than 
 def attention_plan(spec: AttentionSpec, target: Target, heads: int, rows: int, keys: int,
                    depth: int, width: int, threads: int) -> AttentionPlan:
     """Cut attention of `heads` (of all batches) for `threads` threads."""
-    blocks = blocks_for(spec.dtype_llvm, target, KEYS)
+    blocks = _blocks(spec, target)
     tiles = -(-rows // blocks.height)
     work = 2.0 * heads * rows * keys * (depth + width)
     want = int(min(threads * 4 if threads > 1 else 1, max(1, work // _SMALLEST_CHUNK)))
     if threads > 1 and heads >= threads:  # whole heads: keys and values are packed once
         want = min(heads, max(1, int(work // _SMALLEST_CHUNK)), 16 * threads)
-    deep, wide = (-(-size // blocks.width) * blocks.width for size in (depth, width))
-    state = wide * blocks.height + 2 * blocks.stats + deep * blocks.tile.panel_height
-    items = blocks.height * blocks.pitch + (deep + wide) * blocks.keys + tiles * state
+    deep, wide = (-(-size // step) * step
+                  for size, step in ((depth, blocks.deep_step), (width, blocks.width)))
+    state = wide * blocks.height + 2 * blocks.stats + deep * blocks.query_items
+    items = (blocks.height * blocks.pitch + deep * blocks.column_items
+             + wide * blocks.value_items + tiles * state)
     stride = -(-items * blocks.tile.itemsize // 64) * 64 + 64
     return AttentionPlan(max(1, min(want, heads * tiles)), stride * threads, stride)

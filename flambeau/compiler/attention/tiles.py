@@ -14,7 +14,14 @@ import dataclasses
 
 from flambeau.compiler import vectormath
 from flambeau.compiler.emitter import Function, Module, Value, scalar_of
-from flambeau.compiler.products.packing import Tile, fold, multiply_add, pack_panel, tile_for
+from flambeau.compiler.products.packing import (
+    Tile,
+    fold,
+    multiply_add,
+    narrow_tile,
+    pack_panel,
+    tile_for,
+)
 from flambeau.compiler.target import Target
 
 __all__ = ["Blocks", "ONE", "blocks_for", "exp2", "factor_columns", "factor_rows", "horizontal",
@@ -63,10 +70,84 @@ class Blocks:
         """`size` rounded up to the width of the register tile."""
         return f.mul(f.ceil_div(size, self.width), self.width)
 
+    # ------------------------------------------------------------------ packed operands
+    late_scale = False
+    """Are products scaled after they were stored?"""
+
+    @property
+    def deep_step(self) -> int:
+        """The packed depth is a multiple of this."""
+        return self.width
+
+    @property
+    def query_items(self) -> int:
+        """Elements of a tile's packed queries, for each of the packed depth."""
+        return self.tile.panel_height
+
+    @property
+    def column_items(self) -> int:
+        """Elements of a block's packed keys, for each of the packed depth."""
+        return self.keys
+
+    @property
+    def value_items(self) -> int:
+        """Elements of a block's packed values, for each of the packed width."""
+        return self.keys
+
+    # ------------------------------------------------------------------ functions of the kernel
+    def define(self, module: Module) -> None:
+        """What the methods below call."""
+        packers(module, self)
+        product(module, self, "score", (1, self.tile.panel_height), self.pitch, "set")
+        product(module, self, "weigh", (self.pitch, 1), self.width, "add")
+
+    def pack_queries(self, f: Function, source: Value, stride: Value, rows: Value, depth: Value,
+                     target: Value) -> None:
+        """Up to `height` rows of (rows, depth)."""
+        pack(f, self, source, stride, rows, depth, target)
+
+    def pack_columns(self, f: Function, source: Value, stride: Value, rows: Value, depth: Value,
+                     target: Value) -> None:
+        """The transpose of (rows, depth)."""
+        factor_columns(f, self, source, stride, rows, depth, target)
+
+    def pack_values(self, f: Function, source: Value, stride: Value, rows: Value, columns: Value,
+                    target: Value) -> None:
+        """Rows (rows, columns), at most `keys` of them."""
+        factor_rows(f, self, source, stride, rows, columns, target, self.keys)
+
+    def score(self, f: Function, rows: Value, queries: Value, columns: Value, scores: Value,
+              seen: Value, depth: Value, factor: Value) -> None:
+        """Rows of scores of the keys up to `seen`, times factor[0]."""
+        item = self.tile.compute
+        panel = f.mul(self.wide(f, depth), self.width)
+        with f.loop(0, f.ceil_div(seen, self.width)) as p:
+            run_product(f, self, "score", rows, queries, 1, f.gep(columns, f.mul(p, panel), item),
+                        f.gep(scores, f.mul(p, self.width), item), self.pitch, depth, factor, 0)
+
+    def weigh(self, f: Function, rows: Value, weights: Value, values: Value, sums: Value,
+              seen: Value, width: Value, alpha: Value) -> None:
+        """sums = alpha[row] sums + weights values."""
+        item = self.tile.compute
+        with f.loop(0, width, self.width) as j:
+            run_product(f, self, "weigh", rows, weights, self.pitch,
+                        f.gep(values, f.mul(j, self.keys), item),
+                        f.gep(sums, f.mul(j, self.height), item), self.width, seen, alpha, 1)
+
+    def store_weights(self, f: Function, weights: Value, line: Value, column: Value) -> None:
+        """A vector of weights over the scores they come from."""
+        f.store(weights, line, column)
+
+    def filled(self, f: Function, seen: Value) -> Value:
+        """Up to where weights are read."""
+        return seen
+
 
 def blocks_for(dtype_llvm: str, target: Target, keys: int) -> Blocks:
-    """The blocks for "float" or "double" elements; `keys` as of `Blocks`, about."""
-    tile = tile_for(dtype_llvm, target)
+    """The blocks for elements of that type, 16-bit ones being widened when they are packed;
+    `keys` as of `Blocks`, about."""
+    narrow = dtype_llvm in ("half", "bfloat")
+    tile = (narrow_tile if narrow else tile_for)(dtype_llvm, target)
     if target.vector_bits >= 512:
         rows = 14, 4
     else:

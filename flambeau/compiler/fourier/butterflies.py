@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.emitter import Function, Value, lanes_of, scalar_of
+from flambeau.compiler.fourier.plan import WRITTEN_OUT
 from flambeau.compiler.fourier.ports import Array, Point
 
 __all__ = ["Butterflies"]

@@ -7,7 +7,7 @@ import dataclasses
 from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.fourier.ends import Ends
 from flambeau.compiler.fourier.passes import Passes
-from flambeau.compiler.fourier.plan import chirp_size, is_smooth
+from flambeau.compiler.fourier.plan import LARGEST_PRIME, chirp_size, is_smooth
 from flambeau.compiler.fourier.ports import Array, Port
 from flambeau.compiler.frame import chunk_range, thread_workspace
 from flambeau.compiler.target import Target
@@ -20,7 +20,7 @@ FOURIER_SLOTS = (*_POINTERS, "work_stride", "outer", "inner", "x_outer", "x_inne
 ARRAYS = 4  # two that passes go back and forth between, and two for what comes before and after
 
 
-ROOM = 32  # vectors that a transform of a few points may put aside
+ROOM = LARGEST_PRIME + 1  # vectors that a transform of a few points may put aside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flambeau.compiler.emitter import Function, Value, scalar_of
 from flambeau.compiler.fourier.butterflies import Butterflies
-from flambeau.compiler.fourier.plan import Pass, is_large_prime, passes
+from flambeau.compiler.fourier.plan import WRITTEN_OUT, Pass, is_large_prime, passes
 from flambeau.compiler.fourier.ports import Array, Point, transpose, unzip
 
 __all__ = ["Passes", "Reader", "Writer"]
@@ -23,7 +23,7 @@ class Passes:
     Args:
         across: whether lanes are rows.
         type_: of a vector.
-        room: memory for 32 vectors.
+        room: memory for `LARGEST_PRIME` vectors and one.
     """
 
     def __init__(self, f: Function, across: bool, lanes: int, type_: str, fused: bool,
@@ -83,15 +83,14 @@ class Passes:
     def _pass(self, step: Pass, table: Value, read: Reader, write: Writer) -> None:
         """A pass along columns: lanes have the same rotation."""
         def row(k) -> None:
-            turns = [(self._spread(table, self._place(step, t, 0, k)),
-                      self._spread(table, self._place(step, t, 1, k)))
-                     for t in range(1, step.radix)] if step.before > 1 else None
+            turns = self._turns(step, lambda t: tuple(
+                self._spread(table, self._place(step, t, part, k)) for part in range(2)))
             start = self.f.mul(k, step.radix * step.rest)
 
             def column(j, count) -> None:
-                def fetch(t: int) -> Point:
-                    return self._turned(read(self.f.add(self.f.add(start, j), t * step.rest),
-                                             count), turns, t)
+                def fetch(t: Value | int) -> Point:
+                    place = self.f.add(self.f.add(start, j), self.f.mul(t, step.rest))
+                    return self._turned(read(place, count), turns, t)
 
                 def put(t: int, each: Point) -> None:
                     out = self.f.add(self.f.mul(k, step.rest),
@@ -115,8 +114,9 @@ class Passes:
 
         def results(k, count) -> None:
             x = self._columns(source, self.f.mul(k, radix), radix)
-            turns = [tuple(self.f.load(self.type, table, self._place(step, t, part, k))
-                           for part in range(2)) for t in range(1, radix)]
+            turns = self._turns(step, lambda t: tuple(
+                self.f.load(self.type, table, self._place(step, t, part, k))
+                for part in range(2)))
 
             def put(t, each: Point) -> None:
                 write(self.f.add(k, self.f.mul(t, step.before)), each, count)
@@ -126,12 +126,20 @@ class Passes:
         self.span(step.before, results)
 
     @staticmethod
-    def _at(step: Pass, t: int, part: int) -> int:
-        return step.table + (part * (step.radix - 1) + t - 1) * step.before
+    def _turns(step: Pass, turn: Callable) -> Callable | None:
+        """What gives the rotation of a point: those of a short pass are loaded at once, and stay in
+        registers."""
+        if step.before == 1:
+            return None
+        if step.radix > WRITTEN_OUT:
+            return turn
+        found = [turn(t) for t in range(1, step.radix)]
+        return lambda t: found[t - 1]
 
-    def _place(self, step: Pass, t: int, part: int, k):
+    def _place(self, step: Pass, t: Value | int, part: int, k):
         """Where the rotation of point t of result k lies in the table."""
-        return self.f.add(k, self._at(step, t, part))
+        first = step.table + (part * (step.radix - 1) - 1) * step.before
+        return self.f.add(k, self.f.add(self.f.mul(t, step.before), first))
 
     def _columns(self, source: Array, base, radix: int) -> Callable[[int], Point]:
         """What gives column t of a matrix of as many rows as lanes, `radix` points each, that lies
@@ -160,8 +168,8 @@ class Passes:
         for a, b in ((source.re, target.re), (source.im, target.im)):
             f.call("void", name, [f.gep(a, first, self.scalar), f.gep(b, to, self.scalar)])
 
-    def _turned(self, x: Point, turns: list[Point] | None, t: int) -> Point:
-        return x if turns is None or t == 0 else self.points.mul(x, turns[t - 1])
+    def _turned(self, x: Point, turns: Callable | None, t: Value | int) -> Point:
+        return x if turns is None or type(t) is int and t == 0 else self.points.mul(x, turns(t))
 
     def _combine(self, step: Pass, table: Value, fetch: Callable[[int], Point], put: Callable
                  ) -> None:

@@ -20,18 +20,22 @@ from flambeau.core import dtypes
 from flambeau.core.dtypes import by_name
 from flambeau.ops.primitives.resampling import Resized
 
-__all__ = ["RESIZE_SLOTS", "ResizePlan", "ResizeSpec", "resize_kernel", "resize_plan"]
+__all__ = ["FEW", "MANY", "RESIZE_SLOTS", "ResizePlan", "ResizeSpec", "resize_kernel",
+           "resize_plan", "ring"]
 
 _POINTERS = ("x", "y", "i0", "w0", "i1", "w1", "work")
 RESIZE_SLOTS = (*_POINTERS, "work_stride", "tasks", "parts", "channels", "size0", "size1", "out0",
-                "out1", *(f"{who}_{axis}" for who in "xy" for axis in "nchw"), "most0", "most1")
+                "out1", *(f"{who}_{axis}" for who in "xy" for axis in "nchw"), "most0", "most1", "taps0",
+                "taps1", "ring")
 CHUNKS = 64
+FEW = 4  # taps up to which their sums are written out
+MANY = FEW + 1  # more of them are a loop
 
 
 @dataclasses.dataclass(frozen=True)
 class ResizeSpec:
     """What the text of a kernel depends on: direction, dtypes of source and result, layout, taps
-    by dimension, weights."""
+    by dimension (`MANY` for any number of them), weights."""
 
     back: bool
     x: str
@@ -63,13 +67,15 @@ def resize_plan(spec: ResizeSpec, target: Target, how: Resized, batch: int, chan
                 threads: int) -> ResizePlan:
     """The plan for (batch, channels) images."""
     lanes = _lanes(spec, target)
-    most = tuple(max(1, taps) * (4 * -(-out // size) + 8 if size > 1 else out)
-                 for taps, size, out in zip(how.taps, how.size, how.out, strict=True))
+    most = tuple(known or max(1, taps) * (4 * -(-out // size) + 8 if size > 1 else out)
+                 for known, taps, size, out in zip(how.most, how.taps, how.size, how.out,
+                                                   strict=True))
     if spec.back:
         items = sum((size + 2 * lanes) * (count + 1) for size, count in zip(
             how.size, most, strict=True)) * 2 + how.out[1] + 4 * lanes
     else:
-        items = (3 * max(1, how.taps[1]) + ring(spec) + 1) * (how.out[1] + 2 * lanes)
+        rows = ring(how)
+        items = (3 * max(1, how.taps[1]) + rows + 1) * (how.out[1] + 2 * lanes) + rows
     stride = (8 * items + 127) & -64
     planes, rows = batch * channels, how.size[0] if spec.back else how.out[0]
     if spec.last:
@@ -82,17 +88,18 @@ def resize_plan(spec: ResizeSpec, target: Target, how: Resized, batch: int, chan
     return ResizePlan(planes * parts, parts, most, nchunks, stride * threads, stride)
 
 
-def ring(spec: ResizeSpec) -> int:
+def ring(how: Resized | ResizeSpec) -> int:
     """Rows that are kept: a power of two, no fewer than a result row is made of."""
     count = 1
-    while count < spec.taps[0]:
+    while count < how.taps[0]:
         count *= 2
     return count
 
 
 def resize_kernel(spec: ResizeSpec, target: Target) -> tuple[str, str]:
     """(name, LLVM IR)."""
-    words = (spec.x, spec.y, "last" if spec.last else "planar", *spec.taps)
+    words = (spec.x, spec.y, "last" if spec.last else "planar",
+             *("many" if taps == MANY else taps for taps in spec.taps))
     name = f"resize{'_back' if spec.back else ''}_{'_'.join(map(str, words))}_{int(spec.weighted)}"
     module = Module(target.attributes)
     f = module.function(name, [("ptr noalias", "args"), ("i32", "chunk"), ("i32", "nchunks"),
@@ -149,6 +156,32 @@ class _Resize:
         at = f_row(self.f, tap, self.slot["out0" if table == "i0" else "out1"])
         return self.f.load("i64", self.slot[table], self.f.add(at, place))
 
+    def each_tap(self, d: int, body) -> None:
+        """body(tap) for the taps of dimension d: written out, or as a loop."""
+        taps = self.spec.taps[d]
+        if taps == MANY:
+            with self.f.loop(0, self.slot[f"taps{d}"]) as tap:
+                body(tap)
+            return
+        for tap in range(taps):
+            body(tap)
+
+    def each_place(self, d: int, at: Value, body) -> None:
+        """body(place, weight) for what place `at` of the result is made of."""
+        if not self.spec.taps[d]:
+            body(at, None)
+            return
+
+        def one(tap: Value | int) -> None:
+            place = self.place(f"i{d}", tap, at)
+            if self.spec.taps[d] != MANY:
+                body(place, self.weight(f"w{d}", tap, at))
+                return
+            with self.f.when(self.f.cmp("sge", place, 0)):
+                body(place, self.weight(f"w{d}", tap, at))
+
+        self.each_tap(d, one)
+
     def add_up(self, total: Value | None, x: Value, weight: Value | None) -> Value:
         """total + x * weight; a weight may be one for all lanes, None is 1."""
         f = self.f
@@ -193,38 +226,63 @@ class _Forward(_Resize):
         if self.spec.last or not wide:
             self.pitch = slot["out1"]
             return
+        wide = slot["taps1"] if wide == MANY else wide
         self.pitch = f.add(slot["out1"], 2 * self.lanes)
         self.columns = self.work
         self.shares = f.gep(self.columns, f.mul(self.pitch, wide), "i64")
         self.ring = f.gep(self.shares, f.mul(self.pitch, wide), "i64")
-        self.kept = f.array("i64", ring(self.spec))
+        if self.spec.taps[0] == MANY:
+            self.mask = f.sub(slot["ring"], 1)
+            self.kept = f.gep(self.ring, f.mul(self.pitch, slot["ring"]), "i64")
+        else:
+            self.mask = ring(self.spec) - 1
+            self.kept = f.array("i64", ring(self.spec))
         with f.loop(0, f.mul(self.pitch, wide)) as i:
             f.store(f.const(0, "i32"), self.columns, i)
             f.store(f.const(0, self.scalar), self.shares, i)
-        for tap in range(wide):
+
+        def copy(tap: Value | int) -> None:
             with f.loop(0, slot["out1"]) as o:
                 at = f.add(f_row(f, tap, self.pitch), o)
                 f.store(f.cast("trunc", self.place("i1", tap, o), "i32"), self.columns, at)
                 if self.spec.weighted:
                     f.store(self.weight("w1", tap, o), self.shares, at)
 
+        self.each_tap(1, copy)
+
     def rows(self, base: dict, low: Value, high: Value) -> None:
         f, (tall, wide) = self.f, self.spec.taps
         if wide and not self.spec.last:
-            for place in range(ring(self.spec)):
-                f.store(f.const(-1, "i64"), self.kept, place)
-        with f.loop(low, high) as row:
-            places = [self.place("i0", tap, row) for tap in range(tall)] or [row]
-            weights = [self.weight("w0", tap, row) for tap in range(tall)] or [None]
-            y = self.address("y", base["y"], (row, "h"))
-            if self.spec.last:
-                sources = [self.address("x", base["x"], (place, "h")) for place in places]
-                self._pixels(sources, weights, y)
+            if tall == MANY:
+                with f.loop(0, self.slot["ring"]) as place:
+                    f.store(f.const(-1, "i64"), self.kept, place)
             else:
-                self._planar_row(base["x"], places, weights, y)
+                for place in range(ring(self.spec)):
+                    f.store(f.const(-1, "i64"), self.kept, place)
+        with f.loop(low, high) as row:
+            if tall == MANY or self.spec.last and wide == MANY:
+                y = self.address("y", base["y"], (row, "h"))
+                (self._many_pixels if self.spec.last else self._many_rows)(base["x"], row, y)
+            else:
+                self._row(base, row)
+
+    def _row(self, base: dict, row: Value) -> None:
+        """A row of the result that few rows are part of."""
+        tall = self.spec.taps[0]
+        places = [self.place("i0", tap, row) for tap in range(tall)] or [row]
+        weights = [self.weight("w0", tap, row) for tap in range(tall)] or [None]
+        y = self.address("y", base["y"], (row, "h"))
+        if self.spec.last:
+            sources = [self.address("x", base["x"], (place, "h")) for place in places]
+            self._pixels(sources, weights, y)
+        else:
+            self._planar_row(base["x"], places, weights, y)
 
     def _planar_row(self, x: Value, places: list, weights: list, y: Value) -> None:
-        f, wide = self.f, self.spec.taps[1]
+        f, (tall, wide) = self.f, self.spec.taps
+        if not tall and wide:
+            self._stretched(self.address("x", x, (places[0], "h")), y)
+            return
         if wide:
             sources = [self._resized(x, place) for place in places]
         else:
@@ -245,27 +303,98 @@ class _Forward(_Resize):
     def _resized(self, x: Value, place: Value) -> Value:
         """The address of row `place` of the input, resized along the row."""
         f = self.f
-        where = f.and_(place, ring(self.spec) - 1)
+        where = f.and_(place, self.mask)
         row = f.gep(self.ring, f.mul(where, self.pitch), self.scalar)
         with f.when(f.cmp("ne", f.load("i64", self.kept, where), place)):
             f.store(place, self.kept, where)
             source = self.address("x", x, (place, "h"))
             with f.loop(0, self.slot["out1"], self.lanes) as o:
-                total = None
-                for tap in range(self.spec.taps[1]):
-                    at = f.add(f_row(f, tap, self.pitch), o)
-                    columns = f.load(vector(self.lanes, "i32"), self.columns, at)
-                    weight = f.load(self.vector, self.shares, at) if self.spec.weighted else None
-                    total = self.add_up(total, self._picked(source, columns), weight)
+                many = self.spec.taps[1] == MANY
+                total = (self._many_columns if many else self._few_columns)(source, o)
                 f.store(total, row, o)
         return row
 
-    def _picked(self, source: Value, columns: Value) -> Value:
+    def _stretched(self, source: Value, y: Value) -> None:
+        """A row of the result made of one row, which nobody else needs."""
+        many = self.spec.taps[1] == MANY
+        columns = self._many_columns if many else self._few_columns
+        self.spans(self.slot["out1"], lambda o, mask: self.write(
+            columns(source, o), self.f.gep(y, o, self.memory("y")), mask))
+
+    def _few_columns(self, source: Value, o: Value) -> Value:
+        """Lanes of a row of the input, resized along the row, from place o on."""
+        f, total = self.f, None
+        for tap in range(self.spec.taps[1]):
+            at = f.add(f_row(f, tap, self.pitch), o)
+            columns = f.load(vector(self.lanes, "i32"), self.columns, at)
+            weight = f.load(self.vector, self.shares, at) if self.spec.weighted else None
+            total = self.add_up(total, self._picked(source, columns), weight)
+        return total
+
+    def _many_columns(self, source: Value, o: Value) -> Value:
+        """`_few_columns` of any number of taps."""
+        f, total = self.f, self.f.var(self.vector)
+        total.set(0.0)
+        with f.loop(0, self.slot["taps1"]) as tap:
+            at = f.add(f.mul(tap, self.pitch), o)
+            columns = f.load(vector(self.lanes, "i32"), self.columns, at)
+            found = self._picked(source, columns, f.cmp("sge", columns, 0))
+            total.set(f.fma(found, f.load(self.vector, self.shares, at), total.get()))
+        return total.get()
+
+    def _many_rows(self, x: Value, row: Value, y: Value) -> None:
+        """A row of the result that many rows are part of."""
+        f, wide = self.f, self.spec.taps[1]
+        if wide:
+            self.each_place(0, row, lambda place, _: self._resized(x, place))
+        total = f.var(self.vector)
+
+        def span(o: Value, mask: Value | None) -> None:
+            total.set(0.0)
+
+            def add(place: Value, weight: Value) -> None:
+                if wide:
+                    line = f.mul(f.and_(place, self.mask), self.pitch)
+                    found = f.load(self.vector, self.ring, f.add(line, o))
+                else:
+                    source = self.address("x", x, (place, "h"))
+                    found = self.read("x", f.gep(source, o, self.memory("x")), mask)
+                total.set(self.add_up(total.get(), found, weight))
+
+            self.each_place(0, row, add)
+            self.write(total.get(), f.gep(y, o, self.memory("y")), mask)
+
+        self.spans(self.slot["out1"], span)
+
+    def _many_pixels(self, x: Value, row: Value, y: Value) -> None:
+        """A row of pixels that many pixels are part of."""
+        f, slot, total = self.f, self.slot, self.f.var(self.vector)
+        with f.loop(0, slot["out1"]) as o:
+            target = self.address("y", y, (o, "w"))
+
+            def span(c: Value, mask: Value | None, o=o, target=target) -> None:
+                total.set(0.0)
+
+                def add_row(place: Value, weight: Value | None) -> None:
+                    source = f.gep(self.address("x", x, (place, "h")), c, self.memory("x"))
+
+                    def add(column: Value, share: Value | None) -> None:
+                        found = self.read("x", self.address("x", source, (column, "w")), mask)
+                        total.set(self.add_up(total.get(), found, self._both(weight, share)))
+
+                    self.each_place(1, o, add)
+
+                self.each_place(0, row, add_row)
+                self.write(total.get(), f.gep(target, c, self.memory("y")), mask)
+
+            self.spans(slot["channels"], span)
+
+    def _picked(self, source: Value, columns: Value, mask: Value | None = None) -> Value:
         f, dtype = self.f, self.dtypes["x"]
         wide = f.cast("sext", columns, vector(self.lanes, "i64"))
         raw = f.gather(vector(self.lanes, self.memory("x")),
                        f.gep(source, wide, self.memory("x")),
-                       f.const(True, vector(self.lanes, "i1")))
+                       f.const(True, vector(self.lanes, "i1")) if mask is None else mask)
         return self.k.widen(raw, dtype) if dtype.kind == "f" else raw
 
     def _pixels(self, rows: list, weights: list, y: Value) -> None:
@@ -322,16 +451,28 @@ class _Back(_Resize):
         with f.loop(0, f.mul(pitch, slot[f"most{d}"])) as i:
             f.store(f.const(0, "i64"), places, i)
             f.store(f.const(0, self.scalar), weights, i)
-        for tap in range(self.spec.taps[d]):
+
+        def enter(tap: Value | int, o: Value, place: Value) -> None:
+            number = f.load("i64", count, place)
+            f.store(f.add(number, 1), count, place)
+            most.set(f.smax(most.get(), f.add(number, 1)))
+            at = f.add(f.mul(number, pitch), place)
+            f.store(o, places, at)
+            weight = self.weight(f"w{d}", tap, o)
+            f.store(f.const(1.0, self.scalar) if weight is None else weight, weights, at)
+
+        def turn(tap: Value | int) -> None:
             with f.loop(0, slot[f"out{d}"]) as o:
                 place = self.place(f"i{d}", tap, o)
-                number = f.load("i64", count, place)
-                f.store(f.add(number, 1), count, place)
-                most.set(f.smax(most.get(), f.add(number, 1)))
-                at = f.add(f.mul(number, pitch), place)
-                f.store(o, places, at)
-                weight = self.weight(f"w{d}", tap, o)
-                f.store(f.const(1.0, self.scalar) if weight is None else weight, weights, at)
+                if self.spec.taps[d] == MANY:
+                    with f.when(f.cmp("sge", place, 0)):
+                        room = f.cmp("slt", f.load("i64", count, place), slot[f"most{d}"])
+                        with f.when(room):
+                            enter(tap, o, place)
+                else:
+                    enter(tap, o, place)
+
+        self.each_tap(d, turn)
         return most.get()
 
     def rows(self, base: dict, low: Value, high: Value) -> None:

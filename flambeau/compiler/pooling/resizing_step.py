@@ -5,7 +5,15 @@ from __future__ import annotations
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.nest import Pointer
 from flambeau.compiler.pooling.layout import runs_last
-from flambeau.compiler.pooling.resizing import RESIZE_SLOTS, ResizeSpec, resize_kernel, resize_plan
+from flambeau.compiler.pooling.resizing import (
+    FEW,
+    MANY,
+    RESIZE_SLOTS,
+    ResizeSpec,
+    resize_kernel,
+    resize_plan,
+    ring,
+)
 from flambeau.compiler.step import Step
 from flambeau.compiler.target import Target
 
@@ -15,17 +23,19 @@ __all__ = ["resize_step"]
 def resize_step(library, target: Target, threads: int) -> tuple[Step, int]:
     """(Step, work) of a resizing LibraryStep; source and target fit one layout."""
     how, (x, *tables), y = library.attrs[0], library.sources, library.target
+    taps = tuple(count if count <= FEW else MANY for count in how.taps)
     spec = ResizeSpec(library.kind == "resize_back", x.dtype.name, y.dtype.name, runs_last(x, 2),
-                      how.taps, how.weighted)
+                      taps, how.weighted)
     batch, channels = x.shape[:2]
     cut = resize_plan(spec, target, how, batch, channels, threads)
     values: dict = dict.fromkeys(RESIZE_SLOTS, 0)
     values |= {"x": _pointer(x), "y": _pointer(y), "work": Pointer("work", cut.work_bytes),
                "work_stride": cut.work_stride, "tasks": cut.tasks, "parts": cut.parts,
-               "channels": channels}
+               "channels": channels, "ring": ring(how)}
     given = iter(tables)
     for d in range(2):
-        values |= {f"size{d}": how.size[d], f"out{d}": how.out[d], f"most{d}": cut.most[d]}
+        values |= {f"size{d}": how.size[d], f"out{d}": how.out[d], f"most{d}": cut.most[d],
+                   f"taps{d}": how.taps[d]}
         if how.taps[d]:
             values[f"i{d}"] = _pointer(next(given))
             if how.weighted:

@@ -107,6 +107,24 @@ class _Direction:
         return flambeau.cat(found[::-1]), state
 
 
+def stacked(run: Callable, layers: list[_Direction], x: Tensor, states: list[Tensor] | None,
+            sides: int, dropout: float, batch_first: bool) -> tuple[Tensor, list]:
+    """(the last layer's hidden states, all final states stacked) of layers of `sides` directions
+    each; dropout between them."""
+    finals: list[tuple] = []
+    for first in range(0, len(layers), sides):
+        found = []
+        for number in range(first, first + sides):
+            state = None if states is None else tuple(s[number] for s in states)
+            result, last = run(layers[number], x, state, batch_first and first == 0)
+            found.append(result)
+            finals.append(last)
+        x = found[0] if len(found) == 1 else flambeau.cat(found, -1)
+        if dropout and first + sides < len(layers):
+            x = F.dropout(x, dropout, True)
+    return x, [flambeau.stack(group) for group in zip(*finals, strict=True)]
+
+
 class RNNBase(Module):
     """What RNN, LSTM and GRU share.
 
@@ -298,20 +316,9 @@ class RNNBase(Module):
     def _layers(self, run: Callable, x: Tensor, states: list[Tensor] | None,
                 batch_first: bool = False) -> tuple[Tensor, list]:
         """(the last layer's hidden states, all final states stacked)."""
-        finals: list[tuple] = []
-        for layer in range(self.num_layers):
-            found = []
-            for side in range(self._directions):
-                number = layer * self._directions + side
-                state = None if states is None else tuple(s[number] for s in states)
-                result, last = run(self._direction(number), x, state,
-                                   batch_first and layer == 0)
-                found.append(result)
-                finals.append(last)
-            x = found[0] if len(found) == 1 else flambeau.cat(found, -1)
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                x = F.dropout(x, self.dropout, True)
-        return x, [flambeau.stack(group) for group in zip(*finals, strict=True)]
+        layers = [self._direction(number) for number in range(len(self._weight_names))]
+        dropout = self.dropout if self.training else 0
+        return stacked(run, layers, x, states, self._directions, dropout, batch_first)
 
     def _result(self, finals: list[Tensor]) -> Any:
         return tuple(finals) if self.mode == "LSTM" else finals[0]

@@ -19,12 +19,15 @@ class Resized:
         taps: how many places each place of the result is made of, by dimension; 0 if the dimension
             stays as it is.
         weighted: whether places have weights, or count as they are.
+        most: of how many places of the result one place can be part, by dimension, where that is
+            known (and entries of the tables may be missing); else 0.
     """
 
     size: tuple[int, int]
     out: tuple[int, int]
     taps: tuple[int, int]
     weighted: bool
+    most: tuple[int, int] = (0, 0)
 
 
 def _infer_resized(inputs, attrs):
@@ -44,7 +47,9 @@ def resize(x: Value, how: Resized, tables: Sequence[Value]) -> Value:
 
     Args:
         tables: for each dimension that changes the places (taps, out), int64, and if `weighted`
-            the weights (taps, out), of the dtype of x. Places must lie in the image and not fall.
+            the weights (taps, out), of the dtype of x. Places must lie in the image and not fall;
+            where there are more than four taps, those of a place follow one another, and a place
+            of -1 is none.
     """
     return RESIZE(x, *tables, attrs=(how,))
 

@@ -239,10 +239,12 @@ def divide(name: str) -> Callable:
 
 
 def power(input: Any, exponent: Any) -> SparseTensor:
-    """input ** exponent for a number above 0."""
-    if isinstance(exponent, Tensor) or not isinstance(input, SparseTensor) or not (
-            exponent > 0):
-        raise NotImplementedError("pow: a sparse tensor can only be raised to a number above 0 "
-                                  f"(zeros must stay zeros), got {exponent!r}; use .to_dense()")
+    """The entries raised to a number; what is not stored stays zero."""
+    if isinstance(exponent, Tensor) or not isinstance(input, SparseTensor):
+        raise NotImplementedError("pow: a sparse tensor can only be raised to a number, got "
+                                  f"{exponent!r}; use .to_dense()")
+    if exponent == 0:
+        raise RuntimeError("pow: cannot raise to zeroth power on sparse tensor; it would make the "
+                           "result tensor dense")
     plain = coalesced(input) if input.layout is sparse_coo else input
     return assemble(plain._pattern, ops.pow(values_of(plain), exponent))

@@ -135,7 +135,10 @@ def _kept(input: SparseTensor, mask: Any, indices: Any, shape: Sequence[int]) ->
 
 def select(input: SparseTensor, dim: int, index: int) -> Any:
     """One slice along a dimension."""
-    if input.layout is not sparse_coo:
+    if isinstance(input._pattern, Compressed):
+        at = normalize_dim(dim, input.ndim)
+        if at < len(input._pattern.batch) and -input.shape[at] <= index < input.shape[at]:
+            return _of_batch(input, at, index)
         input = as_coo(input)
     pattern, rank = input._pattern, input.ndim
     at = normalize_dim(dim, rank)
@@ -155,6 +158,15 @@ def select(input: SparseTensor, dim: int, index: int) -> Any:
         return ops.sum(total, 0, dtype=input.dtype)
     rest = ops.cat((pattern.indices[0][:at], pattern.indices[0][at + 1:]), 0)
     return _kept(input, mask, rest, shape)
+
+
+def _of_batch(input: SparseTensor, at: int, index: int) -> SparseTensor:
+    """One slice along a dimension of a batch of compressed matrices."""
+    pattern = input._pattern
+    indices = (ops.select(part, at, index) for part in pattern.indices)
+    made = Compressed(pattern.layout, *indices, (*pattern.shape[:at], *pattern.shape[at + 1:]),
+                      pattern.block)
+    return assemble(made, ops.select(values_of(input), at, index))
 
 
 def narrow_copy(input: SparseTensor, dim: int, start: int, length: int) -> SparseTensor:

@@ -18,6 +18,7 @@ from flambeau.tensor import tape
 from flambeau.tensor.composed import Composed, link
 from flambeau.tensor.devices import moved_to
 from flambeau.tensor.formats import sparse_coo, sparse_csr
+from flambeau.tensor.functions import ops
 from flambeau.tensor.sparse.patterns import Compressed, Coo, Pattern
 
 __all__ = ["SparseTensor", "assemble", "coalesced", "same_pattern", "values_of"]
@@ -173,7 +174,20 @@ def values_of(tensor: SparseTensor) -> Any:
     values = tensor._elements
     if not (tensor._rg and grad_mode.is_recording()):
         return values
-    return link(tape.alias_of(values), tape.edge_of(tensor), _OF_VALUES, tensor._pattern, assemble)
+    return link(tape.alias_of(values), tape.edge_of(tensor), _OF_VALUES, tensor._pattern,
+                _as_gradient)
+
+
+def _as_gradient(pattern: Pattern, grad: Any) -> SparseTensor:
+    """The gradient of a tensor from that of its values. Entries at the same place have the same
+    one, which must not count twice."""
+    if isinstance(pattern, Coo) and not pattern.coalesced:
+        how = pattern.coalescing()
+        if how.offsets is not None:
+            first = how.offsets[:-1]
+            place = first if how.order is None else ops.index_select(how.order, 0, first)
+            return assemble(how.pattern, ops.index_select(grad, 0, place))
+    return assemble(pattern, grad)
 
 
 def same_pattern(a: Pattern, b: Pattern) -> bool:
@@ -184,8 +198,6 @@ def same_pattern(a: Pattern, b: Pattern) -> bool:
 
 def coalesced(tensor: SparseTensor) -> SparseTensor:
     """A COO tensor with sorted, unique entries: equal ones are added up. Itself if it is so."""
-    from flambeau.tensor.functions import ops
-
     pattern = tensor._pattern
     if pattern.coalesced:
         return tensor
