@@ -268,7 +268,7 @@ def _methods() -> set[Callable]:
 def get_default_nowrap_functions() -> set[Callable]:
     """The functions whose results the default answer gives as they are: `grad` is a tensor of its
     own, and keeps its class."""
-    return {getattr(vars(Tensor)[name], "__get__") for name in ("_base", "grad", "_grad")
+    return {vars(Tensor)[name].__get__ for name in ("_base", "grad", "_grad")
             if isinstance(vars(Tensor).get(name), property)}
 
 

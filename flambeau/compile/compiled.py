@@ -312,6 +312,10 @@ class _Run:
         for path, what in self.reach.unrepeatable:
             return refuse(f"{what} ({path})", "Do it outside of the compiled function, and pass "
                           "what it gives as an argument.")
+        for leaf in self.leaves:
+            if not leaf._meta.strided:
+                return refuse(f"an argument of layout {leaf.layout!r}, which has no memory of its "
+                              "own", "Pass its parts, and put it together in the function.")
         if self.owner._counts.get(self.rest, 0) >= LIMIT:
             return refuse(f"more than {LIMIT} programs for arguments of the same layouts "
                           f"({self.reason})", "Let fewer Python values change, or make tensors of "

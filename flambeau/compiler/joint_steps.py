@@ -1,4 +1,5 @@
-"""Joint primitives as calls of generated kernels: attention, recurrent layers, segments."""
+"""Joint primitives as calls of generated kernels: attention, recurrent layers, segments,
+samples of images."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from flambeau.compiler.attention.forward import (
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.margins.kernel import label_margins_step
 from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.pooling.sampling import sampled_step
 from flambeau.compiler.recurrent.backward import (
     RECURRENT_BACKWARD_SLOTS,
     recurrent_backward_kernel,
@@ -164,5 +166,6 @@ def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, in
 
 JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient,
                "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient,
-               "segment_sum": segment_step, "label_margins": label_margins_step}
+               "segment_sum": segment_step, "label_margins": label_margins_step,
+               "sampled": sampled_step}
 """Kind of step -> (step, target, threads) -> (kernel call, amount of work)."""

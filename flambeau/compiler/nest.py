@@ -336,7 +336,17 @@ def vector_lanes(phase: Phase, target: Target) -> int:
     """Lanes for the narrowest type that is computed with, but 4 bytes at the least."""
     sizes = [expr.dtype.itemsize for expr in walk(phase.roots())
              if expr.kind in ("load", "op", "cast")] + [phase.target.dtype.itemsize]
-    return target.lanes(min(8, max(4, min(sizes, default=4))))
+    lanes = target.lanes(min(8, max(4, min(sizes, default=4))))
+    if phase.scans and phase.lane_reduced:
+        while lanes > 2 and _fits(phase, lanes // 2):
+            lanes //= 2
+    return lanes
+
+
+@choice
+def _fits(phase: Phase, lanes: int) -> bool:
+    """Is one register of so few lanes enough for the whole row of a scan?"""
+    return phase.lane.extent <= lanes
 
 
 def split(phase: Phase, loop: Loop, block: int, var: int) -> tuple[Phase, Loop, Loop]:
@@ -443,7 +453,8 @@ def _registers(sweep: Sequence[Phase], lanes: int) -> tuple[int, bool] | None:
     Of a sum this decides the tree, and depends on the sum's own loops alone.
     """
     lane = sweep[0].lane
-    if lane is None or lane.clip is not None or lanes == 1 or sweep[0].tile or sweep[0].scans:
+    if lane is None or lane.clip is not None or lanes == 1 or sweep[0].tile or (
+            sweep[0].scans and not sweep[0].lane_reduced):
         return None
     count = -(-lane.extent // lanes)
     sums = [phase for phase in sweep if phase.reduce is not None]

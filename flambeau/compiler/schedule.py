@@ -520,14 +520,16 @@ class _Scheduler:
         return dense
 
     def _place_joint(self, value: Value, buffer: Buffer) -> None:
-        """All wanted results of one kernel. Its operands have contiguous rows."""
+        """All wanted results of one kernel. Its operands have contiguous rows, unless it takes
+        all strides."""
         found: dict[int, tuple[Value, Buffer]] = {value.attrs[-1]: (value, buffer)}
         for other in self.joint[value.prim, value.inputs]:
             if other.attrs[:-1] == value.attrs[:-1] and other.attrs[-1] not in found:
                 where = self.final.get(other) or self.temporary(other)
                 found[other.attrs[-1]] = other, where
         read = value.inputs[getattr(value.attrs[0], "unread", 0):]
-        sources = tuple(self._rows(operand) for operand in read)
+        laid_out = self.view if getattr(value.attrs[0], "any_order", False) else self._rows
+        sources = tuple(laid_out(operand) for operand in read)
         results: list[Buffer | None] = [None] * value.prim.results
         for number, (member, where) in found.items():
             dense = where.strides == contiguous_strides(where.shape)

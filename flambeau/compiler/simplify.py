@@ -17,7 +17,7 @@ from flambeau.compiler.forms import Forms
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import same_shape
 from flambeau.core.symbolic import hint, is_symbolic
-from flambeau.ir.graph import Graph, Value, constant, sort
+from flambeau.ir.graph import Graph, Primitive, Value, constant, sort
 from flambeau.ops.primitives.elementwise import boundary
 
 __all__ = ["simplify"]
@@ -73,6 +73,8 @@ class _Simplifier:
             kept = _unchanged(value, inputs)
             if kept is not None:
                 return kept
+        if prim.name == "lookup" and _is_widened(inputs[0]):
+            return self._looked_up_before(value, inputs)
         form = self.forms.of(value)
         unique = prim.kind == "random" or prim.kind == "source" and prim.name not in _REPEATABLE
         key = value if unique else (form, *[number[each] for each in inputs])
@@ -96,8 +98,28 @@ class _Simplifier:
             number[value] = number[found]
         return value
 
+    def _looked_up_before(self, value: Value, inputs: tuple[Value, ...]) -> Value:
+        """A lookup in widened elements: what it finds is widened, not all there is."""
+        cast = inputs[0]
+        inputs = (cast.inputs[0], *inputs[1:])
+        before = max(operand.serial for operand in inputs)
+        found = self._new(value.prim, inputs, value, (before + value.serial) / 2)
+        return self._new(cast.prim, (found,), value, value.serial, cast.attrs)
+
+    def _new(self, prim: Primitive, inputs: tuple[Value, ...], like: Value, place: float,
+             attrs: tuple | None = None) -> Value:
+        """A value that a rule makes for `like`, at a place of the program."""
+        attrs = like.attrs if attrs is None else attrs
+        made = Value(prim, inputs, attrs, *prim.infer(inputs, attrs), like.number)
+        made.serial = place
+        return self._simplified(made, inputs)
+
 
 # ---------------------------------------------------------------------- rules
+def _is_widened(value: Value) -> bool:
+    return value.prim.name == "cast" and value.inputs[0].dtype.itemsize < value.dtype.itemsize
+
+
 def _unchanged(value: Value, inputs: Sequence[Value]) -> Value | None:
     """An operand that the value is equal to, bit for bit."""
     name = value.prim.name

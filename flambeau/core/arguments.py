@@ -115,6 +115,8 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
                                     ) from None
         if value is param.default or value is None and "None" in kinds:
             continue
+        if param.name == "reduction":  # any type will do, says PyTorch: it is the value that is off
+            continue
         if kinds == ["TensorBase"] or place == 0 and param.name in _TENSORS and kinds == ["Any"]:
             kinds = ["Tensor"]
         kinds = [kind for kind in kinds if kind != "None"]

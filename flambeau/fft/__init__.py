@@ -18,9 +18,10 @@ def _frequencies(name: str, n: int, d: float, first: int, end: int, out: Any, dt
     """The numbers 0 to end - 1, then first to -1, over n d."""
     if n < 0:
         raise RuntimeError(f"{name}(): n must not be negative, got {n}")
+    dtype = checked(dtype, device, layout)
     if dtype is not None and dtype.is_integral:
         raise RuntimeError(f"{name} requires a floating point or complex dtype, got {dtype!r}")
-    dtype = checked(dtype, device, layout) or (dtypes_default() if out is None else out.dtype)
+    dtype = dtype or (dtypes_default() if out is None else out.dtype)
     places = arange(n if first else end, dtype=dtype, device=device)
     if first:
         places = ops.where(places < end, places, places - n)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau.core.dtypes import DType
+from flambeau.library.libraries import register_torch_dispatch
 from flambeau.library.operators import OpOverload, enter
 from flambeau.library.schema import infer_schema, parse_schema
 
@@ -121,9 +122,9 @@ class CustomOpDef:
 
     def register_torch_dispatch(self, torch_dispatch_class: Any, fn: Callable | None = None, /
                                 ) -> Any:
-        """Raises: there is no `__torch_dispatch__`."""
-        raise NotImplementedError("register_torch_dispatch: classes with __torch_dispatch__ are "
-                                  "not supported; use __torch_function__")
+        """What a class of `TorchDispatchMode` does about the operator; see
+        `torch.library.register_torch_dispatch`."""
+        return register_torch_dispatch(self._opoverload, torch_dispatch_class, fn)
 
     def set_kernel_enabled(self, device_type: str, enabled: bool = True) -> Any:
         """Within the block, or from now on, a device's kernel is used or the operator's own

@@ -9,6 +9,7 @@ from flambeau.core.dtypes import DType
 from flambeau.library.operators import OpOverload, enter, operator_of, remove
 from flambeau.library.schema import parse_schema
 from flambeau.library.tags import tags_of
+from flambeau.tensor import Tensor
 
 __all__ = ["Library", "define", "fallthrough_kernel", "get_kernel", "impl", "impl_abstract",
            "register_autocast", "register_autograd", "register_fake", "register_kernel",
@@ -77,7 +78,8 @@ class Library:
              with_keyset: bool = False, allow_override: bool = False) -> None:
         """Implement an operator for a dispatch key."""
         if not callable(fn):
-            raise TypeError(f"Input function is required to be a callable but found type {type(fn)}")
+            raise TypeError("Input function is required to be a callable but found type "
+                            f"{type(fn)}")
         name = op_name if isinstance(op_name, str) else operator_of(op_name).name()
         op = operator_of(name if "::" in name else f"{self.ns}::{name}")
         _implement(op, fn, dispatch_key or self.dispatch_key or "CompositeImplicitAutograd")
@@ -215,9 +217,22 @@ def register_autocast(op: Any, device_type: str, cast_inputs: DType, /, *,
 
 def register_torch_dispatch(op: Any, torch_dispatch_class: Any, func: Callable | None = None, /, *,
                             lib: Library | None = None) -> Any:
-    """Raises: there is no `__torch_dispatch__`."""
-    raise NotImplementedError("register_torch_dispatch: classes with __torch_dispatch__ are not "
-                              "supported; use __torch_function__")
+    """What a class of `TorchDispatchMode` does about an operator, in place of the mode's own
+    answer: (mode, func, types, args, kwargs) -> results.
+
+    Raises:
+        NotImplementedError: a class of tensors: these take operations over with
+            `__torch_function__`.
+    """
+    if isinstance(torch_dispatch_class, type) and issubclass(torch_dispatch_class, Tensor):
+        raise NotImplementedError("register_torch_dispatch: tensors with __torch_dispatch__ are "
+                                  "not supported, modes are; use __torch_function__")
+
+    def register(function: Callable) -> Callable:
+        operator_of(op).modes[torch_dispatch_class] = function
+        return function
+
+    return register if func is None else register(func)
 
 
 def get_kernel(op: Any, dispatch_key: str) -> Callable:

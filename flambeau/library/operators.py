@@ -34,6 +34,7 @@ class OpOverload:
         disabled: device types whose kernels are set aside for `init_fn`, the first one.
         fake: makes the results for tensors without elements.
         backward, setup_context: the gradient; vmap: the batching rule; casts: dtype by device.
+        modes: what classes of `TorchDispatchMode` do in place of their own answer.
         tags: what its author said of it.
     """
 
@@ -51,6 +52,7 @@ class OpOverload:
         self.setup_context: Callable | None = None
         self.vmap: Callable | None = None
         self.casts: dict[str, Any] = {}
+        self.modes: dict[type, Callable] = {}
         self.tags: list[Tag] = []
         self.packet: OpOverloadPacket | None = None
         self._function: type[Function] | None = None
@@ -136,8 +138,8 @@ class OpOverload:
         if device == "meta" and self.fake is not None:
             return self.fake
         if device == "meta" and self.opaque:
-            raise RuntimeError(f"There was no fake impl registered for {self}: say what its results "
-                               "look like with register_fake")
+            raise RuntimeError(f"There was no fake impl registered for {self}: say what its "
+                               "results look like with register_fake")
         if device in self.disabled:
             return self.init_fn
         kernel = self.kernels.get(device) or self.kernels.get("")

@@ -96,8 +96,8 @@ def _result(op: Any, output: Any) -> Any:
 def _one_by_one(op: Callable, size: int, shape: Sequence, dims: Sequence, flat: Sequence) -> tuple:
     """(results, places of the examples) of an operator without a batching rule."""
     if not size:
-        raise RuntimeError(f"{op} has no batching rule, and there are no examples to run it on: use "
-                           "register_vmap")
+        raise RuntimeError(f"{op} has no batching rule, and there are no examples to run it on: "
+                           "use register_vmap")
     rows = []
     for number in range(size):
         row = [value if dim is None else value.select(dim, number)

@@ -121,7 +121,6 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True,
         warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is "
                       "deprecated and will result in an error in a future release; please use "
                       "dropout instead.", stacklevel=2)
-        batched = True
     if not batched:
         input = input.unsqueeze_(0) if inplace else input.unsqueeze(0)
     result = _drop(input, p, training, inplace, features=True, alpha=False)

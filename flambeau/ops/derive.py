@@ -88,8 +88,8 @@ class OpCall(Call):
         args = record.promoted([record._lifted(p, a) for p, a in
                                 zip(record.params, self._bind(values), strict=True)],
                                widen=record.opmath)
-        low = self._reduced(args) if record.opmath else None
-        if low is not None:
+        widen, low = self._reduced(args) if record.opmath else (False, None)
+        if widen:
             args = [_widened(arg) for arg in args]
         outputs = record.run_body(args)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -111,12 +111,15 @@ class OpCall(Call):
         return [after if p.role in ("tensor", "operand", "tensors") and before is not None
                 else before for p, before, after in zip(record.params, bound, common, strict=True)]
 
-    def _reduced(self, args: Sequence) -> DType | None:
-        for arg in args:
-            for value in arg if isinstance(arg, tuple) else (arg,):
-                if isinstance(value, Value) and self._widens(value.dtype):
-                    return value.dtype
-        return None
+    def _reduced(self, args: Sequence) -> tuple[bool, DType | None]:
+        """(Are any values of few bits? The dtype of few bits that results have: the one of the
+        first floating tensor, if it is one.)"""
+        values = [value for arg in args for value in (arg if isinstance(arg, tuple) else (arg,))
+                  if isinstance(value, Value)]
+        floats = [value.dtype for value in values if value.dtype.kind in "fc" and not value.number]
+        first = floats[0] if floats else None
+        return (any(self._widens(value.dtype) for value in values),
+                first if first is not None and self._widens(first) else None)
 
     def _widens(self, dtype: DType) -> bool:
         """Is arithmetic on this dtype done in a wider one?"""

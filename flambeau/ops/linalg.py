@@ -303,6 +303,18 @@ def ldl_solve(LD: Tensor, pivots: Index, B: Tensor, hermitian: bool = False):
     return factor(form, batched(LD, lead), batched(pivots, lead, 1), b)[0]
 
 
+@ldl_factor.vjp
+def ldl_factor_vjp(A):
+    """None: the node of an operation without a derivative raises before it gets here."""
+    return [None]
+
+
+@ldl_solve.vjp
+def ldl_solve_vjp(LD, B):
+    """None, as of `_ldl_factor`."""
+    return [None, None]
+
+
 # --------------------------------------------------------------------------- QR
 @op(name="_geqrf", samples=_matrix_samples(), no_derivative=True, **PRIVATE)
 def geqrf(input: Tensor):
@@ -311,6 +323,12 @@ def geqrf(input: Tensor):
         return (p.stop_copy(input),
                 f.zeros((*input.shape[:-2], min(input.shape[-2:])), input.dtype))
     return tuple(factor(Form("reflectors", input.dtype, input.ndim - 2), input))
+
+
+@geqrf.vjp
+def geqrf_vjp(input):
+    """None, as of `_ldl_factor`."""
+    return [None]
 
 
 @op(name="_qr", samples=_matrix_samples(), grad="LinalgQrBackward0", **PRIVATE)

@@ -241,7 +241,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1,
 
 
 @op(samples=_pairs(((3,), (4,))), oracle=np.outer, aliases=("ger",), grad="MulBackward0",
-    float8=True)
+    promote="match", float8=True)
 def outer(input: Tensor, vec2: Tensor):
     """The products of all pairs of elements of two vectors.
 

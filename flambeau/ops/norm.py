@@ -203,6 +203,15 @@ def rms_norm_vjp(g, input, normalized_shape, weight, eps):
 
 
 # --------------------------------------------------------------------------- over the batch
+def _one_width(input: Value, *rest: object) -> None:
+    """Everything has the input's dtype, 16-bit floats counting as the float32 they widen to."""
+    widths = {dtypes.float32 if value.dtype.is_reduced else value.dtype for value in (input, *rest)
+              if isinstance(value, Value) and not value.number}
+    if len(widths) > 1:
+        raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype, but got "
+                           f"{', '.join(sorted(dtype.scalar_name for dtype in widths))}")
+
+
 def _per_channel(value: Value, shape) -> Value:
     """One value per channel (dimension 1), broadcast to `shape`."""
     return p.expand(p.reshape(value, (shape[1],) + (1,) * (len(shape) - 2)), shape)
@@ -235,7 +244,8 @@ def _batch_samples():
 
 
 @op(name="batch_norm_train", returns=("output", "mean", "var"), opmath=False, method=False,
-    out=False, public=(), samples=_batch_samples, grad="NativeBatchNormBackward0")
+    out=False, public=(), samples=_batch_samples, grad="NativeBatchNormBackward0",
+    check=_one_width)
 def batch_norm_train(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
                      eps: Number = 1e-5):
     """(input - mean) / sqrt(var + eps) * weight + bias per channel, and the batch's mean and var.
@@ -290,7 +300,7 @@ def _eval_samples():
     yield sample(Arr((4, 3, 5, 6)), mean, var, Arr((3,)), Arr((3,)), 0.1)
 
 
-@op(name="batch_norm_eval", opmath=False, method=False, out=False, public=(),
+@op(name="batch_norm_eval", opmath=False, method=False, out=False, public=(), check=_one_width,
     samples=_eval_samples, grad="NativeBatchNormBackward0")
 def batch_norm_eval(input: Tensor, running_mean: Tensor, running_var: Tensor,
                     weight: Tensor | None = None, bias: Tensor | None = None,

@@ -72,7 +72,7 @@ def _check_inner(input: Value, other: Value) -> None:
 
 
 @op(samples=m._pairs(((4,), (4,)), ((3, 4), (4,)), ((3, 4), (2, 5, 4)), ((), (3,))),
-    check=_check_inner, oracle=np.inner, grad="ViewBackward0", float8=True)
+    check=_check_inner, oracle=np.inner, promote="match", grad="ViewBackward0", float8=True)
 def inner(input: Tensor, other: Tensor):
     """The products of all pairs of vectors in the last dimensions.
 
@@ -142,7 +142,7 @@ def _summed(x: Value, dim: int) -> Value:
     return p.reshape(p.reduce_sum(x, (dim,)), x.shape[:dim] + (1,) + x.shape[dim + 1:])
 
 
-@op(samples=m._pairs(((2, 3), (4, 5)), ((3,), (2, 2))), oracle=np.kron, promote="match",
+@op(samples=m._pairs(((2, 3), (4, 5)), ((3,), (2, 2))), oracle=np.kron, promote="alike",
     grad="UnsafeViewBackward0", float8=True)
 def kron(input: Tensor, other: Tensor):
     """Kronecker's product: every element of input times the whole of other.

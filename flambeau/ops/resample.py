@@ -24,7 +24,6 @@ from flambeau.ops.resample_bytes import joined_taps, resized_bytes
 from flambeau.ops.samples import Arr, sample
 
 CUBIC = -0.75  # slope of the cubic kernel at 1 (Keys 1981 uses -0.5; PyTorch and OpenCV this)
-CHANNELS = 8  # from which on `grid_sample` works pixel by pixel
 CUBIC_SMOOTH = -0.5  # the same with antialiasing, as Pillow
 
 
@@ -221,7 +220,7 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
     """Interpolation by a kernel as wide as the places it shrinks (as Pillow resizes)."""
     if input.dtype is dtypes.uint8:
         return _of_bytes(input, size, factors, align_corners,
-                         functools.partial(_smoothing_table, cubic=cubic))
+                         functools.partial(_smoothing_table, cubic=cubic), few=False)
     floats_only("upsample_antialias", input)
     axes = _axes("upsample_antialias", input, size, factors, align_corners)
     tables = [table for axis in axes for table in _smoothing_columns(axis, cubic)]
@@ -230,16 +229,17 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
     return p.resize(input, how, tables)
 
 
-def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps) -> Value:
-    """Bytes resized; `taps` gives those of an axis, whose coordinates are doubles."""
+def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps,
+              few: bool = True) -> Value:
+    """Bytes resized; `taps` gives those of an axis, whose coordinates are doubles: a few, or
+    tables."""
     tables = []
     for axis in _axes("upsample", x, size, factors, corners, dtypes.float64):
         if axis.size == axis.out:
             tables.append(None)
             continue
-        table = taps(axis)
-        tables.append(table if isinstance(table, tuple) else joined_taps(table))
-    return resized_bytes(x, tables)
+        tables.append(joined_taps(taps(axis)) if few else taps(axis))
+    return resized_bytes(x, tables, few)
 
 
 def _smoothing_columns(axis: _Axis, cubic: bool) -> tuple[Value, Value]:
@@ -336,18 +336,11 @@ def affine_grid(theta: Tensor, size: tuple, align_corners: bool | None = None):
 
 
 class _Grid:
-    """Coordinates of a grid in places of the input, by dimension (the last of the grid first).
-
-    With several channels the image is laid out pixel by pixel: lanes are channels, so that each
-    place is found once for all of them, and a tap reads one run of memory.
-    """
+    """Coordinates of a grid in places of the input, by dimension (the last of the grid first)."""
 
     def __init__(self, x: Value, grid: Value, padding: str, corners: bool):
         self.rank, self.corners, self.padding = x.ndim - 2, corners, padding
-        self.size, self.places, self.channels = x.shape[2:], grid.shape[:-1], x.shape[1]
-        self.last = x.shape[1] >= CHANNELS
-        space = range(2, x.ndim)
-        self.x = p.in_memory(p.permute(x, (0, *space, 1))) if self.last else x
+        self.x, self.size, self.places = x, x.shape[2:], grid.shape[:-1]
         self.raw = [self._coordinate(grid, d) for d in range(self.rank)]
 
     def _coordinate(self, grid: Value, d: int) -> Value:
@@ -374,8 +367,8 @@ class _Grid:
     def _reflected(self, at: Value, d: int) -> Value:
         low, high = (0.0, self.size[d] - 1.0) if self.corners else (-0.5, self.size[d] - 0.5)
         span = high - low
-        if span == 0:
-            return p.zero_like(at)
+        if span == 0:  # zeros that hang on the coordinate, for its gradient
+            return p.where(p.lt(at, at), at, p.zero_like(at))
         distance = p.abs_(p.sub(at, e.like(low, at)))
         flips = p.floor(p.div(distance, e.like(span, at)))
         rest = p.sub(distance, p.stop_gradient(p.mul(flips, e.like(span, at))))
@@ -383,38 +376,24 @@ class _Grid:
         even = p.eq(half, p.floor(half))
         return p.where(even, p.add(rest, e.like(low, at)), p.sub(e.like(high, at), rest))
 
+    def marked(self, at: Value, d: int) -> Value:
+        """A whole coordinate (as a float) as what it adds to the place in the flattened image, or
+        so far below 0 that the sum stays there where it lies outside."""
+        inside = p.logical_and(p.ge(at, p.zero_like(at)), p.le(at, e.like(self.size[d] - 1, at)))
+        index = convert(p.where(inside, at, p.zero_like(at)), dtypes.int64)
+        index = p.mul(index, e.like(math.prod(self.size[d + 1:]), index))
+        return p.where(inside, index, e.like(-math.prod(self.size), index))
+
     def blended(self, taps: Sequence[tuple[Sequence[Value], Value]]) -> Value:
-        """The sum over taps of weight times x at whole coordinates (as floats), zero outside:
-        (n, c, *out). Each tap is (coordinates, weight), of shape (n, *out)."""
-        sides = [[self._inside(at, d) for d, at in enumerate(indices)] for indices, _ in taps]
-        inside = self._joined([functools.reduce(p.logical_and, valid) for valid in sides])
-        coords = []
-        for d in range(self.rank):
-            safe = [p.where(valid[d], indices[d], p.zero_like(indices[d]))
-                    for valid, (indices, _) in zip(sides, taps, strict=True)]
-            coords.append(self._joined([convert(at, dtypes.int64) for at in safe]))
-        shape = inside.shape
-        coords = [0, *coords, len(shape) - 1] if self.last else [0, 2, *coords]
-        found = p.lookup(self.x, coords, shape)
-        found = p.where(inside, found, p.zero_like(found))
-        found = p.mul(found, self._joined([weight for _, weight in taps]))
-        total = p.reduce_sum(found, (1,))
-        if not self.last:
-            return total
-        return p.permute(p.in_memory(total), (0, total.ndim - 1, *range(1, total.ndim - 1)))
-
-    def _inside(self, at: Value, d: int) -> Value:
-        return p.logical_and(p.ge(at, p.zero_like(at)), p.le(at, e.like(self.size[d] - 1, at)))
-
-    def _joined(self, values: Sequence[Value]) -> Value:
-        """One value (n, *out) a tap as (n, taps, *out, c) or, with channels second,
-        (n, taps, c, *out)."""
+        """The sum over taps of weight times x at marked coordinates: (n, c, *out). Each tap is
+        (coordinates, weight), of shape (n, *out)."""
         n, *out = self.places
-        joined = p.cat([p.reshape(value, (n, 1, *out)) for value in values], 1)
-        place = len(joined.shape) if self.last else 2
-        flat = (*joined.shape[:place], 1, *joined.shape[place:])
-        return p.expand(p.reshape(joined, flat),
-                        (*joined.shape[:place], self.channels, *joined.shape[place:]))
+        flat = (n, 1, math.prod(out))
+        places, weights = (p.cat([p.reshape(value, flat) for value in column], 1) for column in (
+            [functools.reduce(p.add, indices) for indices, _ in taps],
+            [weight for _, weight in taps]))
+        x = p.reshape(self.x, (n, self.x.shape[1], math.prod(self.size)))
+        return p.reshape(p.sampled(x, places, weights), (n, x.shape[1], *out))
 
 
 def _grid_samples():
@@ -447,8 +426,8 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
         # a weight of one that hangs on the grid: moving it a little changes nothing, which is a
         # gradient of zeros, not none
         weight = p.where(p.lt(at[0], at[0]), at[0], e.like(1, at[0]))
-        return places.blended([(at, weight)])
-    axes = [[(p.in_memory(index), p.in_memory(weight)) for index, weight in
+        return places.blended([([places.marked(one, d) for d, one in enumerate(at)], weight)])
+    axes = [[(p.in_memory(places.marked(index, d)), p.in_memory(weight)) for index, weight in
              (_cubic_taps if mode == "bicubic" else _linear_taps)(places, at, d)]
             for d, at in enumerate(places.raw)]
     return places.blended([([at for at, _ in corner],

@@ -21,17 +21,18 @@ LARGEST_WEIGHT = 1 << 15
 FINEST = 22  # binary places that weights may have: 32 bits hold sums of bytes times such weights
 
 
-def resized_bytes(x: Value, tables: Sequence[tuple[Value, Value] | None]) -> Value:
+def resized_bytes(x: Value, tables: Sequence[tuple[Value, Value] | None], few: bool) -> Value:
     """(n, c, h, w) bytes -> (n, c, *out) bytes, the last dimension first.
 
     Args:
         tables: for each spatial dimension the places, int64, and the weights, float64, of what each
             place of the result is made of, both (out, taps); None keeps the dimension.
+        few: there are no more than four taps, whose weights add up to 1.
     """
     for d in reversed(range(len(tables))):
         if tables[d] is not None:
-            x = _resized(p.in_memory(x), 2 + d, *tables[d])
-    return x
+            x = (_resized_exactly if few else _resized)(p.in_memory(x), 2 + d, *tables[d])
+    return convert(x, dtypes.uint8)
 
 
 def joined_taps(taps: Sequence[tuple[Value, Value]]) -> tuple[Value, Value]:
@@ -67,8 +68,25 @@ def _resized(x: Value, dim: int, places: Value, weights: Value) -> Value:
     half = p.shift_left(e.like(1, digits), p.sub(digits, e.like(1, digits)))
     total = p.add(total, _along(half, total.shape, ()))
     total = p.shift_right(total, _along(digits, total.shape, ()))
-    total = p.minimum(p.maximum(total, p.zero_like(total)), e.like(255, total))
-    return convert(total, dtypes.uint8)
+    return p.minimum(p.maximum(total, p.zero_like(total)), e.like(255, total))
+
+
+def _resized_exactly(x: Value, dim: int, places: Value, weights: Value) -> Value:
+    """The same by the kernel of floats: of a few taps all sums are whole numbers below 2^24."""
+    weights = p.in_memory(weights)
+    digits = _digits(weights)
+    whole = convert(_whole(weights, digits), dtypes.float32)
+    size = list(x.shape[2:])
+    size[dim - 2] = places.shape[0]
+    taps = [0, 0]
+    taps[dim - 2] = places.shape[1]
+    how = p.Resized(x.shape[2:], tuple(size), tuple(taps), True)
+    tables = [p.in_memory(p.permute(table, (1, 0))) for table in (places, whole)]
+    total = p.resize(convert(x, dtypes.float32), how, tables)
+    scale = convert(_power_of_two(convert(digits, dtypes.float64)), dtypes.float32)
+    scale = _along(p.in_memory(scale), total.shape, ())
+    total = p.floor(p.add(p.div(total, scale), e.like(0.5, total)))
+    return p.minimum(p.maximum(total, p.zero_like(total)), e.like(255, total))
 
 
 def _along(table: Value, shape: Sequence[int], dims: Sequence[int]) -> Value:

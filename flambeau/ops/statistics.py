@@ -354,7 +354,15 @@ def _trapezoid_samples():
     yield sample(Arr((3, 4)), x=Arr((3, 4)), dim=0)
 
 
-@op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",), grad=_trapezoid_grad)
+def _no_truths(y: Value, x: Value | None, *rest: object) -> None:
+    for name, value in (("y", y), ("x", x)):
+        if value is not None and value.dtype.kind == "b":
+            raise RuntimeError(f"trapezoid: received a bool input for `{name}`, but bool is not "
+                               "supported")
+
+
+@op(out=False, method=False, samples=_trapezoid_samples, aliases=("trapz",), grad=_trapezoid_grad,
+    promote="match", check=_no_truths)
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1):
     """The integral along dim by the trapezoidal rule, over places x or steps of dx.
 
@@ -367,7 +375,8 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, di
     return p.reduce_sum(areas, (at,))
 
 
-@op(out=False, method=False, samples=_trapezoid_samples, grad="CumsumBackward0")
+@op(out=False, method=False, samples=_trapezoid_samples, grad="CumsumBackward0", promote="match",
+    check=_no_truths)
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None,
                          dim: int = -1):
     """The integrals along dim up to each place but the first, by the trapezoidal rule.
@@ -381,15 +390,11 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None
 
 def _areas(name: str, y: Value, x: Value | None, dx: float | None, dim: int) -> tuple[Value, int]:
     """(the areas of the trapezoids, the dimension they follow each other in)."""
-    if y.dtype.kind == "b":
-        raise RuntimeError(f"{name}: received a bool input for `y`, but bool is not supported")
     if x is not None and dx is not None:
         raise TypeError(f"{name}() takes either x or dx, not both")
     at = normalize_dim(dim, y.ndim)
     if x is None:
         return e.mul(p.add(*_neighbours(y, at)), (1.0 if dx is None else dx) / 2), at
-    if x.dtype.kind == "b":
-        raise RuntimeError(f"{name}: received a bool input for `x`, but bool is not supported")
     if x.ndim == 1:
         if x.shape[0] != y.shape[at]:
             raise RuntimeError(f"{name}: There must be one `x` value for each sample point")

@@ -285,6 +285,9 @@ def _refuse(record: Op, param: Any, arg: Any) -> Any:
     if param.role == "static" and param.name == "dtype":
         raise TypeError(f"{record.name}(): argument 'dtype' must be torch.dtype, not "
                         f"{kind_of(arg)}")
+    if param.role == "static" and param.name == "reduction":  # PyTorch asks for its value only
+        raise ValueError(f"{arg} is not a valid value for reduction: it must be a str, not "
+                         f"{kind_of(arg)}")
     wanted = {"number": "Number", "operand": "Tensor or Number", "tensors": "tuple of Tensors",
               "static": param.annotation.replace("tuple", "tuple of "
                                                           "ints")}.get(param.role, "Tensor")

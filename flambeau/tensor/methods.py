@@ -26,6 +26,7 @@ from flambeau.tensor import (
     shape_methods,
     sorting,
     spectrograms,
+    subclasses,
 )
 from flambeau.tensor.functions import ops
 from flambeau.tensor.overriding import SHOWN_AS, asked, explained
@@ -321,6 +322,7 @@ _attach_overloads()
 _attach_conversions()
 shape_methods.attach(Tensor)
 memory_methods.attach(Tensor)
+subclasses.attach(Tensor)
 Tensor.where, Tensor.unflatten = _where, _unflatten
 Tensor.split, Tensor.swapaxes = _split, _swapaxes
 for _method in (_where, _unflatten, _split, _swapaxes, _invert, norms.norm_method,

@@ -12,6 +12,7 @@ from flambeau.core.device import as_device
 from flambeau.core.shapes import Size, infer_size, reshape_strides
 from flambeau.tensor import creation, interop, launches
 from flambeau.tensor.devices import moved_to
+from flambeau.tensor.formats import jagged, strided
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.method_docs import shown
@@ -429,6 +430,9 @@ def new_factory(name: str):
             size = (options.pop("size"),) if "size" in options else size
             room = launches.late.room_like(self, dtype or self.dtype, creation.sizes(size))
             return room if name == "empty" else ops.fill_(room, 0 if name == "zeros" else 1)
+        if layout is None and not self._meta.strided and name != "ones" and (
+                self.layout not in (strided, jagged)):
+            layout = self.layout  # a sparse tensor without entries
         return getattr(creation, name)(*size, dtype=dtype or self.dtype, layout=layout,
                                        device=self.device if device is None else device,
                                        requires_grad=requires_grad, **options)

@@ -24,8 +24,8 @@ from flambeau.tensor.meta import Meta, TensorBase
 __all__ = ["ACTIVE", "LAYOUT_CLASSES", "TENSOR_CLASSES", "DisableTorchFunction",
            "DisableTorchFunctionSubclass",
            "ask", "asked", "convert", "default_torch_function", "disabled_torch_function", "door",
-           "door_class", "duck", "explained", "fit_doors", "handle", "keep_class", "listen", "relevant",
-           "special_names", "state"]
+           "door_class", "duck", "explained", "fit_doors", "handle", "keep_class", "listen",
+           "relevant", "special_names", "state"]
 
 ACTIVE: list = []
 """Non-empty while something watches all operations (capture, autocast, modes).

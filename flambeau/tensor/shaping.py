@@ -255,9 +255,17 @@ def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any,
     >>> torch.as_strided_scatter(torch.zeros(4), torch.ones(2), (2,), (2,))
     tensor([1., 0., 1., 0.])
     """
+    need_tensor("as_strided_scatter", "src", src)
+    own = input.storage_offset()
+    offset = own if storage_offset is None else storage_offset
     result = input.clone()
-    offset = 0 if storage_offset is None else storage_offset
-    shown = as_strided(result, size, stride, offset)
+    if result.stride() == input.stride() and offset >= own:
+        base, offset = result, offset - own
+    else:  # places are those of the input's memory, gaps between its elements included
+        base = as_strided(input, (own + required_span(input.shape, input.stride()),), (1,), 0)
+        base = base.clone()
+        result = as_strided(base, input.shape, input.stride(), own)
+    shown = as_strided(base, size, stride, offset)
     if tuple(shown.shape) != tuple(src.shape):
         raise RuntimeError("expected src to have a size equal to the slice of self. src size = "
                            f"{list(src.shape)}, slice size = {list(shown.shape)}")

@@ -104,9 +104,9 @@ def set_tangent(tensor: Any, level: Level, tangent: Any) -> None:
 
 def shown(tensor: Any) -> list[str]:
     """What the text of a tensor says of its tangents at the levels of this thread."""
-    return [f"tangent={tangent.item() if tangent.dim() == 0 and tangent._level is None else tangent}"
-            for level in levels.current() if isinstance(level, JvpLevel)
-            and (tangent := tangent_of(tensor, level)) is not None]
+    found = [tangent for level in levels.current() if isinstance(level, JvpLevel)
+             and (tangent := tangent_of(tensor, level)) is not None]
+    return [f"tangent={t.item() if t.dim() == 0 and t._level is None else t}" for t in found]
 
 
 def _part(base: Any, view: Any, tangent: Any) -> Any:

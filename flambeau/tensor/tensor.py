@@ -706,8 +706,7 @@ class Tensor(TensorBase):
     def copy_(self, other: Any, non_blocking: bool = False) -> Tensor:
         """Copy elements of `other`, broadcast and converted, into this tensor."""
         if not isinstance(other, Tensor):
-            answer = overriding.duck(Tensor.copy_, (self, other))
-            if answer is not NotImplemented:
+            if (answer := overriding.duck(Tensor.copy_, (self, other))) is not NotImplemented:
                 return answer
             if not isinstance(other, (bool, int, float, complex)):
                 raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not "
@@ -724,8 +723,7 @@ class Tensor(TensorBase):
         try:
             return indexing.get(self, key)
         except (TypeError, IndexError):
-            answer = overriding.duck(Tensor.__getitem__, (self, key))
-            if answer is NotImplemented:
+            if (answer := overriding.duck(Tensor.__getitem__, (self, key))) is NotImplemented:
                 raise
             return answer
 
@@ -733,8 +731,7 @@ class Tensor(TensorBase):
         try:
             indexing.put(self, key, value)
         except (TypeError, IndexError):
-            if isinstance(value, Tensor) or overriding.duck(
-                    Tensor.__setitem__, (self, key, value)) is NotImplemented:
+            if overriding.duck(Tensor.__setitem__, (self, key, value)) is NotImplemented:
                 raise
 
     # ------------------------------------------------------------------ subclasses
@@ -750,17 +747,6 @@ class Tensor(TensorBase):
                 setattr(made, name, self.__dict__[name])
         if self._output_nr:
             made._output_nr = self._output_nr
-        return made
-
-    @staticmethod
-    def _make_subclass(cls: type, data: Tensor, require_grad: bool = False) -> Any:
-        if not isinstance(data, Tensor):
-            raise TypeError("_make_subclass(): argument 'data' (position 2) must be Tensor, not "
-                            f"{kind_of(data)}")
-        if require_grad:
-            _may_require_grad(data)
-        made = data.detach().as_subclass(cls)
-        made._rg = bool(require_grad)
         return made
 
 

@@ -16,6 +16,6 @@ __all__ = ["benchmark", "checkpoint", "data", "dlpack", "hooks", "model_zoo", "n
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in __all__ or name == "_pytree":
+    if name in __all__ or name in ("_pytree", "_python_dispatch"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ types given to `register_pytree_node`. Everything else, None included, is a leaf
 from __future__ import annotations
 
 import collections
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -312,8 +313,7 @@ def _broadcast_to_and_flatten(tree: Any, treespec: TreeSpec,
 
 
 def __getattr__(name: str) -> Any:
-    from flambeau.utils import _pytree_paths
-
-    if name in _pytree_paths.__all__:
-        return getattr(_pytree_paths, name)
+    paths = importlib.import_module("flambeau.utils._pytree_paths")  # which needs this module
+    if name in paths.__all__:
+        return getattr(paths, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -145,3 +145,20 @@ def test_threads_do_not_change_a_bit() -> None:
     for other in results[1:]:
         np.testing.assert_array_equal(results[0][0], other[0])
         np.testing.assert_array_equal(results[0][1], other[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bfloat16"])
+def test_rows_of_a_few_registers(dtype: str) -> None:
+    draw = np.random.default_rng(4)
+    for size in (4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 66):
+        x = torch.tensor(draw.integers(-3, 4, (300, size))).to(getattr(torch, dtype))
+        whole = x.to(torch.float64).numpy()
+        np.testing.assert_array_equal(torch.cumsum(x, 1).to(torch.float64).numpy(),
+                                      whole.cumsum(1))
+        np.testing.assert_array_equal(torch.cumprod(x.sign(), 1).to(torch.float64).numpy(),
+                                      np.sign(whole).cumprod(1))
+        found = torch.cummax(x, 1)
+        expected = np.maximum.accumulate(whole, 1)
+        np.testing.assert_array_equal(found.values.to(torch.float64).numpy(), expected)
+        last = np.where(whole == expected, np.arange(size), 0)
+        np.testing.assert_array_equal(found.indices.numpy(), np.maximum.accumulate(last, 1))

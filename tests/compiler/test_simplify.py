@@ -94,3 +94,15 @@ def test_random_draws_are_never_merged():
         torch.manual_seed(1)
         c, d = draw()
         assert torch.equal(a, c) and torch.equal(b, d) and not torch.equal(a, b)
+
+
+def test_lookups_read_what_was_widened_before_it_was():
+    x, at = tensor_input((50, 8), dtypes.bfloat16), tensor_input((3,), dtypes.int64)
+    wide = convert(x, dtypes.float64)
+    found = p.lookup(convert(convert(x, dtypes.float32), dtypes.float64), [at, at], (3,))
+    graph = simplified(found, p.lookup(wide, [at, at], (3,)), inputs=(x, at))
+    assert {value.inputs[0] for value in graph.order() if value.prim.name == "lookup"} == {x}
+    places = [value.serial for value in graph.order()]
+    assert places == sorted(places)
+    narrow = p.lookup(convert(tensor_input((9,), dtypes.float32), dtypes.bfloat16), [at], (3,))
+    assert simplified(narrow, inputs=(at,)).outputs[0].prim.name == "lookup"

@@ -144,3 +144,14 @@ def test_attention_modules_take_them(layout):
         torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2).eval()
     for found, part in zip(encoder(n).unbind(), parts, strict=True):
         torch.testing.assert_close(found, encoder(part.unsqueeze(0))[0])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_parts_without_elements(layout):
+    n, _ = pair(layout)
+    made = torch.nested.nested_tensor([torch.ones(2, 3)], layout=layout, device="meta")
+    for m in (n.to("meta"), made):
+        assert m.is_meta and m.unbind()[0].is_meta and m.unbind()[0].shape == (2, 3)
+        assert (m * 2).is_meta and m.double().dtype is torch.float64
+        with pytest.raises(NotImplementedError, match="no data"):
+            m.cpu()

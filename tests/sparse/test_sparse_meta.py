@@ -131,3 +131,11 @@ def test_powers():
     assert (s ** -1).to_dense().tolist() == [[0, 0.5], [0.25, 0]]
     with pytest.raises(RuntimeError, match="zeroth power"):
         s ** 0
+
+
+def test_new_ones_without_entries():
+    s = torch.eye(2).to_sparse()
+    for layout in (torch.sparse_coo, torch.sparse_csr):
+        made = s.to_sparse(layout=layout).new_zeros(2, 3)
+        assert made.layout is layout and made.shape == (2, 3) and made._nnz() == 0
+    assert torch.nested.nested_tensor([torch.ones(2)]).new_zeros(2).layout is torch.strided

@@ -98,6 +98,25 @@ def test_promotion_of_ldexp_and_addcdiv(torch):
     assert torch.addcdiv(whole, torch.ones(2), torch.ones(2)).dtype is torch.float32
 
 
+@pytest.mark.parametrize("call", [
+    "torch.outer(x, y)", "torch.trapezoid(x, y)", "torch.cumulative_trapezoid(x, y)",
+    "torch.index_fill(x, 0, torch.tensor([0]), y[0])", "torch.nn.functional.rms_norm(x, (3,), y)"])
+def test_results_beside_few_bits_keep_theirs(torch, call):
+    """float32 first, 16 bits after it: the result is not rounded to 16 bits."""
+    x, y = torch.ones(3), torch.ones(3, dtype=torch.float16)
+    assert eval(call, {"torch": torch, "x": x, "y": y}).dtype is torch.float32
+
+
+def test_kron_treats_no_dimensions_as_others(torch):
+    x, one = torch.ones(3, dtype=torch.int32), torch.tensor(1)
+    assert torch.kron(x, one).dtype is torch.int64
+
+
+def test_roll_wants_as_many_dims_as_shifts(torch):
+    with pytest.raises(RuntimeError, match="must align"):
+        torch.roll(torch.arange(4), (1, 2))
+
+
 def test_float16_refuses_what_it_does_not_hold(torch):
     x = torch.ones(2, dtype=torch.float16)
     for _ in range(2):

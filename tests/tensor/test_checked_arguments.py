@@ -187,3 +187,60 @@ def test_products_want_one_dtype(multiply):
     with pytest.raises(RuntimeError, match="same dtype"):
         multiply(torch.ones(3, dtype=torch.bfloat16), torch.ones(3))
     assert torch.inner(torch.ones(()), torch.ones(3, dtype=torch.float64)).dtype is torch.float64
+
+
+# ---------------------------------------------------------------------- Python's own complaints
+SAID = {
+    "combinations": (lambda x: torch.combinations(x, "a"), "'r' .* must be int, not str"),
+    "cartesian_prod": (lambda x: torch.cartesian_prod("a", x), "expected Tensor as element 0"),
+    "hsplit": (lambda x: torch.hsplit(x, "a"), "'sections' .* int or tuple of ints, not str"),
+    "as_strided": (lambda x: torch.as_strided("a", (1,), (1,)), "'input' .* must be Tensor"),
+    "as_strided size": (lambda x: torch.as_strided(x, (1.5,), (1,)), "element of type float"),
+    "atleast_3d": (lambda x: torch.atleast_3d([1.5]), "expected Tensor as element 0"),
+    "logspace": (lambda x: torch.logspace(0, 1, 2.5), "'steps' .* must be int, not float"),
+    "all": (lambda x: torch.all(x, dim=2.5), "'dim' .* must be int | tuple of ints"),
+    "any": (lambda x: torch.any(x, dim=0, keepdim="yes"), "'keepdim' .* must be bool"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_wrong_types_are_told_in_the_callers_terms(name):
+    call, message = SAID[name]
+    with pytest.raises(TypeError, match=message):
+        call(torch.ones(3))
+
+
+def test_what_the_messages_name():
+    x = torch.ones(3)
+    with pytest.raises(RuntimeError, match="same dtype, but found Float and Half"):
+        torch.dot(x, x.half())
+    with pytest.raises(RuntimeError, match="same dtype, but found BFloat16 and Half"):
+        torch.vdot(x.bfloat16(), x.half())
+    with pytest.raises(RuntimeError, match="only supports 0-dimensional start and end"):
+        torch.linspace(x, x, 3)
+    with pytest.raises(RuntimeError, match="non-batch dimension 1 has length zero"):
+        F.max_pool3d(torch.ones(2, 1, 0, 1, 2), 1)
+    with pytest.raises(RuntimeError, match="categories cannot exceed 2"):
+        torch.multinomial(torch.ones(1).expand(2 ** 24 + 1), 1, True)
+    with pytest.raises(RuntimeError, match="Optional dtype must be"):
+        x.long().mean(dtype=torch.int64)
+
+
+def test_no_dimension_means_all():
+    x = torch.arange(6.0).reshape(2, 3)
+    assert torch.amax(x, dim=None).item() == 5 and torch.amin(x, None).item() == 0
+    assert torch.fft.fftn(x, s=2, dim=-1).shape == (2, 2)
+    assert torch.fft.ihfftn(x, dim=-1).shape == (2, 2)
+
+
+def test_names_with_an_underscore():
+    x, g = torch.tensor([[1.0, 2.0, 4.0]], requires_grad=True), torch.tensor([[1.0, 0.0, 2.0]])
+    for name in ("softmax", "log_softmax"):
+        y = getattr(torch, name)(x, 1)
+        (expected,) = torch.autograd.grad(y, x, g)
+        made = getattr(torch, f"_{name}_backward_data")(g, y.detach(), 1, x.dtype)
+        torch.testing.assert_close(made, expected)
+        assert torch.equal(getattr(torch, f"_{name}")(x, 1, False), y)
+    assert torch._shape_as_tensor(x).tolist() == [1, 3]
+    with pytest.raises(AssertionError, match="too small"):
+        torch._assert(x.sum() > 100, "too small")

@@ -17,6 +17,7 @@ from flambeau.ops.primitives.margins import *  # noqa: F403
 from flambeau.ops.primitives.order import *  # noqa: F403
 from flambeau.ops.primitives.pooling import *  # noqa: F403
 from flambeau.ops.primitives.resampling import *  # noqa: F403
+from flambeau.ops.primitives.sampling import *  # noqa: F403
 from flambeau.ops.primitives.scan import *  # noqa: F403
 from flambeau.ops.primitives.segments import *  # noqa: F403
 from flambeau.ops.primitives.structure import *  # noqa: F403

@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau.core import dtypes
 from flambeau.core.arguments import kind_of, need_tensor
+from flambeau.core.device import as_device
 from flambeau.core.dtypes import DType
 from flambeau.core.shapes import normalize_dim
 from flambeau.tensor import interop
@@ -79,7 +80,9 @@ def nested_tensor(tensor_list: Any, *, dtype: DType | None = None, layout: Any =
         dtype = parts[0].dtype
         for part in parts[1:]:
             dtype = dtypes.promote_types(dtype, part.dtype)
-    made = _joined([part if dtype is None else part.to(dtype) for part in parts], _layout(layout))
+    where = None if device is None else as_device(device)
+    made = _joined([part.to(where or part.device, dtype or part.dtype) for part in parts],
+                   _layout(layout))
     return made.requires_grad_() if requires_grad else made
 
 
@@ -96,7 +99,7 @@ def as_nested_tensor(ts: Any, dtype: DType | None = None, device: Any = None, la
     dtype = checked(dtype, device)
     layout = _layout(layout)
     if isinstance(ts, NestedTensor):
-        made = ts if dtype is None else ts.to(dtype)
+        made = ts.to(ts.device if device is None else as_device(device), dtype or ts.dtype)
         same = layout is ts.layout
         return made if same else _joined(list(made.unbind()), layout)
     if isinstance(ts, TensorBase):
@@ -106,7 +109,8 @@ def as_nested_tensor(ts: Any, dtype: DType | None = None, device: Any = None, la
     if not isinstance(ts, (list, tuple)) or not all(isinstance(t, TensorBase) for t in ts):
         raise TypeError("as_nested_tensor(): Expected first argument to be a tensor or a list / "
                         f"tuple of tensors, got {kind_of(ts)}")
-    return _joined([t if dtype is None else t.to(dtype) for t in ts], layout)
+    where = None if device is None else as_device(device)
+    return _joined([t.to(where or t.device, dtype or t.dtype) for t in ts], layout)
 
 
 def nested_tensor_from_jagged(values: Any, offsets: Any = None, lengths: Any = None,

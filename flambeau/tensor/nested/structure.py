@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.core.device import CPU, Device
 from flambeau.core.dtypes import DType
 from flambeau.tensor.composed import ComposedMeta, composed_meta
 from flambeau.tensor.creation import tensor
@@ -77,9 +78,9 @@ class Structure:
             sizes.append(column[0] if same else NestedInt(column, self.layout is jagged))
         return tuple(sizes)
 
-    def meta(self, dtype: DType) -> ComposedMeta:
+    def meta(self, dtype: DType, device: Device = CPU) -> ComposedMeta:
         """The layout of a nested tensor with this structure."""
-        made = composed_meta(dtype, self.shape, self.layout)
+        made = composed_meta(dtype, self.shape, self.layout, device)
         made.numel = self.numel
         return made
 

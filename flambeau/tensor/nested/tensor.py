@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from flambeau.autograd import grad_mode
+from flambeau.core.device import Device
 from flambeau.core.dtypes import int64
 from flambeau.core.shapes import Size
 from flambeau.tensor import indexing, tape
 from flambeau.tensor.composed import Composed, link, write_back
 from flambeau.tensor.creation import tensor
+from flambeau.tensor.devices import moved_to
 from flambeau.tensor.formats import jagged
 from flambeau.tensor.functions import ops
 from flambeau.tensor.nested.structure import Structure
@@ -91,7 +93,8 @@ class NestedTensor(Composed):
     def offsets(self) -> Any:
         """Where the parts begin along the ragged dimension, and the end of the last."""
         self._need_jagged("offsets")
-        return self._structure.offsets if self._holes is None else self._holes[1]
+        found = self._structure.offsets if self._holes is None else self._holes[1]
+        return moved_to(found, self.device)
 
     def lengths(self) -> Any:
         """How long the parts are; None if they follow one another without holes."""
@@ -183,6 +186,9 @@ class NestedTensor(Composed):
                            "[t.numpy() for t in nt.unbind()]")
 
     # ------------------------------------------------------------------ parts
+    def _parts_moved(self, device: Device) -> NestedTensor:
+        return wrap(self._structure, moved_to(numbers_of(self), device))
+
     def _parts_alias(self) -> NestedTensor:
         made = _bare(self._structure, self._numbers)
         if self._holes is not None:
@@ -241,7 +247,7 @@ def _rebuild(layout: Any, shapes: tuple, ragged: int, numbers: Any, requires_gra
 # ---------------------------------------------------------------------- histories
 def _bare(structure: Structure, numbers: Any) -> NestedTensor:
     made = object.__new__(NestedTensor)
-    made._adopt(structure.meta(numbers._meta.dtype))
+    made._adopt(structure.meta(numbers._meta.dtype, numbers._meta.device))
     made._structure, made._numbers = structure, numbers
     return made
 
