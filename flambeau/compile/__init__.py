@@ -49,8 +49,7 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         options: {"exact": True} is the same as mode="strict". By default operations are fused,
             which rounds less often.
         disable: return `model` itself.
-        name, recompile_limit, isolate_recompiles: accepted, without effect: every situation has a
-            program of its own.
+        name, recompile_limit, isolate_recompiles: accepted, without effect.
 
     Raises:
         RuntimeError: an unknown mode, option or backend.
@@ -66,14 +65,12 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     from flambeau.nn.modules.module import Module
 
     if shapes_spec is not None:
-        raise NotImplementedError("torch.compile: shapes_spec is not implemented; say which sizes "
-                                  "vary with dynamic=True or torch.compiler.mark_dynamic")
+        raise NotImplementedError("shapes_spec: use dynamic=True or torch.compiler.mark_dynamic")
     choices = choose(mode, options, backend)
     if model is None:
         def decorate(function: Any) -> Any:
             return compile(function, fullgraph=fullgraph, dynamic=dynamic, backend=backend,
                            mode=mode, options=options, disable=disable)
-
         return decorate
     if isinstance(model, type) or not callable(model):
         raise TypeError("torch.compile takes a function, a method or a module, not "

@@ -269,8 +269,8 @@ class Capture:
         reach = offset + sum((n - 1) * s for n, s in zip(tensor._meta.shape, tensor._meta.strides,
                                                          strict=True))
         root = memory.meta
-        parts = tensor._meta.dtype.to_complex() is root.dtype.to_complex() and (
-            "c" in tensor._meta.dtype.kind + root.dtype.kind)  # complex numbers and their parts
+        parts = "c" in tensor._meta.dtype.kind + root.dtype.kind and (  # numbers and their parts
+            tensor._meta.dtype.to_real() is root.dtype.to_real())
         if (rest or offset < 0 or tensor._meta.numel and (reach + 1) * itemsize > root.nbytes
                 or tensor._meta.dtype is not root.dtype and not parts):
             raise refuse("memory that is used through tensors of different dtypes or extents",

@@ -18,6 +18,7 @@ from flambeau.compiler.attention.forward import (
 from flambeau.compiler.expression import Buffer
 from flambeau.compiler.margins.kernel import label_margins_step
 from flambeau.compiler.nest import Float, Pointer
+from flambeau.compiler.pairs import pairs_step
 from flambeau.compiler.pooling.sampling import sampled_step
 from flambeau.compiler.recurrent.backward import (
     RECURRENT_BACKWARD_SLOTS,
@@ -167,5 +168,5 @@ def _recurrent_gradient(library, target: Target, threads: int) -> tuple[Step, in
 JOINT_RULES = {"attention": _attention, "attention_gradient": _attention_gradient,
                "recurrent": _recurrent, "recurrent_gradient": _recurrent_gradient,
                "segment_sum": segment_step, "label_margins": label_margins_step,
-               "sampled": sampled_step}
+               "sampled": sampled_step, "pair_distances": pairs_step}
 """Kind of step -> (step, target, threads) -> (kernel call, amount of work)."""

@@ -529,7 +529,8 @@ class _Scheduler:
                 found[other.attrs[-1]] = other, where
         read = value.inputs[getattr(value.attrs[0], "unread", 0):]
         laid_out = self.view if getattr(value.attrs[0], "any_order", False) else self._rows
-        sources = tuple(laid_out(operand) for operand in read)
+        strided = len(read) - value.prim.dense
+        sources = (*map(laid_out, read[:strided]), *map(self._dense, read[strided:]))
         results: list[Buffer | None] = [None] * value.prim.results
         for number, (member, where) in found.items():
             dense = where.strides == contiguous_strides(where.shape)

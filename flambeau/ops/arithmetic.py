@@ -17,10 +17,10 @@ from flambeau.ops.samples import Arr, binary, sample, unary
 
 
 def no_complex(name: str, *values: Value) -> None:
-    """Raise RuntimeError if any value is complex."""
+    """Raise NotImplementedError if any value is complex."""
     if any(value.dtype.is_complex for value in values):
-        raise RuntimeError(f"{name} is not implemented for complex tensors; use the real and "
-                           "imaginary parts")
+        raise NotImplementedError(f"{name} is not implemented for complex tensors; use the real and "
+                                  "imaginary parts")
 
 
 # --------------------------------------------------------------------------- extrema

@@ -137,7 +137,8 @@ def _infer_gradient(inputs, attrs):
 
 
 ATTENTION = joint("attention", 2, _infer, _composite)
-ATTENTION_GRADIENT = joint("attention_gradient", 3, _infer_gradient, _composite_gradients)
+ATTENTION_GRADIENT = joint("attention_gradient", 3, _infer_gradient, _composite_gradients,
+                           dense=2)
 
 
 @ATTENTION.batch

@@ -85,10 +85,10 @@ class OpCall(Call):
 
     def build(self, values: Sequence[Value]) -> tuple[Value, ...]:
         record = self.record
-        args = record.promoted([record._lifted(p, a) for p, a in
-                                zip(record.params, self._bind(values), strict=True)],
-                               widen=record.opmath)
-        widen, low = self._reduced(args) if record.opmath else (False, None)
+        given = [record._lifted(p, a) for p, a in
+                 zip(record.params, self._bind(values), strict=True)]
+        args = record.promoted(given, widen=record.opmath)
+        widen, low = self._reduced(given, args) if record.opmath else (False, None)
         if widen:
             args = [_widened(arg) for arg in args]
         outputs = record.run_body(args)
@@ -111,14 +111,18 @@ class OpCall(Call):
         return [after if p.role in ("tensor", "operand", "tensors") and before is not None
                 else before for p, before, after in zip(record.params, bound, common, strict=True)]
 
-    def _reduced(self, args: Sequence) -> tuple[bool, DType | None]:
+    def _reduced(self, given: Sequence, args: Sequence) -> tuple[bool, DType | None]:
         """(Are any values of few bits? The dtype of few bits that results have: the one of the
-        first floating tensor, if it is one.)"""
-        values = [value for arg in args for value in (arg if isinstance(arg, tuple) else (arg,))
-                  if isinstance(value, Value)]
-        floats = [value.dtype for value in values if value.dtype.kind in "fc" and not value.number]
-        first = floats[0] if floats else None
-        return (any(self._widens(value.dtype) for value in values),
+        first floating tensor, if it is one.) `given`: the arguments before promotion."""
+        found, tensors = [], []
+        for before, after in zip(given, args, strict=True):
+            for value in after if isinstance(after, tuple) else (after,):
+                if isinstance(value, Value):
+                    found.append(value.dtype)
+                    if value.dtype.kind in "fc" and not getattr(before, "number", False):
+                        tensors.append(value.dtype)
+        first = tensors[0] if tensors else None
+        return (any(map(self._widens, found)),
                 first if first is not None and self._widens(first) else None)
 
     def _widens(self, dtype: DType) -> bool:

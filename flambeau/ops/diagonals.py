@@ -89,6 +89,8 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
     >>> torch.slice_scatter(torch.zeros(4), torch.tensor([5., 6.]), start=1, end=3)
     tensor([0., 5., 6., 0.])
     """
+    if not input.ndim:
+        raise IndexError("slice_scatter(): slice() cannot be applied to a 0-dim tensor.")
     at = normalize_dim(dim, input.ndim)
     shown = v.slice_.body(input, at, start, end, step)
     if shown.shape != src.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from flambeau.core import dtypes
@@ -13,6 +14,7 @@ from flambeau.ops.activation import BOTH, floats_only
 from flambeau.ops.checks import no_bool, one_dtype
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
+from flambeau.ops.primitives.joint import joint
 from flambeau.ops.record import Tensor, dtypes_default, op
 from flambeau.ops.samples import Arr, sample
 
@@ -132,9 +134,36 @@ def _pairs(x: Value, degree: float) -> Value:
     shape = (n * (n - 1) // 2, m)
     if 0 in shape:
         return p.expand(constant(0.0, x.dtype, number=False), shape[:1])
+    attrs = (_Pairs(degree), 0)
+    if degree in NATIVE and x.dtype in (dtypes.float32, dtypes.float64):
+        return PAIR_DISTANCES(x, attrs=attrs)
+    return _by_numbers((x,), attrs)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """The norm of a joint primitive, whose kernel takes all strides of its operand."""
+
+    degree: float
+    any_order: bool = True
+
+
+def _by_numbers(inputs, attrs) -> tuple[Value]:
+    """The definition: the two rows of each pair, by its number."""
+    (x,), (n, m) = inputs, inputs[0].shape
+    shape = (n * (n - 1) // 2, m)
     first, second = _pair_numbers(n, shape)
     gap = p.sub(p.lookup(x, [first, 1], shape), p.lookup(x, [second, 1], shape))
-    return norm_along(gap, degree)
+    return (norm_along(gap, attrs[0].degree),)
+
+
+def _infer_pairs(inputs, attrs):
+    n = inputs[0].shape[0]
+    return (n * (n - 1) // 2,), inputs[0].dtype
+
+
+PAIR_DISTANCES = joint("pair_distances", 1, _infer_pairs, _by_numbers)
+NATIVE = (1, 2, math.inf)  # degrees that it has a kernel for
 
 
 def _pair_numbers(n: int, shape) -> tuple[Value, Value]:
@@ -169,6 +198,7 @@ def _pairs_gradient(g: Value, y: Value, x: Value, degree: float) -> Value:
         scale = far if degree == 2 else p.pow_(far, e.like(degree - 1, far))
         g = p.where(apart, p.div(g, scale), p.zero_like(g))
     cube = (n, n, m)
+    x = p.permute(p.in_memory(p.permute(x, (1, 0))), (1, 0))  # lanes are rows
 
     def of_pairs(value: Value) -> Value:
         """An element for every pair, (i, j, 1); 0 on the diagonal."""

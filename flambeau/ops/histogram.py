@@ -187,6 +187,8 @@ class _Runs:
         if reduce not in _SCATTERS:
             raise RuntimeError(f"unsupported reduction {reduce!r}: choose one of "
                                f"{', '.join(map(repr, _SCATTERS))}")
+        if not data.ndim:
+            raise RuntimeError("segment_reduce(): data has no dimension to cut into runs")
         self.at, ends = _segment_ends(data, lengths, indices, offsets, axis)
         self.reduce, self.initial = reduce, initial
         at, n, runs, lead = self.at, data.shape[self.at], ends.shape[-1], data.shape[:self.at]

@@ -239,7 +239,7 @@ def take(input: Tensor, index: Index):
     return p.lookup(flat, [positions("take", index, True)], index.shape)
 
 
-@op(inplace=True, index_error=_flat_error, check=one_dtype(
+@op(inplace=True, opmath=False, index_error=_flat_error, check=one_dtype(
     "put_(): self and source expected to have the same dtype, but got self.dtype = {first} and "
     "source.dtype = {other}", 0, 2), samples=lambda: iter([
     sample(Arr((3, 4)), _index_arr((2, 3), 12), Arr((2, 3)), True),
@@ -258,7 +258,10 @@ def put(input: Tensor, index: Index, source: Tensor, accumulate: bool = False):
     flat = p.reshape(input, (input.numel,))
     at = p.reshape(positions("put_", index, True), (index.numel,))
     source = p.reshape(source, (source.numel,))
-    return p.reshape(p.scatter(flat, [at], source, "add" if accumulate else "set"), input.shape)
+    if accumulate and input.dtype.is_reduced:  # what meets at one place is rounded once
+        flat, source = convert(flat, dtypes.float32), convert(source, dtypes.float32)
+    found = p.scatter(flat, [at], source, "add" if accumulate else "set")
+    return p.reshape(convert(found, input.dtype), input.shape)
 
 
 # --------------------------------------------------------------------------- scatter
@@ -485,7 +488,8 @@ def index_add(input: Tensor, dim: int, index: Index, source: Tensor, *, alpha: N
     return _written_slices("index_add", input, dim, index, source, "add")
 
 
-@op(inplace=True, samples=_slices_samples(), index_error=along_dim_as_index_error, check=one_dtype(
+@op(inplace=True, opmath=False, samples=_slices_samples(),
+    index_error=along_dim_as_index_error, check=one_dtype(
     "index_copy_(): self and source expected to have the same dtype, but got (self) {first} and "
     "(source) {other}", 0, 3))
 def index_copy(input: Tensor, dim: int, index: Index, source: Tensor):

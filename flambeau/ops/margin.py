@@ -173,6 +173,9 @@ def _multi_margin(input, target, degree, margin, weight, reduction) -> Value:
     if weight is not None and weight.shape != (input.shape[-1],):
         raise RuntimeError(f"inconsistent weight size, expected {input.shape[-1]} but got "
                            f"{list(weight.shape)}")
+    if weight is not None and weight.dtype.kind != input.dtype.kind:
+        raise RuntimeError(f"multi_margin_loss: expected weight of scalar type "
+                           f"{input.dtype.scalar_name} but found {weight.dtype.scalar_name}")
     classes = _Classes(input, target, weight, -BEYOND)
     dim = (classes.dim,)
     gap = p.add(p.sub(input, p.unreduce(classes.pick(input), input.shape, dim)),

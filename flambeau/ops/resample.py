@@ -20,7 +20,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, floats_only
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Tensor, op
-from flambeau.ops.resample_bytes import joined_taps, resized_bytes
+from flambeau.ops.resample_bytes import Taps, joined_taps, resized_bytes
 from flambeau.ops.samples import Arr, sample
 
 CUBIC = -0.75  # slope of the cubic kernel at 1 (Keys 1981 uses -0.5; PyTorch and OpenCV this)
@@ -196,7 +196,7 @@ def _upsample_nearest(input: Tensor, size: tuple, factors: tuple | None, exact: 
 def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Linear interpolation in every spatial dimension."""
     if input.dtype is dtypes.uint8 and input.ndim == 4:
-        return _of_bytes(input, size, factors, align_corners, _Axis.linear)
+        return _of_bytes(input, size, factors, align_corners, _linear_bytes)
     floats_only("compute_indices_weights_linear", input)
     axes = _axes("upsample_linear", input, size, factors, align_corners)
     return _resized(input, size, [axis.linear() for axis in axes])
@@ -207,7 +207,7 @@ def _upsample_linear(input: Tensor, size: tuple, factors: tuple | None, align_co
 def _upsample_cubic(input: Tensor, size: tuple, factors: tuple | None, align_corners: bool):
     """Cubic convolution in both spatial dimensions (Keys 1981)."""
     if input.dtype is dtypes.uint8:
-        return _of_bytes(input, size, factors, align_corners, _Axis.cubic)
+        return _of_bytes(input, size, factors, align_corners, _cubic_bytes)
     floats_only("compute_indices_weights_cubic", input)
     axes = _axes("upsample_bicubic2d", input, size, factors, align_corners)
     return _resized(input, size, [axis.cubic() for axis in axes])
@@ -220,7 +220,7 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
     """Interpolation by a kernel as wide as the places it shrinks (as Pillow resizes)."""
     if input.dtype is dtypes.uint8:
         return _of_bytes(input, size, factors, align_corners,
-                         functools.partial(_smoothing_table, cubic=cubic), few=False)
+                         functools.partial(_smooth_bytes, cubic=cubic))
     floats_only("upsample_antialias", input)
     axes = _axes("upsample_antialias", input, size, factors, align_corners)
     tables = [table for axis in axes for table in _smoothing_columns(axis, cubic)]
@@ -229,17 +229,22 @@ def _upsample_antialias(input: Tensor, size: tuple, factors: tuple | None, align
     return p.resize(input, how, tables)
 
 
-def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps,
-              few: bool = True) -> Value:
-    """Bytes resized; `taps` gives those of an axis, whose coordinates are doubles: a few, or
-    tables."""
-    tables = []
-    for axis in _axes("upsample", x, size, factors, corners, dtypes.float64):
-        if axis.size == axis.out:
-            tables.append(None)
-            continue
-        tables.append(joined_taps(taps(axis)) if few else taps(axis))
-    return resized_bytes(x, tables, few)
+def _of_bytes(x: Value, size: tuple, factors: tuple | None, corners: bool, taps) -> Value:
+    """Bytes resized; `taps` gives those of an axis, whose coordinates are doubles."""
+    axes = _axes("upsample", x, size, factors, corners, dtypes.float64)
+    return resized_bytes(x, [None if axis.size == axis.out else taps(axis) for axis in axes])
+
+
+def _linear_bytes(axis: _Axis) -> Taps:
+    return joined_taps(axis.linear())
+
+
+def _cubic_bytes(axis: _Axis) -> Taps:
+    return joined_taps(axis.cubic())
+
+
+def _smooth_bytes(axis: _Axis, cubic: bool) -> Taps:
+    return Taps(*_smoothing_columns(axis, cubic), axis.uses(cubic))
 
 
 def _smoothing_columns(axis: _Axis, cubic: bool) -> tuple[Value, Value]:

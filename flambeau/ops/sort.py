@@ -39,7 +39,7 @@ def _order(name: str, x: Value, at: int, descending: bool, limit: int | None = N
         if name in ("kthvalue", "median", "nanmedian"):
             raise NotImplementedError(f"\"{name}_cpu\" not implemented for "
                                       f"'{x.dtype.scalar_name}': complex numbers have no order")
-        raise RuntimeError(f" {name.capitalize()} does not support complex dtypes on CPU")
+        raise NotImplementedError(f" {name.capitalize()} does not support complex dtypes on CPU")
     plain = convert(x, dtypes.uint8) if x.dtype.kind == "b" else x
     return _from_last(p.argsort(_to_last(plain, at), descending, limit, first), at)
 

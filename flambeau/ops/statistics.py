@@ -392,6 +392,8 @@ def _areas(name: str, y: Value, x: Value | None, dx: float | None, dim: int) -> 
     """(the areas of the trapezoids, the dimension they follow each other in)."""
     if x is not None and dx is not None:
         raise TypeError(f"{name}() takes either x or dx, not both")
+    if not y.ndim:
+        raise IndexError(f"{name}: Dimension specified as {dim} but tensor has no dimensions")
     at = normalize_dim(dim, y.ndim)
     if x is None:
         return e.mul(p.add(*_neighbours(y, at)), (1.0 if dx is None else dx) / 2), at

@@ -736,12 +736,17 @@ class Tensor(TensorBase):
 
     # ------------------------------------------------------------------ subclasses
     def as_subclass(self, cls: type) -> Any:
-        """The same tensor as an instance of a subclass of Tensor."""
+        """The same tensor as an instance of a subclass of Tensor. What stands for the examples of a
+        batch stays what it is."""
+        if self._level is not None:
+            return self
         if self._rg and self._grad_fn is None:  # its gradient arrives here all the same
             self = ops.expand(self, tuple(self._meta.shape))
         made = object.__new__(cls)
         _become(made, self)
         made._rg, made._grad_fn, made._base = self._rg, self._grad_fn, self._base
+        if self._tangents is not None:
+            made._tangents = self._tangents
         for name in ("_inherits", "_view_no_grad", "_view_of_many", "_view_version"):
             if name in self.__dict__:
                 setattr(made, name, self.__dict__[name])

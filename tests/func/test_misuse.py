@@ -37,3 +37,16 @@ def test_other_readings_of_bits(dtype, dim):
     got = vmap(lambda row: row.view(dtype), in_dims=dim)(x)
     rows = x if dim == 0 else x.t()
     assert torch.equal(got, torch.stack([row.view(dtype) for row in rows]))
+
+
+class Marked(torch.Tensor):
+    """A class that is asked, and computes as any other."""
+
+
+def test_tensors_of_a_class_beside_those_of_a_transform():
+    x = torch.tensor([0.5, 1.0]).as_subclass(Marked)
+    rows = torch.arange(6.0).reshape(3, 2)
+    got = vmap(lambda row, y: (row + y) * 2, (0, None))(rows, x)
+    assert got.tolist() == ((rows + torch.tensor([0.5, 1.0])) * 2).tolist()
+    _, tangent = jvp(lambda y: (y * 2).sin(), (x,), (torch.ones(2),))
+    assert torch.allclose(torch.as_tensor(tangent.tolist()), 2 * torch.tensor([1.0, 2.0]).cos())

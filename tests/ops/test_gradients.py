@@ -87,6 +87,9 @@ def test_results_without_gradient_require_none(name: str):
 @pytest.mark.parametrize("name", UNDERIVED)
 def test_results_without_derivative_refuse_backward(name: str):
     for result in results_of(name):
-        assert result.requires_grad
+        able = result.is_floating_point() or result.is_complex()
+        assert result.requires_grad is able  # integers beside them (pivots) have no history
+        if not able:
+            continue
         with pytest.raises(RuntimeError, match="derivative"):
             result.sum().backward()

@@ -167,7 +167,7 @@ def test_what_is_missing_says_so(torch, sine):
     with pytest.raises(NotImplementedError, match="Triton"):
         torch.library.triton_op("tests::t", mutates_args=())
     with pytest.raises(NotImplementedError):
-        sine.register_torch_dispatch(object, None)
+        sine.register_torch_dispatch(torch.Tensor, None)
     with pytest.raises(RuntimeError, match="register_fake"):
         torch.library.get_ctx()
     with pytest.raises(NotImplementedError):

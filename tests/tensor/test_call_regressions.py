@@ -107,6 +107,13 @@ def test_results_beside_few_bits_keep_theirs(torch, call):
     assert eval(call, {"torch": torch, "x": x, "y": y}).dtype is torch.float32
 
 
+def test_numbers_leave_few_bits_alone(torch):
+    for dtype in (torch.float16, torch.bfloat16):
+        x = torch.ones(2, dtype=dtype)
+        for found in (2 * x, 2.5 / x, x + 1, torch.pow(2.0, x), True * x):
+            assert found.dtype is dtype
+
+
 def test_kron_treats_no_dimensions_as_others(torch):
     x, one = torch.ones(3, dtype=torch.int32), torch.tensor(1)
     assert torch.kron(x, one).dtype is torch.int64

@@ -25,8 +25,8 @@ __all__ = ["FEW", "MANY", "RESIZE_SLOTS", "ResizePlan", "ResizeSpec", "resize_ke
 
 _POINTERS = ("x", "y", "i0", "w0", "i1", "w1", "work")
 RESIZE_SLOTS = (*_POINTERS, "work_stride", "tasks", "parts", "channels", "size0", "size1", "out0",
-                "out1", *(f"{who}_{axis}" for who in "xy" for axis in "nchw"), "most0", "most1", "taps0",
-                "taps1", "ring")
+                "out1", *(f"{who}_{axis}" for who in "xy" for axis in "nchw"), "most0", "most1",
+                "taps0", "taps1", "ring")
 CHUNKS = 64
 FEW = 4  # taps up to which their sums are written out
 MANY = FEW + 1  # more of them are a loop

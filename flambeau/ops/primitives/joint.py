@@ -21,7 +21,8 @@ __all__ = ["joint"]
 Composite = Callable[[Sequence[Value], tuple], tuple[Value, ...]]
 
 
-def joint(name: str, results: int, infer: Callable, composite: Composite) -> Primitive:
+def joint(name: str, results: int, infer: Callable, composite: Composite,
+          dense: int = 0) -> Primitive:
     """Make a joint primitive.
 
     Args:
@@ -29,9 +30,10 @@ def joint(name: str, results: int, infer: Callable, composite: Composite) -> Pri
         results: how many there are.
         infer: (inputs, attrs) -> (shape, dtype) of the result that attrs[-1] names.
         composite: (inputs, attrs without the last) -> all results, by plain primitives.
+        dense: how many of the last operands the kernel reads row-major, without strides.
     """
     made = Primitive(name, "joint", infer)
-    made.results = results
+    made.results, made.dense = results, dense
 
     def rule(node: Value, g: Value) -> list[Value | None]:
         """Through the composite."""
