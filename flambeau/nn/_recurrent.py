@@ -45,13 +45,23 @@ def gru(input: Tensor, *args: Any, **kwargs: Any) -> tuple:
 
 def rnn_tanh(input: Tensor, *args: Any, **kwargs: Any) -> tuple:
     """(hidden states over time, last hidden states) of layers of h' = tanh(W x + U h + b);
-    arguments as of `gru`."""
+    arguments as of `gru`.
+
+    >>> x, h, weights = torch.ones(1, 1, 1), torch.zeros(1, 1, 1), [torch.ones(1, 1)] * 2
+    >>> torch.rnn_tanh(x, h, weights, False, 1, 0., False, False, False)[1]
+    tensor([[[0.7616]]])
+    """
     return _network("RNN_TANH", input, args, kwargs)
 
 
 def rnn_relu(input: Tensor, *args: Any, **kwargs: Any) -> tuple:
     """(hidden states over time, last hidden states) of layers of h' = relu(W x + U h + b);
-    arguments as of `gru`."""
+    arguments as of `gru`.
+
+    >>> x, h, weights = torch.ones(1, 1, 1), torch.zeros(1, 1, 1), [torch.ones(1, 1)] * 2
+    >>> torch.rnn_relu(x, h, weights, False, 1, 0., False, False, False)[1]
+    tensor([[[1.]]])
+    """
     return _network("RNN_RELU", input, args, kwargs)
 
 
@@ -146,13 +156,23 @@ def gru_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor
 
 def rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor,
                   b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
-    """tanh(W x + U h + b): one step of a recurrent layer."""
+    """tanh(W x + U h + b): one step of a recurrent layer.
+
+    >>> w = torch.ones(1, 1)
+    >>> torch.rnn_tanh_cell(torch.ones(1, 1), torch.zeros(1, 1), w, w)
+    tensor([[0.7616]])
+    """
     return _step("RNN_TANH", input, _states("RNN_TANH", hx), w_ih, w_hh, b_ih, b_hh)[0]
 
 
 def rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor,
                   b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
-    """relu(W x + U h + b): one step of a recurrent layer."""
+    """relu(W x + U h + b): one step of a recurrent layer.
+
+    >>> w = torch.ones(1, 1)
+    >>> torch.rnn_relu_cell(torch.ones(1, 1), torch.zeros(1, 1), w, w)
+    tensor([[1.]])
+    """
     return _step("RNN_RELU", input, _states("RNN_RELU", hx), w_ih, w_hh, b_ih, b_hh)[0]
 
 

@@ -12,15 +12,15 @@ from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.primitives import convert
-from flambeau.ops.record import Operand, Tensor, op
+from flambeau.ops.record import Operand, Tensor, lift, op
 from flambeau.ops.samples import Arr, binary, sample, unary
 
 
 def no_complex(name: str, *values: Value) -> None:
     """Raise NotImplementedError if any value is complex."""
     if any(value.dtype.is_complex for value in values):
-        raise NotImplementedError(f"{name} is not implemented for complex tensors; use the real and "
-                                  "imaginary parts")
+        raise NotImplementedError(f"{name} is not implemented for complex tensors; use the real "
+                                  "and imaginary parts")
 
 
 # --------------------------------------------------------------------------- extrema
@@ -320,6 +320,47 @@ def ldexp(input: Tensor, other: Tensor):
         return e.mul(input, e.pow(2.0, other))
     x, exponent = e.broadcast(e.default_float(input), convert(other, dtypes.int64))
     return _times_power(x, exponent)
+
+
+# --------------------------------------------------------------------------- between two
+def _lerp_samples():
+    yield sample(Arr((3, 4)), Arr((3, 4)), 0.3)
+    yield sample(Arr((3, 4)), Arr((4,)), Arr((3, 1)))
+
+
+def _one_dtype(input: Value, end: Value, weight: Value) -> None:
+    for name, value in (("end", end), ("weight", weight)):
+        if not value.number and value.dtype is not input.dtype and value.ndim:
+            raise RuntimeError(f"expected dtype {input.dtype.name} for `{name}` but got dtype "
+                               f"{value.dtype.name}")
+
+
+@op(promote="match", inplace=True, refuses="bui", samples=_lerp_samples, check=_one_dtype,
+    exact_numbers=True)
+def lerp(input: Tensor, end: Tensor, weight: Operand):
+    """input + weight * (end - input); from the other end if the weight is large, so that a weight
+    of 1 gives `end`.
+
+    >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.25)
+    tensor([ 0.2500, 12.5000])
+    """
+    x, y, w = e.broadcast(input, end, convert(lift(weight), input.dtype))
+    return lerped(x, y, w)
+
+
+def lerped(x: Value, y: Value, w: Value) -> Value:
+    """x + w (y - x), from the nearer end."""
+    gap, size = p.sub(y, x), p.abs_(w)
+    far = p.sub(y, p.mul(gap, p.sub(e.like(1, w), w)))
+    return p.where(p.lt(size, e.like(0.5, size)), p.add(x, p.mul(w, gap)), far)
+
+
+@lerp.vjp
+def lerp_vjp(g, input, end, weight):
+    x, y, w = e.broadcast(input, end, convert(lift(weight), input.dtype))
+    return (e.reduced(p.mul(g, p.conj(p.sub(e.like(1, w), w))), input),
+            e.reduced(p.mul(g, p.conj(w)), end),
+            None if weight.number else e.reduced(p.mul(g, p.conj(p.sub(y, x))), weight))
 
 
 # --------------------------------------------------------------------------- parts of floats

@@ -681,46 +681,6 @@ def no_part_lost(value: Value, input: Value) -> None:
                            "without overflow: it is complex, the tensor is not")
 
 
-def _lerp_samples():
-    yield sample(Arr((3, 4)), Arr((3, 4)), 0.3)
-    yield sample(Arr((3, 4)), Arr((4,)), Arr((3, 1)))
-
-
-def _one_dtype(input: Value, end: Value, weight: Value) -> None:
-    for name, value in (("end", end), ("weight", weight)):
-        if not value.number and value.dtype is not input.dtype and value.ndim:
-            raise RuntimeError(f"expected dtype {input.dtype.name} for `{name}` but got dtype "
-                               f"{value.dtype.name}")
-
-
-@op(promote="match", inplace=True, refuses="bui", samples=_lerp_samples, check=_one_dtype,
-    exact_numbers=True)
-def lerp(input: Tensor, end: Tensor, weight: Operand):
-    """input + weight * (end - input); from the other end if the weight is large, so that a weight
-    of 1 gives `end`.
-
-    >>> torch.lerp(torch.tensor([0., 10.]), torch.tensor([1., 20.]), 0.25)
-    tensor([ 0.2500, 12.5000])
-    """
-    x, y, w = broadcast(input, end, convert(lift(weight), input.dtype))
-    return lerped(x, y, w)
-
-
-def lerped(x: Value, y: Value, w: Value) -> Value:
-    """x + w (y - x), from the nearer end."""
-    gap, size = p.sub(y, x), p.abs_(w)
-    far = p.sub(y, p.mul(gap, p.sub(like(1, w), w)))
-    return p.where(p.lt(size, like(0.5, size)), p.add(x, p.mul(w, gap)), far)
-
-
-@lerp.vjp
-def lerp_vjp(g, input, end, weight):
-    x, y, w = broadcast(input, end, convert(lift(weight), input.dtype))
-    return (reduced(p.mul(g, p.conj(p.sub(like(1, w), w))), input),
-            reduced(p.mul(g, p.conj(w)), end),
-            None if weight.number else reduced(p.mul(g, p.conj(p.sub(y, x))), weight))
-
-
 def _addc_samples():
     yield sample(Arr((3, 4)), Arr((3, 4), None, 0.5, 2), Arr((4,), None, 0.5, 2))
     yield sample(Arr((5,)), Arr((5,), None, 0.5, 2), Arr((5,), None, 0.5, 2), value=0.5)

@@ -309,5 +309,5 @@ def _embedding_renorm(weight: Tensor, indices: Index, max_norm: Number, norm_typ
     limit = p.expand(convert(lift(max_norm), norm.dtype), norm.shape)
     factor = p.div(limit, p.add(norm, e.like(1e-7, norm)))
     factor = p.where(p.gt(norm, limit), factor, e.like(1, factor))
-    rows = p.mul(rows, p.unreduce(factor, shape, (1,)))
+    rows = p.mul(rows, convert(p.unreduce(factor, shape, (1,)), rows.dtype))
     return p.scatter(weight, coords, rows, "set")

@@ -207,7 +207,7 @@ def _one_width(input: Value, *rest: object) -> None:
     """Everything has the input's dtype, 16-bit floats counting as the float32 they widen to."""
     widths = {dtypes.float32 if value.dtype.is_reduced else value.dtype for value in (input, *rest)
               if isinstance(value, Value) and not value.number}
-    if len(widths) > 1:
+    if len(widths) > 1 and not input.dtype.is_integral:  # which are refused as such
         raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype, but got "
                            f"{', '.join(sorted(dtype.scalar_name for dtype in widths))}")
 

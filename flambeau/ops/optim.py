@@ -16,7 +16,7 @@ from flambeau.core import dtypes
 from flambeau.core.dtypes import promote_types
 from flambeau.ir.graph import Value
 from flambeau.ops import primitives as p
-from flambeau.ops.elementwise import lerped
+from flambeau.ops.arithmetic import lerped
 from flambeau.ops.matmul import c_name
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, lift, op

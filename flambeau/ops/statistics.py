@@ -10,6 +10,7 @@ from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops import reduce as r
+from flambeau.ops.checks import one_dtype
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Tensor, op
 from flambeau.ops.samples import Arr, sample
@@ -144,7 +145,8 @@ def _matrix_norm(A: Tensor, ord: float, dim: tuple, keepdim: bool = False, *,
 @op(method=False, out=False, samples=lambda: iter([
     sample(Arr((3, 4)), Arr((5, 4))), sample(Arr((2, 3, 4)), Arr((5, 4)), 1.0),
     sample(Arr((3, 4)), Arr((2, 4)), float("inf")),
-    sample(Arr((30, 2)), Arr((3, 2)))]), refuses="bui")
+    sample(Arr((30, 2)), Arr((3, 2)))]), refuses="bui",
+    check=one_dtype("expected scalar type {first} but found {other}", 0, 1))
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0,
           compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"):
     """The distances of all pairs of rows: (..., n, m) and (..., k, m) -> (..., n, k).

@@ -296,6 +296,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = N
     tensor([[7, 7],
             [7, 7]])
     """
+    if isinstance(fill_value, np.generic):
+        fill_value = fill_value.item()
     if dtype is None and out is None:
         if isinstance(fill_value, TensorBase):
             dtype = fill_value.dtype

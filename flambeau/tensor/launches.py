@@ -32,8 +32,8 @@ from flambeau.core.symbolic import environment, hint, is_symbolic
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
 from flambeau.ops.derive import Call, WrittenCall
-from flambeau.ops.outputs import FLAT_INPLACE
 from flambeau.ops.index import BEYOND
+from flambeau.ops.outputs import FLAT_INPLACE
 from flambeau.ops.primitives.elementwise import convert
 from flambeau.ops.record import out_of_range
 from flambeau.runtime import launch as launching

@@ -56,7 +56,7 @@ class JvpLevel(Level):
     def view(self, call: Call, base: Any) -> list:
         with Below(self):
             views = levels.run_view(call, base)
-            if not moving.get():
+            if not moving.get() or not call.record.differentiable:  # as `detach`
                 for view in views:
                     set_tangent(view, self, None)
                 return views

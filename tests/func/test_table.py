@@ -9,6 +9,8 @@ import op_cases as oc
 import pytest
 from transform_checks import check_batch, check_tangents
 
+import flambeau as torch
+
 WITH_SAMPLES = sorted(name for name, record in oc.RECORDS.items() if record.samples is not None)
 
 SOME = [name for name in (
@@ -18,10 +20,11 @@ SOME = [name for name in (
     "topk", "permute", "select", "expand", "cat", "diagonal", "fold", "var", "logsumexp",
     "_attention") if name in oc.RECORDS]
 
-# where the two may differ: eigenvectors have a phase of their own, some results are not gradients'
-# business, and a factorization may leave parts of its results open
-FREE_BATCH = {"_lstsq"}
-FREE_TANGENTS = {"_eig", "_recurrent_layer"}
+PHASE = "eigenvectors have a phase of their own"
+FREE_TANGENTS = {("_eig", "float64"): PHASE, ("_eig", "complex128"): PHASE,
+                 ("_eigh", "complex128"): PHASE,
+                 ("_recurrent_layer", "float64"): "what is kept for the backward has no gradient"}
+"""Where tangents and gradients may differ, and why."""
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -42,17 +45,26 @@ def test_tangents(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_SAMPLES)
 def test_batch_of_all(name):
-    record = oc.RECORDS[name]
-    for case in oc.cases(record, "float64"):
-        if name not in FREE_BATCH:
-            check_batch(record, case)
+    for case in oc.cases(oc.RECORDS[name], "float64"):
+        check_batch(oc.RECORDS[name], case)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("name", WITH_SAMPLES)
-def test_tangents_of_all(name, dtype):
-    record = oc.RECORDS[name]
-    for case in oc.cases(record, dtype):
-        if name not in FREE_TANGENTS:
-            check_tangents(record, case)
+def test_tangents_of_all(name, dtype, request):
+    if (name, dtype) in FREE_TANGENTS:  # fails when the difference is gone
+        reason = FREE_TANGENTS[name, dtype]
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    for case in oc.cases(oc.RECORDS[name], dtype):
+        check_tangents(oc.RECORDS[name], case)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (1, 1, 2, 3), (1, 2, 4, 3), (2, 1, 2, 3)])
+def test_jacobians_of_attention(shape):
+    """Where only the gradient differs between examples, what the forward has kept is shared."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+    inputs = tuple(torch.randn(shape, dtype=torch.float64) for _ in range(3))
+    for one, other in zip(torch.func.jacrev(attend, (0, 1, 2))(*inputs),
+                          torch.func.jacfwd(attend, (0, 1, 2))(*inputs), strict=True):
+        assert torch.allclose(one, other)

@@ -151,8 +151,8 @@ def test_backward(name: str):
 
 # --------------------------------------------------------------------------- every dtype and layout
 TREES = "sums in another order: eager follows the strides of its operands, a program its own"
-INEXACT_TURNED = {name: TREES for name in ("_householder_product", "_ormqr", "lp_pool2d",
-                                           "lp_pool3d")}
+INEXACT_TURNED = dict.fromkeys(("_householder_product", "_ormqr", "lp_pool2d", "lp_pool3d"),
+                               TREES)
 """Records whose programs differ from eager in the last bits on column-major operands."""
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import cmath
 import math
 
+import numpy as np
 import pytest
 
 INF = math.inf
@@ -60,6 +61,7 @@ def test_layout_changes_take_tangents_along(torch):
         tangent = ad.unpack_dual(y * 2).tangent
         assert tangent.tolist() == [[[2, 8], [4, 10], [6, 12]]]
         assert ad.unpack_dual(x.clone().detach_()).tangent is None
+        assert ad.unpack_dual(torch.detach(x)).tangent is None
 
 
 def test_copy_takes_numbers(torch):
@@ -112,6 +114,11 @@ def test_numbers_leave_few_bits_alone(torch):
         x = torch.ones(2, dtype=dtype)
         for found in (2 * x, 2.5 / x, x + 1, torch.pow(2.0, x), True * x):
             assert found.dtype is dtype
+
+
+def test_numpy_numbers_say_the_dtype_of_full(torch):
+    assert torch.full((2,), np.int64(2)).dtype is torch.int64
+    assert torch.full((2,), np.float32(2)).dtype is torch.float32
 
 
 def test_kron_treats_no_dimensions_as_others(torch):

@@ -218,6 +218,14 @@ def test_order_zero_counts():
         [0.25] * 4]
 
 
+def test_mixed_dtypes_of_cdist_and_complex_tables():
+    with pytest.raises(RuntimeError, match="expected scalar type Float but found Double"):
+        torch.cdist(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.float64), 1.0)
+    table = torch.full((2, 4), 3 + 4j)
+    row = F.embedding(torch.tensor([0]), table, max_norm=1.0)
+    assert torch.allclose(row, torch.full((1, 4), 0.3 + 0.4j))
+
+
 def test_vecdot_broadcasts_its_dimension():
     assert torch.linalg.vecdot(torch.ones(3, 1), torch.ones(3, 4)).tolist() == [4.0] * 3
     assert torch.linalg.vecdot(torch.ones(2, 3, 0), torch.ones(0), dim=1).shape == (2, 0)

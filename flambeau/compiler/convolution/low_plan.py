@@ -31,6 +31,7 @@ __all__ = ["Copy", "blocks_of", "is_patches", "low_direct_steps"]
 _PIECE = 512 << 10  # bytes of an image's copy, which shares the second-level cache with weights
 _SMALLEST_TASK = 2e7  # operations below which a task of its own costs more than it gives
 _FILL, _PACK = 0.15, 0.3  # cycles to copy an element of the image, to pack one of the weights
+_GATHER = 0.45  # cycles to copy one into a patch
 
 
 def blocks_of(channels: int) -> int:
@@ -50,7 +51,14 @@ def is_patches(c: Convolution) -> bool:
             return False
         step *= size
     return (three(c.dilation, 1)[2] == 1 and (channels == 1 or c.w.strides[1] == 1)
-            and c.x.steps[2] == channels)
+            and c.x.steps[2] == channels and _patches_pay(c))
+
+
+def _patches_pay(c: Convolution) -> bool:
+    """Does a pixel cost less as a patch, whose taps share blocks, than with blocks for each tap?"""
+    columns, channels = -(-c.w.shape[0] // 16), c.w.shape[1]
+    blocks = blocks_of(c.taps * channels)
+    return blocks * columns + _GATHER * c.taps * channels < c.taps * columns + _FILL * BLOCK
 
 
 class Copy:
