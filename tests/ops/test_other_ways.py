@@ -86,3 +86,11 @@ def test_curvature_of_norms_at_the_origin(order):
     assert slope.tolist() == [0, 0, 0]
     (curve,) = torch.autograd.grad(slope.sum(), x)
     assert curve.isnan().all()
+
+
+def test_mvlgamma_of_many_factors():
+    x = torch.linspace(30, 60, 4, dtype=torch.float64)
+    for order in (3, 40):
+        wanted = [special.multigammaln(value, order) for value in x.tolist()]
+        assert torch.mvlgamma(x, order).tolist() == pytest.approx(wanted, rel=1e-13)
+    assert torch.autograd.gradcheck(lambda v: torch.mvlgamma(v, 40), x.requires_grad_())
