@@ -191,8 +191,8 @@ def _log_gamma_product(x: Value, order: int) -> Value:
     total = e.like(order * (order - 1) / 4 * math.log(math.pi), x)
     if order > LONG:
         shape = (*x.shape, order)
-        halves = p.mul(p.convert(p.iota(shape, x.ndim), x.dtype), e.like(0.5, x))
         spread = p.expand(p.reshape(x, (*x.shape, 1)), shape)
+        halves = p.mul(p.convert(p.iota(shape, x.ndim), x.dtype), e.like(0.5, spread))
         return p.add(total, p.reduce_sum(p.lgamma(p.sub(spread, halves)), (x.ndim,)))
     for j in range(order):
         total = p.add(total, p.lgamma(p.sub(x, e.like(j / 2, x))))
