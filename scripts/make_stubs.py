@@ -268,7 +268,8 @@ def page() -> str:
              "def __getattr__(name: _str) -> Any: ...", "", *tensor_class(), "", *functions, ""]
     text = "\n".join(parts)
     unused = [line for line in HEAD.splitlines()
-              if (word := re.search(r" as (_\w+)$", line)) and text.count(word[1]) == 1]
+              if (word := re.search(r" as (_\w+)$", line)) and len(
+                  re.findall(rf"\b{word[1]}\b", text)) == 1]
     for line in unused:
         text = text.replace(line + "\n", "")
     names_of_types = [word for word in ("Callable", "Iterator", "Sequence")

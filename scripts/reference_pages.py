@@ -48,6 +48,7 @@ TITLES = {
     "Settings, saving, compiling", "shaping": "Shapes, joins and pieces", "signal_windows":
     "Windows of torch.signal", "sparse": "Sparse tensors", "symbols": "Symbols and control flow",
     "tensor": "Methods and attributes of Tensor", "random": "Random numbers",
+    "nn": "Recurrent layers as functions", "library": "Schemas and what TorchScript would need",
 }
 SECTION = re.compile(r"(Args|Raises|Returns|Attributes|Yields):$")
 

@@ -23,17 +23,31 @@ def _bits_for(enabled: bool, check_nan: bool) -> int:
 
 
 def is_anomaly_enabled() -> bool:
-    """True if anomaly mode is on in this thread."""
+    """True if anomaly mode is on in this thread.
+
+    >>> torch.is_anomaly_enabled()
+    False
+    """
     return bool(mode() & ANOMALY)
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    """True if anomaly mode looks for NaN."""
-    return bool(mode() & NAN_CHECK)
+    """True if anomaly mode looks for NaN; where it is off, it would.
+
+    >>> torch.is_anomaly_check_nan_enabled()
+    True
+    """
+    return not is_anomaly_enabled() or bool(mode() & NAN_CHECK)
 
 
 def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
-    """Turn anomaly mode on or off in this thread."""
+    """Turn anomaly mode on or off in this thread.
+
+    >>> torch.set_anomaly_enabled(True)
+    >>> torch.is_anomaly_enabled()
+    True
+    >>> torch.set_anomaly_enabled(False)
+    """
     set_bits(_BITS, _bits_for(mode, check_nan))
 
 
