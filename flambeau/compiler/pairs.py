@@ -25,7 +25,7 @@ RUN = 128  # columns
 
 def pairs_step(library, target: Target, threads: int) -> tuple[Step, int]:
     """(Step, work) of a LibraryStep "pair_distances"."""
-    (x,), y, degree = library.sources, library.target, library.attrs[0].degree
+    (x,), y, degree = library.sources, library.target, library.attrs[0]
     (rows, columns), size = x.shape, x.dtype.itemsize
     lanes = target.lanes(size)
     block = lanes * REGISTERS

@@ -528,7 +528,7 @@ class _Scheduler:
                 where = self.final.get(other) or self.temporary(other)
                 found[other.attrs[-1]] = other, where
         read = value.inputs[getattr(value.attrs[0], "unread", 0):]
-        laid_out = self.view if getattr(value.attrs[0], "any_order", False) else self._rows
+        laid_out = self.view if value.prim.any_order else self._rows
         strided = len(read) - value.prim.dense
         sources = (*map(laid_out, read[:strided]), *map(self._dense, read[strided:]))
         results: list[Buffer | None] = [None] * value.prim.results

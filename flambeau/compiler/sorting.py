@@ -118,7 +118,7 @@ class _Sort:
                 self.source.set(self.front)
                 self.target.set(self.back)
                 if self.wide and method in ("merge", "radix"):
-                    self._measure(start)
+                    self._measure(*self._range(start))
                 row_of[method](start)
                 skipped = f.sub(self.first, self.below.get())
                 with f.loop(0, wanted) as i:
@@ -199,11 +199,8 @@ class _Sort:
         return tuple(f.intrinsic_call(self.key, f"llvm.vector.reduce.{rule}.v{lanes}{self.key}",
                                       [var.get()]) for var, rule in ((low, "umin"), (high, "umax")))
 
-    def _measure(self, start: Value, lowest: Value | None = None, highest: Value | None = None
-                 ) -> None:
+    def _measure(self, lowest: Value, highest: Value) -> None:
         """Find out which bits of the row's keys lead."""
-        if lowest is None:
-            lowest, highest = self._range(start)
         self.lowest.set(lowest)
         self.dropped.set(self._below_leading(lowest, highest, 32))
 
@@ -222,8 +219,8 @@ class _Sort:
         if not self.wide:
             return
         with f.when(f.cmp("ne", self.dropped.get(), 0)):
-            words, other, low, before = self.source.get(), self.target.get(), f.var("i64"), \
-                f.var("i64")
+            words, other = self.source.get(), self.target.get()
+            low, before = f.var("i64"), f.var("i64")
             low.set(0)
             before.set(f.lshr(f.load("i64", words), 32))
             with f.loop(1, f.add(n, 1)) as i:
@@ -322,7 +319,7 @@ class _Sort:
         f = self.f
         lowest, highest = self._range(start)
         if self.wide:
-            self._measure(start, lowest, highest)
+            self._measure(lowest, highest)
         shift = self._below_leading(lowest, highest, SIEVE_BITS)
 
         def bin_of(key: Value) -> Value:

@@ -82,12 +82,14 @@ class Primitive:
         batch: (node, inputs, flags, size) -> the result for a batch of examples.
         emit: elementwise only: (k, dtype, *registers) -> register; `k` is the code generator.
         cost: elementwise only: rough cycles per element, for the fusion heuristics.
-        results, composite, dense: joint only: how many results its kernel has, what they are, and
-            how many of the last operands it reads row-major (see `ops/primitives/joint.py`).
+        results, composite, dense, any_order: joint only: how many results its kernel has, what they
+            are, how many of the last operands it reads row-major, and whether it takes all strides
+            of the others (see `ops/primitives/joint.py`).
     """
 
     __slots__ = ("name", "kind", "infer", "vjp_rule", "jvp_rule", "batch_rule", "emit", "cost",
-                 "index_map", "layout", "differentiable", "results", "composite", "dense")
+                 "index_map", "layout", "differentiable", "results", "composite", "dense",
+                 "any_order")
 
     def __init__(self, name: str, kind: str, infer: Callable, emit: Callable | None = None,
                  cost: int = 1, index_map: Callable | None = None, layout: Callable | None = None):
@@ -105,6 +107,7 @@ class Primitive:
         self.results = 1
         self.composite: Callable | None = None
         self.dense = 0
+        self.any_order = False
 
     def __call__(self, *inputs: Value, attrs: tuple = ()) -> Value:
         shape, dtype = self.infer(inputs, attrs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 from flambeau.core import dtypes
@@ -16,6 +15,7 @@ from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
 from flambeau.ops.primitives.joint import joint
 from flambeau.ops.record import Tensor, dtypes_default, op
+from flambeau.ops.reduce import how_many
 from flambeau.ops.samples import Arr, sample
 
 
@@ -78,7 +78,7 @@ def distance(a: Value, b: Value, degree: float, eps: float) -> Value:
     if degree == math.inf:
         return p.reduce_max(size, last)
     if degree == 0:
-        return p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), last)
+        return how_many(size, last)
     total = p.reduce_sum(p.pow_(size, e.like(degree, size)), last)
     return p.pow_(total, e.like(1 / degree, total))
 
@@ -134,18 +134,9 @@ def _pairs(x: Value, degree: float) -> Value:
     shape = (n * (n - 1) // 2, m)
     if 0 in shape:
         return p.expand(constant(0.0, x.dtype, number=False), shape[:1])
-    attrs = (_Pairs(degree), 0)
     if degree in NATIVE and x.dtype in (dtypes.float32, dtypes.float64):
-        return PAIR_DISTANCES(x, attrs=attrs)
-    return _by_numbers((x,), attrs)[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pairs:
-    """The norm of a joint primitive, whose kernel takes all strides of its operand."""
-
-    degree: float
-    any_order: bool = True
+        return PAIR_DISTANCES(x, attrs=(degree, 0))
+    return _by_numbers((x,), (degree,))[0]
 
 
 def _by_numbers(inputs, attrs) -> tuple[Value]:
@@ -154,7 +145,7 @@ def _by_numbers(inputs, attrs) -> tuple[Value]:
     shape = (n * (n - 1) // 2, m)
     first, second = _pair_numbers(n, shape)
     gap = p.sub(p.lookup(x, [first, 1], shape), p.lookup(x, [second, 1], shape))
-    return (norm_along(gap, attrs[0].degree),)
+    return (norm_along(gap, attrs[0]),)
 
 
 def _infer_pairs(inputs, attrs):
@@ -162,7 +153,7 @@ def _infer_pairs(inputs, attrs):
     return (n * (n - 1) // 2,), inputs[0].dtype
 
 
-PAIR_DISTANCES = joint("pair_distances", 1, _infer_pairs, _by_numbers)
+PAIR_DISTANCES = joint("pair_distances", 1, _infer_pairs, _by_numbers, any_order=True)
 NATIVE = (1, 2, math.inf)  # degrees that it has a kernel for
 
 
@@ -237,7 +228,7 @@ def norm_along(gap: Value, degree: float) -> Value:
     if degree == math.inf:
         return p.reduce_max(size, last)
     if degree == 0:
-        return p.reduce_sum(convert(p.ne(gap, p.zero_like(gap)), gap.dtype), last)
+        return how_many(gap, last)
     zero = p.eq(size, p.zero_like(size))
     power = p.mul(gap, gap) if degree == 2 else p.where(
         zero, p.zero_like(size), p.pow_(p.where(zero, e.like(1, size), size), e.like(degree, size)))

@@ -12,6 +12,7 @@ from flambeau.ops.activation import FUNCTIONAL, floats_only
 from flambeau.ops.index import _index_arr, in_self, positions
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Index, Number, Tensor, lift, op
+from flambeau.ops.reduce import how_many
 from flambeau.ops.samples import Arr, sample
 
 
@@ -302,7 +303,7 @@ def _embedding_renorm(weight: Tensor, indices: Index, max_norm: Number, norm_typ
     elif norm_type == math.inf:
         norm = p.reduce_max(size, (1,))
     elif not norm_type:
-        norm = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), (1,))
+        norm = how_many(size, (1,))
     else:
         total = p.reduce_sum(p.pow_(size, e.like(norm_type, size)), (1,))
         norm = p.pow_(total, e.like(1 / norm_type, total))

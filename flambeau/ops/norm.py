@@ -12,7 +12,7 @@ from flambeau.ops import primitives as p
 from flambeau.ops.activation import FUNCTIONAL, beside, floats_only
 from flambeau.ops.primitives import convert
 from flambeau.ops.record import Number, Tensor, op
-from flambeau.ops.reduce import size_constant
+from flambeau.ops.reduce import how_many, size_constant
 from flambeau.ops.samples import Arr, sample
 
 
@@ -488,7 +488,7 @@ def _normalized(x: Value, degree: float, dim, eps: float) -> Value:
         norm = (p.reduce_sum if degree == 1 else p.reduce_max)(size, dims)
         norm = p.maximum(norm, e.like(eps, norm))
     elif not degree:
-        norm = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), dims)
+        norm = how_many(size, dims)
         norm = p.maximum(norm, e.like(eps, norm))
     else:
         total = p.reduce_sum(p.pow_(size, e.like(degree, size)), dims)

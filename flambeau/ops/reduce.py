@@ -347,7 +347,7 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
     elif ord == float("-inf"):
         result = p.reduce_min(size, dims)
     elif ord == 0:
-        result = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), dims)
+        result = how_many(size, dims)
     elif ord == 1:
         result = p.reduce_sum(size, dims)
     elif ord == 2:
@@ -356,6 +356,11 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple | None = None, keepd
         total = p.reduce_sum(p.pow_(size, p.filled(ord, size)), dims)
         result = p.pow_(total, p.filled(1 / ord, total))
     return kept(result, x, dims, keepdim)
+
+
+def how_many(x: Value, dims) -> Value:
+    """How many elements over dims are not zero, in their own dtype: the norm of order 0."""
+    return p.reduce_sum(convert(p.ne(x, p.zero_like(x)), x.dtype), dims)
 
 
 def _need_norm_dtype(own: DType, wanted: DType) -> None:

@@ -106,7 +106,7 @@ def norm(x: Value, order: float, dim, keepdim: bool) -> Value:
     if order in (float("inf"), float("-inf")):
         result = (p.reduce_max if order > 0 else p.reduce_min)(size, dims)
     elif order == 0:
-        result = p.reduce_sum(convert(p.ne(size, p.zero_like(size)), size.dtype), dims)
+        result = r.how_many(size, dims)
     elif order == 1:
         result = p.reduce_sum(size, dims)
     else:

@@ -31,7 +31,7 @@ from flambeau.core.shapes import contiguous_strides
 from flambeau.core.symbolic import environment, hint, is_symbolic
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.settle import settled
-from flambeau.ops.derive import Call, WrittenCall
+from flambeau.ops.derive import Call, OpCall, WrittenCall
 from flambeau.ops.index import BEYOND
 from flambeau.ops.outputs import FLAT_INPLACE
 from flambeau.ops.primitives.elementwise import convert
@@ -438,6 +438,8 @@ def result_metas(call: Call, graph: Graph, metas: Sequence[Meta | type]) -> list
     tensors = [m for m in metas if not isinstance(m, type)]
     device = tensors[0].device if tensors else CPU
     order = getattr(getattr(call, "record", None), "order", None)
+    if callable(order) and not isinstance(call, OpCall):  # it asks for the op's own arguments
+        order = None
     if order == "rows" or order == "all" and not all(
             m.ndim in (4, 5) and is_channels_last(m.shape, m.strides) for m in tensors):
         tensors = []

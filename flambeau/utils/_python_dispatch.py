@@ -1,7 +1,7 @@
 """`TorchDispatchMode`: Python code that is asked about the operations that are really run.
 
-Where PyTorch asks below autograd, about its own small operators, this asks about the calls of the op
-table, under the names that PyTorch has for them (`library/aten.py`), and about custom operators.
+Where PyTorch asks below autograd, about its own small operators, this asks about the calls of the
+op table, under the names that PyTorch has for them (`library/aten.py`), and about custom operators.
 Views, writes in place and the steps of a backward are not asked about: here they are no operators
 of their own. Tensors that are made of others below autograd (classes with `__torch_dispatch__`) do
 not exist; classes take operations over through `__torch_function__`.

@@ -41,6 +41,15 @@ def test_modules_that_hold_sparse_matrices():
         torch.testing.assert_close(compiled(x), module(x))
 
 
+def test_sizes_vary_while_sparse_tensors_live():
+    """A capture for all sizes settles the layouts of every tensor that there is."""
+    bystander = torch.eye(2).to_sparse()
+    compiled = torch.compile(lambda x: (x * 2).sum(0))
+    for size in (2, 3, 4):
+        assert compiled(torch.ones(size, 2)).tolist() == [2.0 * size] * 2
+    assert bystander.is_sparse
+
+
 def test_arguments_of_compile_that_have_no_effect():
     f = torch.compile(lambda x: x + 1, name="f", recompile_limit=3, isolate_recompiles=True)
     assert f(torch.zeros(1)).item() == 1

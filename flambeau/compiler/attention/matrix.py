@@ -33,7 +33,7 @@ class MatrixBlocks(Blocks):
         engine: how such operands are packed.
     """
 
-    engine: Engine = None
+    engine: Engine
 
     late_scale = True
 

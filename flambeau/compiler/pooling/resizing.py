@@ -521,13 +521,14 @@ class _Back(_Resize):
     def _column(self, j: Value) -> Value:
         """Lanes of the gradient from column j on."""
         f, total = self.f, self.f.var(self.vector)
-        pitch, _, places, weights, most = self.tables[1]
+        pitch, count, places, weights, most = self.tables[1]
         total.set(0.0)
+        counts = f.load(vector(self.lanes, "i64"), count, j)
         with f.loop(0, most) as m:
             at = f.add(f.mul(m, pitch), j)
             where = f.load(vector(self.lanes, "i64"), places, at)
             found = f.gather(self.vector, f.gep(self.line, where, self.scalar),
-                             f.const(True, vector(self.lanes, "i1")))
+                             f.cmp("sgt", counts, f.splat(m, self.lanes)))
             total.set(f.fma(found, f.load(self.vector, weights, at), total.get()))
         return total.get()
 

@@ -22,7 +22,7 @@ Composite = Callable[[Sequence[Value], tuple], tuple[Value, ...]]
 
 
 def joint(name: str, results: int, infer: Callable, composite: Composite,
-          dense: int = 0) -> Primitive:
+          dense: int = 0, any_order: bool = False) -> Primitive:
     """Make a joint primitive.
 
     Args:
@@ -31,9 +31,10 @@ def joint(name: str, results: int, infer: Callable, composite: Composite,
         infer: (inputs, attrs) -> (shape, dtype) of the result that attrs[-1] names.
         composite: (inputs, attrs without the last) -> all results, by plain primitives.
         dense: how many of the last operands the kernel reads row-major, without strides.
+        any_order: the kernel takes all strides of the others, not only contiguous rows.
     """
     made = Primitive(name, "joint", infer)
-    made.results, made.dense = results, dense
+    made.results, made.dense, made.any_order = results, dense, any_order
 
     def rule(node: Value, g: Value) -> list[Value | None]:
         """Through the composite."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from flambeau.core import dtypes
@@ -20,17 +19,6 @@ from flambeau.ops.primitives.structure import (
 __all__ = ["SAMPLED", "sampled"]
 
 CHANNELS = 8  # from which on the definition works place by place, with the channels side by side
-
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    """A joint primitive's first attribute: here there is nothing to choose.
-
-    Attributes:
-        any_order: the kernel takes all strides of its operands.
-    """
-
-    any_order: bool = True
 
 
 def _composite(inputs: Sequence[Value], attrs: tuple) -> tuple[Value]:
@@ -58,7 +46,7 @@ def _infer(inputs, attrs):
     return (*x.shape[:2], places.shape[2]), x.dtype
 
 
-SAMPLED = joint("sampled", 1, _infer, _composite)
+SAMPLED = joint("sampled", 1, _infer, _composite, any_order=True)
 
 
 def sampled(x: Value, places: Value, weights: Value) -> Value:
@@ -70,7 +58,6 @@ def sampled(x: Value, places: Value, weights: Value) -> Value:
         places: (n, taps, out) int64, below size.
         weights: (n, taps, out), of the dtype of x.
     """
-    attrs = (_Form(), 0)
     if x.dtype not in (dtypes.float32, dtypes.float64) or not x.numel or not places.numel:
-        return _composite((x, places, weights), attrs[:-1])[0]
-    return SAMPLED(x, places, weights, attrs=attrs)
+        return _composite((x, places, weights), ())[0]
+    return SAMPLED(x, places, weights, attrs=(0,))
