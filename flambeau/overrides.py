@@ -264,12 +264,11 @@ def _methods() -> set[Callable]:
     return set(get_overridable_functions()[Tensor])
 
 
-@functools.cache
 def get_default_nowrap_functions() -> set[Callable]:
     """The functions whose results the default answer gives as they are: `grad` is a tensor of its
     own, and keeps its class."""
-    return {vars(Tensor)[name].__get__ for name in ("_base", "grad", "_grad")
-            if isinstance(vars(Tensor).get(name), property)}
+    return {member.__get__ for member in vars(Tensor).values()
+            if isinstance(member, property) and member.fget in overriding.KEEPING}
 
 
 def is_tensor_method_or_property(func: Callable) -> bool:

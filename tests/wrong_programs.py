@@ -7,7 +7,7 @@ tests/conformance/test_errors.py).
 
 from __future__ import annotations
 
-import copy
+import copy  # noqa: F401 - the programs see what is here
 import io
 import json
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
+import numpy as np  # noqa: F401
 
 __all__ = ["RECORDED", "WRONG", "outcome"]
 
@@ -29,9 +29,7 @@ def recorded() -> dict[str, list[str]]:
 
 def outcome(torch: ModuleType, text: str) -> BaseException | None:
     """The exception that the program ends with under `torch`, or None."""
-    names = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional, "np": np, "io": io,
-             "copy": copy, "setitem": setitem, "if_": if_, "twice": twice, "changed": changed,
-             "overlap": overlap, "uninitialised": uninitialised, "saved": saved, "evil": evil}
+    names = globals() | {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
     try:
         eval(text, names)
     except Exception as error:
@@ -76,9 +74,9 @@ def uninitialised(torch: ModuleType) -> Any:
     return Forgetful()
 
 
-def saved(torch: ModuleType) -> io.BytesIO:
+def saved(torch: ModuleType, held: Any = None) -> io.BytesIO:
     file = io.BytesIO()
-    torch.save({"a": torch.ones(2000)}, file)
+    torch.save({"a": torch.ones(2000) if held is None else held}, file)
     file.seek(0)
     return file
 
@@ -91,10 +89,7 @@ class Evil:
 
 
 def evil(torch: ModuleType) -> io.BytesIO:
-    file = io.BytesIO()
-    torch.save({"a": Evil()}, file)
-    file.seek(0)
-    return file
+    return saved(torch, Evil())
 
 
 # ---------------------------------------------------------------------- the programs

@@ -36,6 +36,7 @@ from flambeau.core.symbolic import (
 )
 from flambeau.ir.settle import Settler
 from flambeau.tensor import launches
+from flambeau.tensor.batched import Escaped
 from flambeau.tensor.composed import Composed
 from flambeau.tensor.meta import Meta, TensorBase, contiguous_meta
 
@@ -286,8 +287,8 @@ class Symbols:
                         plain_meta(settler, meta) if id(meta) in layouts else meta
                         for meta in tensor.output_metas])
                 continue
-            if isinstance(tensor, Composed):
-                continue  # its parts are tensors of their own
+            if isinstance(tensor, (Composed, Escaped)):
+                continue  # their parts are tensors of their own
             meta = getattr(tensor, "_meta", None)
             if id(meta) in layouts:
                 tensor._meta = plain_meta(settler, meta)

@@ -68,9 +68,9 @@ class _Kernel:
     def _pack(self, start: Value, stop: Value) -> None:
         """The second rows from `start` on, column by column; the last one again beyond `stop`."""
         f, slot = self.f, self.slot
-        with f.loop(0, self.block) as j:
+        with f.loop(0, slot["columns"], RUN) as low, f.loop(0, self.block) as j:
             row = f.mul(f.smin(f.add(start, j), f.sub(stop, 1)), slot["x_row"])
-            with f.loop(0, slot["columns"]) as k:
+            with f.loop(low, f.smin(f.add(low, RUN), slot["columns"])) as k:
                 x = f.load(self.scalar, slot["x"], f.add(row, f.mul(k, slot["x_column"])))
                 f.store(x, self.packed, f.add(f.mul(k, self.block), j))
 

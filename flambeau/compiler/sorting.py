@@ -235,18 +235,27 @@ class _Sort:
 
     def _settle_run(self, start: Value, words: Value, other: Value, low: Value, high: Value
                     ) -> None:
+        """Words that agree in what leads; where the rest of their keys agrees, too, they stay."""
         f = self.f
-        rest = f.sub(f.shl(f.const(1, "i64"), self.dropped.get()), 1)
-        leading = f.and_(f.load("i64", words, low), ~POSITION)
+        mask = f.sub(f.shl(f.const(1, "i64"), self.dropped.get()), 1)
+
+        def rest(place: Value) -> Value:
+            return f.and_(f.sub(self._key(f.add(start, place)), self.lowest.get()), mask)
+
+        word, differing = f.load("i64", words, low), f.var("i64")
+        first, leading = rest(f.and_(word, POSITION)), f.and_(word, ~POSITION)
+        differing.set(0)
         with f.loop(low, high) as i:
             place = f.and_(f.load("i64", words, i), POSITION)
-            key = f.sub(self._key(f.add(start, place)), self.lowest.get())
-            f.store(f.or_(f.shl(f.and_(key, rest), 32), place), words, i)
-        found = f.call("ptr", MERGE, [f.gep(words, low, "i64"), f.gep(other, low, "i64"),
-                                      f.sub(high, low)])
-        with f.loop(low, high) as i:
-            place = f.and_(f.load("i64", found, f.sub(i, low)), POSITION)
-            f.store(f.or_(place, leading), words, i)
+            key = rest(place)
+            differing.set(f.or_(differing.get(), f.xor(key, first)))
+            f.store(f.or_(f.shl(key, 32), place), other, i)
+        with f.when(f.cmp("ne", differing.get(), 0)):
+            found = f.call("ptr", MERGE, [f.gep(other, low, "i64"), f.gep(words, low, "i64"),
+                                          f.sub(high, low)])
+            with f.loop(low, high) as i:
+                place = f.and_(f.load("i64", found, f.sub(i, low)), POSITION)
+                f.store(f.or_(place, leading), words, i)
 
     # ------------------------------------------------------------------ short rows
     def _by_merging(self, start: Value) -> None:

@@ -102,9 +102,11 @@ def explain(error: Exception, name: str, params: Sequence[Parameter], given: dic
     """
     if isinstance(error, TypeError) and str(error).startswith(f"{name}("):
         return
+    others = next((given[p.name] for p in params if p.kind is p.VAR_KEYWORD), ())
     for place, param in enumerate(params):
         value, kinds = given[param.name], str(param.annotation).split(" | ")
-        if param.kind is param.VAR_POSITIONAL and not value and param.name in _SIZES:
+        if param.kind is param.VAR_POSITIONAL and not value and param.name in _SIZES and (
+                param.name not in others):
             raise TypeError(f'{name}() missing 1 required positional arguments: "{param.name}"'
                             ) from None
         if param.kind is param.VAR_POSITIONAL and param.name in _MANY:

@@ -11,7 +11,7 @@ from typing import Any
 from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import LEVELS, is_recording, mode, no_grad
 from flambeau.library import aten
-from flambeau.library.rules import flatten, function_of
+from flambeau.library.rules import flatten, function_of, gives_list
 from flambeau.library.schema import FunctionSchema
 from flambeau.library.tags import Tag
 from flambeau.tensor import Tensor, autocast, dispatch
@@ -103,7 +103,7 @@ class OpOverload:
             self._function = function_of(self)
         shape, flat = flatten(values)
         result = self._function.apply(shape, *flat)
-        return list(result) if self._schema.returns == ("Tensor[]",) else result
+        return list(result) if gives_list(self) else result
 
     def compute(self, values: Sequence) -> Any:
         """Run the kernel on bound arguments, without recording, and check what it did."""

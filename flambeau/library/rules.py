@@ -13,7 +13,7 @@ import flambeau
 from flambeau.autograd.function import Function
 from flambeau.tensor import Tensor
 
-__all__ = ["flatten", "function_of"]
+__all__ = ["flatten", "function_of", "gives_list"]
 
 
 def flatten(values: Sequence) -> tuple[tuple, list]:
@@ -58,7 +58,7 @@ def function_of(op: Any) -> type[Function]:
         if op.backward is None:
             raise RuntimeError(f"Trying to backward through {op} but no autograd formula was "
                                "registered. Please use register_autograd to add one.")
-        given = op.backward(ctx, list(grads)) if _gives_list(op) else op.backward(ctx, *grads)
+        given = op.backward(ctx, list(grads)) if gives_list(op) else op.backward(ctx, *grads)
         given = list(given) if isinstance(given, (tuple, list)) else [given]
         shape = ctx.argument_shape
         given += [None] * (len(shape) - len(given))
@@ -85,12 +85,13 @@ def function_of(op: Any) -> type[Function]:
                 {name: staticmethod(rule) for name, rule in body.items()})
 
 
-def _gives_list(op: Any) -> bool:
-    return tuple(op._schema.returns) == ("Tensor[]",)
+def gives_list(op: Any) -> bool:
+    """Is the result of an operator one list of tensors?"""
+    return op._schema.returns == ("Tensor[]",)
 
 
 def _result(op: Any, output: Any) -> Any:
-    return list(output) if isinstance(output, tuple) and _gives_list(op) else output
+    return list(output) if isinstance(output, tuple) and gives_list(op) else output
 
 
 def _one_by_one(op: Callable, size: int, shape: Sequence, dims: Sequence, flat: Sequence) -> tuple:

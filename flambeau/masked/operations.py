@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau import masked
+from flambeau.core.dtypes import bool_
 from flambeau.masked.tensor import MaskedTensor, with_mask
 from flambeau.tensor import Tensor, creation
 from flambeau.tensor.functions import ops
@@ -86,7 +87,7 @@ def _for_mask(value: Any) -> Any:
     if isinstance(value, MaskedTensor):
         return value._masked_mask
     if isinstance(value, (list, tuple)) and any(isinstance(v, MaskedTensor) for v in value):
-        return type(value)(creation.ones_like(v, dtype=masked.dtypes.bool_)
+        return type(value)(creation.ones_like(v, dtype=bool_)
                            if type(v) is Tensor else _for_mask(v) for v in value)
     return value
 

@@ -134,7 +134,8 @@ def _pairs(x: Value, degree: float) -> Value:
     shape = (n * (n - 1) // 2, m)
     if 0 in shape:
         return p.expand(constant(0.0, x.dtype, number=False), shape[:1])
-    if degree in NATIVE and x.dtype in (dtypes.float32, dtypes.float64):
+    enough = n >= ENOUGH_ROWS or m <= 2 * n
+    if degree in NATIVE and enough and x.dtype in (dtypes.float32, dtypes.float64):
         return PAIR_DISTANCES(x, attrs=(degree, 0))
     return _by_numbers((x,), (degree,))[0]
 
@@ -155,6 +156,7 @@ def _infer_pairs(inputs, attrs):
 
 PAIR_DISTANCES = joint("pair_distances", 1, _infer_pairs, _by_numbers, any_order=True)
 NATIVE = (1, 2, math.inf)  # degrees that it has a kernel for
+ENOUGH_ROWS = 64  # from which on it pays to lay rows out for it, however long they are
 
 
 def _pair_numbers(n: int, shape) -> tuple[Value, Value]:

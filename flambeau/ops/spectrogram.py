@@ -49,6 +49,8 @@ def _stft(input: Tensor, window: Tensor | None, n_fft: int, hop: int, pad: int, 
         pad: how many points are put in front of the signal, and behind it, as `pad_mode` says.
     """
     x = floating("stft", input)
+    if onesided and result_type([x] if window is None else [x, window]).is_complex:
+        raise RuntimeError("Cannot have onesided output if window or input is complex")
     if pad:
         lead = (1,) * (3 - x.ndim)
         x = pad_op.body(p.reshape(x, (*lead, *x.shape)), (pad, pad), pad_mode)

@@ -297,14 +297,17 @@ class VmapLevel(Level):
 
     def _strided(self, call: Call, base: Any) -> Call | None:
         """as_strided means the memory of each example, wherever that lies in the value's."""
-        record = getattr(call, "record", None)
-        if record is None or record.name not in ("as_strided", "_as_strided_within") or (
-                not isinstance(call, OpCall)):
+        name = call.record.name if isinstance(call, OpCall) else ""
+        if name not in ("as_strided", "_as_strided_within", "_as_strided_parts"):
             return None
-        record = REGISTRY["as_strided"]
         (_, size), (_, stride), (_, offset) = call.structure[1:4]
         meta = base._value._meta
-        size, stride = (self.size, *size), (meta.strides[base._bdim], *stride)
+        step, record = meta.strides[base._bdim], REGISTRY["as_strided"]
+        if name == "_as_strided_parts":  # strides count numbers of the other kind
+            if not meta.dtype.is_complex:
+                return None
+            step, record = 2 * step, call.record
+        size, stride = (self.size, *size), (step, *stride)
         key = meta, size, stride, offset
         structure = [("input", 0), ("static", size), ("static", stride), ("static", offset)]
         return levels.call_of(record, key, structure, (meta,))

@@ -206,7 +206,7 @@ def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any =
         return construct._empty_affine_quantized(shape, dtype=dtype)
     if is_channels_last(memory_format):
         made = launches.fresh(meta_of(dtype, shape, channels_last_strides(shape, memory_format),
-                                       place(device)))
+                                      place(device)))
     else:
         made = launches.fresh_dense(dtype, shape, place(device))
     return _finish(made, requires_grad)

@@ -25,8 +25,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out
     dim = tuple(dim) if isinstance(dim, (list, tuple)) else dim
     if p == "nuc":
         dim = (-2, -1) if dim is None else (dim,) if isinstance(dim, int) else dim
-        return matrix_norm(input, "nuc", dim, keepdim,
-                                  dtype=dtype, out=out)
+        return matrix_norm(input, "nuc", dim, keepdim, dtype=dtype, out=out)
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"only valid values for p are 'fro', 'nuc' and numbers, got {p!r}")
     order = 2.0 if p in ("fro", None) else float(p)

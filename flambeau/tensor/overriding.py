@@ -236,8 +236,7 @@ def door(function: Callable) -> Callable:
                       for name in able)
     if many:
         unknown += f" or not TENSORS.issuperset([item.__class__ for item in {many}])"
-    made = _explained(function, f"    if ACTIVE and state.modes{unknown}:\n"
-                                f"        return answer(public, function, locals())\n")
+    made = _explained(function, f"ACTIVE and state.modes{unknown}")
     made.__module__ = "flambeau"
     return made
 
@@ -281,28 +280,43 @@ def explained(method: Callable) -> Callable:
     return _explained(method, "")
 
 
-def _explained(function: Callable, asks: str) -> Callable:
-    """`function` behind the lines `asks`."""
+def _explained(function: Callable, asking: str) -> Callable:
+    """`function`, which asks first if the condition `asking` holds (never, if it is empty).
+
+    Where any keyword is taken, they go on as they came: to spell them out takes longer than to make
+    a small tensor.
+    """
     params = list(inspect.signature(function).parameters.values())
-    if not params and not asks:
+    if not params and not asking:
         return function
     space: dict = {"ACTIVE": ACTIVE, "TENSORS": TENSOR_CLASSES, "PLAIN": _PLAIN, "answer": _answer,
                    "function": function, "explain": _explanation(function), "params": params,
-                   "state": state}
-    declared, passed = _spelled(params, space)
-    call = f"({', '.join(passed)})"
+                   "state": state, "by_name": _by_name}
+    anything = next((p.name for p in params if p.kind is p.VAR_KEYWORD), None)
+    given = f"by_name(params, locals(), {anything!r})" if anything else "locals()"
+    declared, passed = _spelled([p for p in params if p.kind is not p.KEYWORD_ONLY]
+                                if anything else params, space)
+    asks = (f"    if {asking}:\n"
+            f"        return answer(public, function, {given})\n") if asking else ""
     source = (f"def {function.__name__}({', '.join(declared)}):\n"
               f"{asks}"
               f"    try:\n"
-              f"        return function{call}\n"
+              f"        return function({', '.join(passed)})\n"
               f"    except Exception as error_:\n"
-              f"        explain(error_, {function.__name__.rstrip('_')!r}, params, locals())\n"
+              f"        explain(error_, {function.__name__.rstrip('_')!r}, params, {given})\n"
               f"        raise\n")
     name = f"<flambeau door {function.__module__}.{function.__name__}>"
     made = define(function.__name__, source, name, space)
     functools.update_wrapper(made, function)
     space["public"] = made
     return made
+
+
+def _by_name(params: Sequence[inspect.Parameter], given: dict, anything: str) -> dict:
+    """The values of all parameters, where those for keywords came among `anything` else."""
+    others = dict(given[anything])
+    named = {p.name: others.pop(p.name, p.default) for p in params if p.kind is p.KEYWORD_ONLY}
+    return {**given, **named, anything: others}
 
 
 def _spelled(params: Iterable[inspect.Parameter], space: dict) -> tuple[list[str], list[str]]:
@@ -473,7 +487,7 @@ def default_torch_function(cls: type, func: Callable, types: Sequence, args: Seq
         return NotImplemented
     with DisableTorchFunctionSubclass():
         result = func(*args, **(kwargs or {}))
-        if getattr(getattr(func, "__self__", None), "fget", None) in _KEPT:
+        if getattr(getattr(func, "__self__", None), "fget", None) in KEEPING:
             return result
         return convert(result, cls)
 
@@ -485,12 +499,13 @@ def _of_pytorch(func: Callable) -> bool:
     return home.split(".")[0] == "torch" and home.split(".")[:2] != ["torch", "ops"]
 
 
-_KEPT: set = set()
+KEEPING: set[Callable] = set()
+"""What gives the attributes whose tensors keep their class."""
 
 
 def keep_class(attribute: property) -> None:
     """Let an attribute's tensors keep their class: a gradient is not made of its tensor."""
-    _KEPT.add(attribute.fget)
+    KEEPING.add(attribute.fget)
 
 
 def convert(result: Any, cls: type) -> Any:

@@ -80,8 +80,6 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
     _check_frames(call, input, n_fft, hop, length, window, pad)
     if onesided is None:
         onesided = not complex_
-    elif onesided and complex_:
-        raise RuntimeError("Cannot have onesided output if window or input is complex")
     if window is None and length < n_fft:
         window = ones(length, dtype=input.dtype.to_real(), device=input.device)
     found = ops._stft(input, window, n_fft, hop, pad, pad_mode, bool(normalized), onesided)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau.utils import _pytree
-from flambeau.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_leaves, tree_unflatten
+from flambeau.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
 __all__ = ["GetAttrKey", "MappingKey", "SequenceKey", "arg_tree_leaves", "key_get", "keystr",
            "register_dataclass", "tree_all_only", "tree_any_only", "tree_flatten_with_path",
@@ -68,13 +68,13 @@ def key_get(obj: Any, kp: Iterable) -> Any:
     return obj
 
 
-def _keys(tree: Any, node: Any, count: int) -> list:
+def _keys(tree: Any, count: int) -> list:
     """The keys of a container's children.
 
     Raises:
         ValueError: its class was registered without `flatten_with_keys_fn`.
     """
-    if isinstance(tree, (dict, collections.OrderedDict)):
+    if isinstance(tree, dict):
         return [MappingKey(key) for key in tree]
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return [GetAttrKey(name) for name in tree._fields]
@@ -101,7 +101,7 @@ def _walk(tree: Any, path: tuple, found: list, is_leaf: Callable | None) -> None
         found.append((path, tree))
         return
     children = node.flatten(tree)[0]
-    for key, child in zip(_keys(tree, node, len(children)), children, strict=True):
+    for key, child in zip(_keys(tree, len(children)), children, strict=True):
         _walk(child, (*path, key), found, is_leaf)
 
 
@@ -200,7 +200,7 @@ def _described(spec: TreeSpec) -> dict:
     if spec.is_leaf():
         return {"type": None, "context": None, "children_spec": []}
     name = f"{spec.type.__module__}.{spec.type.__qualname__}"
-    if name not in _PLAIN or _PLAIN[name] is not spec.type:
+    if _PLAIN.get(name) is not spec.type:
         raise NotImplementedError(f"Serializing {spec.type} in pytree is not registered: lists, "
                                   "tuples and dicts can be written down")
     return {"type": name, "context": json.dumps(spec.context),
@@ -221,7 +221,6 @@ def _rebuilt(described: dict) -> TreeSpec:
     if described["type"] not in _PLAIN:
         raise NotImplementedError(f"Deserializing {described['type']} in pytree is not registered.")
     cls = _PLAIN[described["type"]]
-    assert cls in SUPPORTED_NODES
     context = json.loads(described["context"])
     return TreeSpec(cls, tuple(context) if isinstance(context, list) else context,
                     [_rebuilt(child) for child in described["children_spec"]])

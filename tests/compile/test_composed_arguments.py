@@ -50,6 +50,15 @@ def test_sizes_vary_while_sparse_tensors_live():
     assert bystander.is_sparse
 
 
+def test_sizes_vary_while_tensors_live_that_left_their_vmap():
+    escaped = []
+    torch.vmap(lambda x: (escaped.append(x), x * 2)[1])(torch.ones(3, 2))
+    compiled = torch.compile(lambda x: (x * 2).sum(0))
+    for size in (2, 3, 4):
+        assert compiled(torch.ones(size, 2)).tolist() == [2.0 * size] * 2
+    assert "BatchedTensor" in repr(escaped[0])
+
+
 def test_arguments_of_compile_that_have_no_effect():
     f = torch.compile(lambda x: x + 1, name="f", recompile_limit=3, isolate_recompiles=True)
     assert f(torch.zeros(1)).item() == 1

@@ -37,14 +37,15 @@ SPACES = ("torch", "special", "Tensor", "nn.functional", "linalg", "fft")
 SKIPPED = re.compile(
     r"rand|normal|bernoulli|dropout|multinomial|poisson|binomial|geometric|cauchy|exponential|"
     r"uniform|gumbel|rrelu|empty|standard_gamma|dirichlet|seed|shuffle|_lowrank|fractional|"
-    r"lobpcg|share_memory|data_ptr|storage|backward|register|apply_|map_|map2_|is_shared|pin_memory|"
-    r"hook|retain_grad|cuda|xpu|ipu|mtia|numpy|tolist|save|load|thread|printoptions|default_d|"
+    r"lobpcg|share_memory|data_ptr|storage|backward|register|apply_|map_|map2_|is_shared|"
+    r"pin_memory|hook|retain_grad|cuda|xpu|ipu|mtia|numpy|tolist|save|load|thread|printoptions|default_d|"
     r"deterministic|anomaly|quant|compile|vmap|fork|warn|export|profiler|memory|grad_mode|"
     r"enable_grad|no_grad|inference|typename|get_|set_|crow|ccol|col_ind|row_ind|sparse|to_dense|"
     r"to_mkl|rename|names|align|refine|coalesce|indices$|values$|dlpack|asarray|frombuffer|"
     r"element_size|sym_|lstm|gru|rnn_|wait|jit|scaled_mm|grouped_mm|hash_tensor|^tensor$|^new$|"
     r"as_tensor|from_file|upsample|assert_|classproperty|record_stream|grid_sampler|^split$|"
-    r"unify|parse|handle|import_ir|merge_type|is_pinned|^cond$|^gcd|^lcm|autocast|q_|int_repr|qscheme|s(s|)mm$|sspaddmm|as_subclass|reinforce|"
+    r"unify|parse|handle|import_ir|merge_type|is_pinned|^cond$|^gcd|^lcm|autocast|q_|"
+    r"int_repr|qscheme|s(s|)mm$|sspaddmm|as_subclass|reinforce|"
     r"__(init|new|dir|reduce|deepcopy|setstate|class|repr|format|str|sizeof|hash|getattr|setattr|"
     r"delattr|array|dlpack|cuda|torch|subclass|doc|dict|module|weakref|iter|setitem|delitem|get)")
 """What draws at random, has its own tests, or cannot be compared by values (`lcm` of the least

@@ -29,14 +29,14 @@ class Duck:
     (lambda t, d: torch.linalg.norm(d), "linalg_norm"),
     (lambda t, d: torch.nn.init.uniform_(d), "uniform_")])
 def test_ducks_are_asked(call, name):
-    assert call(torch.ones(2), Duck())[0].strip("_") in (name.strip("_"), "norm")
+    assert call(torch.ones(2), Duck())[0] == name
 
 
 def test_tensors_are_handed_on_by_place():
     assert torch.nn.functional.linear(Duck(), Duck(), Duck()) == ("linear", 3, [])
     assert torch.sum(Duck(), dim=0) == ("sum", 1, ["dim"])
     t = torch.ones(2)
-    t[0] = Duck() if False else 3
+    t[0] = 3
     assert t.tolist() == [3.0, 1.0]
     with pytest.raises(TypeError):
         _ = t + object()

@@ -213,6 +213,13 @@ def test_modes(torch):
     assert len(inner.names) == before and b.tolist() == [2, 2]
 
 
+def test_gradients_keep_their_class(torch, marked):
+    x = marked([1.0, 2.0]).requires_grad_()
+    torch.Tensor.grad.__set__(x, torch.ones(2))
+    assert type(x.grad) is torch.Tensor and type(x.data) is marked
+    assert torch.overrides.get_default_nowrap_functions() == {torch.Tensor.grad.__get__}
+
+
 def test_own_functions(torch, marked):
     @torch.overrides.wrap_torch_function(lambda a, b=None: (a, b))
     def mine(a, b=None):

@@ -151,6 +151,15 @@ def test_devices(torch):
     assert torch.device("cuda:1").index == 1 and torch.device("cpu").index is None
 
 
+def test_sizes_by_name_are_not_missing(torch):
+    with pytest.raises(RuntimeError, match="not expandable"):
+        torch.ones(3, 2).sum_to_size(size=(7, 7))
+    with pytest.raises(TypeError, match="'dtype' must be"):
+        torch.empty(size=(2,), dtype="f")
+    with pytest.raises(TypeError, match="missing 1 required"):
+        torch.zeros()
+
+
 def test_integer_division_by_zero(torch):
     x = torch.tensor([1, 2])
     for call in (lambda: x // 0, lambda: x % torch.tensor([1, 0]),

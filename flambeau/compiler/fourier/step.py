@@ -15,6 +15,7 @@ from flambeau.compiler.fourier.kernel import (
     work_bytes,
 )
 from flambeau.compiler.fourier.plan import (
+    WRITTEN_OUT,
     address,
     chirp_size,
     chirp_tables,
@@ -158,7 +159,9 @@ def _goes_across(problem: _Problem, target: Target) -> bool:
     if 2 * problem.inner <= lanes:
         return False
     neighbours = all(_flavour(rows, False) != "any" for rows in (problem.source, problem.target))
-    if neighbours and points >= 5 * lanes:
+    filled = not is_smooth(points) or all(
+        step.rest >= lanes or step.radix <= WRITTEN_OUT for step in passes(points, lanes))
+    if neighbours and filled and points >= 5 * lanes:
         return False
     fits = work_bytes(spec, lanes) <= target.cache
     return fits or not neighbours and problem.inner >= lanes and points <= LONG

@@ -17,7 +17,7 @@ from flambeau.tensor.creation import tensor as dense
 from flambeau.tensor.formats import jagged, strided
 from flambeau.tensor.functions import ops
 from flambeau.tensor.meta import TensorBase
-from flambeau.tensor.nested.structure import Structure
+from flambeau.tensor.nested.structure import Structure, ragged_dims
 from flambeau.tensor.nested.tensor import NestedTensor, wrap
 
 __all__ = ["as_nested_tensor", "masked_select", "narrow", "nested_tensor",
@@ -48,13 +48,18 @@ def _joined(parts: Sequence, layout: Any) -> NestedTensor:
     if not parts:
         raise RuntimeError("Cannot construct a nested tensor of layout torch.jagged from no "
                            "tensors")
-    ragged = [d for d, column in enumerate(zip(*shapes, strict=True)) if len(set(column)) > 1]
+    ragged = ragged_dims(shapes)
     if not shapes[0] or len(ragged) > 1:
         raise RuntimeError("Cannot represent given tensor list as a nested tensor with the jagged "
                            "layout. Note that the jagged layout only represents shapes of the form "
                            "(B, *_0, D_0, D_1, ..., D_N), with only *_0 allowed to be ragged.")
-    structure = Structure(jagged, shapes, ragged[0] + 1 if ragged else 1)
+    structure = Structure(jagged, shapes, ragged[0] if ragged else 1)
     return wrap(structure, structure.join(parts))
+
+
+def _moved(tensor: Any, dtype: DType | None, device: Any) -> Any:
+    """The tensor with another dtype and on another device; None: its own."""
+    return tensor.to(tensor.device if device is None else as_device(device), dtype or tensor.dtype)
 
 
 def nested_tensor(tensor_list: Any, *, dtype: DType | None = None, layout: Any = None,
@@ -80,9 +85,7 @@ def nested_tensor(tensor_list: Any, *, dtype: DType | None = None, layout: Any =
         dtype = parts[0].dtype
         for part in parts[1:]:
             dtype = dtypes.promote_types(dtype, part.dtype)
-    where = None if device is None else as_device(device)
-    made = _joined([part.to(where or part.device, dtype or part.dtype) for part in parts],
-                   _layout(layout))
+    made = _joined([_moved(part, dtype, device) for part in parts], _layout(layout))
     return made.requires_grad_() if requires_grad else made
 
 
@@ -99,7 +102,7 @@ def as_nested_tensor(ts: Any, dtype: DType | None = None, device: Any = None, la
     dtype = checked(dtype, device)
     layout = _layout(layout)
     if isinstance(ts, NestedTensor):
-        made = ts.to(ts.device if device is None else as_device(device), dtype or ts.dtype)
+        made = _moved(ts, dtype, device)
         same = layout is ts.layout
         return made if same else _joined(list(made.unbind()), layout)
     if isinstance(ts, TensorBase):
@@ -109,8 +112,7 @@ def as_nested_tensor(ts: Any, dtype: DType | None = None, device: Any = None, la
     if not isinstance(ts, (list, tuple)) or not all(isinstance(t, TensorBase) for t in ts):
         raise TypeError("as_nested_tensor(): Expected first argument to be a tensor or a list / "
                         f"tuple of tensors, got {kind_of(ts)}")
-    where = None if device is None else as_device(device)
-    return _joined([t.to(where or t.device, dtype or t.dtype) for t in ts], layout)
+    return _joined([_moved(t, dtype, device) for t in ts], layout)
 
 
 def nested_tensor_from_jagged(values: Any, offsets: Any = None, lengths: Any = None,

@@ -19,7 +19,7 @@ from flambeau.tensor.functions import ops
 from flambeau.tensor.launches import is_elementwise
 from flambeau.tensor.meta import TensorBase
 from flambeau.tensor.nested import shaping
-from flambeau.tensor.nested.structure import Structure
+from flambeau.tensor.nested.structure import Structure, ragged_dims
 from flambeau.tensor.nested.tensor import NestedTensor, numbers_of, wrap
 
 __all__: list[str] = []
@@ -119,11 +119,11 @@ def _products(input: NestedTensor, other: NestedTensor) -> Any:
         return shaping.of_parts(parts)
     if a.ragged == input.ndim - 1 and b.ragged == other.ndim - 2:
         return ops.stack(tuple(parts), 0)
-    ragged = [d for d, column in enumerate(zip(*(p.shape for p in parts), strict=True), 1)
-              if len(set(column)) > 1]
+    shapes = [p.shape for p in parts]
+    ragged = ragged_dims(shapes)
     if len(ragged) > 1:
         return shaping.of_parts(parts)
-    structure = Structure(jagged, [p.shape for p in parts], ragged[0] if ragged else a.ragged)
+    structure = Structure(jagged, shapes, ragged[0] if ragged else a.ragged)
     return wrap(structure, structure.join(parts))
 
 
@@ -216,7 +216,7 @@ def _reduction(name: str) -> Callable:
 def _unbind(input: NestedTensor, dim: int = 0) -> tuple:
     if normalize_dim(dim, input.ndim) != 0:
         raise RuntimeError("unbind(): only supported for NestedTensor on dim=0")
-    return tuple(input._structure.parts(numbers_of(input)))
+    return shaping.parts_of(input)
 
 
 def _transpose(input: NestedTensor, dim0: int, dim1: int) -> NestedTensor:

@@ -14,7 +14,7 @@ from flambeau.tensor.creation import tensor
 from flambeau.tensor.formats import Layout, jagged
 from flambeau.tensor.functions import ops
 
-__all__ = ["NestedInt", "Structure"]
+__all__ = ["NestedInt", "Structure", "ragged_dims"]
 
 _numbers = itertools.count(1)
 
@@ -43,6 +43,11 @@ class NestedInt(int):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def ragged_dims(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """The dimensions of a nested tensor, counted with the batch's, in which its parts differ."""
+    return [d for d, column in enumerate(zip(*shapes, strict=True), 1) if len(set(column)) > 1]
 
 
 class Structure:

@@ -130,12 +130,12 @@ def _blocks_to_coo(tensor: SparseTensor) -> SparseTensor:
     """All elements of the blocks of a matrix, zeros included, in coordinates."""
     pattern, values = tensor._pattern, values_of(tensor)
     height, width = pattern.block
+    row, column = (at.reshape(-1, 1, 1) for at in pattern.coordinates())
+    places = (row * height + arange(height).reshape(1, height, 1),
+              column * width + arange(width).reshape(1, 1, width))
     shape = (pattern.nnz, height, width)
-    places = []
-    for at, side, axis in zip(pattern.coordinates(), pattern.block, (1, 2), strict=True):
-        inside = arange(side).reshape(1, side, 1) if axis == 1 else arange(side).reshape(1, 1, side)
-        places.append(ops.expand(at.reshape(-1, 1, 1) * side + inside, shape).reshape(-1))
-    made = Coo(ops.stack(tuple(places), 0), pattern.shape)
+    made = Coo(ops.stack(tuple(ops.expand(place, shape).reshape(-1) for place in places), 0),
+               pattern.shape)
     return coalesced(assemble(made, values.reshape(-1, *pattern.dense_shape)))
 
 
