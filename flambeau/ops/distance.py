@@ -9,7 +9,7 @@ from flambeau.core.shapes import normalize_dim
 from flambeau.ir.graph import Value, constant
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
-from flambeau.ops.activation import BOTH, floats_only
+from flambeau.ops.activation import BOTH
 from flambeau.ops.checks import no_bool, one_dtype
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
@@ -127,7 +127,8 @@ def pdist_vjp(g, output, input, p):
 def _pairs(x: Value, degree: float) -> Value:
     if x.ndim != 2:
         raise RuntimeError(f"pdist only supports 2D tensors, got: {x.ndim}D")
-    floats_only("pdist", x)
+    if not x.dtype.is_floating_point:
+        raise RuntimeError("pdist only supports floating-point dtypes")
     if degree < 0:
         raise RuntimeError("pdist only supports non-negative p values")
     n, m = x.shape

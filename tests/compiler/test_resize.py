@@ -133,6 +133,16 @@ def test_antialiasing_reads_no_place_that_has_no_weight() -> None:
     assert y.isinf().tolist() == [[[[False, False, False, False, True]]]]
 
 
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_an_infinite_gradient_stays_where_it_belongs(mode: str) -> None:
+    x = fb.ones(1, 1, 6, 20, requires_grad=True)
+    y = fb.nn.functional.interpolate(x, size=(5, 23), mode=mode)
+    g = fb.ones(*y.shape)
+    g[..., 0] = float("inf")
+    (gx,) = fb.autograd.grad(y, x, g)
+    assert gx[..., 4:].isfinite().all() and not gx[..., 0, 0].isfinite().any()
+
+
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("new", [1, 5, 40])
 def test_signals(new: int, last: bool) -> None:

@@ -162,6 +162,9 @@ def test_other_ways_to_make_them():
         torch.nested.nested_tensor([torch.ones(2), torch.ones(2, 2)])
     with pytest.raises(RuntimeError, match="jagged layout"):
         torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 2)], layout=torch.jagged)
+    wide = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(2, 1)], layout=torch.jagged)
+    assert wide.offsets().tolist() == [0, 3, 4] and wide.size(1) == 2
+    assert [tuple(part.shape) for part in wide.unbind()] == [(2, 3), (2, 1)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

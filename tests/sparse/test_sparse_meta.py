@@ -91,6 +91,7 @@ def test_blocks_keep_their_zeros_in_coordinates(layout):
     found = blocks.to_sparse_coo()
     assert found._nnz() == 8 and found.is_coalesced()
     assert torch.equal(found.to_dense(), torch.eye(4))
+    assert blocks.to("meta").to_sparse_coo()._nnz() == 8
 
 
 def test_text_of_parameters_and_types():

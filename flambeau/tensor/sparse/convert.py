@@ -131,8 +131,8 @@ def _blocks_to_coo(tensor: SparseTensor) -> SparseTensor:
     pattern, values = tensor._pattern, values_of(tensor)
     height, width = pattern.block
     row, column = (at.reshape(-1, 1, 1) for at in pattern.coordinates())
-    places = (row * height + arange(height).reshape(1, height, 1),
-              column * width + arange(width).reshape(1, 1, width))
+    places = (row * height + arange(height, device=pattern.device).reshape(1, height, 1),
+              column * width + arange(width, device=pattern.device).reshape(1, 1, width))
     shape = (pattern.nnz, height, width)
     made = Coo(ops.stack(tuple(ops.expand(place, shape).reshape(-1) for place in places), 0),
                pattern.shape)
