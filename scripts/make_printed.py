@@ -11,9 +11,12 @@ import contextlib
 import difflib
 import io
 import linecache
+import os
 import re
 import sys
 from pathlib import Path
+
+os.environ["FLAMBEAU_NO_PLANS"] = "1"  # the page looks at plans that were just made
 
 BLOCK = re.compile(r"```python\n(.*?)```(\n+```text\n(.*?)```)?", re.DOTALL)
 

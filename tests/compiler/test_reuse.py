@@ -5,6 +5,8 @@ import pytest
 import flambeau as torch
 import flambeau.nn.functional as F
 
+pytestmark = pytest.mark.usefixtures("fresh_plans")  # plans from the disk do not say what lies where
+
 N = 96
 
 
