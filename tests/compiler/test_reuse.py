@@ -5,7 +5,7 @@ import pytest
 import flambeau as torch
 import flambeau.nn.functional as F
 
-pytestmark = pytest.mark.usefixtures("fresh_plans")  # plans from the disk do not say what lies where
+pytestmark = pytest.mark.usefixtures("fresh_plans")  # those on disk name no places
 
 N = 96
 
