@@ -103,14 +103,12 @@ class _Simplifier:
         cast = inputs[0]
         inputs = (cast.inputs[0], *inputs[1:])
         before = max(operand.serial for operand in inputs)
-        found = self._new(value.prim, inputs, value, (before + value.serial) / 2)
-        return self._new(cast.prim, (found,), value, value.serial, cast.attrs)
+        found = self._new((before + value.serial) / 2, value.prim, inputs, value.attrs)
+        return self._new(value.serial, cast.prim, (found,), cast.attrs)
 
-    def _new(self, prim: Primitive, inputs: tuple[Value, ...], like: Value, place: float,
-             attrs: tuple | None = None) -> Value:
-        """A value that a rule makes for `like`, at a place of the program."""
-        attrs = like.attrs if attrs is None else attrs
-        made = Value(prim, inputs, attrs, *prim.infer(inputs, attrs), like.number)
+    def _new(self, place: float, prim: Primitive, inputs: tuple[Value, ...], attrs: tuple) -> Value:
+        """A value that a rule makes, at a place of the program."""
+        made = prim(*inputs, attrs=attrs)
         made.serial = place
         return self._simplified(made, inputs)
 

@@ -15,6 +15,8 @@ import enum
 import os
 from typing import Any
 
+from flambeau.core.missing import missing_class, missing_function
+
 __all__ = ["Backend", "DistBackendError", "DistError", "DistNetworkError", "DistStoreError",
            "GroupMember", "QueueEmptyError", "ReduceOp", "default_pg_timeout", "group",
            "is_available", "is_backend_available", "is_gloo_available", "is_initialized",
@@ -145,33 +147,22 @@ _CLASSES = frozenset((
     "PrefixStore", "ProcessGroup", "ProcessGroupGloo", "Store", "TCPStore", "Work"))
 
 
-def _refusal(name: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"torch.distributed.{name} is not implemented: there is one process. Ask "
-        "torch.distributed.is_available(), which is False, before it")
+def _message(name: str) -> str:
+    return (f"torch.distributed.{name} is not implemented: there is one process. Ask "
+            "torch.distributed.is_available(), which is False, before it")
 
 
-def _missing_function(name: str) -> Any:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise _refusal(name)
-
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = "Raises NotImplementedError: processes cannot work together yet."
-    return refuse
-
-
-def _missing_class(name: str) -> type:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
-        raise _refusal(name)
-
-    return type(name, (), {"__init__": refuse, "__module__": __name__,
-                           "__doc__": "Cannot be made: processes cannot work together yet."})
+def _missing(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return missing_function(name, __name__, _message(name),
+                                "Raises NotImplementedError: processes cannot work together yet.")
+    return missing_class(name, __name__, _message(name),
+                         "Cannot be made: processes cannot work together yet.")
 
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS or name in _CLASSES:
-        make = _missing_function if name in _FUNCTIONS else _missing_class
-        found = globals()[name] = make(name)
+        found = globals()[name] = _missing(name)
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}: working together is not "
                          "implemented; torch.distributed.is_available() is False")

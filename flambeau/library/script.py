@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from flambeau.core.missing import missing_class, missing_function
+
 __all__ = ["AVG", "SUM", "AggregationType", "ScriptClass", "ScriptFunction",
            "compiled_with_cxx11_abi", "import_ir_module", "import_ir_module_from_buffer",
            "merge_type_from_type_comment", "parse_ir", "parse_type_comment", "unify_type_list"]
@@ -30,31 +32,22 @@ def compiled_with_cxx11_abi() -> bool:
     return True
 
 
-def _refusal(name: str) -> NotImplementedError:
-    return NotImplementedError(f"torch.{name} belongs to TorchScript, which is not implemented: "
-                               "torch.compile and torch.export work on Python functions")
+def _message(name: str) -> str:
+    return (f"torch.{name} belongs to TorchScript, which is not implemented: torch.compile and "
+            "torch.export work on Python functions")
 
 
 def _missing(name: str, what: str) -> Any:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise _refusal(name)
-
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = (f"{what}: raises, since there is no TorchScript.\n\n>>> try:\n"
-                      f"...     torch.{name}()\n... except NotImplementedError:\n"
-                      "...     print('there is no TorchScript')\nthere is no TorchScript")
-    return refuse
+    return missing_function(name, __name__, _message(name), (
+        f"{what}: raises, since there is no TorchScript.\n\n>>> try:\n"
+        f"...     torch.{name}()\n... except NotImplementedError:\n"
+        "...     print('there is no TorchScript')\nthere is no TorchScript"))
 
 
-def _missing_class(name: str) -> type:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
-        raise _refusal(name)
-
-    return type(name, (), {"__init__": refuse, "__module__": __name__,
-                           "__doc__": "Cannot be made: there is no TorchScript. For isinstance."})
-
-
-ScriptClass, ScriptFunction = _missing_class("ScriptClass"), _missing_class("ScriptFunction")
+ScriptClass, ScriptFunction = (
+    missing_class(name, __name__, _message(name),
+                  "Cannot be made: there is no TorchScript. For isinstance.")
+    for name in ("ScriptClass", "ScriptFunction"))
 import_ir_module = _missing("import_ir_module", "Load a scripted module from a file")
 import_ir_module_from_buffer = _missing("import_ir_module_from_buffer",
                                         "Load a scripted module from bytes")

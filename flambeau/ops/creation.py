@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flambeau.core import dtypes
+from flambeau.ir.graph import Value
 from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.elementwise import elementwise
@@ -60,6 +61,22 @@ def _eye(rows: int, columns: int, dtype: object):
     return convert(p.eq(p.iota(shape, 0), p.iota(shape, 1)), dtype)
 
 
+def before_row(row: Value, odd: Value) -> Value:
+    """How many elements earlier rows have, if rows have w, w + 1, ... of them; `odd`: 2 w - 1."""
+    return p.shift_right(p.mul(row, p.add(odd, row)), e.like(1, row))
+
+
+def growing_row(k: Value, odd: Value) -> Value:
+    """The row in which element number k lies, with rows as of `before_row`: a root, rounded in
+    float64, and put right by one comparison each way."""
+    one = e.like(1, k)
+    wide, b = convert(k, dtypes.float64), convert(odd, dtypes.float64)
+    root = p.sqrt(p.add(p.mul(b, b), p.mul(wide, e.like(8, wide))))
+    row = convert(p.mul(p.sub(root, b), e.like(0.5, wide)), k.dtype)
+    row = p.where(p.gt(before_row(row, odd), k), p.sub(row, one), row)
+    return p.where(p.le(before_row(p.add(row, one), odd), k), p.add(row, one), row)
+
+
 @_hidden(lambda: iter([sample(9, 2, 2, 4, 0, 0, False, dtypes.int64),
                        sample(7, 1, 3, 3, 4, 2, True, dtypes.int32)]))
 def _trapezoid(count: int, width: Number, rising: Number, full: Number, row: Number,
@@ -73,26 +90,15 @@ def _trapezoid(count: int, width: Number, rising: Number, full: Number, row: Num
         k = p.sub(p.filled(count - 1, k), k)
     width, rising, full, row, column = (
         p.expand(convert(_number(n), k.dtype), shape) for n in (width, rising, full, row, column))
-    one = e.like(1, k)
-    twice = p.sub(p.add(width, width), one)
+    odd = p.sub(p.add(width, width), e.like(1, k))
+    line = growing_row(k, odd)
 
-    def before(line):
-        """How many elements lie in earlier rows, while rows grow."""
-        return p.shift_right(p.mul(line, p.add(twice, line)), one)
-
-    # a root, rounded in float64, and put right by one comparison each way
-    wide, b = convert(k, dtypes.float64), convert(twice, dtypes.float64)
-    root = p.sqrt(p.add(p.mul(b, b), p.mul(wide, e.like(8, wide))))
-    line = convert(p.mul(p.sub(root, b), e.like(0.5, wide)), k.dtype)
-    line = p.where(p.gt(before(line), k), p.sub(line, one), line)
-    line = p.where(p.le(before(p.add(line, one)), k), p.add(line, one), line)
-
-    rest = p.sub(k, before(rising))
+    rest = p.sub(k, before_row(rising, odd))
     quotient = p.floor(p.div(convert(rest, dtypes.float64), convert(full, dtypes.float64)))
     level = convert(quotient, k.dtype)
     grows = p.lt(rest, p.zero_like(rest))
     lines = p.where(grows, line, p.add(rising, level))
-    places = p.where(grows, p.sub(k, before(line)), p.sub(rest, p.mul(level, full)))
+    places = p.where(grows, p.sub(k, before_row(line, odd)), p.sub(rest, p.mul(level, full)))
     step = p.sub if back else p.add
     chosen = p.where(p.eq(p.iota(shape, 0), p.zero_like(k)), step(row, lines),
                      step(column, places))

@@ -11,6 +11,7 @@ from flambeau.ops import elementwise as e
 from flambeau.ops import primitives as p
 from flambeau.ops.activation import BOTH
 from flambeau.ops.checks import no_bool, one_dtype
+from flambeau.ops.creation import before_row, growing_row
 from flambeau.ops.matmul import product
 from flambeau.ops.primitives import convert
 from flambeau.ops.primitives.joint import joint
@@ -161,18 +162,12 @@ ENOUGH_ROWS = 64  # from which on it pays to lay rows out for it, however long t
 
 
 def _pair_numbers(n: int, shape) -> tuple[Value, Value]:
-    """The two rows of each pair. Row i comes first in the pairs from i (2 n - i - 1) / 2 on: its
-    number is a root, rounded in float64, and put right by one comparison each way."""
+    """The two rows of each pair: from the last pair on, those of one first row are 1, 2, ..."""
     k = p.iota(shape, 0)
-    wide = convert(k, dtypes.float64)
-    b = e.like(n - 0.5, wide)
-    inside = p.maximum(p.sub(p.mul(b, b), p.add(wide, wide)), p.zero_like(wide))
-    first = convert(p.floor(p.sub(b, p.sqrt(inside))), dtypes.int64)
-    one = e.like(1, k)
-    first = p.where(p.gt(_pairs_before(first, n), k), p.sub(first, one), first)
-    after = p.add(first, one)
-    first = p.where(p.le(_pairs_before(after, n), k), after, first)
-    return first, p.add(p.sub(k, _pairs_before(first, n)), p.add(first, one))
+    k, one = p.sub(e.like(n * (n - 1) // 2 - 1, k), k), e.like(1, k)
+    line = growing_row(k, one)
+    place = p.sub(k, before_row(line, one))
+    return p.sub(e.like(n - 2, k), line), p.sub(e.like(n - 1, k), place)
 
 
 def _pairs_before(row: Value, n: int) -> Value:

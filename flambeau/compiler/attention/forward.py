@@ -18,8 +18,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from flambeau.compiler import amx, vectormath
-from flambeau.compiler.attention.matrix import MatrixBlocks, matrix_blocks
+from flambeau.compiler import vectormath
+from flambeau.compiler.attention.matrix import matrix_blocks
 from flambeau.compiler.attention.tiles import (
     LOG2_E,
     Blocks,
@@ -308,14 +308,12 @@ def attention_kernel(spec: AttentionSpec, target: Target) -> tuple[str, str]:
     slot = OperandSlots(f, ATTENTION_SLOTS, POINTERS)
     tiles = f.ceil_div(slot["rows"], blocks.height)
     first, last = chunk_range(f, f.mul(f.mul(slot["batch"], slot["heads"]), tiles))
-    if isinstance(blocks, MatrixBlocks):
-        amx.configure(f)
+    blocks.begin(f)
     with f.loop(f.udiv(first, tiles), f.ceil_div(last, tiles)) as head:
         start = f.mul(head, tiles)
         _Head(f, spec, blocks, slot, head).emit(
             f.smax(f.sub(first, start), 0), f.smin(f.sub(last, start), tiles))
-    if isinstance(blocks, MatrixBlocks):
-        amx.release(f)
+    blocks.end(f)
     return name, module.text()
 
 

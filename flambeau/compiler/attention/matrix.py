@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from flambeau.compiler.amx import tile_kernel
+from flambeau.compiler import amx
 from flambeau.compiler.attention.tiles import ONE, Blocks
-from flambeau.compiler.emitter import Function, Module, Value
+from flambeau.compiler.emitter import Function, Module, Value, vector
 from flambeau.compiler.products.low_packing import (
     Engine,
     Operand,
@@ -60,6 +60,14 @@ class MatrixBlocks(Blocks):
         return self.engine.depth
 
     # ------------------------------------------------------------------ functions of the kernel
+    def begin(self, f: Function) -> None:
+        """Take the tile registers."""
+        amx.configure(f)
+
+    def end(self, f: Function) -> None:
+        """Leave them."""
+        amx.release(f)
+
     def define(self, module: Module) -> None:
         """What the methods below call."""
         operand = Operand(self.engine)
@@ -68,7 +76,7 @@ class MatrixBlocks(Blocks):
         pack_panels(module, "pack_values", operand, "across")
         for name, pitch in (("score", self.engine.pitch), ("weigh", self.pitch)):
             for rows in self.tile.rows:
-                tile_kernel(module, "tdpbf16ps", (rows // 16, 2), pitch, self.width, name=name)
+                amx.tile_kernel(module, "tdpbf16ps", (rows // 16, 2), pitch, self.width, name=name)
 
     def pack_queries(self, f: Function, source: Value, stride: Value, rows: Value, depth: Value,
                      target: Value) -> None:
@@ -142,9 +150,9 @@ class MatrixBlocks(Blocks):
     def store_weights(self, f: Function, weights: Value, line: Value, column: Value) -> None:
         """A vector of weights over scores that were read before. The processor's own conversion
         drops denormals, which no sum of weights feels."""
-        type_ = f"<{self.tile.lanes} x bfloat>"
-        bits = 32 * self.tile.lanes
-        narrow = f.intrinsic_call(type_, f"llvm.x86.avx512bf16.cvtneps2bf16.{bits}", [weights])
+        narrow = f.intrinsic_call(
+            vector(self.tile.lanes, "bfloat"),
+            f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * self.tile.lanes}", [weights])
         f.store(narrow, f.gep(line, column, "i16"))
 
     def filled(self, f: Function, seen: Value) -> Value:

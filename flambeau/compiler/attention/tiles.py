@@ -95,6 +95,12 @@ class Blocks:
         return self.keys
 
     # ------------------------------------------------------------------ functions of the kernel
+    def begin(self, f: Function) -> None:
+        """What a kernel does first."""
+
+    def end(self, f: Function) -> None:
+        """What a kernel does last."""
+
     def define(self, module: Module) -> None:
         """What the methods below call."""
         packers(module, self)
